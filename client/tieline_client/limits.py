@@ -1,0 +1,80 @@
+"""Every cap of the wire, the formats and the node, with its unit. Nothing else defines one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+# --- identifiers and text (characters) ---
+AGENCY_ID_CHARS = 32
+NAME_CHARS = 200
+CODE_CHARS = 64
+REFERENCE_CHARS = 200
+FREE_TEXT_CHARS = 2_000
+FREE_TEXT_PER_MESSAGE_CHARS = 16_000
+"""All text of one message together: a picture must not travel as prose (threats.md 26)."""
+
+# --- messages (bytes) ---
+MESSAGE_BYTES = 2 * 1024 * 1024
+"""Largest gRPC message either side accepts."""
+METADATA_BYTES = 16 * 1024
+ENVELOPE_BYTES = 256 * 1024
+"""Largest signed payload; what is bigger travels as attachment chunks."""
+UNKNOWN_FIELD_BYTES = 1_024
+"""Fields of a newer minor version that a message may carry unread."""
+MESSAGE_DEPTH = 12
+
+# --- queries ---
+DIGESTS_PER_BATCH = 20_000
+"""Digests in one packed batch; 20k-50k measured best (measured.md)."""
+DIGESTS_PER_BATCH_MAX = 50_000
+RECORDS_PER_QUERY = 5_000_000
+HITS_PER_BATCH = 10_000
+NEAR_RADIUS = 31
+"""PDQ Hamming distance, bits of 256."""
+NEAR_ANSWERS_PER_HASH = 100
+PDQ_MIN_QUALITY = 50
+"""Below this PDQ quality (0-100) a hash says too little; it is set aside at import."""
+
+# --- attachments ---
+ITEMS_PER_CHUNK = 5_000
+ITEMS_PER_ATTACHMENT = 2_000_000
+
+# --- imports ---
+RECORDS_PER_IMPORT_BATCH = 2_000
+RECORDS_PER_STAGE_TRANSACTION = 10_000
+REJECTED_LISTED = 1_000
+"""Rejected records named in a report; all are counted."""
+JSON_DEPTH = 64
+JSON_STRING_BYTES = 1024 * 1024
+LINE_BYTES = 64 * 1024
+XML_DEPTH = 64
+
+# --- time ---
+CLOCK_TOLERANCE = timedelta(hours=25)
+REQUEST_ID_MEMORY = timedelta(hours=75)
+NODE_LEAF_LIFE = timedelta(days=7)
+OPERATOR_LEAF_LIFE = timedelta(days=365)
+AUTHORITY_LIFE = timedelta(days=3650)
+ENVELOPE_LIFE = timedelta(days=90)
+"""A queued message may wait this long for its recipient."""
+QUERY_LIFE = timedelta(minutes=15)
+
+# --- connections (seconds, counts) ---
+HELLO_SECONDS = 5.0
+UNARY_SECONDS = 15.0
+QUERY_SECONDS = 60.0
+STREAM_IDLE_SECONDS = 20.0
+CONNECTION_AGE_SECONDS = 1_800
+RPC_THREADS = 32
+CONCURRENT_RPCS = 1_000
+CONCURRENT_RPCS_PER_PEER = 8
+
+# --- delivery ---
+RETRY_FIRST_SECONDS = 0.5
+RETRY_MOST_SECONDS = 300.0
+DELIVERY_BATCH = 64
+"""Messages taken from the outbox at once, per destination."""
+
+# --- retention ---
+RETENTION_DEFAULT = timedelta(days=3 * 365)
+"""Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""

@@ -1,0 +1,1 @@
+"""The node: what runs at one agency."""

@@ -1,0 +1,1 @@
+"""Cedar: may this caller do this, and how much does it learn?"""

@@ -1,0 +1,1 @@
+"""gRPC: interceptors, servicers that translate and call, error mapping."""

@@ -1,0 +1,1 @@
+"""The node's jobs: each takes domain decisions and carries them out through the ports."""

@@ -1,0 +1,1 @@
+"""The agency's CAs, leaves, peers and directory."""
