@@ -1,0 +1,62 @@
+"""Broadcasts: the hub asks a named group "who can place this?", and the answers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from tieline_server.domain.referral import Direction
+
+
+class AnswerKind(enum.StrEnum):
+    """What a recipient says of a broadcast series."""
+
+    ASSESS = "assess"
+    ELIMINATE = "eliminate"
+    OURS = "ours"
+
+
+class BroadcastRecipientState(enum.StrEnum):
+    """How far a broadcast came with one recipient."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    ACKNOWLEDGED = "acknowledged"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One series shown to a group. ``originator`` wrote the envelope inside."""
+
+    id: str
+    series: str
+    direction: Direction
+    sender: str
+    originator: str
+    group: str
+    group_version: int
+    purpose: str
+    case_ref: str
+    person: str
+    question: str
+    created: datetime
+    state: BroadcastRecipientState = BroadcastRecipientState.QUEUED
+    """At a recipient: its own state. At the hub each recipient has one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastAnswer:
+    """A recipient's answer. ``country`` for assess and eliminate, ``series`` for ours."""
+
+    id: str
+    broadcast: str
+    agency: str
+    person: str
+    kind: AnswerKind
+    at: datetime
+    country: str = ""
+    series: str = ""
+    text: str = ""

@@ -1,0 +1,87 @@
+"""A message's life in the tables: outbox, inbox, replies.
+
+Out: operator -> service -> one transaction (data + outbox + audit) -> delivery -> peer. In: peer ->
+one transaction (inbox + effect + audit) -> stored reply -> the transport's reply. A message is known
+by its id (UUIDv7, inside the signature); a second copy gets the stored reply and has no effect.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from tieline_server.domain.referral import Urgency
+
+
+class Reply(enum.IntEnum):
+    """The five replies (values of delivery.proto)."""
+
+    APPLIED = 1
+    DUPLICATE = 2
+    REFUSED = 3
+    """Terminal: the queue moves on and the operator is told."""
+    UNSUPPORTED = 4
+    """Parked until the peer's version changes."""
+    RETRY = 5
+
+
+class OutState(enum.StrEnum):
+    """Where a queued message stands."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """A signed message on its way. ``attachment`` is an attachment id that must arrive before it.
+
+    ``subject`` is the id of the referral, upload or broadcast it belongs to, so that delivery can
+    be recorded there. ``sequence`` counts from 1 per (recipient, lane); storage assigns it.
+    """
+
+    id: str
+    recipient: str
+    lane: Urgency
+    kind: str
+    subject: str
+    envelope: bytes
+    created: datetime
+    attachment: str = ""
+    sequence: int = 0
+    state: OutState = OutState.QUEUED
+    attempts: int = 0
+    settled: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InMessage:
+    """A message as received, with the reply that was given. ``digest`` is SHA-256 of the envelope's
+    payload: the same id with another digest is refused (threats.md 15)."""
+
+    id: str
+    sender: str
+    lane: Urgency
+    sequence: int
+    kind: str
+    subject: str
+    digest: bytes
+    envelope: bytes
+    received: datetime
+    reply: Reply
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Delivery's memory of one peer: the back-off survives a restart."""
+
+    agency: str
+    queued: int
+    attempts: int
+    next_attempt: datetime | None
+    last_error: str = ""
