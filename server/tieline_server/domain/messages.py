@@ -1,8 +1,8 @@
 """A message's life in the tables: outbox, inbox, replies.
 
-Out: operator -> service -> one transaction (data + outbox + audit) -> delivery -> peer. In: peer ->
-one transaction (inbox + effect + audit) -> stored reply -> the transport's reply. A message is known
-by its id (UUIDv7, inside the signature); a second copy gets the stored reply and has no effect.
+Out: operator -> service -> one transaction (data + outbox + audit) -> delivery -> peer. In: peer
+-> one transaction (inbox + effect + audit) -> stored reply -> the transport's reply. A message is
+known by its id (UUIDv7, inside the signature); a second copy gets the stored reply and has no effect.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tieline_server.domain.referral import Direction
 
 
 class UploadState(enum.StrEnum):
-    """The contract's state names. Media change hands outside Tieline; only the reference is kept."""
+    """The contract's state names. Media change hands elsewhere; only the reference is kept."""
 
     ANNOUNCED = "announced"
     MEDIA_REQUESTED = "media_requested"
