@@ -78,3 +78,38 @@ DELIVERY_BATCH = 64
 # --- retention ---
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
+
+# --- certificates, keys, envelopes ---
+CERTIFICATE_BYTES = 16 * 1024
+"""Largest DER certificate that is parsed at all."""
+KEY_FILE_BYTES = 16 * 1024
+LEAF_CACHE_ENTRIES = 4_096
+"""Leaves whose checks are remembered; the oldest goes first."""
+PAYLOAD_TYPE_CHARS = 200
+SIGNATURES_PER_ENVELOPE = 4
+SIGNATURE_BYTES = 72
+"""Longest DER signature of ECDSA P-256 (two integers of at most 33 bytes)."""
+CONNECTION_STREAMS = 100
+"""Calls open at once on one connection; a peer's own cap is CONCURRENT_RPCS_PER_PEER."""
+CONNECTION_GRACE_SECONDS = 90
+"""What a call may still take once its connection is past CONNECTION_AGE_SECONDS."""
+HANDSHAKE_SECONDS = 10
+KEEPALIVE_SECONDS = 60
+KEEPALIVE_ANSWER_SECONDS = 20
+
+# --- directory ---
+DIRECTORY_ONLINE_LIFE = timedelta(days=14)
+"""Snapshot and timestamp: how long a member can be kept on an old directory unawares."""
+DIRECTORY_TARGETS_LIFE = timedelta(days=365)
+"""What the authority states; any signed change, or `federation renew`, starts it anew."""
+DIRECTORY_FILE_BYTES = 2 * 1024 * 1024
+"""Largest single file of a directory or enrolment request."""
+MEMBERS = 1_000
+GROUPS = 500
+PURPOSES = 200
+COUNTRIES_PER_MEMBER = 64
+ENDPOINTS_PER_MEMBER = 8
+CAS_PER_MEMBER = 8
+SIGNING_KEYS_PER_MEMBER = 64
+REVOKED_SERIALS_PER_MEMBER = 10_000
+CERTIFICATE_BYTES = 8 * 1024
