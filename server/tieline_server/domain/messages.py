@@ -2,7 +2,7 @@
 
 Out: operator -> service -> one transaction (data + outbox + audit) -> delivery -> peer. In: peer
 -> one transaction (inbox + effect + audit) -> stored reply -> the transport's reply. A message is
-known by its id (UUIDv7, inside the signature); a second copy gets the stored reply and has no effect.
+known by its id (UUIDv7, inside the signature); a second copy gets the stored reply and no effect.
 """
 
 from __future__ import annotations
