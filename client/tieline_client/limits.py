@@ -46,8 +46,21 @@ REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
 JSON_DEPTH = 64
 JSON_STRING_BYTES = 1024 * 1024
+JSON_FIELDS = 256
+"""Fields of one JSON object that is read."""
+RECORD_BYTES = 8 * 1024 * 1024
+"""One record of a JSON or XML file, with everything nested in it."""
+ALTERNATIVE_HASHES = 64
+"""Entries of one record's AlternativeHashes that are looked at."""
 LINE_BYTES = 64 * 1024
 XML_DEPTH = 64
+XML_TOKEN_BYTES = 1024 * 1024
+"""One tag, comment or piece of text of an XML file."""
+SQLITE_STEPS_PER_FETCH = 200_000_000
+"""Steps of SQLite's virtual machine for a thousand rows, after which a database is refused."""
+TABLE_COLUMNS = 256
+READ_BYTES = 16 * 1024
+"""One read of a file; 8-16 KiB measured best: what yajl makes of it stays in the cache."""
 
 # --- time ---
 CLOCK_TOLERANCE = timedelta(hours=25)
@@ -80,12 +93,10 @@ RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
 
 # --- certificates, keys, envelopes ---
-CERTIFICATE_BYTES = 16 * 1024
-"""Largest DER certificate that is parsed at all."""
 KEY_FILE_BYTES = 16 * 1024
 LEAF_CACHE_ENTRIES = 4_096
 """Leaves whose checks are remembered; the oldest goes first."""
-PAYLOAD_TYPE_CHARS = 200
+PAYLOAD_TYPE_CHARS = 100
 SIGNATURES_PER_ENVELOPE = 4
 SIGNATURE_BYTES = 72
 """Longest DER signature of ECDSA P-256 (two integers of at most 33 bytes)."""
@@ -113,3 +124,13 @@ CAS_PER_MEMBER = 8
 SIGNING_KEYS_PER_MEMBER = 64
 REVOKED_SERIALS_PER_MEMBER = 10_000
 CERTIFICATE_BYTES = 8 * 1024
+
+# --- policy ---
+POLICY_FILES = 64
+POLICY_FILE_BYTES = 256 * 1024
+POLICY_CASES = 10_000
+POLICY_NUMBER_MOST = 10**12
+"""Largest number a rule may see: sums and products of two stay inside Cedar's 64 bits."""
+POLICY_COUNTRIES = 300
+"""Countries of one agency that a rule may see; ISO 3166-1 has about 250."""
+DECISIONS_CACHED = 4_096
