@@ -237,7 +237,7 @@ class Directory(Frozen):
         if found is None:
             raise UnknownAgency(
                 f"agency {agency[:64]!r} is not in the directory of {self.federation}; "
-                + _suggest(agency, self._by_agency)
+                + suggest(agency, self._by_agency)
             )
         return found
 
@@ -266,7 +266,7 @@ class Directory(Frozen):
         """Return a group; raise NotFound, which lists the known ones."""
         known = {group.name: group for group in self.groups}
         if name not in known:
-            raise NotFound(f"group {name[:80]!r} is not in the directory; {_suggest(name, known)}")
+            raise NotFound(f"group {name[:80]!r} is not in the directory; {suggest(name, known)}")
         return known[name]
 
     def purpose(self, code: str) -> str:
@@ -279,10 +279,10 @@ class Directory(Frozen):
     def check_fresh(self, now: datetime) -> None:
         """Raise DirectoryExpired at and past the expiry."""
         if now >= self.expires:
+            expired = f"{self.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             raise DirectoryExpired(
-                f"the directory of {self.federation}, version {self.version}, expired on "
-                f"{self.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC; let the authority publish a new one and "
-                "check that this node reaches it"
+                f"the directory of {self.federation}, version {self.version}, expired {expired}; "
+                "let the authority publish a new one and check that this node reaches it"
             )
 
     def pinned_node_cas(self) -> dict[str, tuple[bytes, ...]]:
@@ -302,7 +302,8 @@ class Directory(Frozen):
         )
 
 
-def _suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: near names, or the first known ones."""
     names = sorted(known)
     near = difflib.get_close_matches(name[:64], names, n=3)
     if near:

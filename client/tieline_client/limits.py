@@ -115,6 +115,7 @@ DIRECTORY_TARGETS_LIFE = timedelta(days=365)
 """What the authority states; any signed change, or `federation renew`, starts it anew."""
 DIRECTORY_FILE_BYTES = 2 * 1024 * 1024
 """Largest single file of a directory or enrolment request."""
+KEY_HOLDERS = 16
 MEMBERS = 1_000
 GROUPS = 500
 PURPOSES = 200
@@ -134,3 +135,5 @@ POLICY_NUMBER_MOST = 10**12
 POLICY_COUNTRIES = 300
 """Countries of one agency that a rule may see; ISO 3166-1 has about 250."""
 DECISIONS_CACHED = 4_096
+DELIVER_SECONDS = 60.0
+"""One message or chunk; the receiver commits durably before it answers."""

@@ -1,0 +1,168 @@
+"""The node's own copy of the directory, in HOME/directory.
+
+It is trusted once (``trust``, at join), read from then on (``current``), and brought up to date
+from the folder it came from (``refresh``). The copy is complete: a node starts from it when nobody
+answers, and may pass it on as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tieline_client.directory import Directory
+from tieline_client.errors import DirectoryError
+
+from tieline_server.trust import files, tuf_copy, tuf_folder
+from tieline_server.trust.tuf_copy import TIMESTAMP, TufCopy
+
+_SOURCE = "source"
+_PATH_BYTES = 8 * 1024
+_TIMESTAMP_BYTES = 16 * 1024
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    stamp: tuple[int, int, int]
+    """Inode, time and size of the timestamp file that this was read with."""
+    copy: TufCopy
+    directory: Directory
+
+
+class DirectoryStore:
+    """Thread-safe; several processes may share one home, each with a store of its own.
+
+    ``home`` is the node's home; ``clock`` tells the time when the copy is read anew.
+    """
+
+    def __init__(self, home: Path, clock: Callable[[], datetime] = _utc_now) -> None:
+        self.folder = home / "directory"
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._loaded: _Loaded | None = None
+        self._problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last ``refresh`` kept the own copy, in words; None when the source answered."""
+        return self._problem
+
+    @property
+    def joined(self) -> bool:
+        """Whether this home trusts a federation's root."""
+        return (self.folder / TIMESTAMP).is_file()
+
+    def root_fingerprint(self) -> str:
+        """Return the SHA-256 of the initial root (64 hex digits), or raise DirectoryError."""
+        return hashlib.sha256(tuf_folder.read_root(self.folder)).hexdigest()
+
+    def trust(self, source: Path) -> Directory:
+        """Trust the root in ``source`` (an authority's folder or its public part) and copy it all.
+
+        Raises DirectoryError when the files do not verify, or when this home trusts another
+        federation's root already.
+        """
+        public = tuf_folder.public_part(source.resolve())
+        with self._changing():
+            root = tuf_folder.read_root(public)
+            if self.joined and tuf_folder.read_root(self.folder) != root:
+                raise DirectoryError(
+                    f"{self.folder.parent} trusts another federation's root; "
+                    "join this one from a new home"
+                )
+            known = self._known()
+            copy = tuf_copy.verify(tuf_copy.folder_reader(public), root, known, str(public))
+            directory = self._keep(copy, known, self._clock())
+            files.write_atomic(self.folder / _SOURCE, os.fsencode(public), mode=0o600)
+            return directory
+
+    def refresh(self, now: datetime) -> Directory:
+        """Take over what the source offers, if it is newer, and return the directory.
+
+        When the source is gone the own copy stands and ``problem`` says so. Raises DirectoryError
+        when what the source offers is refused (older than known, mixed, tampered with); the own
+        copy then stands as well. Expiry is no reason to refuse here: it shows at ``check_fresh``.
+        """
+        root = tuf_folder.read_root(self.folder)
+        with self._changing():
+            self._problem = None
+            source = self._source()
+            offered = files.read_bounded(source / TIMESTAMP, _TIMESTAMP_BYTES) if source else None
+            if source is None or offered is None:
+                self._problem = f"the directory's source {source or ''} is not there"
+                return self.current()
+            known = self._known()
+            if known is not None and known.timestamp == offered:
+                # An agency's own statement may have lapsed since the copy was read.
+                return self._keep(known, known, now)
+            try:
+                copy = tuf_copy.verify(tuf_copy.folder_reader(source), root, known, str(source))
+            except DirectoryError as error:
+                self._problem = error.message
+                raise
+            return self._keep(copy, known, now)
+
+    def current(self) -> Directory:
+        """Return the directory as it stands; costs one stat when nothing changed.
+
+        Raises DirectoryError when this home trusts no federation yet or its copy is damaged.
+        """
+        loaded = self._loaded
+        if loaded is not None and loaded.stamp == self._stamp():
+            return loaded.directory
+        with self._lock:
+            stamp = self._stamp()
+            copy = tuf_folder.load(self.folder)
+            self._loaded = _Loaded(stamp, copy, copy.directory(self._clock()))
+            return self._loaded.directory
+
+    def copy(self) -> TufCopy:
+        """Return the files behind ``current``, as they may be passed on."""
+        with self._lock:
+            self.current()
+            assert self._loaded is not None
+            return self._loaded.copy
+
+    def _known(self) -> TufCopy | None:
+        """Return the own copy; None before the first, or when damage makes it worthless."""
+        try:
+            return self.copy()
+        except DirectoryError:
+            return None
+
+    def _keep(self, copy: TufCopy, known: TufCopy | None, now: datetime) -> Directory:
+        directory = copy.directory(now)
+        if known is None or known.files != copy.files:
+            tuf_folder.write(self.folder, copy, known)
+        self._loaded = _Loaded(self._stamp(), copy, directory)
+        return directory
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            stat = (self.folder / TIMESTAMP).stat()
+        except FileNotFoundError:
+            raise DirectoryError(
+                f"{self.folder.parent} has joined no federation; run `tieline node join` first"
+            ) from None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _source(self) -> Path | None:
+        path = files.read_bounded(self.folder / _SOURCE, _PATH_BYTES)
+        return Path(os.fsdecode(path)) if path else None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let one thread of one process change the copy at a time."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock, files.locked(self.folder / ".lock", str(self.folder), wait=True):
+            yield

@@ -1,0 +1,225 @@
+"""The federation's authority: a folder in which holders state who is a member.
+
+::
+
+    DIR/authority.json       the federation's name, and whether it is a trial
+    DIR/keys/holder-N.pem    one key per holder, encrypted; holders take theirs away
+    DIR/online/              snapshot and timestamp keys, 0600
+    DIR/proposed/            what waits for signatures
+    DIR/public/              all that others get: the TUF files of the version in force
+
+A change starts as a proposal (``propose``), gathers the signatures of k holders (``sign``), and
+takes effect at the threshold: its files join DIR/public, the timestamp last. ``publish`` renews
+the online half and hands the whole to a hub's home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tieline_client import keys, limits
+from tieline_client.directory import Directory
+from tieline_client.errors import ConfigurationError, DirectoryError, WrongState
+from tuf.api.metadata import Root, Targets
+
+from tieline_server.trust import (
+    canonical,
+    ceremony,
+    files,
+    tuf_folder,
+    tuf_online,
+)
+from tieline_server.trust.ceremony import Proposal
+from tieline_server.trust.stated import Stated
+from tieline_server.trust.tuf_copy import TIMESTAMP, TufCopy
+from tieline_server.trust.tuf_online import OnlineKeys
+
+ABOUT = "authority.json"
+FORMAT = "tieline-federation/1"
+PUBLISHED = Path("directory", "published")
+"""Below a hub's home: the public part that it serves."""
+ONLINE = Path("directory", "online")
+"""Below a hub's home: the keys with which it renews snapshot and timestamp."""
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What came of an edit."""
+
+    changed: bool
+    dropped: int
+    """Signatures on an earlier proposal that count no more."""
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """How far a proposal is: ``have`` of ``need`` holders; in force once both are equal."""
+
+    have: int
+    need: int
+    in_force: bool
+
+
+class Federation:
+    """An authority's folder. Every change is durable before its method returns."""
+
+    def __init__(self, folder: Path, name: str, trial: bool) -> None:
+        self.folder, self.name, self.trial = folder, name, trial
+        self.public = folder / "public"
+        self._published: TufCopy | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Federation:
+        """Open an authority's folder; raise ConfigurationError when it is none."""
+        about = files.read_bounded(folder / ABOUT, limits.DIRECTORY_FILE_BYTES)
+        if about is None:
+            raise ConfigurationError(
+                f"{folder} is no authority's folder; make one with `tieline federation init`"
+            )
+        document = canonical.decode(about, str(folder / ABOUT))
+        name = document.get("federation")
+        if document.get("format") != FORMAT or not isinstance(name, str):
+            raise ConfigurationError(f"{folder / ABOUT} is of another version; update Tieline")
+        return cls(folder, name, document.get("trial") is True)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the folder for one command; raises HomeInUse when another one does."""
+        with files.locked(self.folder / ".lock", str(self.folder)):
+            yield
+
+    def published(self) -> TufCopy:
+        """Return the version in force, verified once per version."""
+        timestamp = files.read_bounded(self.public / TIMESTAMP, limits.DIRECTORY_FILE_BYTES)
+        if self._published is None or self._published.timestamp != timestamp:
+            self._published = tuf_folder.load(self.public)
+        return self._published
+
+    def directory(self, now: datetime) -> Directory:
+        """Return the version in force as members see it."""
+        return self.published().directory(now)
+
+    def proposal(self) -> Proposal | None:
+        """Return what waits for signatures, or None."""
+        found = ceremony.load(self.folder)
+        if found is None or found.metadata.signed.version <= self._targets().version:
+            # One that took effect just before a crash is no proposal any more.
+            return None
+        return found
+
+    def stated(self, *, proposed: bool) -> Stated:
+        """Return what is in force, or with ``proposed`` what will be once it is signed."""
+        waiting = self.proposal() if proposed else None
+        if waiting is not None:
+            return waiting.stated
+        copy = self.published()
+        return Stated.of(copy.parsed_targets, copy.roles, copy.contents)
+
+    def signatures(self) -> Signatures | None:
+        """Return how far the proposal is, or None when there is none."""
+        waiting = self.proposal()
+        root = self._root()
+        need = root.roles[Targets.type].threshold
+        if waiting is None:
+            return None
+        return Signatures(len(ceremony.holders_signed(waiting, root)), need, in_force=False)
+
+    @property
+    def single_key(self) -> Path | None:
+        """The one holder's key file, where init made one key and it is still here."""
+        path = self.folder / "keys" / "holder-1.pem"
+        return path if len(self._root().roles[Targets.type].keyids) == 1 and path.exists() else None
+
+    def propose(
+        self, edit: Callable[[Stated], Stated], now: datetime, *, renew: bool = False
+    ) -> Proposed:
+        """Apply an edit of federation_edits.py to what is proposed, or else to what is in force.
+
+        With ``renew``, the expiry starts anew even if the edit changes nothing.
+        """
+        self.settle(now)
+        waiting, base = self.proposal(), self.stated(proposed=True)
+        after = edit(base)
+        if after == base and not renew:
+            return Proposed(changed=False, dropped=0)
+        targets = after.targets(self._targets().version + 1, now + limits.DIRECTORY_TARGETS_LIFE)
+        ceremony.save(self.folder, ceremony.propose(after, targets))
+        dropped = len(waiting.metadata.signatures) if waiting else 0
+        return Proposed(changed=True, dropped=dropped)
+
+    def sign(self, key: keys.PrivateKey, now: datetime) -> Signatures:
+        """Add a holder's signature to the proposal; at the threshold it takes effect.
+
+        Raises WrongState when nothing waits or this holder signed, RefusedError for a stranger.
+        """
+        waiting = self.proposal()
+        if waiting is None:
+            raise WrongState("nothing is proposed; `tieline federation status` shows what stands")
+        root = self._root()
+        need = root.roles[Targets.type].threshold
+        signed = ceremony.sign(waiting, key, root)
+        ceremony.save(self.folder, signed)
+        have = len(ceremony.holders_signed(signed, root))
+        return Signatures(have, need, in_force=self.settle(now))
+
+    def settle(self, now: datetime) -> bool:
+        """Put a proposal that reached its threshold in force; say whether there was one."""
+        waiting = self.proposal()
+        if waiting is None:
+            ceremony.clear(self.folder)
+            return False
+        root = self._root()
+        if len(ceremony.holders_signed(waiting, root)) < root.roles[Targets.type].threshold:
+            return False
+        before = self.published()
+        copy = tuf_online.bind(
+            roots=before.roots,
+            targets=waiting.metadata.to_bytes(),
+            roles=waiting.roles,
+            contents=waiting.contents,
+            online=OnlineKeys.load(self.folder / "online"),
+            now=now,
+            after=tuf_online.versions(before),
+        )
+        tuf_folder.write(self.public, tuf_online.check(copy, before), before)
+        ceremony.clear(self.folder)
+        return True
+
+    def publish(self, now: datetime, home: Path | None = None) -> TufCopy:
+        """Renew snapshot and timestamp; with ``home``, hand all of it to that node.
+
+        The node gets the public part in HOME/directory/published and the online keys in
+        HOME/directory/online. Raises ConfigurationError when ``home`` is no folder, DirectoryError
+        when it serves another federation.
+        """
+        if home is not None and not home.is_dir():
+            raise ConfigurationError(f"{home} is no folder; name the home of the hub's node")
+        self.settle(now)
+        before = self.published()
+        served = home / PUBLISHED if home is not None else None
+        seen = _served(served, before) if served else None
+        online = OnlineKeys.load(self.folder / "online")
+        copy = tuf_online.renew(before, online, now, seen=seen)
+        tuf_folder.write(self.public, copy, before)
+        if home is not None and served is not None:
+            online.save(home / ONLINE)
+            tuf_folder.write(served, copy, seen)
+        return copy
+
+    def _root(self) -> Root:
+        return self.published().parsed_root
+
+    def _targets(self) -> Targets:
+        return self.published().parsed_targets
+
+
+def _served(folder: Path, mine: TufCopy) -> TufCopy | None:
+    if not (folder / "root.json").exists():
+        return None
+    if tuf_folder.read_root(folder) != mine.roots[min(mine.roots)]:
+        raise DirectoryError(f"{folder} is another federation's; name the right home")
+    return tuf_folder.load(folder)
