@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 
@@ -25,7 +26,9 @@ class Record:
     ``number`` is the record's position from 1. ``photodna`` is 144 opaque bytes. ``votes`` is
     empty when the file says nothing of a category. ``entire`` is True where the format itself is
     the statement that every record belongs (ICSE-style CSV, plain lists, PDQ lists, NCMEC).
-    ``deleted`` marks a tombstone of NCMEC. ``size`` is in bytes. Flags are None when not stated.
+    ``deleted`` marks a tombstone of NCMEC, which names an entry by ``references`` and may carry no
+    digest. ``updated`` is when the file says the record last changed, in UTC. ``size`` is in bytes.
+    Flags are None when not stated.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Record:
     baseline: bool | None = None
     entire: bool = False
     deleted: bool = False
+    updated: datetime | None = None
     notes: tuple[str, ...] = field(default=())
     """What the reader set aside or could not place, in words, for the import's report."""
 

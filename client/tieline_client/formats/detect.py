@@ -1,0 +1,175 @@
+"""Which format a file has, told from its content; the name says nothing.
+
+Only the first bytes are read. A picture, a video or any other file that holds no hashes is refused
+at its first bytes: Tieline never reads media.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+
+from tieline_client.errors import FormatError
+from tieline_client.formats import hashdeep, icse, ncmec, nsrl, own_csv
+from tieline_client.formats.fields import BadRecord
+from tieline_client.formats.hashlists import parse_line
+from tieline_client.formats.tabular import parse_header
+from tieline_client.formats.text import split_mark
+
+_HEAD_BYTES = 16 * 1024
+_LINES_TRIED = 50
+
+
+class FileFormat(enum.StrEnum):
+    """The formats of ``tieline hashes import --format``; PDQ lists are ``list``."""
+
+    VICS = "vics"
+    ICSE = "icse"
+    HASHDEEP = "hashdeep"
+    NSRL = "nsrl"
+    NCMEC = "ncmec"
+    LIST = "list"
+    CSV = "csv"
+
+
+_KNOWN = (
+    "VICS JSON, ICSE-style CSV, hashdeep, NSRL, NCMEC XML, lists of md5sum and its kin, "
+    "one hash a line, PDQ lists, Tieline's CSV"
+)
+
+# (offset, first bytes). Sources: the formats' own specifications; ISO/IEC 14496-12 for "ftyp".
+_MEDIA = (
+    (0, b"\xff\xd8\xff"),
+    (0, b"\x89PNG\r\n\x1a\n"),
+    (0, b"GIF8"),
+    (0, b"II*\0"),
+    (0, b"MM\0*"),
+    (0, b"8BPS"),
+    (0, b"\0\0\x01\0"),
+    (0, b"RIFF"),
+    (0, b"OggS"),
+    (0, b"ID3"),
+    (0, b"fLaC"),
+    (0, b"FLV\x01"),
+    (0, b"\x1a\x45\xdf\xa3"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    (0, b"\0\0\x01\xba"),
+    (0, b"\0\0\x01\xb3"),
+    (0, b"\0\0\0\x0cjP  "),
+    (0, b"\0\0\0\x0cJXL "),
+    (0, b"\xff\x4f\xff\x51"),
+    (0, b"\xff\x0a"),
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (4, b"mdat"),
+)
+_PACKED = (
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"BZh", "bzip2"),
+    (0, b"\xfd7zXZ\0", "xz"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    (0, b"Rar!\x1a\x07", "RAR"),
+    (0, b"\x04\x22\x4d\x18", "lz4"),
+    (257, b"ustar", "tar"),
+)
+_VICS = re.compile(r'"(?:@odata\.context|odata\.metadata|value)"\s*:')
+_NCMEC = re.compile(rf"<(?:[\w.-]+:)?{ncmec.ROOT}[\s/>]")
+
+
+def detect(path: Path, name: str | None = None) -> FileFormat:
+    """Return the format of a file; raise FormatError when it is none that Tieline reads."""
+    name = path.name if name is None else name
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise FormatError(name, None, "the file is empty")
+    refuse_non_lists(head, name)
+    if head.startswith(nsrl.SQLITE_MAGIC):
+        return FileFormat.NSRL
+    return _detect_text(_decode(head, name), name)
+
+
+def refuse_non_lists(head: bytes, name: str) -> None:
+    """Raise FormatError when a file's first bytes are those of media or of a packed file."""
+    for offset, magic in _MEDIA:
+        if head.startswith(magic, offset):
+            raise _not_a_list(name)
+    if head.startswith(b"BM") and b"\0" in head[:32]:
+        raise _not_a_list(name)
+    for offset, magic, packer in _PACKED:
+        if head.startswith(magic, offset):
+            raise FormatError(name, None, f"a {packer} file; unpack it and give what is inside")
+
+
+def _not_a_list(name: str) -> FormatError:
+    return FormatError(name, None, "this is not a hash list; Tieline never reads media")
+
+
+def _decode(head: bytes, name: str) -> str:
+    encoding, skip = split_mark(head)
+    if encoding == "utf-8" and b"\0" in head.partition(b"\n")[0]:
+        raise _not_a_list(name)
+    return head[skip:].decode(encoding, "replace")
+
+
+def _detect_text(head: str, name: str) -> FileFormat:
+    text = head.lstrip()
+    if not text:
+        raise FormatError(name, None, "the file holds nothing but white space")
+    if text.startswith(("{", "[")):
+        if _VICS.search(text):
+            return FileFormat.VICS
+        raise FormatError(
+            name, None, "JSON, but not VICS: no '@odata.context', 'odata.metadata' or 'value'"
+        )
+    if text.startswith("<"):
+        if _NCMEC.search(text):
+            return FileFormat.NCMEC
+        raise FormatError(name, None, "XML, but not NCMEC hash sharing: no 'queryResult'")
+    if text.startswith(hashdeep.MAGIC):
+        return FileFormat.HASHDEEP
+    lines = [line.strip() for line in text.split("\n")[:_LINES_TRIED]]
+    if _is_hash_line(lines[0]):  # before tables: the name beside a hash may look like a header
+        return FileFormat.LIST
+    return _detect_table(lines[0]) or _detect_list(lines, name)
+
+
+def _is_hash_line(line: str) -> bool:
+    try:
+        parse_line(line)
+    except BadRecord:
+        return False
+    return True
+
+
+def _detect_table(header: str) -> FileFormat | None:
+    try:
+        _, columns = parse_header(header)
+    except ValueError:
+        return None
+    if nsrl.is_nsrl_v2(columns):
+        return FileFormat.NSRL
+    if icse.is_icse(columns):
+        return FileFormat.ICSE
+    return FileFormat.CSV if own_csv.is_own_csv(columns) else None
+
+
+def _detect_list(lines: list[str], name: str) -> FileFormat:
+    why = ""
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        try:
+            parse_line(line)
+        except BadRecord as error:
+            why = why or error.message
+        else:
+            return FileFormat.LIST
+    if not all(char.isprintable() for char in lines[0].replace("\t", "")):
+        raise _not_a_list(name)
+    first = f"; as a list its first line does not do: {why}" if why else ""
+    raise FormatError(name, None, f"the format is none of {_KNOWN}{first}")

@@ -1,0 +1,98 @@
+"""Tieline's own CSV, in which a PDQ travels beside its item's exact digests.
+
+``md5;sha1;sha256;pdq;quality;category;series;media_type``, any of the columns, in any order. A
+category is ``scheme:code``, or a bare code of the scheme ``tieline``; several stand with commas
+between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from tieline_client.digests import DigestKind
+from tieline_client.formats.fields import (
+    BadRecord,
+    check_identified,
+    read_digest,
+    read_quality,
+    read_text,
+    read_vote,
+)
+from tieline_client.formats.record import Record, Rejected, Vote
+from tieline_client.formats.tabular import Row, read_table
+from tieline_client.limits import CODE_CHARS
+
+HEADER = ("md5", "sha1", "sha256", "pdq", "quality", "category", "series", "media_type")
+SCHEME = "tieline"
+_DIGESTS = frozenset(kind.label for kind in DigestKind)
+_CATEGORIES_CHARS = 16 * CODE_CHARS
+
+
+def is_own_csv(columns: Collection[str]) -> bool:
+    """Whether normalised column names (tabular.column) hold a digest to read."""
+    return not _DIGESTS.isdisjoint(columns)
+
+
+def read_own_csv(
+    first_look: Iterable[str], lines: Iterable[str], name: str
+) -> Iterator[Record | Rejected]:
+    """Yield the rows of our own CSV, whose lines are given twice.
+
+    A file in which no row states a category is a plain list, the importer's own statement that
+    all of it belongs; so the rows are looked through once for a category, as far as the first.
+    Raises FormatError when the table is broken.
+    """
+    entire = not any(
+        isinstance(row, dict) and row.get("category", "").strip()
+        for _, row in read_table(first_look, name, is_own_csv, HEADER)
+    )
+    for number, row in read_table(lines, name, is_own_csv, HEADER):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        try:
+            yield _record(number, row, entire)
+        except BadRecord as error:
+            yield Rejected(number, error.message)
+
+
+def _record(number: int, row: Row, entire: bool) -> Record:
+    get = row.get
+    record = Record(
+        number,
+        md5=_digest(DigestKind.MD5, get("md5")),
+        sha1=_digest(DigestKind.SHA1, get("sha1")),
+        sha256=_digest(DigestKind.SHA256, get("sha256")),
+        pdq=_digest(DigestKind.PDQ, get("pdq")),
+        media_type=read_text(get("mediatype"), "media_type"),
+        series=read_text(get("series"), "series"),
+        votes=_votes(get("category")),
+        entire=entire,
+    )
+    quality = read_quality((get("quality") or "").strip())
+    if record.pdq is not None:
+        record.pdq_quality = quality
+    check_identified(record)
+    return record
+
+
+def _digest(kind: DigestKind, cell: str | None) -> bytes | None:
+    if cell is None:
+        return None
+    label, colon, rest = cell.partition(":")
+    return read_digest(kind, rest if colon and label.strip().lower() == kind.label else cell)
+
+
+def _votes(cell: str | None) -> tuple[Vote, ...]:
+    text = read_text(cell, "category", _CATEGORIES_CHARS)
+    votes: list[Vote] = []
+    for part in text.split(",") if text else ():
+        scheme, colon, code = part.strip().rpartition(":")
+        if colon and not scheme.strip():
+            raise BadRecord("category has a code without its scheme")
+        vote = read_vote(
+            code, "category", read_text(scheme, "category's scheme", CODE_CHARS) or SCHEME
+        )
+        if vote is not None and vote not in votes:
+            votes.append(vote)
+    return tuple(votes)

@@ -1,0 +1,103 @@
+"""The one way in: open a file that a user brought and read its records, whatever its format.
+
+A file flows through once, in chunks: chunks of UTF-8 (text.py) for JSON, bytes as they are for
+XML, lines for the rest; the reader of the format turns them into records. A record that cannot be
+used comes out as Rejected, in its place; a file that is broken ends the flow with FormatError, and
+whoever imports it keeps nothing of it.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tieline_client.errors import FormatError
+from tieline_client.formats.detect import FileFormat, detect, refuse_non_lists
+from tieline_client.formats.fields import shown
+from tieline_client.formats.hashdeep import read_hashdeep
+from tieline_client.formats.hashlists import read_list
+from tieline_client.formats.icse import read_icse
+from tieline_client.formats.ncmec import read_ncmec
+from tieline_client.formats.nsrl import SQLITE_MAGIC, read_nsrl_v2, read_nsrl_v3
+from tieline_client.formats.own_csv import read_own_csv
+from tieline_client.formats.record import Record, Rejected
+from tieline_client.formats.text import Progress, lines, raw_chunks, utf8_chunks
+from tieline_client.formats.vics import read_vics
+
+
+def open_records(
+    path: Path,
+    format: FileFormat | None = None,  # noqa: A002 (the word of the command line)
+    *,
+    bare_64_is_pdq: bool = False,
+    on_progress: Progress | None = None,
+) -> Iterator[Record | Rejected]:
+    """Return the records of a regular file, read as they are asked for.
+
+    ``format`` None means: as detected. ``bare_64_is_pdq`` takes bare 64 hex digits of a list for
+    PDQ. ``on_progress`` is called with the bytes read so far. Raises FormatError at once when the
+    file cannot be opened or is of no known format, and during the reading when it turns out to be
+    broken.
+    """
+    name = _name(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FormatError(name, None, "not a regular file; save its content to a file first")
+        with path.open("rb") as file:
+            head = file.read(512)
+        refuse_non_lists(head, name)
+        found = detect(path, name) if format is None else format
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    reader = _reader(
+        path, name, found, head, bare_64_is_pdq=bare_64_is_pdq, on_progress=on_progress
+    )
+    return _guarded(reader, name)
+
+
+def _reader(
+    path: Path,
+    name: str,
+    found: FileFormat,
+    head: bytes,
+    *,
+    bare_64_is_pdq: bool,
+    on_progress: Progress | None,
+) -> Iterator[Record | Rejected]:
+    def text(progress: Progress | None = on_progress) -> Iterator[str]:
+        return lines(utf8_chunks(path, name, progress), name)
+
+    match found:
+        case FileFormat.VICS:
+            return read_vics(utf8_chunks(path, name, on_progress), name)
+        case FileFormat.NCMEC:
+            return read_ncmec(raw_chunks(path, on_progress), name)
+        case FileFormat.NSRL if head.startswith(SQLITE_MAGIC):
+            return read_nsrl_v3(path, name, on_progress)
+        case FileFormat.NSRL:
+            return read_nsrl_v2(lines(raw_chunks(path, on_progress), name, "latin-1"), name)
+        case FileFormat.ICSE:
+            return read_icse(text(), name)
+        case FileFormat.HASHDEEP:
+            return read_hashdeep(text(), name)
+        case FileFormat.CSV:
+            return read_own_csv(text(None), text(), name)
+        case FileFormat.LIST:
+            return read_list(text(), bare_64_is_pdq=bare_64_is_pdq)
+
+
+def _guarded(reader: Iterator[Record | Rejected], name: str) -> Iterator[Record | Rejected]:
+    try:
+        yield from reader
+    except OSError as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError) -> FormatError:
+    return FormatError(name, None, f"cannot be read: {error.strerror or error}")
+
+
+def _name(path: Path) -> str:
+    """Return a file's name for messages; a name can hold control characters."""
+    return path.name if path.name.isprintable() and path.name else shown(str(path))

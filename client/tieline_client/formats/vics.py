@@ -1,0 +1,295 @@
+"""VICS JSON 1.1 to 1.3 and 2.0: a hash set (``#Media``) or cases with media (``#Cases``).
+
+A file flows through as parse events: envelope, then the elements of ``value``. An element with a
+``Media`` array is a case, of which only that array is read; any other is a medium. What is not
+needed is passed over event by event. Layout: the OData schema of VICS 2.0 (CEModel).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tieline_client.digests import DigestKind
+from tieline_client.formats.fields import (
+    BadRecord,
+    check_identified,
+    read_code,
+    read_count,
+    read_digest,
+    read_flag,
+    read_photodna,
+    read_text,
+    set_updated,
+    shown,
+)
+from tieline_client.formats.json_events import JsonEvents
+from tieline_client.formats.record import Record, Rejected, Vote
+from tieline_client.limits import ALTERNATIVE_HASHES, JSON_FIELDS
+
+CONTEXT_KEYS = ("@odata.context", "odata.metadata")
+_CONTEXT = re.compile(r"(?:.*\.xml)?/?(?:([A-Za-z]{2,16})/\$metadata)?#([A-Za-z]+)(?:/.*)?", re.S)
+_CONTEXT_CHARS = 1_000
+
+_MEDIA_DEPTH = 3
+_CASE_MEDIA_DEPTH = 5
+
+_ALTERNATIVES = {
+    "md5": DigestKind.MD5,
+    "sha1": DigestKind.SHA1,
+    "sha256": DigestKind.SHA256,
+    "pdq": DigestKind.PDQ,
+}
+
+Fields = dict[str, Any]
+_SKIPPED = ("a list or object",)
+"""Stands for the value of a field that was passed over."""
+_ABSENT = object()
+
+
+def read_vics(chunks: Iterable[bytes], name: str) -> Iterator[Record | Rejected]:
+    """Yield the media of a VICS file given as chunks of UTF-8.
+
+    Raises FormatError, naming the record, when the document is broken, truncated, nested too
+    deep, repeats a key in what is read, or is no VICS file of cases or media.
+    """
+    return _Reader(JsonEvents(chunks, name)).read()
+
+
+class _Reader:
+    def __init__(self, events: JsonEvents) -> None:
+        self.events = events
+        self.following = events.next
+        self.number = 0
+        self.scheme = "vics"
+        self.votes: dict[Any, tuple[Vote, ...]] = {}
+        self.of_cases = False
+
+    def read(self) -> Iterator[Record | Rejected]:
+        """Read the envelope."""
+        if self.following()[0] != "start_map":
+            raise self.events.fault("not VICS: the JSON does not begin with an object")
+        seen: set[str] = set()
+        for _ in range(JSON_FIELDS):
+            self.events.mark()
+            kind, key = self.following()
+            if kind == "end_map":
+                break
+            self._once(key, seen)
+            seen.add(key)
+            kind, value = self.following()
+            if key in CONTEXT_KEYS:
+                self._context(value, after_value="value" in seen)
+            elif key == "value":
+                if kind != "start_array":
+                    raise self.events.fault("not VICS: 'value' is not a list")
+                yield from self._elements()
+                self.events.record = None
+            elif kind in ("start_map", "start_array"):
+                self.events.skip(2)
+        else:
+            raise self.events.fault(f"more than {JSON_FIELDS} fields")
+        if "value" not in seen:
+            raise self.events.fault("not VICS: there is no list named 'value'")
+        self.events.finish()
+
+    def _once(self, key: str, seen: Iterable[str]) -> None:
+        if key in seen:
+            raise self.events.fault(f"the key {shown(key)} stands twice")
+
+    def _context(self, value: object, *, after_value: bool) -> None:
+        """Take scheme and shape from the context; it must come before what it explains."""
+        if after_value:
+            raise self.events.fault(
+                "the context stands after the records, so their categories have no scheme; "
+                "put it first"
+            )
+        if not isinstance(value, str) or len(value) > _CONTEXT_CHARS:
+            raise self.events.fault("not VICS: the context is not a text")
+        match = _CONTEXT.fullmatch(value)
+        if match is None or match[2] not in ("Cases", "Media"):
+            raise self.events.fault(
+                f"not VICS cases or media: the context is {shown(value)}; "
+                "one that ends in #Cases or #Media is needed"
+            )
+        if match[1]:
+            self.scheme = f"vics-{match[1].lower()}"
+        self.of_cases = match[2] == "Cases"
+
+    def _elements(self) -> Iterator[Record | Rejected]:
+        """Read the elements of ``value``."""
+        while (event := self.following())[0] != "end_array":
+            self.events.record = self.number + 1
+            self.events.mark()
+            if event[0] != "start_map":
+                yield self._no_object(event[0], _MEDIA_DEPTH)
+                continue
+            fields: Fields = {}
+            if not self._fields(fields, _MEDIA_DEPTH):
+                if not self._is_empty_case(fields):
+                    yield self._finish(fields)
+                continue
+            yield from self._media_of_case()
+            self.events.mark()
+            if self._fields(fields, _MEDIA_DEPTH):
+                raise self.events.fault("the key 'Media' stands twice")
+
+    def _is_empty_case(self, fields: Fields) -> bool:
+        return "MD5" not in fields and (self.of_cases or "CaseID" in fields)
+
+    def _media_of_case(self) -> Iterator[Record | Rejected]:
+        following, events = self.following, self.events
+        while (event := following())[0] != "end_array":
+            events.record = self.number + 1
+            events.mark()
+            if event[0] != "start_map":
+                yield self._no_object(event[0], _CASE_MEDIA_DEPTH)
+                continue
+            fields: Fields = {}
+            if self._fields(fields, _CASE_MEDIA_DEPTH):
+                raise events.fault("a medium holds a list named 'Media'")
+            yield self._finish(fields)
+
+    def _no_object(self, kind: str, depth: int) -> Rejected:
+        if kind in ("start_map", "start_array"):
+            self.events.skip(depth)
+        self.number += 1
+        return Rejected(self.number, "not an object")
+
+    def _fields(self, fields: Fields, depth: int) -> bool:
+        """Read the fields of an object at ``depth`` until it ends (False) or ``Media`` opens."""
+        following = self.following
+        for _ in range(JSON_FIELDS):
+            kind, key = following()
+            if kind == "end_map":
+                return False
+            if key in fields:
+                self._once(key, fields)
+            kind, value = following()
+            if value is None and kind != "null":
+                if key == "AlternativeHashes" and kind == "start_array":
+                    value = self._alternatives(depth + 1)
+                elif key == "Series" and kind == "start_map":
+                    value = self._object(depth + 1).get("Name")
+                elif key == "Media" and kind == "start_array":
+                    fields[key] = _SKIPPED
+                    return True
+                else:
+                    self.events.skip(depth + 1)
+                    value = _SKIPPED
+            fields[key] = value
+        raise self.events.fault(f"an object has more than {JSON_FIELDS} fields")
+
+    def _object(self, depth: int) -> Fields:
+        """Read a small object; containers in it are passed over."""
+        fields: Fields = {}
+        following = self.following
+        for _ in range(JSON_FIELDS):
+            kind, key = following()
+            if kind == "end_map":
+                return fields
+            if key in fields:
+                self._once(key, fields)
+            kind, value = following()
+            if value is None and kind != "null":
+                self.events.skip(depth + 1)
+                value = _SKIPPED
+            fields[key] = value
+        raise self.events.fault(f"an object has more than {JSON_FIELDS} fields")
+
+    def _alternatives(self, depth: int) -> list[Fields]:
+        entries: list[Fields] = []
+        while (event := self.following())[0] != "end_array":
+            if event[0] == "start_map":
+                entry = self._object(depth + 1)
+                if len(entries) < ALTERNATIVE_HASHES:
+                    entries.append(entry)
+            elif event[0] == "start_array":
+                self.events.skip(depth + 1)
+        return entries
+
+    def _finish(self, fields: Fields) -> Record | Rejected:
+        self.number += 1
+        try:
+            return self._record(fields)
+        except BadRecord as error:
+            return Rejected(self.number, error.message)
+
+    def _record(self, fields: Fields) -> Record:
+        get = fields.get
+        notes: list[str] = []
+        record = Record(
+            self.number,
+            read_digest(DigestKind.MD5, get("MD5")),
+            read_digest(DigestKind.SHA1, get("SHA1")),
+            None,
+            None,
+            None,
+            read_photodna(get("PhotoDNA"), notes),
+            read_count(get("MediaSize"), "MediaSize", notes),
+            read_text(get("MimeType"), "MimeType"),
+        )
+        record.votes = self._votes(get("Category", _ABSENT), notes)
+        record.victim_identified = read_flag(get("VictimIdentified"), "VictimIdentified", notes)
+        record.offender_identified = read_flag(
+            get("OffenderIdentified"), "OffenderIdentified", notes
+        )
+        record.distributed = read_flag(get("IsDistributed"), "IsDistributed", notes)
+        series = get("Series")
+        if series is _SKIPPED:
+            notes.append("Series is neither a text nor an object with a Name; set aside")
+        else:
+            record.series = read_text(series, "Series")
+        set_updated(record, get("DateUpdated"), "DateUpdated", notes)
+        alternatives = get("AlternativeHashes")
+        if alternatives and isinstance(alternatives, list):
+            for entry in alternatives:
+                _take_alternative(record, entry, notes)
+        check_identified(record)
+        if notes:
+            record.notes = tuple(notes)
+        return record
+
+    def _votes(self, category: object, notes: list[str]) -> tuple[Vote, ...]:
+        """Null, 0 and absent are three things: a note, the code "0", and nothing."""
+        if category is _ABSENT:
+            return ()
+        known = self.votes.get(category) if type(category) is int else None
+        if known is not None:
+            return known
+        code = read_code(category, "Category")
+        if code is None:
+            notes.append("Category is null")
+            return ()
+        votes = (Vote(self.scheme, code),)
+        if type(category) is int:
+            self.votes[category] = votes
+        return votes
+
+
+def _take_alternative(record: Record, entry: Fields, notes: list[str]) -> None:
+    """Add one of AlternativeHashes; without an MD5 of its own it belongs to the record."""
+    name = entry.get("HashName")
+    if not isinstance(name, str):
+        return
+    name = name.strip().lower().replace("-", "").replace("_", "")
+    kind = _ALTERNATIVES.get(name)
+    if kind is None and name != "photodna":
+        return
+    own = read_digest(DigestKind.MD5, entry.get("MD5"))
+    if own is not None and record.md5 is not None and own != record.md5:
+        notes.append(f"an alternative {name} hash of another MD5; set aside")
+        return
+    value = entry.get("HashValue")
+    if kind is None:
+        record.photodna = record.photodna or read_photodna(value, notes)
+        return
+    digest = read_digest(kind, value)
+    if digest is None:
+        return
+    stated = getattr(record, kind.label)
+    if stated is None:
+        setattr(record, kind.label, digest)
+    elif stated != digest:
+        notes.append(f"a second {kind.label} digest; set aside")
