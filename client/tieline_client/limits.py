@@ -130,10 +130,8 @@ CERTIFICATE_BYTES = 8 * 1024
 POLICY_FILES = 64
 POLICY_FILE_BYTES = 256 * 1024
 POLICY_CASES = 10_000
-POLICY_NUMBER_MOST = 10**12
-"""Largest number a rule may see: sums and products of two stay inside Cedar's 64 bits."""
-POLICY_COUNTRIES = 300
-"""Countries of one agency that a rule may see; ISO 3166-1 has about 250."""
+POLICY_NUMBER_MOST = 10**9
+"""Largest number a rule may see: the product of two stays inside Cedar's 64 bits."""
 DECISIONS_CACHED = 4_096
 DELIVER_SECONDS = 60.0
 """One message or chunk; the receiver commits durably before it answers."""
