@@ -32,6 +32,8 @@ HITS_PER_BATCH = 10_000
 NEAR_RADIUS = 31
 """PDQ Hamming distance, bits of 256."""
 NEAR_ANSWERS_PER_HASH = 100
+NEAR_ANSWERS_PER_HASH_MOST = 10_000
+"""Largest cap that a caller may ask for."""
 PDQ_MIN_QUALITY = 50
 """Below this PDQ quality (0-100) a hash says too little; it is set aside at import."""
 
@@ -78,9 +80,12 @@ UNARY_SECONDS = 15.0
 QUERY_SECONDS = 60.0
 STREAM_IDLE_SECONDS = 20.0
 CONNECTION_AGE_SECONDS = 1_800
-RPC_THREADS = 32
+RPC_THREADS = 128
+"""Threads are made as calls need them; peers that all stall at once hold their own few each."""
 CONCURRENT_RPCS = 1_000
 CONCURRENT_RPCS_PER_PEER = 8
+CONCURRENT_STREAMS_PER_PEER = 4
+"""Of those, calls that stream: each holds a thread while its peer is slow."""
 
 # --- delivery ---
 RETRY_FIRST_SECONDS = 0.5
@@ -135,3 +140,46 @@ POLICY_NUMBER_MOST = 10**9
 DECISIONS_CACHED = 4_096
 DELIVER_SECONDS = 60.0
 """One message or chunk; the receiver commits durably before it answers."""
+QUERY_SECONDS_MOST = 600
+"""Longest that a person may wait for a peer's answer."""
+
+# --- a person at the own node (seconds, bytes) ---
+PROFILE_BYTES = 64 * 1024
+ACTION_SECONDS = 120.0
+"""An act that packs a series' items: refer, broadcast, upload."""
+IMPORT_SECONDS = 6 * 3600.0
+"""One file, however large."""
+ASK_SENDING_SECONDS = 900.0
+"""Sending the question to the own node, before its peers' time begins."""
+AUDIT_SECONDS = 3600.0
+"""The whole audit log."""
+RECORD_BATCH_BYTES = 1024 * 1024
+"""A batch of records on its way to the own node; well under MESSAGE_BYTES."""
+STDIN_BYTES = 4 * 1024**3
+"""A list that comes through a pipe and is spooled."""
+AUDIT_LEAF_BYTES = 64 * 1024
+AUDIT_HEADER_BYTES = 128 * 1024 * 1024
+"""First line of an audit export: 8 characters an entry and a little more."""
+AUDIT_FOUND = 1_000
+"""Entries that one audit search shows unless asked for more."""
+
+# --- calls as the server bounds them ---
+OPERATOR_SECONDS = 60.0
+"""A call of a person that is no stream."""
+ASK_SECONDS = 900.0
+"""A person's question to all peers, the sending of up to RECORDS_PER_QUERY included."""
+IMPORT_SECONDS = 4 * 3600.0
+AUDIT_STREAM_SECONDS = 900.0
+WATCH_SECONDS = 0.25
+"""How often calls are looked at for one that is stuck."""
+OVERTIME_SECONDS = 5.0
+"""After its deadline a call ends itself with a reason; this much later it is cut off."""
+REQUESTS_AHEAD = 2
+"""Messages of a request stream read before they are asked for."""
+ERROR_TEXT_BYTES = 1_024
+ERROR_METADATA_ENTRIES = 8
+
+# --- refusals in the audit log ---
+REFUSAL_WINDOW = timedelta(minutes=1)
+REFUSAL_KINDS = 1_000
+"""Distinct refusals counted apart within one window; beyond, they are counted together."""

@@ -1,0 +1,407 @@
+"""A person to the node of their own agency: one method for each RPC of OperatorService.
+
+A file goes out as a stream: header, batches, finish. The node keeps nothing of a stream without
+its finish, so a file that turns out to be broken half-way cancels the call and leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import payload_pb2, series_pb2
+
+from tieline_client import limits
+from tieline_client.errors import FormatError, Unreachable
+from tieline_client.formats import FileFormat, Rejected, open_records
+from tieline_client.operator_connection import OperatorConnection, make
+from tieline_client.record_stream import RecordStream, file_digest, file_state, source_name
+
+Progress = Callable[[int], None]
+"""Takes the bytes of the file that were read so far; called from another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What a whole file is imported under; empty parts are left to the file and the node."""
+
+    series: str = ""
+    exclusions: bool = False
+    category: tuple[str, str] = ("", "")
+    """Scheme and code for records that carry no category."""
+    case_ref: str = ""
+    handling: series_pb2.Handling | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import amounted to: the node's report, and what was rejected on this side.
+
+    ``records`` counts the file's records, usable or not; ``rejected`` names the first
+    REJECTED_LISTED by number.
+    """
+
+    file: str
+    format: FileFormat
+    records: int
+    rejected: tuple[Rejected, ...]
+    rejected_count: int
+    notes: tuple[tuple[int, str], ...]
+    node: pb.ImportReport
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least one record counted."""
+        return self.rejected_count < self.records
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """How to ask. No ``peers`` and not ``everyone``: those that policy lists for the purpose."""
+
+    purpose: str
+    case_ref: str
+    peers: tuple[str, ...] = ()
+    everyone: bool = False
+    near: bool = False
+    category: tuple[str, str] = ("", "")
+    deadline_seconds: int = 0
+
+
+class OperatorClient(OperatorConnection):
+    """The methods of OperatorService; a context manager.
+
+    Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.
+    """
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def import_file(
+        self,
+        path: Path,
+        file_format: FileFormat,
+        options: ImportOptions,
+        on_progress: Progress | None = None,
+    ) -> ImportReport:
+        """Import one file whole or not at all.
+
+        Raises FormatError when the file is broken, NothingUsable when no record can be used.
+        """
+        name, before = source_name(path), file_state(path)
+        scheme, code = options.category
+        header = make(
+            pb.ImportHeader,
+            source=name,
+            format=file_format.value,
+            file_digest=file_digest(path),
+            series=options.series,
+            exclusions=options.exclusions,
+            category_scheme=scheme,
+            category_code=code,
+            case_ref=options.case_ref,
+            handling=options.handling,
+        )
+        stream = RecordStream(name, open_records(path, file_format, on_progress=on_progress))
+
+        def parts() -> Iterator[pb.ImportRequest]:
+            yield pb.ImportRequest(header=header)
+            for batch in stream.batches():
+                yield pb.ImportRequest(records=batch)
+            if file_state(path) != before:
+                raise FormatError(name, None, "it changed while it was read; import it again")
+            yield pb.ImportRequest(finish=pb.ImportFinish(records=stream.sent))
+
+        report: pb.ImportReport | None = None
+        for response in self.converse(self.stub.Import, parts(), limits.IMPORT_SECONDS):
+            if response.HasField("report"):
+                report = response.report
+        if report is None:
+            raise Unreachable("the node ended the import without a report; import the file again")
+        at_node = [Rejected(each.record, each.reason) for each in report.rejected]
+        rejected = sorted([*stream.rejected, *at_node])[: limits.REJECTED_LISTED]
+        return ImportReport(
+            file=name,
+            format=file_format,
+            records=stream.sent + stream.rejected_count,
+            rejected=tuple(rejected),
+            rejected_count=stream.rejected_count + len(at_node),
+            notes=tuple(stream.notes),
+            node=report,
+        )
+
+    def ask_overlap(
+        self,
+        stream: RecordStream,
+        options: AskOptions,
+        on_event: Callable[[pb.AskOverlapResponse], None],
+    ) -> None:
+        """Ask peers which records they hold; ``on_event`` is called as they answer.
+
+        Raises as import_file; nothing is asked of a file that turns out to be broken.
+        """
+        scheme, code = options.category
+        header = make(
+            pb.AskHeader,
+            purpose=options.purpose,
+            case_ref=options.case_ref,
+            peers=options.peers,
+            all=options.everyone,
+            near=options.near,
+            category_scheme=scheme,
+            category_code=code,
+            deadline_seconds=options.deadline_seconds,
+        )
+
+        def parts() -> Iterator[pb.AskOverlapRequest]:
+            yield pb.AskOverlapRequest(header=header)
+            for batch in stream.batches():
+                yield pb.AskOverlapRequest(records=batch)
+            yield pb.AskOverlapRequest(finish=pb.ImportFinish(records=stream.sent))
+
+        answering = options.deadline_seconds or limits.QUERY_SECONDS
+        deadline = limits.ASK_SENDING_SECONDS + answering
+        for event in self.converse(self.stub.AskOverlap, parts(), deadline):
+            on_event(event)
+
+    # --- the node ------------------------------------------------------------------------------
+
+    def get_stats(self) -> pb.GetStatsResponse:
+        """Counts of what is stored."""
+        return self.call(self.stub.GetStats, pb.GetStatsRequest())
+
+    def get_status(self) -> pb.GetStatusResponse:
+        """The node, and the caller's name and roles."""
+        return self.call(self.stub.GetStatus, pb.GetStatusRequest())
+
+    def list_peers(self, purpose: str = "") -> Sequence[pb.Peer]:
+        """The members, and which of them policy lists for a purpose."""
+        request = make(pb.ListPeersRequest, purpose=purpose)
+        return self.call(self.stub.ListPeers, request).peers
+
+    # --- series --------------------------------------------------------------------------------
+
+    def list_series(self) -> Iterator[pb.SeriesView]:
+        """All series by id, fetched page by page."""
+        token = ""
+        while True:
+            request = make(pb.ListSeriesRequest, page_token=token)
+            page = self.call(self.stub.ListSeries, request)
+            yield from page.series
+            # A node that never ends its pages would hold the caller for ever.
+            if page.next_page_token <= token:
+                return
+            token = page.next_page_token
+
+    def get_series(self, series: str) -> pb.SeriesView:
+        """One series by id, or by name when it is the agency's own."""
+        request = make(pb.GetSeriesRequest, series=series)
+        return self.call(self.stub.GetSeries, request).series
+
+    def create_series(
+        self,
+        name: str,
+        *,
+        case_ref: str = "",
+        handling: series_pb2.Handling | None = None,
+        references: Sequence[tuple[str, str]] = (),
+        clues: str = "",
+        victims: int | None = None,
+        contact: tuple[str, str, str] | None = None,
+    ) -> pb.SeriesView:
+        """Make a series by hand; ``contact`` is name, mail and telephone."""
+        request = make(
+            pb.CreateSeriesRequest,
+            name=name,
+            case_ref=case_ref,
+            handling=handling,
+            references=[
+                make(series_pb2.ExternalReference, scheme=scheme, value=value)
+                for scheme, value in references
+            ],
+            clues=clues,
+            victims=victims,
+            contact=None
+            if contact is None
+            else make(series_pb2.DutyContact, name=contact[0], email=contact[1], phone=contact[2]),
+        )
+        return self.call(self.stub.CreateSeries, request).series
+
+    def assess_series(
+        self,
+        series: str,
+        country: str,
+        confidence: int,
+        grounds: str,
+        *,
+        confirmed: bool = False,
+        eliminate: bool = False,
+    ) -> pb.SeriesView:
+        """Add an assessment; ``confidence`` is 1 low, 2 medium, 3 high."""
+        request = make(
+            pb.AssessSeriesRequest,
+            series=series,
+            country=country,
+            confidence=confidence,
+            grounds=grounds,
+            confirmed=confirmed,
+            eliminate=eliminate,
+        )
+        return self.call(self.stub.AssessSeries, request).series
+
+    def refer_series(
+        self,
+        series: str,
+        *,
+        country: str = "",
+        agency: str = "",
+        urgency: int,
+        purpose: str,
+        case_ref: str,
+        note: str = "",
+    ) -> Sequence[pb.ReferralView]:
+        """Tell a country's agencies, one agency, or the standing likely countries (neither)."""
+        request = make(
+            pb.ReferSeriesRequest,
+            series=series,
+            country=country,
+            agency=agency,
+            urgency=urgency,
+            purpose=purpose,
+            case_ref=case_ref,
+            note=note,
+        )
+        return self.call(self.stub.ReferSeries, request, limits.ACTION_SECONDS).referrals
+
+    # --- inbox, outbox, clock ------------------------------------------------------------------
+
+    def list_inbox(self) -> Sequence[pb.InboxEntry]:
+        """Received referrals and broadcasts, newest first."""
+        return self.call(self.stub.ListInbox, pb.ListInboxRequest()).entries
+
+    def get_inbox_entry(self, entry: str) -> pb.InboxEntry:
+        """One of them with its steps."""
+        request = make(pb.GetInboxEntryRequest, id=entry)
+        return self.call(self.stub.GetInboxEntry, request).entry
+
+    def step_referral(
+        self,
+        entry: str,
+        state: str,
+        *,
+        text: str = "",
+        passed_to: str = "",
+        outcome: payload_pb2.Outcome | None = None,
+    ) -> pb.InboxEntry:
+        """Take a step: acknowledged (a broadcast too), accepted, declined, passed_on, outcome."""
+        request = make(
+            pb.StepReferralRequest,
+            id=entry,
+            state=state,
+            text=text,
+            passed_to=passed_to,
+            outcome=outcome,
+        )
+        return self.call(self.stub.StepReferral, request, limits.ACTION_SECONDS).entry
+
+    def answer_broadcast(
+        self,
+        entry: str,
+        kind: str,
+        *,
+        country: str = "",
+        confidence: int = 0,
+        series: str = "",
+        text: str = "",
+    ) -> pb.InboxEntry:
+        """Answer with assess, eliminate or ours."""
+        request = make(
+            pb.AnswerBroadcastRequest,
+            id=entry,
+            kind=kind,
+            country=country,
+            confidence=confidence,
+            series=series,
+            text=text,
+        )
+        return self.call(self.stub.AnswerBroadcast, request).entry
+
+    def list_outbox(self, state: str = "") -> pb.ListOutboxResponse:
+        """Messages, newest first, and the destinations with their back-off."""
+        return self.call(self.stub.ListOutbox, make(pb.ListOutboxRequest, state=state))
+
+    def list_clock(self, series: str = "") -> Sequence[pb.ReferralView]:
+        """Sent and received referrals with their steps."""
+        request = make(pb.ListClockRequest, series=series)
+        return self.call(self.stub.ListClock, request).referrals
+
+    # --- broadcasts, uploads -------------------------------------------------------------------
+
+    def broadcast_series(
+        self, series: Sequence[str], group: str, *, purpose: str, case_ref: str, question: str = ""
+    ) -> Sequence[pb.BroadcastView]:
+        """Ask a group, one broadcast for each series."""
+        request = make(
+            pb.BroadcastSeriesRequest,
+            series=series,
+            group=group,
+            purpose=purpose,
+            case_ref=case_ref,
+            question=question,
+        )
+        return self.call(self.stub.BroadcastSeries, request, limits.ACTION_SECONDS).broadcasts
+
+    def list_broadcasts(self) -> Sequence[pb.BroadcastView]:
+        """Sent broadcasts, newest first."""
+        return self.call(self.stub.ListBroadcasts, pb.ListBroadcastsRequest()).broadcasts
+
+    def upload_series(
+        self, series: Sequence[str], repository: str, *, purpose: str, case_ref: str
+    ) -> Sequence[pb.UploadView]:
+        """Deposit series in a repository, one upload for each."""
+        request = make(
+            pb.UploadSeriesRequest,
+            series=series,
+            repository=repository,
+            purpose=purpose,
+            case_ref=case_ref,
+        )
+        return self.call(self.stub.UploadSeries, request, limits.ACTION_SECONDS).uploads
+
+    def list_uploads(self) -> Sequence[pb.UploadView]:
+        """Deposits made or received, newest first."""
+        return self.call(self.stub.ListUploads, pb.ListUploadsRequest()).uploads
+
+    def step_upload(self, upload: str, state: str, reference: str = "") -> pb.UploadView:
+        """Move a received deposit on."""
+        request = make(pb.StepUploadRequest, id=upload, state=state, reference=reference)
+        return self.call(self.stub.StepUpload, request).upload
+
+    # --- people, audit -------------------------------------------------------------------------
+
+    def add_operator(
+        self, name: str, roles: Sequence[str], public_key: bytes
+    ) -> pb.AddOperatorResponse:
+        """Add a person, or give one a new certificate; ``public_key`` is DER."""
+        request = make(pb.AddOperatorRequest, name=name, roles=roles, public_key=public_key)
+        return self.call(self.stub.AddOperator, request)
+
+    def list_operators(self) -> Sequence[pb.OperatorView]:
+        """The people, by name."""
+        return self.call(self.stub.ListOperators, pb.ListOperatorsRequest()).operators
+
+    def revoke_operator(self, name: str) -> None:
+        """End a person's access."""
+        self.call(self.stub.RevokeOperator, make(pb.RevokeOperatorRequest, name=name))
+
+    def get_audit_head(self) -> pb.GetAuditHeadResponse:
+        """Size and root of the audit log."""
+        return self.call(self.stub.GetAuditHead, pb.GetAuditHeadRequest())
+
+    def list_audit_entries(self, start: int = 0, limit: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield (position, leaf) in order; ``limit`` 0 means all."""
+        request = make(pb.ListAuditEntriesRequest, start=start, limit=limit)
+        pages = self.stub.ListAuditEntries(request, timeout=limits.AUDIT_SECONDS)
+        for page in self.read(pages):
+            yield from enumerate(page.leaves, start=page.start)
