@@ -1,0 +1,321 @@
+"""What happens to every call before a servicer sees it, and to every error on its way out.
+
+One interceptor, ``Guard``, on each listener. In order:
+
+1. **Who calls.** TLS 1.3, and the leaf checked anew (identity.py). From here on the caller is
+   known, whatever else is wrong with the call.
+2. **How many.** A place among the caller's open calls (peer_limits.py), or refused at once.
+3. **May this caller use this method?** The method's row (methods.py); unlisted means denied, and an
+   unknown method or service is told so only here, to callers who proved who they are.
+4. **Is the directory fresh?** Past its expiry peers get nothing.
+5. **The messages.** Read as bytes, within the method's bounds in time (streams.py), parsed here, so
+   that what does not parse gets a reason too, and held against the caps (constraints.py).
+6. **Not too late.** What came in after the deadline has no effect.
+7. **The servicer**, which sees a CallContext. Whatever it raises becomes a status with exactly one
+   ErrorInfo (errors.py).
+
+Every refusal is reported to ``on_refusal``; the node writes the audit entries (domain/refusals.py).
+
+All four shapes of method are served as request streams, because gRPC for Python gives a handler no
+bound on waiting for a single request; on the wire there is no difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from tieline_client import constraints, limits
+from tieline_client.constraint_plans import PACKAGE
+from tieline_client.errors import (
+    InvalidDigest,
+    LimitExceeded,
+    MalformedMessage,
+    RefusedError,
+    RequestIdReused,
+    TielineError,
+    UnknownMethod,
+)
+from tieline_client.status import wire_reason
+
+from tieline_server.domain.ports import Clock
+from tieline_server.domain.refusals import Refusal
+from tieline_server.rpc import errors
+from tieline_server.rpc.call import CallContext, Caller
+from tieline_server.rpc.identity import Identifier, claimed_agency
+from tieline_server.rpc.methods import RULES, Listener, Rule, Weight, find_rule
+from tieline_server.rpc.peer_limits import PeerLimits
+from tieline_server.rpc.streams import CallerGone, RequestReader, Watchdog, Watched
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+OnRefusal = Callable[[Refusal], None]
+
+_log = structlog.get_logger(__name__)
+
+_REPORTED = (
+    RefusedError,
+    MalformedMessage,
+    InvalidDigest,
+    UnknownMethod,
+    LimitExceeded,
+    RequestIdReused,
+)
+"""Errors that are refusals; the others (not found, wrong state, no space) are ordinary answers."""
+
+
+@dataclass(frozen=True)
+class Guard(grpc.ServerInterceptor[Any, Any]):
+    """The interceptor of one listener. Thread-safe.
+
+    ``clock`` is the time that certificates and refusals go by; durations go by the monotonic one.
+    ``check_responses`` holds this node's own answers against the caps as well.
+    """
+
+    listener: Listener
+    identifier: Identifier
+    clock: Clock
+    on_refusal: OnRefusal
+    rules: Mapping[str, Rule] = field(default_factory=lambda: RULES)
+    peer_limits: PeerLimits = field(default_factory=PeerLimits)
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    check_responses: bool = False
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler, or stand in for one that does not exist."""
+        method = handler_call_details.method
+        handler = continuation(handler_call_details)
+        if handler is not None and not handler.response_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                partial(self._answer_once, method, handler), None, handler.response_serializer
+            )
+        serializer = handler.response_serializer if handler is not None else None
+        return grpc.stream_stream_rpc_method_handler(
+            partial(self._answer_stream, method, handler), None, serializer
+        )
+
+    def _answer_once(
+        self,
+        method: str,
+        handler: Handler,
+        source: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Message:
+        call = _Call(self, method, handler, source, context)
+        try:
+            return call.answer_once()
+        except Exception as error:  # noqa: BLE001  one place maps all errors
+            call.fail(error)
+        finally:
+            call.close()
+
+    def _answer_stream(
+        self,
+        method: str,
+        handler: Handler | None,
+        source: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Iterator[Message]:
+        call = _Call(self, method, handler, source, context)
+        try:
+            yield from call.answer_stream()
+        except Exception as error:  # noqa: BLE001  one place maps all errors
+            call.fail(error)
+        finally:
+            # gRPC drops the generator of a call that was cut off: this is where it comes out.
+            call.close()
+
+
+class _Call:
+    """One call on its way through the steps."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        method: str,
+        handler: Handler | None,
+        source: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> None:
+        self._guard = guard
+        self._method = method
+        self._handler = handler
+        self._source = source
+        self._context = context
+        self._caller: Caller | None = None
+        self._held = ExitStack()
+        self._watched: Watched | None = None
+        self._deadline = 0.0
+
+    # --- the two ways of answering ---
+
+    def answer_once(self) -> Message:
+        context, rule, handler = self._admit()
+        if handler.request_streaming:
+            response = _behaviour(handler.stream_unary)(self._requests(context, rule), context)
+        else:
+            request = self._single_request(context, rule)
+            response = _behaviour(handler.unary_unary)(request, context)
+        return self._checked(response, context)
+
+    def answer_stream(self) -> Iterator[Message]:
+        context, rule, handler = self._admit()
+        if handler.request_streaming:
+            responses = _behaviour(handler.stream_stream)(self._requests(context, rule), context)
+        else:
+            request = self._single_request(context, rule)
+            responses = _behaviour(handler.unary_stream)(request, context)
+        # A servicer that is a generator ends with the call, not when it is collected.
+        if hasattr(responses, "close"):
+            self._held.callback(responses.close)
+        for response in responses:
+            checked = self._checked(response, context)
+            if context.time_left() <= 0:
+                raise _too_late(self._method)
+            self._wait_at_most(rule.idle)
+            yield checked
+            self._wait_at_most(context.time_left() + limits.OVERTIME_SECONDS)
+
+    # --- the steps ---
+
+    def _admit(self) -> tuple[CallContext, Rule, Handler]:
+        """Steps 1 to 4."""
+        guard = self._guard
+        caller = self._caller = guard.identifier.identify(self._context)  # 1
+        rule = guard.rules.get(self._method)
+        weight = rule.weight if rule is not None else Weight.SINGLE
+        self._held.enter_context(guard.peer_limits.slot(caller.key, weight))  # 2
+        rule = find_rule(self._method, guard.listener, caller, guard.rules)  # 3
+        if self._handler is None:
+            raise UnknownMethod(f"{self._method[: limits.NAME_CHARS]} is not served by this node")
+        guard.identifier.check_fresh()  # 4
+        seconds = min(rule.seconds, self._context.time_remaining())
+        self._deadline = time.monotonic() + seconds
+        self._watched = Watched(self._context.cancel, self._deadline + limits.OVERTIME_SECONDS)
+        guard.watchdog.watch(self._watched)
+        self._held.callback(guard.watchdog.release, self._watched)
+        return CallContext(self._context, caller, self._deadline), rule, self._handler
+
+    def _single_request(self, context: CallContext, rule: Rule) -> Message:
+        """Steps 5 and 6 for one message."""
+        self._wait_at_most(min(rule.idle, context.time_left()))
+        try:
+            data = next(self._source, None)
+        except Exception as error:
+            raise CallerGone from error
+        if data is None:
+            raise MalformedMessage(f"{self._method} needs one message; none came")
+        self._wait_at_most(context.time_left() + limits.OVERTIME_SECONDS)
+        request = self._parse(data)
+        if context.time_left() <= 0 or not context.is_active():
+            raise _too_late(self._method)
+        return request
+
+    def _requests(self, context: CallContext, rule: Rule) -> Iterator[Message]:
+        """Steps 5 and 6 for a stream: each message as the servicer asks for it."""
+        reader = RequestReader(self._source)
+        self._held.callback(reader.close)
+        return self._read(reader, context, rule)
+
+    def _read(self, reader: RequestReader, context: CallContext, rule: Rule) -> Iterator[Message]:
+        while True:
+            left = context.time_left()
+            try:
+                data = reader.take(max(min(rule.idle, left), 0.0))
+            except TimeoutError:
+                if left <= rule.idle:
+                    raise _too_late(self._method) from None
+                raise LimitExceeded(
+                    f"no message for {rule.idle:g} seconds; send the next sooner or end the stream",
+                    check="STREAM_IDLE",
+                ) from None
+            if data is None:
+                return
+            yield self._parse(data)
+
+    def _parse(self, data: bytes) -> Message:
+        """Step 5."""
+        deserialize = self._handler.request_deserializer if self._handler is not None else None
+        if deserialize is None:
+            raise TielineError(f"{self._method} is served without a message type")
+        try:
+            message: Message = deserialize(data)
+        except Exception:  # noqa: BLE001  protobuf raises several kinds, for what is one reason
+            raise MalformedMessage(f"a request of {self._method} does not parse") from None
+        if message.DESCRIPTOR.file.package == PACKAGE:
+            constraints.check(message)
+        elif len(data) > limits.UNKNOWN_FIELD_BYTES:
+            # The health service's messages state no caps.
+            raise MalformedMessage(f"a request of {self._method} is {len(data)} bytes long")
+        return message
+
+    def _checked(self, response: Message, context: CallContext) -> Message:
+        code = context.stated_code
+        if code is not None and code is not grpc.StatusCode.OK:
+            raise errors.from_code(code, self._method)
+        if self._guard.check_responses and response.DESCRIPTOR.file.package == PACKAGE:
+            constraints.check(response)
+        return response
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """What comes next is cut off by the watchdog after so many seconds."""
+        if self._watched is not None:
+            self._watched.due = time.monotonic() + seconds
+
+    # --- the end ---
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Report a refusal and end the call with the error's status."""
+        if isinstance(error, CallerGone):
+            # Nobody is there to read it: gRPC drops the status.
+            self._context.abort(grpc.StatusCode.CANCELLED, "the caller went away")
+        told = errors.as_tieline_error(error, self._method)
+        if isinstance(told, _REPORTED):
+            self._report(told)
+        errors.abort(self._context, told, to_peer=self._guard.listener is Listener.FEDERATION)
+
+    def close(self) -> None:
+        """Give back what the call held; tell of a call that the watchdog cut off."""
+        if self._watched is not None and self._watched.cut:
+            self._report(LimitExceeded("cut off", check="STUCK"))
+        self._held.close()
+
+    def _report(self, error: TielineError) -> None:
+        caller = self._caller
+        reason, check = wire_reason(error)
+        refusal = Refusal(
+            peer=caller.agency if caller is not None else "",
+            person=(caller.operator or "") if caller is not None else "",
+            method=self._method[: limits.NAME_CHARS],
+            reason=reason,
+            check=check or error.metadata.get("check", ""),
+            at=self._guard.clock(),
+            claimed=claimed_agency(self._context) if caller is None else "",
+        )
+        try:
+            self._guard.on_refusal(refusal)
+        except Exception as failure:  # noqa: BLE001  refused it is, whether or not it can be noted
+            _log.error("rpc.refusal_not_noted", reason=reason, exc_info=failure)
+
+
+def _behaviour(function: Callable[..., Any] | None) -> Callable[..., Any]:
+    if function is None:
+        raise TielineError("a handler has no function of its own shape")
+    return function
+
+
+def _too_late(method: str) -> LimitExceeded:
+    return LimitExceeded(
+        f"{method.rpartition('/')[2]} did not end within its time; ask for less at once",
+        check="DEADLINE",
+    )

@@ -1,0 +1,142 @@
+"""One row for each method of each service: on which listener, for whom, how long, how many.
+
+Unlisted means denied: a method without a row is answered UNKNOWN_METHOD even when it is served. A
+test walks the descriptors and fails for a method without a row and a row without a method.
+
+The health service's Watch has no row: a stream that never ends cannot be bounded. Reflection has
+none either.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tieline_client import limits
+from tieline_client.errors import RoleRefused, UnknownMethod
+
+from tieline_server.rpc.call import Caller
+
+
+class Listener(enum.Enum):
+    """Which port."""
+
+    FEDERATION = "federation"
+    OPERATOR = "operator"
+
+
+class Weight(enum.Enum):
+    """What a call holds while it lasts; each has its cap per caller (peer_limits.py)."""
+
+    SINGLE = "single"
+    STREAM = "stream"
+
+
+BOTH = frozenset(Listener)
+ANALYST, OFFICER, AUDITOR, ADMIN = "analyst", "officer", "auditor", "admin"
+ROLES = frozenset({ANALYST, OFFICER, AUDITOR, ADMIN})
+_READERS = frozenset({ANALYST, OFFICER})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method, and within which bounds.
+
+    ``roles`` are those of persons of which one is needed; nodes have none, so they count on the
+    operator port only. ``seconds`` is the whole call's bound, ``idle`` that of a silent or blocked
+    stream.
+    """
+
+    listeners: frozenset[Listener]
+    roles: frozenset[str] = ROLES
+    seconds: float = limits.UNARY_SECONDS
+    idle: float = limits.STREAM_IDLE_SECONDS
+    weight: Weight = Weight.SINGLE
+
+
+def _peer(seconds: float, weight: Weight = Weight.SINGLE) -> Rule:
+    return Rule(frozenset({Listener.FEDERATION}), seconds=seconds, weight=weight)
+
+
+def _person(roles: frozenset[str], seconds: float = limits.OPERATOR_SECONDS) -> Rule:
+    return Rule(frozenset({Listener.OPERATOR}), roles=roles, seconds=seconds)
+
+
+def _person_stream(roles: frozenset[str], seconds: float) -> Rule:
+    return Rule(frozenset({Listener.OPERATOR}), roles=roles, seconds=seconds, weight=Weight.STREAM)
+
+
+_EXCHANGE = {
+    "Hello": _peer(limits.HELLO_SECONDS),
+    "Overlap": _peer(limits.QUERY_SECONDS, Weight.STREAM),
+}
+_DELIVERY = {
+    "Deliver": _peer(limits.DELIVER_SECONDS),
+    "PutChunk": _peer(limits.DELIVER_SECONDS),
+}
+_OPERATOR = {
+    "Import": _person_stream(frozenset({ANALYST}), limits.IMPORT_SECONDS),
+    "GetStats": _person(ROLES),
+    "GetStatus": _person(ROLES),
+    "ListPeers": _person(ROLES),
+    "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
+    "ListSeries": _person(_READERS),
+    "GetSeries": _person(_READERS),
+    "CreateSeries": _person(frozenset({ANALYST})),
+    "AssessSeries": _person(frozenset({ANALYST})),
+    "ReferSeries": _person(frozenset({OFFICER})),
+    "ListInbox": _person(_READERS),
+    "GetInboxEntry": _person(_READERS),
+    "StepReferral": _person(frozenset({OFFICER})),
+    "AnswerBroadcast": _person(frozenset({OFFICER})),
+    "ListOutbox": _person(_READERS | {ADMIN}),
+    "ListClock": _person(_READERS),
+    "BroadcastSeries": _person(frozenset({OFFICER})),
+    "ListBroadcasts": _person(_READERS),
+    "UploadSeries": _person(frozenset({OFFICER})),
+    "ListUploads": _person(_READERS),
+    "StepUpload": _person(frozenset({OFFICER})),
+    "AddOperator": _person(frozenset({ADMIN})),
+    "ListOperators": _person(frozenset({ADMIN, AUDITOR})),
+    "RevokeOperator": _person(frozenset({ADMIN})),
+    "GetAuditHead": _person(frozenset({AUDITOR})),
+    "ListAuditEntries": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
+}
+_HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS)}
+
+RULES: Mapping[str, Rule] = {
+    f"/{service}/{method}": rule
+    for service, rows in {
+        "tieline.v1.ExchangeService": _EXCHANGE,
+        "tieline.v1.DeliveryService": _DELIVERY,
+        "tieline.v1.OperatorService": _OPERATOR,
+        "grpc.health.v1.Health": _HEALTH,
+    }.items()
+    for method, rule in rows.items()
+}
+"""Full method name, as gRPC gives it, to its row."""
+
+
+def find_rule(
+    method: str, listener: Listener, caller: Caller, rules: Mapping[str, Rule] = RULES
+) -> Rule:
+    """Return the row that lets this caller use the method on this listener.
+
+    Raises UnknownMethod for a method without a row or of the other listener, RoleRefused for a
+    person without the role. A person on the federation port, or a node on the operator port, never
+    comes here: their certificates are of the wrong kind.
+    """
+    rule = rules.get(method)
+    if rule is None or listener not in rule.listeners:
+        raise UnknownMethod(
+            f"{method[: limits.NAME_CHARS]} is not served on the {listener.value} port;"
+            " compare the versions of both sides"
+        )
+    if listener is Listener.OPERATOR and not caller.roles & rule.roles:
+        name = method.rpartition("/")[2]
+        raise RoleRefused(
+            f"{name} needs the role {' or '.join(sorted(rule.roles))}; {caller.operator} has"
+            f" {', '.join(sorted(caller.roles)) or 'none'}; ask an admin of your agency"
+        )
+    return rule

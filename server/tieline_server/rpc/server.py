@@ -1,0 +1,89 @@
+"""A listener: one gRPC server on one port, with its caps, its health service and its end.
+
+What grpc-core refuses by itself, before any Python runs, comes back bare: a failed handshake, a
+message over MESSAGE_BYTES (compressed or not: it stops inflating there), too many open calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tieline_client import limits, tls
+from tieline_client.errors import ConfigurationError
+
+Registration = Callable[[grpc.Server], None]
+"""Adds one servicer, for example ``partial(add_ExchangeServiceServicer_to_server, servicer)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server that is bound to ``port`` and not yet started."""
+
+    server: grpc.Server
+    port: int
+    health: health.HealthServicer
+    threads: ThreadPoolExecutor
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self.server.start()
+
+    def set_serving(self, serving: bool) -> None:
+        """Say in the health service whether this node answers."""
+        served = health_pb2.HealthCheckResponse
+        self.health.set("", served.SERVING if serving else served.NOT_SERVING)
+
+    def stop(self, grace: float) -> None:
+        """Take no new calls, let open ones end within ``grace`` seconds, cut off the rest."""
+        self.health.enter_graceful_shutdown()
+        self.server.stop(grace).wait()
+        self.threads.shutdown(wait=True, cancel_futures=True)
+
+
+def build_server(
+    address: str,
+    credentials: grpc.ServerCredentials,
+    interceptors: Sequence[grpc.ServerInterceptor[Any, Any]],
+    registrations: Sequence[Registration],
+    *,
+    threads: int = limits.RPC_THREADS,
+    concurrent: int = limits.CONCURRENT_RPCS,
+    share_port: bool = False,
+    grace_seconds: float = limits.CONNECTION_GRACE_SECONDS,
+) -> Endpoint:
+    """Bind a server to ``address`` (host:port; port 0 for a free one); start it with ``start``.
+
+    ``threads`` is how many calls are worked on at once, ``concurrent`` how many may be open.
+    ``grace_seconds`` is what a call may still take once its connection is past its age; a listener
+    with longer calls needs more. Raises ConfigurationError when the port cannot be bound, for
+    example because another node has it.
+    """
+    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rpc")
+    options = dict(tls.server_options(share_port=share_port))
+    options["grpc.max_connection_age_grace_ms"] = round(grace_seconds * 1000)
+    server = grpc.server(
+        pool,
+        interceptors=list(interceptors),
+        options=list(options.items()),
+        maximum_concurrent_rpcs=concurrent,
+    )
+    health_servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    for register in registrations:
+        register(server)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        pool.shutdown(wait=False)
+        raise ConfigurationError(
+            f"cannot listen on {address}: it is in use, perhaps by another node, or no address of"
+            " this machine; stop the other or change the configuration"
+        )
+    return Endpoint(server, port, health_servicer, pool)
