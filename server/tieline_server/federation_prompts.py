@@ -1,0 +1,68 @@
+"""What `tieline federation` asks a person: fingerprints and passphrases.
+
+In a pipe nobody can answer, so there each question is an error that says which option or file
+answers it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+from tieline_client import keys, limits
+from tieline_client.cli.output import inert, say
+from tieline_client.errors import UsageError
+
+from tieline_server.trust import federation_edits, files
+from tieline_server.trust.request import Request
+
+
+def compare_fingerprint(request: Request, given: str | None, *, trial: bool) -> None:
+    """Have the request's fingerprint compared with the one that came by another channel.
+
+    A trial may leave it out, and is told so. Raises UsageError in a pipe without one, and
+    AdmissionRefused when the two differ.
+    """
+    if given is None and trial:
+        say(f"trial: the fingerprint {request.fingerprint} was not compared")
+        return
+    if given is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "--fingerprint HEX is required here; ask the agency for it by another channel"
+            )
+        claims = request.claims
+        say(f"{claims.agency} ({claims.name}) asks to be {claims.role}")
+        given = str(typer.prompt("Fingerprint that the agency told you", err=True))
+    federation_edits.check_fingerprint(request, given)
+
+
+def new_passphrases(count: int) -> list[bytes | None]:
+    """Return a passphrase for each holder: from TIELINE_PASSPHRASE_FILE, or asked for twice."""
+    given = keys.passphrase_from_environment()
+    if given is None:
+        numbers = range(1, count + 1)
+        return [_ask(f"New passphrase for holder {number}", confirm=True) for number in numbers]
+    if count > 1:
+        say(f"one passphrase from {keys.PASSPHRASE_VARIABLE} encrypts all {count} keys")
+    return [given] * count
+
+
+def load_key(path: Path) -> keys.PrivateKey:
+    """Read a holder's key, asking for its passphrase where it needs one."""
+    pem = files.read_bounded(path, limits.KEY_FILE_BYTES) or b""
+    if b"ENCRYPTED" not in pem:
+        return keys.load(path)
+    passphrase = keys.passphrase_from_environment()
+    return keys.load(path, passphrase or _ask(f"Passphrase of {path.name}", confirm=False))
+
+
+def _ask(question: str, *, confirm: bool) -> bytes:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"a passphrase is needed; name a file with it in {keys.PASSPHRASE_VARIABLE}, "
+            "or run this on a terminal"
+        )
+    answer = typer.prompt(inert(question), hide_input=True, confirmation_prompt=confirm, err=True)
+    return str(answer).encode()
