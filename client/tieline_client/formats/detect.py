@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 import re
+import stat
 from pathlib import Path
 
 from tieline_client.errors import FormatError
 from tieline_client.formats import hashdeep, icse, ncmec, nsrl, own_csv
-from tieline_client.formats.fields import BadRecord
+from tieline_client.formats.fields import BadRecord, shown
 from tieline_client.formats.hashlists import parse_line
 from tieline_client.formats.tabular import parse_header
 from tieline_client.formats.text import split_mark
@@ -80,21 +81,49 @@ _VICS = re.compile(r'"(?:@odata\.context|odata\.metadata|value)"\s*:')
 _NCMEC = re.compile(rf"<(?:[\w.-]+:)?{ncmec.ROOT}[\s/>]")
 
 
-def detect(path: Path, name: str | None = None) -> FileFormat:
+def detect(path: Path) -> FileFormat:
     """Return the format of a file; raise FormatError when it is none that Tieline reads."""
-    name = path.name if name is None else name
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+    return detect_head(read_head(path), file_name(path))
+
+
+def file_name(path: Path) -> str:
+    """Return a file's name for messages; a name can hold control characters."""
+    return path.name if path.name and path.name.isprintable() else shown(path.name or str(path))
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a regular file that may hold hashes.
+
+    Raises FormatError when it cannot be opened, is no regular file, or begins as media or packed
+    files do, whatever it is said to be.
+    """
+    name = file_name(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FormatError(name, None, "not a regular file; save its content to a file first")
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(name, error) from None
+    _refuse_non_lists(head, name)
+    return head
+
+
+def unreadable(name: str, error: OSError) -> FormatError:
+    """Return what is said of a file that the system does not let us read."""
+    return FormatError(name, None, f"cannot be read: {error.strerror or type(error).__name__}")
+
+
+def detect_head(head: bytes, name: str) -> FileFormat:
+    """Return the format of a file by its first bytes; raise FormatError when it is none."""
     if not head:
         raise FormatError(name, None, "the file is empty")
-    refuse_non_lists(head, name)
     if head.startswith(nsrl.SQLITE_MAGIC):
         return FileFormat.NSRL
     return _detect_text(_decode(head, name), name)
 
 
-def refuse_non_lists(head: bytes, name: str) -> None:
-    """Raise FormatError when a file's first bytes are those of media or of a packed file."""
+def _refuse_non_lists(head: bytes, name: str) -> None:
     for offset, magic in _MEDIA:
         if head.startswith(magic, offset):
             raise _not_a_list(name)

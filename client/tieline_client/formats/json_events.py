@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 from ijson.backends import yajl2_c
-from ijson.common import IncompleteJSONError, JSONError
+from ijson.common import JSONError
 from ijson.utils import sendable_list
 
 from tieline_client.errors import FormatError
@@ -78,6 +78,11 @@ class JsonEvents:
                 pass
             except (JSONError, ValueError, ArithmeticError) as error:
                 failure = error
+            except SystemError as error:
+                # ijson's C code, given an integer beyond CPython's 4,300 digits, delivers an event
+                # whose value is a null pointer; nothing may touch it.
+                events.pop()
+                failure = error
             quiet = 0 if events else quiet + len(chunk)
             self._since_mark += len(chunk)
             if events:
@@ -93,7 +98,11 @@ class JsonEvents:
 
 
 def _why(failure: Exception) -> str:
-    if isinstance(failure, IncompleteJSONError) and "lexical" not in str(failure):
+    if not isinstance(failure, JSONError):
+        return "broken JSON: a number out of range"
+    said = failure.args[0] if failure.args else ""
+    text = said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)
+    first = text.partition("\n")[0].strip()  # below it yajl shows a piece of the file
+    if "premature EOF" in first:
         return "the JSON ends in the middle; the file is truncated"
-    first = str(failure).partition("\n")[0].strip()[:120]
-    return f"broken JSON: {first}" if first.isprintable() else "broken JSON"
+    return f"broken JSON: {first}"

@@ -57,7 +57,10 @@ def read_nsrl_v2(lines: Iterable[str], name: str) -> Iterator[Record | Rejected]
     cost one record. Raises FormatError without the header.
     """
     flow = iter(lines)
-    columns = [column(cell) for cell in _cells(next(flow, ""))]
+    try:
+        columns = [column(cell) for cell in _cells(next(flow, ""))]
+    except BadRecord:
+        columns = []
     if not is_nsrl_v2(columns):
         raise FormatError(name, None, f"not NSRL RDSv2: its header is {','.join(HEADER_V2)}")
     number = 0

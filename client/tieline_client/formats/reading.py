@@ -8,13 +8,10 @@ whoever imports it keeps nothing of it.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tieline_client.errors import FormatError
-from tieline_client.formats.detect import FileFormat, detect, refuse_non_lists
-from tieline_client.formats.fields import shown
+from tieline_client.formats.detect import FileFormat, detect_head, file_name, read_head, unreadable
 from tieline_client.formats.hashdeep import read_hashdeep
 from tieline_client.formats.hashlists import read_list
 from tieline_client.formats.icse import read_icse
@@ -40,16 +37,9 @@ def open_records(
     file cannot be opened or is of no known format, and during the reading when it turns out to be
     broken.
     """
-    name = _name(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise FormatError(name, None, "not a regular file; save its content to a file first")
-        with path.open("rb") as file:
-            head = file.read(512)
-        refuse_non_lists(head, name)
-        found = detect(path, name) if format is None else format
-    except OSError as error:
-        raise _unreadable(name, error) from None
+    name = file_name(path)
+    head = read_head(path)
+    found = detect_head(head, name) if format is None else format
     reader = _reader(
         path, name, found, head, bare_64_is_pdq=bare_64_is_pdq, on_progress=on_progress
     )
@@ -91,13 +81,4 @@ def _guarded(reader: Iterator[Record | Rejected], name: str) -> Iterator[Record 
     try:
         yield from reader
     except OSError as error:
-        raise _unreadable(name, error) from None
-
-
-def _unreadable(name: str, error: OSError) -> FormatError:
-    return FormatError(name, None, f"cannot be read: {error.strerror or error}")
-
-
-def _name(path: Path) -> str:
-    """Return a file's name for messages; a name can hold control characters."""
-    return path.name if path.name.isprintable() and path.name else shown(str(path))
+        raise unreadable(name, error) from None

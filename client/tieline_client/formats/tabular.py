@@ -45,7 +45,7 @@ def read_table(
     try:
         delimiter, columns = parse_header(first)
     except ValueError:
-        raise FormatError(name, None, "the header's quotes are broken") from None
+        raise FormatError(name, None, "the header's quotes or line ends are broken") from None
     if not 0 < len(columns) <= TABLE_COLUMNS:
         raise FormatError(name, None, f"the header has not 1 to {TABLE_COLUMNS} columns")
     if not is_ours(columns):
@@ -65,7 +65,7 @@ def read_table(
             yield number, _row(columns, cells, number)
     except csv.Error as error:
         raise FormatError(
-            name, number + 1, f"the quotes of the table are broken: {error}"
+            name, number + 1, f"the table's quotes or line ends are broken: {error}"
         ) from None
 
 

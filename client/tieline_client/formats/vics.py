@@ -29,7 +29,7 @@ from tieline_client.formats.record import Record, Rejected, Vote
 from tieline_client.limits import ALTERNATIVE_HASHES, JSON_FIELDS
 
 CONTEXT_KEYS = ("@odata.context", "odata.metadata")
-_CONTEXT = re.compile(r"(?:.*\.xml)?/?(?:([A-Za-z]{2,16})/\$metadata)?#([A-Za-z]+)(?:/.*)?", re.S)
+_TOKEN = re.compile(r"[A-Za-z]{2,16}")
 _CONTEXT_CHARS = 1_000
 
 _MEDIA_DEPTH = 3
@@ -107,15 +107,21 @@ class _Reader:
             )
         if not isinstance(value, str) or len(value) > _CONTEXT_CHARS:
             raise self.events.fault("not VICS: the context is not a text")
-        match = _CONTEXT.fullmatch(value)
-        if match is None or match[2] not in ("Cases", "Media"):
+        before, _, fragment = value.rpartition("#")
+        shape = fragment.partition("/")[0]
+        if shape not in ("Cases", "Media"):
             raise self.events.fault(
                 f"not VICS cases or media: the context is {shown(value)}; "
                 "one that ends in #Cases or #Media is needed"
             )
-        if match[1]:
-            self.scheme = f"vics-{match[1].lower()}"
-        self.of_cases = match[2] == "Cases"
+        token = before.removesuffix("$metadata").rstrip("/").rpartition("/")[2]
+        if token and not token.endswith(".xml"):
+            if not _TOKEN.fullmatch(token):
+                raise self.events.fault(
+                    f"the context names no known category table: {shown(value)}"
+                )
+            self.scheme = f"vics-{token.lower()}"
+        self.of_cases = shape == "Cases"
 
     def _elements(self) -> Iterator[Record | Rejected]:
         """Read the elements of ``value``."""
