@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import structlog
@@ -54,7 +54,12 @@ from tieline_server.rpc.methods import RULES, Listener, Rule, Weight, find_rule
 from tieline_server.rpc.peer_limits import PeerLimits
 from tieline_server.rpc.streams import CallerGone, RequestReader, Watchdog, Watched
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:
+    # Generic in the type stubs only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    Interceptor = grpc.ServerInterceptor
 OnRefusal = Callable[[Refusal], None]
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +76,7 @@ _REPORTED = (
 
 
 @dataclass(frozen=True)
-class Guard(grpc.ServerInterceptor[Any, Any]):
+class Guard(Interceptor):
     """The interceptor of one listener. Thread-safe.
 
     ``clock`` is the time that certificates and refusals go by; durations go by the monotonic one.
