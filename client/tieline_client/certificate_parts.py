@@ -50,7 +50,7 @@ _LOOKED_AT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A CA certificate that passed check 4 of certificates.py but for the time."""
+    """A CA certificate that passed check 5 of certificates.py but for the time."""
 
     certificate: x509.Certificate
     key_identifier: bytes
@@ -83,7 +83,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
 
 @lru_cache(maxsize=1024)
 def load_authority(der: bytes) -> Authority:
-    """Check 4 without the time: parse a pinned CA's certificate, once.
+    """Check 5 without the time: parse a pinned CA's certificate, once.
 
     Raises CertificateMalformed, CertificateWeak, or CertificateAuthority when it is not a CA that
     may sign certificates, or has no subject key identifier.
@@ -107,7 +107,7 @@ def load_authority(der: bytes) -> Authority:
 
 
 def check_strength(certificate: x509.Certificate) -> None:
-    """Check 6; raise CertificateWeak."""
+    """Check 3; raise CertificateWeak."""
     key = certificate.public_key()
     strong = (
         isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _STRONG_CURVES)

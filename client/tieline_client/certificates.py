@@ -11,14 +11,14 @@ dictionary lookup), the client on the leaf that the server's signed Hello names.
     nothing else stands among them.
  2. The SPIFFE ID is of this federation, of the kind asked for (node or operator) and, where the
     caller expects one agency, of that agency; a node's DNS name is the one that follows from it.
- 3. The agency has CAs pinned in the directory; the leaf's issuer and authority key identifier are
+ 3. Its key is strong (P-256, P-384, RSA of 3072 bits or more) and its signature's hash is SHA-2.
+ 4. The agency has CAs pinned in the directory; the leaf's issuer and authority key identifier are
     subject and subject key identifier of one of them, and that CA's key made its signature. There
     is no chain: what a leaf or another agency's CA signed is refused here.
- 4. That CA is a CA: basicConstraints and keyCertSign, a strong key, inside its own validity.
- 5. The leaf is none: CA:FALSE is present, keyUsage has digitalSignature and no keyCertSign, and
+ 5. That CA is a CA: basicConstraints and keyCertSign, a strong key, inside its own validity.
+ 6. The leaf is none: CA:FALSE is present, keyUsage has digitalSignature and no keyCertSign, and
     extendedKeyUsage is present, holds the purpose (clientAuth of a caller, serverAuth of a server)
     and nothing but those two; a person's is clientAuth alone.
- 6. Its key is strong (P-256, P-384, RSA of 3072 bits or more) and its signature's hash is SHA-2.
  7. Now lies inside its validity, both ends included. The 25 hours of clock tolerance are in the
     leaf itself (it starts 25 hours in the past and is renewed days before its end), so there is no
     slack here: TLS grants none either.
@@ -131,10 +131,10 @@ def check_leaf(
     certificate = parse_certificate(der)  # 0
     spiffe = _check_names(certificate, kind)  # 1
     _check_identity(certificate, spiffe, federation, kind, agency)  # 2
-    issuer = _find_issuer(certificate, spiffe.agency, pinned)  # 3
-    _check_authority_time(issuer.not_valid_before_utc, issuer.not_valid_after_utc, now)  # 4
-    _check_usage(certificate, kind, purpose)  # 5
-    check_strength(certificate)  # 6
+    check_strength(certificate)  # 3
+    issuer = _find_issuer(certificate, spiffe.agency, pinned)  # 4, 5 but for the time
+    _check_authority_time(issuer.not_valid_before_utc, issuer.not_valid_after_utc, now)  # 5
+    _check_usage(certificate, kind, purpose)  # 6
     identity = LeafIdentity(
         spiffe=spiffe,
         serial=certificate.serial_number,
@@ -152,7 +152,7 @@ class LeafCache:
     """Remembers the leaves that passed, so that a repeat costs a digest and a lookup.
 
     The key is the leaf's digest with all that the answer depends on besides the time: the
-    directory's version, kind and purpose. Time and revocation (4, 7, 8) are looked at on every
+    directory's version, kind and purpose. Time and revocation (5, 7, 8) are looked at on every
     call. Refusals are not remembered. Safe to share between threads.
     """
 
@@ -252,7 +252,7 @@ def _check_agency(spiffe: SpiffeId, agency: str | None) -> None:
 
 
 def _find_issuer(certificate: x509.Certificate, agency: str, pinned: Pinned) -> x509.Certificate:
-    """Check 3, and 4 without the time."""
+    """Check 4, and 5 without the time."""
     candidates = pinned.get(agency, ())
     if not candidates:
         raise CertificateAgency(
@@ -282,7 +282,7 @@ def _find_issuer(certificate: x509.Certificate, agency: str, pinned: Pinned) -> 
 
 
 def _check_authority_time(not_before: datetime, not_after: datetime, now: datetime) -> None:
-    """Check 4, the time."""
+    """Check 5, the time."""
     if not not_before <= now <= not_after:
         raise CertificateAuthority(
             f"the issuing CA is valid from {not_before:%Y-%m-%d} to {not_after:%Y-%m-%d} only;"
@@ -291,7 +291,7 @@ def _check_authority_time(not_before: datetime, not_after: datetime, now: dateti
 
 
 def _check_usage(certificate: x509.Certificate, kind: Kind, purpose: Purpose) -> None:
-    """Check 5."""
+    """Check 6."""
     constraints = extension(certificate, x509.BasicConstraints)
     if constraints is None or constraints.ca:
         raise CertificateUsage(f"{subject(certificate)} does not say CA:FALSE; issue it as a leaf")

@@ -26,6 +26,9 @@ from tieline_client.identifiers import dns_name
 
 Options = list[tuple[str, int | str]]
 
+AuthContext = Mapping[str, Iterable[bytes]] | Mapping[str, bytes]
+"""What ``ServicerContext.auth_context()`` returns: the first; grpc-stubs says the second."""
+
 _TLS_1_3 = b"TLSv1.3"
 _PEM_BEGIN, _PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -151,26 +154,25 @@ def server_options(*, share_port: bool = False) -> Options:
     ]
 
 
-def check_tls_version(auth_context: Mapping[str, Iterable[bytes]]) -> None:
+def check_tls_version(auth_context: AuthContext) -> None:
     """Raise TlsVersionRefused unless a call's auth context says TLS 1.3.
 
     That only 1.3 is spoken follows from a side effect of gRPC (tieline_client/__init__.py), so
     each call is looked at too.
     """
-    versions = tuple(auth_context.get("ssl_tls_version", ()))
-    if versions != (_TLS_1_3,):
+    if _values(auth_context, "ssl_tls_version") != (_TLS_1_3,):
         raise TlsVersionRefused(
             "the connection is not TLS 1.3; let nothing stand between the nodes"
         )
 
 
-def caller_leaf(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
+def caller_leaf(auth_context: AuthContext) -> bytes:
     """Return the DER leaf of a call's auth context.
 
     Raises CertificateMissing without one, CertificateMalformed when it is not exactly one PEM
     block.
     """
-    blocks = tuple(auth_context.get("x509_pem_cert", ()))
+    blocks = _values(auth_context, "x509_pem_cert")
     if not blocks:
         raise CertificateMissing("the caller showed no certificate; connect with one")
     if len(blocks) != 1:
@@ -195,6 +197,10 @@ def to_pem(certificates: Iterable[bytes]) -> bytes:
     return b"".join(
         x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificates
     )
+
+
+def _values(auth_context: AuthContext, name: str) -> tuple[bytes, ...]:
+    return tuple(cast("Mapping[str, Iterable[bytes]]", auth_context).get(name, ()))
 
 
 def _message_options() -> Options:

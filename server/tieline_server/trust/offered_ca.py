@@ -5,7 +5,7 @@ harms others: with the subject of another member's CA, listed first, it breaks t
 handshakes where key identifiers are missing (measured). The checks, in order:
 
 1. It parses strictly and is a CA with a strong key, a SHA-2 signature and a subject key identifier
-   (checks 0 and 4 of certificates.py); if it restricts extended key usage, both serverAuth and
+   (checks 0, 3 and 5 of certificates.py); if it restricts extended key usage, both serverAuth and
    clientAuth of a node, or clientAuth of a person, remain.
 2. It is valid now, and for at least as long as one node leaf lives.
 3. Its subject, its key and its key identifier are no other CA's: not another member's, and not the

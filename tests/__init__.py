@@ -1,0 +1,1 @@
+"""The project's tests. A package, since a dependency installs another one of the same name."""

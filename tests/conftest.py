@@ -1,0 +1,1 @@
+"""Stands here so that pytest puts the repository's root on the path: `from tests.trust...`."""
