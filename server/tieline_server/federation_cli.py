@@ -215,6 +215,17 @@ def renew(folder: Folder, as_json: Json = False) -> None:
     _change(folder, lambda before: before, as_json, renew_expiry=True)
 
 
+@federation_app.command(epilog=_example("discard ./authority"))
+@run
+def discard(folder: Folder, as_json: Json = False) -> None:
+    """Drop what is proposed and not yet in force, with its signatures."""
+    federation = Federation.open(folder)
+    with federation.changing():
+        dropped = federation.discard()
+    text = "the proposal is dropped" if dropped else "nothing was proposed"
+    emit(as_json, {"discarded": dropped}, lambda: line(text))
+
+
 @federation_app.command(epilog=_example("sign ./authority --key /media/stick/holder-2.pem"))
 @run
 def sign(

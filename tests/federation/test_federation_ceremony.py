@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -45,14 +46,24 @@ def passphrase(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.fixture
-def two_of_three(tmp_path: Path, passphrase: str) -> Path:
-    folder = tmp_path / "authority"
-    succeed(
-        "init", folder, "--name", "fed", "--keys", 3, "--threshold", 2,
-        TIELINE_PASSPHRASE_FILE=passphrase,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("founded") / "authority"
+    file = folder.with_name("passphrase")
+    file.write_text(PASSPHRASE)
+    options = ["--name", "fed", "--keys", "3", "--threshold", "2"]
+    succeed("init", folder, *options, TIELINE_PASSPHRASE_FILE=str(file))
     return folder
+
+
+@pytest.fixture
+def two_of_three(tmp_path: Path, founded: Path) -> Path:
+    return Path(shutil.copytree(founded, tmp_path / "authority"))
+
+
+@pytest.fixture(scope="module")
+def of_one_member(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    return trial(tmp_path_factory.mktemp("member") / "authority", Agency("pt-pj"))
 
 
 def test_two_of_three_as_separate_processes(tmp_path: Path, passphrase: str) -> None:
@@ -280,8 +291,10 @@ def test_groups_agreements_purposes_and_revocation(tmp_path: Path) -> None:
         (["revoke", "nobody"], 1, "not admitted"),
     ],
 )
-def test_edits_refused(tmp_path: Path, arguments: list[str], exit_code: int, says: str) -> None:
-    federation = trial(tmp_path / "authority", Agency("pt-pj"))
+def test_edits_refused(
+    of_one_member: Federation, arguments: list[str], exit_code: int, says: str
+) -> None:
+    federation = of_one_member
     version = federation.directory(NOW).version
     name, *rest = arguments
     assert says in refusal(exit_code, name, federation.folder, *rest)

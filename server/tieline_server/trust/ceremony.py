@@ -76,19 +76,22 @@ def holders_signed(proposal: Proposal, root: Root) -> set[str]:
 
 
 def load(folder: Path) -> Proposal | None:
-    """Read the proposal of an authority's folder; None when there is none."""
+    """Read the proposal of an authority's folder; None when there is none.
+
+    Raises DirectoryError when the file is damaged.
+    """
     path = folder / PROPOSAL
     if not path.is_file():
         return None
-    document = json.loads(path.read_bytes())
     try:
+        document = json.loads(path.read_bytes())
         if document["format"] != _FORMAT:
             raise ValueError("unknown format")
         metadata = Metadata[Targets].from_bytes(document["targets"].encode())
         roles = {agency: text.encode() for agency, text in document["roles"].items()}
         contents = {name: text.encode() for name, text in document["files"].items()}
-    except (RepositoryError, ValueError, KeyError, AttributeError) as error:
-        raise DirectoryError(f"{path} is damaged; remove it and propose again") from error
+    except (RepositoryError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DirectoryError(f"{path} is damaged; `tieline federation discard` drops it") from error
     return Proposal(metadata, roles, contents)
 
 
@@ -103,6 +106,9 @@ def save(folder: Path, proposal: Proposal) -> None:
     files.write_atomic(folder / PROPOSAL, canonical.encode(document), mode=0o600)
 
 
-def clear(folder: Path) -> None:
-    """Remove the proposal."""
-    (folder / PROPOSAL).unlink(missing_ok=True)
+def clear(folder: Path) -> bool:
+    """Remove the proposal; say whether there was one."""
+    path = folder / PROPOSAL
+    present = path.exists()
+    path.unlink(missing_ok=True)
+    return present

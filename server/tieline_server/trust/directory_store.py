@@ -47,6 +47,7 @@ class DirectoryStore:
 
     def __init__(self, home: Path, clock: Callable[[], datetime] = _utc_now) -> None:
         self.folder = home / "directory"
+        self._timestamp = os.fspath(self.folder / TIMESTAMP)
         self._clock = clock
         self._lock = threading.RLock()
         self._loaded: _Loaded | None = None
@@ -149,7 +150,7 @@ class DirectoryStore:
 
     def _stamp(self) -> tuple[int, int, int]:
         try:
-            stat = (self.folder / TIMESTAMP).stat()
+            stat = os.stat(self._timestamp)  # noqa: PTH116 - on every call; a Path costs more
         except FileNotFoundError:
             raise DirectoryError(
                 f"{self.folder.parent} has joined no federation; run `tieline node join` first"

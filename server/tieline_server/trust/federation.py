@@ -166,6 +166,10 @@ class Federation:
         have = len(ceremony.holders_signed(signed, root))
         return Signatures(have, need, in_force=self.settle(now))
 
+    def discard(self) -> bool:
+        """Drop what is proposed; say whether there was anything."""
+        return ceremony.clear(self.folder)
+
     def settle(self, now: datetime) -> bool:
         """Put a proposal that reached its threshold in force; say whether there was one."""
         waiting = self.proposal()

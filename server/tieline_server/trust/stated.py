@@ -9,7 +9,7 @@ from datetime import datetime
 from securesystemslib.signer import Key
 from tieline_client.errors import DirectoryError
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
 from tieline_server.trust import statements
 from tieline_server.trust.statements import AgencyStatement, FederationStatement
@@ -33,7 +33,8 @@ class Stated:
     ) -> Stated:
         """Read the statements out of top-level targets and the files that these name.
 
-        Raises DirectoryError when a file is not the one that the targets name.
+        Raises DirectoryError when a file is not the one that the authority, or for its own file
+        the agency, signed.
         """
         agencies, directory_keys, owns = {}, {}, {}
         delegations = targets.delegations
@@ -47,6 +48,7 @@ class Stated:
                 agencies[agency] = statements.parse(AgencyStatement, contents[path], path)
                 directory_keys[agency] = delegations.keys[role.keyids[0]]
                 owns[agency] = contents[statements.own_path(agency)]
+                _check_own(targets, agency, roles[agency], owns[agency])
             path = statements.FEDERATION_PATH
             federation = statements.parse(FederationStatement, contents[path], path)
         except (RepositoryError, KeyError) as error:
@@ -90,6 +92,12 @@ class Stated:
         for agency, stated in self.agencies.items():
             files[statements.agency_path(agency)] = statements.to_bytes(stated)
         return files
+
+
+def _check_own(targets: Targets, agency: str, role: bytes, own: bytes) -> None:
+    metadata = Metadata[Targets].from_bytes(role)
+    targets.verify_delegate(agency, metadata.signed_bytes, metadata.signatures)
+    metadata.signed.targets[statements.own_path(agency)].verify_length_and_hashes(own)
 
 
 def changes(before: Stated, after: Stated) -> list[str]:
