@@ -213,11 +213,13 @@ class _Call:
 
     def _single_request(self, context: CallContext, rule: Rule) -> Message:
         """Steps 5 and 6 for one message."""
-        self._wait_at_most(min(rule.idle, context.time_left()))
+        self._wait_at_most(min(rule.idle, context.time_left() + limits.OVERTIME_SECONDS))
         try:
             data = next(self._source, None)
         except Exception as error:
             raise CallerGone from error
+        if data is None and self._cut_off():
+            raise CallerGone
         if data is None:
             raise MalformedMessage(f"{self._method} needs one message; none came")
         self._wait_at_most(context.time_left() + limits.OVERTIME_SECONDS)
@@ -277,6 +279,9 @@ class _Call:
         if self._watched is not None:
             self._watched.due = time.monotonic() + seconds
 
+    def _cut_off(self) -> bool:
+        return self._watched is not None and self._watched.cut
+
     # --- the end ---
 
     def fail(self, error: Exception) -> NoReturn:
@@ -291,9 +296,9 @@ class _Call:
 
     def close(self) -> None:
         """Give back what the call held; tell of a call that the watchdog cut off."""
-        if self._watched is not None and self._watched.cut:
-            self._report(LimitExceeded("cut off", check="STUCK"))
         self._held.close()
+        if self._cut_off():
+            self._report(LimitExceeded("cut off", check="STUCK"))
 
     def _report(self, error: TielineError) -> None:
         caller = self._caller

@@ -43,6 +43,9 @@ class RequestReader:
     def take(self, timeout: float) -> bytes | None:
         """Return the next message, or None at the end of the stream.
 
+        A caller that goes away can look like one that ended its stream, so what depends on having
+        all of it needs a count or a last message of its own.
+
         Raises TimeoutError when none came within ``timeout`` seconds, CallerGone when the call
         ended.
         """
