@@ -62,6 +62,12 @@ def test_v2_header_without_quotes(read: Many) -> None:
     assert isinstance(record, Record)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_v2_that_an_editor_saved_again(read: Many, encoding: str) -> None:
+    (record,) = read((HEADER + line("café")).encode(encoding))
+    assert isinstance(record, Record)
+
+
 def test_v2_bad_lines_cost_themselves_only(read: Many) -> None:
     bad = [
         line("x", sha1=SHA1[:-1]),

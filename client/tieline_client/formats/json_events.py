@@ -53,13 +53,15 @@ class JsonEvents:
         following = self.next
         level = depth
         while level >= depth:
-            kind, _ = following()
-            if kind in _OPENS:
+            kind, value = following()
+            if value is not None:
+                continue
+            if kind in _CLOSES:
+                level -= 1
+            elif kind in _OPENS:
                 level += 1
                 if level > JSON_DEPTH:
                     raise self.fault(f"nested more than {JSON_DEPTH} deep")
-            elif kind in _CLOSES:
-                level -= 1
 
     def finish(self) -> None:
         """Check that only white space follows the document. Raises FormatError."""
@@ -86,9 +88,8 @@ class JsonEvents:
             quiet = 0 if events else quiet + len(chunk)
             self._since_mark += len(chunk)
             if events:
-                batch = events[:]
-                events.clear()
-                yield batch
+                yield events
+                events.clear()  # only now: the consumer was reading this very list
             if failure is not None:
                 raise self.fault(_why(failure)) from None
             if quiet > JSON_STRING_BYTES:

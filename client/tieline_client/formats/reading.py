@@ -19,7 +19,7 @@ from tieline_client.formats.ncmec import read_ncmec
 from tieline_client.formats.nsrl import SQLITE_MAGIC, read_nsrl_v2, read_nsrl_v3
 from tieline_client.formats.own_csv import read_own_csv
 from tieline_client.formats.record import Record, Rejected
-from tieline_client.formats.text import Progress, lines, raw_chunks, utf8_chunks
+from tieline_client.formats.text import Progress, lines, raw_chunks, split_mark, utf8_chunks
 from tieline_client.formats.vics import read_vics
 
 
@@ -65,6 +65,8 @@ def _reader(
             return read_ncmec(raw_chunks(path, on_progress), name)
         case FileFormat.NSRL if head.startswith(SQLITE_MAGIC):
             return read_nsrl_v3(path, name, on_progress)
+        case FileFormat.NSRL if split_mark(head)[1]:  # saved again by an editor
+            return read_nsrl_v2(text(), name)
         case FileFormat.NSRL:
             return read_nsrl_v2(lines(raw_chunks(path, on_progress), name, "latin-1"), name)
         case FileFormat.ICSE:
