@@ -183,3 +183,5 @@ ERROR_METADATA_ENTRIES = 8
 REFUSAL_WINDOW = timedelta(minutes=1)
 REFUSAL_KINDS = 1_000
 """Distinct refusals counted apart within one window; beyond, they are counted together."""
+STOP_SECONDS = 10.0
+"""A stopping node waits so long for what is under way."""

@@ -1,0 +1,260 @@
+"""`tieline hashes`: bring files of hashes to the own node, and count what is there."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tieline_client.cli.common import (
+    HandlingOption,
+    HomeOption,
+    InformationOption,
+    ProfileOption,
+    RestrictionOption,
+    RetainOption,
+    SourceOption,
+    TlpOption,
+    check_case,
+    connect,
+    parse_handling,
+    parse_pair,
+    progress_bar,
+)
+from tieline_client.cli.groups import group
+from tieline_client.cli.output import Json, emit, line, out, run, say, table
+from tieline_client.errors import (
+    EXIT_FAILED,
+    FormatError,
+    InvalidInput,
+    TielineError,
+    UsageError,
+)
+from tieline_client.formats import FileFormat, detect
+from tieline_client.operator_client import ImportOptions, ImportReport, OperatorClient
+from tieline_client.record_stream import NothingUsable, source_name
+
+app = group("Files of hashes at the own node.")
+
+_SHOWN = 20
+"""Rejected records named to a person; JSON has them all."""
+
+
+class ImportAs(StrEnum):
+    """What the records of a file are."""
+
+    HOLDINGS = "holdings"
+    EXCLUSIONS = "exclusions"
+
+
+Format = Literal["auto", "vics", "icse", "hashdeep", "nsrl", "ncmec", "list", "csv"]
+
+
+@app.command("import")
+@run
+def import_files(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of hashes, never of media.")
+    ],
+    *,
+    file_format: Annotated[
+        Format, typer.Option("--format", help="Told from the content unless named.")
+    ] = "auto",
+    series: Annotated[
+        str, typer.Option(metavar="NAME", help="Put all records into this series.")
+    ] = "",
+    import_as: Annotated[
+        ImportAs, typer.Option("--as", help="Known-good lists load as exclusions.")
+    ] = ImportAs.HOLDINGS,
+    category: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEME:CODE", help="The category of records that carry none, as vics-us:1."
+        ),
+    ] = "",
+    case: Annotated[str, typer.Option("--case", metavar="REF", help="The case reference.")] = "",
+    handling: HandlingOption = "",
+    restriction: RestrictionOption = "",
+    tlp: TlpOption = "",
+    source: SourceOption = "",
+    information: InformationOption = None,
+    retain_until: RetainOption = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Import files of hashes; each file counts whole or not at all.
+
+    Single records that cannot be used are listed and the rest counts. Importing the same file
+    twice changes nothing. VICS JSON, ICSE-style CSV, hashdeep, md5sum and its kin, NSRL, NCMEC
+    XML, PDQ lists and Tieline's own CSV are read.
+
+    Example: tieline hashes import seizure.json --series "Case 12" --case 2026-118 --home ./pt-pj
+    """
+    check_case(case)
+    options = ImportOptions(
+        series=series,
+        exclusions=import_as is ImportAs.EXCLUSIONS,
+        category=parse_pair(category, "--category"),
+        case_ref=case,
+        handling=parse_handling(
+            handling,
+            tlp=tlp,
+            source=source,
+            information=information,
+            retain_until=retain_until,
+            restriction=restriction,
+        ),
+    )
+    for path in files:
+        if not path.exists():
+            raise UsageError(f"there is no file {path}; check the path, nothing was imported")
+    named = None if file_format == "auto" else FileFormat(file_format)
+    documents: list[dict[str, object]] = []
+    exit_code = 0
+    with connect(profile, home) as client:
+        for path in files:
+            try:
+                report = _import_one(client, path, named, options)
+            except TielineError as error:
+                documents.append(_failed(path, named, error))
+                say(f"error: {error.message}")
+                exit_code = max(exit_code, error.exit_code)
+                if not isinstance(error, InvalidInput):
+                    break
+            else:
+                documents.append(_done(report))
+                if not report.usable:
+                    say(f"error: {report.file}: none of its records can be used; nothing was kept")
+                    exit_code = max(exit_code, EXIT_FAILED)
+    emit(as_json, {"files": documents}, lambda: _render(documents))
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _import_one(
+    client: OperatorClient, path: Path, named: FileFormat | None, options: ImportOptions
+) -> ImportReport:
+    found = named or _detected(path)
+    if found is FileFormat.NSRL and not options.exclusions:
+        raise UsageError(
+            f"{source_name(path)} is an NSRL list of known-good files, which are no holdings; "
+            "import it with --as exclusions"
+        )
+    try:
+        with progress_bar(source_name(path), path.stat().st_size) as advance:
+            return client.import_file(path, found, options, advance)
+    except KeyboardInterrupt:
+        say(
+            f"interrupted; {source_name(path)} counts whole or not at all: "
+            "see `tieline hashes stats`, or import it again, which does no harm"
+        )
+        raise
+
+
+def _detected(path: Path) -> FileFormat:
+    if not path.is_file():
+        raise FormatError(source_name(path), None, "not a regular file; name a file")
+    try:
+        return detect(path)
+    except OSError as error:
+        raise FormatError(source_name(path), None, f"cannot be read: {error.strerror}") from None
+
+
+def _done(report: ImportReport) -> dict[str, object]:
+    return {
+        "file": report.file,
+        "format": report.format.value,
+        "records": report.records,
+        "items_new": report.node.items_new,
+        "items_known": report.node.items_known,
+        "series": list(report.node.series),
+        "excluded": report.node.excluded,
+        "conflicts": report.node.conflicts,
+        "set_aside": report.node.set_aside,
+        "rejected": [{"record": each.record, "reason": each.reason} for each in report.rejected],
+        "rejected_count": report.rejected_count,
+        "notes": [{"record": record, "note": note} for record, note in report.notes],
+        "error": None,
+    }
+
+
+def _failed(path: Path, named: FileFormat | None, error: TielineError) -> dict[str, object]:
+    """Return the same shape for a file of which nothing was kept."""
+    rejected: list[dict[str, object]] = []
+    count = 0
+    if isinstance(error, NothingUsable):
+        rejected = [{"record": each.record, "reason": each.reason} for each in error.rejected]
+        count = error.count
+    elif isinstance(error, FormatError) and error.record is not None:
+        rejected = [{"record": error.record, "reason": error.why}]
+        count = 1
+    return {
+        "file": source_name(path),
+        "format": None if named is None else named.value,
+        "records": count,
+        "items_new": 0,
+        "items_known": 0,
+        "series": [],
+        "excluded": 0,
+        "conflicts": 0,
+        "set_aside": 0,
+        "rejected": rejected,
+        "rejected_count": count,
+        "notes": [],
+        "error": error.message,
+    }
+
+
+def _render(documents: list[dict[str, object]]) -> None:
+    columns = ("file", "format", "records", "new", "known", "excluded", "conflicts", "rejected")
+    keys = ("file", "format", "records", "items_new", "items_known", "excluded", "conflicts")
+    rows = [
+        [*(document[key] or 0 for key in keys), document["rejected_count"]]
+        for document in documents
+        if document["error"] is None
+    ]
+    if rows:
+        out.print(table(columns, rows))
+    for document in documents:
+        series, rejected = document["series"], document["rejected"]
+        assert isinstance(series, list)
+        assert isinstance(rejected, list)
+        for each in series[:_SHOWN]:
+            line(f"series {each}")
+        for each in rejected[:_SHOWN]:
+            line(f"{document['file']}: record {each['record']} rejected: {each['reason']}")
+        if document["set_aside"]:
+            line(f"{document['set_aside']} digests that say nothing were set aside")
+        more = max(len(series), len(rejected)) > _SHOWN
+        if more:
+            line("there are more; --json lists them")
+
+
+@app.command("stats")
+@run
+def stats(*, profile: ProfileOption = None, home: HomeOption = None, as_json: Json = False) -> None:
+    """Count what is stored.
+
+    Example: tieline hashes stats --home ./pt-pj
+    """
+    with connect(profile, home) as client:
+        found = client.get_stats()
+    document = {
+        "items": found.items,
+        "holdings": found.holdings,
+        "series": found.series,
+        "exclusions": found.exclusions,
+        "digests": dict(sorted(found.digests.items())),
+        "generation": found.generation,
+        "index_generation": found.index_generation,
+    }
+
+    def render() -> None:
+        counts = [(key, value) for key, value in document.items() if key != "digests"]
+        counts[4:4] = [(f"{kind} digests", count) for kind, count in found.digests.items()]
+        out.print(table(("what", "count"), counts))
+
+    emit(as_json, document, render)

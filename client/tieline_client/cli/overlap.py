@@ -1,0 +1,148 @@
+"""`tieline overlap`: which records of a file do other agencies hold too?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tieline_client.cli.answers import Answers
+from tieline_client.cli.common import (
+    CaseOption,
+    HomeOption,
+    ProfileOption,
+    PurposeOption,
+    check_why,
+    confirm,
+    connect,
+    on_terminal,
+    parse_agency,
+    parse_pair,
+    progress_bar,
+)
+from tieline_client.cli.output import Json, emit, run, say
+from tieline_client.errors import LimitExceeded, UsageError
+from tieline_client.formats import open_records
+from tieline_client.limits import QUERY_SECONDS_MOST, RECORDS_PER_QUERY, STDIN_BYTES
+from tieline_client.operator_client import AskOptions, OperatorClient
+from tieline_client.record_stream import RecordStream, source_name
+
+_COPY_BYTES = 1024 * 1024
+
+
+@run
+def overlap(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|-", help="A file of hashes, or - for stdin.")
+    ],
+    *,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="AGENCY", help="Ask this agency; may be repeated."),
+    ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Ask every member, after saying who they are.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask back.")] = False,
+    near: Annotated[
+        bool,
+        typer.Option("--near", help="Compare PDQ too; 64 bare hex digits are then PDQ."),
+    ] = False,
+    purpose: PurposeOption = "",
+    case: CaseOption = "",
+    category: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEME:CODE", help="The category of records that carry none, as vics-us:1."
+        ),
+    ] = "",
+    deadline: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=QUERY_SECONDS_MOST,
+            show_default=False,
+            help="How long to wait for a peer.",
+        ),
+    ] = 0,
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Ask other agencies which records of a file they hold too.
+
+    Without --peer or --all, those are asked that policy lists for the purpose. Answers are shown
+    as they come. Exit code 4 when a peer could not be reached, 3 when all refused.
+
+    Example: tieline overlap found.csv --purpose victim-identification --case 2026-118
+    """
+    check_why(purpose, case)
+    peers = tuple(parse_agency(each) for each in peer or ())
+    if peers and everyone:
+        raise UsageError("give --peer or --all, not both")
+    options = AskOptions(
+        purpose=purpose,
+        case_ref=case,
+        peers=peers,
+        everyone=everyone,
+        near=near,
+        category=parse_pair(category, "--category"),
+        deadline_seconds=deadline,
+    )
+    if str(file) != "-" and not file.exists():
+        raise UsageError(f"there is no file {file}; check the path")
+    with connect(profile, home) as client, _input(file) as path:
+        if everyone:
+            _show_everyone(client, purpose, ask_back=not yes and str(file) != "-")
+        answers = Answers(show=not as_json)
+        with progress_bar("reading", path.stat().st_size) as advance:
+            records = open_records(path, bare_64_is_pdq=near, on_progress=advance)
+            stream = RecordStream(source_name(path), records, RECORDS_PER_QUERY)
+            client.ask_overlap(stream, options, answers.take)
+    document = answers.document(stream)
+    emit(as_json, document, lambda: answers.close(stream))
+    answers.complain()
+    if code := answers.exit_code():
+        raise typer.Exit(code)
+
+
+def _show_everyone(client: OperatorClient, purpose: str, *, ask_back: bool) -> None:
+    """Say who will be asked; on a terminal, ask whether they shall."""
+    members = client.list_peers(purpose)
+    say(f"--all asks {len(members)} members:")
+    for member in members:
+        countries = " ".join(member.countries) or "no country"
+        note = "" if member.listed else "; not listed for this purpose, will refuse or be refused"
+        say(f"  {member.agency}: {member.name} ({member.role}, {countries}{note})")
+    if ask_back and on_terminal():
+        confirm("ask them all?")
+
+
+@contextmanager
+def _input(file: Path) -> Iterator[Path]:
+    """Yield a regular file: the one named, or stdin spooled to one that only we may read."""
+    if str(file) != "-":
+        yield file
+        return
+    if sys.stdin.isatty():
+        say("reading hashes from the terminal; end with Ctrl-D")
+    with tempfile.TemporaryDirectory(prefix="tieline-") as folder:
+        path = Path(folder) / "stdin"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as spool:
+            size = 0
+            while chunk := sys.stdin.buffer.read(_COPY_BYTES):
+                size += len(chunk)
+                if size > STDIN_BYTES:
+                    raise LimitExceeded(
+                        f"stdin holds more than {STDIN_BYTES} bytes; give a file instead"
+                    )
+                spool.write(chunk)
+        yield path

@@ -1,0 +1,157 @@
+"""The same documents as views.py makes, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tieline_client.cli.output import line, out, table, time_text
+
+Shown = Mapping[str, Any]
+
+
+def moment(value: object) -> str:
+    """Return a time for a table, nothing for none."""
+    return time_text(value) if isinstance(value, datetime) else ""
+
+
+def show_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> None:
+    """Print a table, or the sentence ``none`` when it would be empty."""
+    listed = list(rows)
+    if listed:
+        out.print(table(columns, listed))
+    else:
+        line(none)
+
+
+def show_fields(document: Shown, keys: Iterable[str]) -> None:
+    """Print the named fields that hold something, one a line."""
+    for key in keys:
+        value = document[key]
+        if isinstance(value, datetime):
+            value = time_text(value)
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, Mapping):
+            value = ", ".join(f"{name} {each}" for name, each in value.items() if each)
+        if value not in (None, "", False):
+            line(f"{key.replace('_', ' ')}: {value}")
+
+
+def show_series(document: Shown) -> None:
+    """Print one series with its assessments."""
+    show_fields(
+        document,
+        (
+            *("id", "name", "status", "origin", "owner", "number", "case", "items", "handling"),
+            *("contact", "victims", "identified", "first_seen", "last_seen", "clues"),
+            *("references", "likely_countries", "created"),
+        ),
+    )
+    rows = [
+        (
+            each["country"],
+            "ruled out"
+            if each["eliminated"]
+            else f"{'confirmed' if each['confirmed'] else 'suspected'}, {each['confidence']}",
+            f"{each['person']} ({each['agency']})",
+            moment(each["at"]),
+            each["grounds"],
+        )
+        for each in document["assessments"]
+    ]
+    show_rows(("country", "judgement", "who", "when", "grounds"), rows, "no assessments yet")
+
+
+def referral_rows(referrals: Sequence[Shown]) -> None:
+    """Print referrals, one a row."""
+    rows = [
+        (
+            each["id"],
+            each["series"],
+            f"{each['sender']} > {each['recipient']}",
+            each["country"],
+            each["urgency"],
+            each["state"],
+            each["reason"] or each["note"],
+        )
+        for each in referrals
+    ]
+    columns = ("id", "series", "who", "country", "urgency", "state", "")
+    show_rows(columns, rows, "no referrals")
+
+
+def show_referral(document: Shown) -> None:
+    """Print one referral and its steps."""
+    show_fields(
+        document,
+        (
+            *("id", "series", "sender", "recipient", "country", "urgency", "state"),
+            *("purpose", "case", "note", "created", "reason"),
+        ),
+    )
+    rows = [
+        (
+            moment(each["at"]),
+            each["state"],
+            f"{each['person']} ({each['agency']})",
+            each["text"],
+            each["passed_to"],
+            ""
+            if each["outcome"] is None
+            else ", ".join(f"{count} {what}" for what, count in each["outcome"].items() if count),
+        )
+        for each in document["steps"]
+    ]
+    show_rows(("when", "step", "who", "words", "passed to", "outcome"), rows, "no steps yet")
+
+
+def show_broadcast(document: Shown) -> None:
+    """Print one broadcast with recipients and answers."""
+    keys = ("id", "series", "sender", "originator", "group", "question", "state", "created")
+    show_fields(document, keys)
+    if document["recipients"]:
+        show_rows(("recipient", "state"), document["recipients"].items(), "")
+    rows = [
+        (
+            each["agency"],
+            each["kind"],
+            each["country"] or each["series"],
+            each["confidence"],
+            each["text"],
+            moment(each["at"]),
+        )
+        for each in document["answers"]
+    ]
+    show_rows(("agency", "answer", "what", "confidence", "words", "when"), rows, "no answers yet")
+
+
+def show_entry(document: Shown) -> None:
+    """Print one entry of the inbox: the referral or broadcast, then the series."""
+    if document["referral"] is not None:
+        show_referral(document["referral"])
+    if document["broadcast"] is not None:
+        show_broadcast(document["broadcast"])
+    if document["series"] is not None:
+        line("")
+        show_series(document["series"])
+
+
+def upload_rows(uploads: Sequence[Shown]) -> None:
+    """Print deposits, one a row."""
+    rows = [
+        (
+            each["id"],
+            each["series"],
+            f"{each['sender']} > {each['repository']}",
+            each["state"],
+            each["reference"],
+            "nothing new" if each["unchanged"] else each["items"],
+            each["reason"] or each["delivery"],
+            moment(each["created"]),
+        )
+        for each in uploads
+    ]
+    columns = ("id", "series", "who", "state", "reference", "items", "delivery", "created")
+    show_rows(columns, rows, "no uploads")

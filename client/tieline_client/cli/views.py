@@ -1,0 +1,248 @@
+"""What the node answers, as JSON-ready documents. Field names are the command line's own.
+
+Texts stay as they came; ``emit`` escapes them for JSON, ``inert`` for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import payload_pb2, series_pb2
+
+from tieline_client.cli.common import CONFIDENCES, URGENCIES
+from tieline_client.handling import HandlingCode, Tlp
+
+Document = dict[str, object]
+
+
+def word(words: Sequence[str], number: int) -> str:
+    """Return the word for a number from 1; the number itself where a newer node knows more."""
+    if number == 0:
+        return ""
+    return words[number - 1] if number <= len(words) else str(number)
+
+
+def when(message: object, field: str) -> datetime | None:
+    """Return a time field in UTC, None where it is not set."""
+    stamp = getattr(message, field)
+    has: bool = message.HasField(field)  # type: ignore[attr-defined]
+    return to_time(stamp) if has else None
+
+
+def to_time(stamp: Timestamp) -> datetime:
+    """Return a timestamp as a UTC datetime."""
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def contact(value: series_pb2.DutyContact) -> Document | None:
+    """Return the duty contact, None where nothing is known."""
+    if not (value.name or value.email or value.phone):
+        return None
+    return {"name": value.name, "email": value.email, "phone": value.phone}
+
+
+def handling(value: series_pb2.Handling) -> Document:
+    """Return handling code, TLP and evaluation in words."""
+    codes, tlps = {int(each) for each in HandlingCode}, {int(each) for each in Tlp}
+    return {
+        "code": f"H{value.code}" if value.code in codes else str(value.code),
+        "tlp": Tlp(value.tlp).label if value.tlp in tlps else "",
+        "source": value.source,
+        "information": value.information or None,
+        "retain_until": value.retain_until or None,
+        "restriction": value.restriction,
+    }
+
+
+def assessment(value: series_pb2.Assessment) -> Document:
+    """Return one judgement."""
+    return {
+        "id": value.id,
+        "agency": value.agency,
+        "person": value.person,
+        "country": value.country,
+        "confidence": word(CONFIDENCES, value.confidence),
+        "grounds": value.grounds,
+        "confirmed": value.confirmed,
+        "eliminated": value.eliminated,
+        "at": when(value, "made_time"),
+    }
+
+
+def series(value: pb.SeriesView) -> Document:
+    """Return a series with its assessments."""
+    notice = value.notice
+    return {
+        "id": notice.id,
+        "name": notice.name,
+        "status": notice.status,
+        "origin": value.origin,
+        "owner": value.owner,
+        "number": value.number,
+        "case": value.case_ref,
+        "items": notice.items,
+        "handling": handling(notice.handling),
+        "contact": contact(notice.contact),
+        "victims": notice.victims if notice.HasField("victims") else None,
+        "identified": notice.identified,
+        "first_seen": when(notice, "first_seen_time"),
+        "last_seen": when(notice, "last_seen_time"),
+        "clues": notice.clues,
+        "references": [f"{each.scheme}:{each.value}" for each in notice.references],
+        "likely_countries": list(value.likely_countries),
+        "assessments": [assessment(each) for each in notice.assessments],
+        "created": when(notice, "create_time"),
+    }
+
+
+def outcome(value: payload_pb2.Outcome) -> Document:
+    """Return counts of people."""
+    return {
+        "identified": value.identified,
+        "tentative": value.tentative,
+        "safeguarded": value.safeguarded,
+        "offenders": value.offenders,
+    }
+
+
+def step(value: pb.StepView) -> Document:
+    """Return one step of a referral."""
+    return {
+        "state": value.state,
+        "agency": value.agency,
+        "person": value.person,
+        "at": when(value, "step_time"),
+        "text": value.text,
+        "passed_to": value.passed_to,
+        "outcome": outcome(value.outcome) if value.HasField("outcome") else None,
+    }
+
+
+def referral(value: pb.ReferralView) -> Document:
+    """Return a referral with its steps."""
+    return {
+        "id": value.id,
+        "series": value.series,
+        "direction": value.direction,
+        "sender": value.sender,
+        "recipient": value.recipient,
+        "country": value.country,
+        "urgency": word(URGENCIES, value.urgency),
+        "state": value.state,
+        "purpose": value.purpose,
+        "case": value.case_ref,
+        "note": value.note,
+        "created": when(value, "create_time"),
+        "steps": [step(each) for each in value.steps],
+        "reason": value.reason,
+    }
+
+
+def broadcast(value: pb.BroadcastView) -> Document:
+    """Return a broadcast with recipients and answers."""
+    agencies = [*value.answer_agencies, *[""] * len(value.answers)]
+    return {
+        "id": value.id,
+        "series": value.series,
+        "sender": value.sender,
+        "originator": value.originator,
+        "group": value.group,
+        "question": value.question,
+        "state": value.state,
+        "recipients": dict(sorted(value.recipients.items())),
+        "answers": [
+            {
+                "agency": agency,
+                "kind": each.kind,
+                "country": each.country,
+                "confidence": word(CONFIDENCES, each.confidence),
+                "series": each.series,
+                "text": each.text,
+                "at": when(each, "answer_time"),
+            }
+            for agency, each in zip(agencies, value.answers, strict=False)
+        ],
+        "created": when(value, "create_time"),
+    }
+
+
+def inbox_entry(value: pb.InboxEntry) -> Document:
+    """Return what came in; ``referral`` or ``broadcast`` is None according to ``kind``."""
+    return {
+        "id": value.id,
+        "kind": value.kind,
+        "state": value.broadcast.state if value.kind == "broadcast" else value.referral.state,
+        "referral": referral(value.referral) if value.HasField("referral") else None,
+        "broadcast": broadcast(value.broadcast) if value.HasField("broadcast") else None,
+        "series": series(value.series) if value.HasField("series") else None,
+    }
+
+
+def upload(value: pb.UploadView) -> Document:
+    """Return a deposit."""
+    return {
+        "id": value.id,
+        "series": value.series,
+        "direction": value.direction,
+        "sender": value.sender,
+        "repository": value.repository,
+        "state": value.state,
+        "reference": value.reference,
+        "items": value.items,
+        "unchanged": value.unchanged,
+        "delivery": value.delivery,
+        "reason": value.reason,
+        "created": when(value, "create_time"),
+    }
+
+
+def message(value: pb.OutboxEntry) -> Document:
+    """Return a message of the outbox."""
+    return {
+        "id": value.id,
+        "recipient": value.recipient,
+        "kind": value.kind,
+        "subject": value.subject,
+        "urgency": word(URGENCIES, value.lane),
+        "sequence": value.sequence,
+        "state": value.state,
+        "reason": value.reason,
+        "created": when(value, "create_time"),
+        "settled": when(value, "settle_time"),
+    }
+
+
+def destination(value: pb.DestinationView) -> Document:
+    """Return how far a recipient has been reached."""
+    return {
+        "agency": value.agency,
+        "queued": value.queued,
+        "attempts": value.attempts,
+        "next_attempt": when(value, "next_attempt_time"),
+        "last_error": value.last_error,
+    }
+
+
+def peer(value: pb.Peer) -> Document:
+    """Return a member of the federation."""
+    return {
+        "agency": value.agency,
+        "name": value.name,
+        "role": value.role,
+        "countries": list(value.countries),
+        "listed": value.listed,
+        "reason": value.reason,
+    }
+
+
+def operator(value: pb.OperatorView) -> Document:
+    """Return a person."""
+    return {
+        "name": value.name,
+        "roles": list(value.roles),
+        "created": when(value, "create_time"),
+        "revoked": when(value, "revoke_time"),
+    }
