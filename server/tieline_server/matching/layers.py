@@ -1,0 +1,94 @@
+"""What one lookup sees: an immutable picture of all layers, replaced as a whole.
+
+From the bottom: the snapshot's segment; for near also segments in memory, made of deltas that grew
+too long to be walked; deltas, of which only the last is added to. While a merge runs, everything
+that is there at its start is frozen below, and what comes is put above; at its end the new segment
+takes the place of what it was made from. A reader takes the picture once and needs no lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tieline_client.digests import EXACT_KINDS, DigestKind
+
+from tieline_server.matching.compiled import U64
+from tieline_server.matching.delta import Delta
+from tieline_server.matching.exact import ExactSegment
+from tieline_server.matching.near import NearSegment
+from tieline_server.matching.tombstones import Tombstones
+
+
+@dataclass(frozen=True, slots=True)
+class ExactLayers:
+    """One exact kind; the last delta is the open one."""
+
+    segment: ExactSegment | None
+    deltas: tuple[Delta, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NearLayers:
+    """PDQ. ``frozen`` counts the small segments (the first ones) that a merge is working on."""
+
+    segment: NearSegment | None
+    small: tuple[NearSegment, ...]
+    deltas: tuple[Delta, ...]
+    frozen: int = 0
+
+    @property
+    def segments(self) -> tuple[NearSegment, ...]:
+        return self.small if self.segment is None else (self.segment, *self.small)
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The picture. ``epoch`` counts erasures (tombstones.py)."""
+
+    exact: dict[DigestKind, ExactLayers]
+    near: NearLayers
+    tombstones: Tombstones = field(default_factory=Tombstones.none)
+    epoch: int = 0
+
+    @classmethod
+    def of(
+        cls, exact: dict[DigestKind, ExactSegment | None], near: NearSegment | None, keys: U64
+    ) -> Layers:
+        """Return a picture of a snapshot with an open delta above each kind."""
+        layers = {
+            kind: ExactLayers(exact.get(kind), (new_delta(kind, keys),)) for kind in EXACT_KINDS
+        }
+        return cls(layers, NearLayers(near, (), (new_delta(DigestKind.PDQ, keys),)))
+
+    def deltas(self, kind: DigestKind) -> tuple[Delta, ...]:
+        return self.near.deltas if kind is DigestKind.PDQ else self.exact[kind].deltas
+
+    def pending(self, kind: DigestKind) -> int:
+        """Entries of a kind that no snapshot holds yet."""
+        rows = sum(delta.count for delta in self.deltas(kind))
+        if kind is DigestKind.PDQ:
+            rows += sum(segment.table.count for segment in self.near.small)
+        return rows
+
+    def held(self, kind: DigestKind) -> int:
+        """Pairs of a kind in the snapshot."""
+        segment = self.near.segment if kind is DigestKind.PDQ else self.exact[kind].segment
+        return 0 if segment is None else segment.table.count
+
+    def thawing(self, keys: U64) -> Layers:
+        """Return the picture at a merge's start: fresh deltas above everything."""
+        exact = {
+            kind: replace(layers, deltas=(*layers.deltas, new_delta(kind, keys)))
+            for kind, layers in self.exact.items()
+        }
+        near = replace(
+            self.near,
+            deltas=(*self.near.deltas, new_delta(DigestKind.PDQ, keys)),
+            frozen=len(self.near.small),
+        )
+        return replace(self, exact=exact, near=near)
+
+
+def new_delta(kind: DigestKind, keys: U64) -> Delta:
+    """Return an empty delta of a kind."""
+    return Delta(kind.width // 4, keys)

@@ -1,0 +1,422 @@
+"""The node's indexes: derived from storage, never the truth.
+
+The life of a digest: `add` mixes it and puts it into the open delta, where the next lookup finds
+it. When deltas have grown (`merge_if_due`), a merge freezes them, writes a new snapshot of
+everything that is alive, and swaps it in; what came meanwhile stays above. `erase` takes effect at
+once and leaves the files at the next merge. After a restart the snapshot is mapped and reflects
+`generation`; the node then replays storage's later changes, which is safe to do twice.
+
+Any number of threads look up, without locks; `add`, `erase` and the swaps take turns (layers.py).
+Small PDQ deltas are walked; grown ones become segments in memory, each at least twice as large as
+the next, until a merge takes them in.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tieline_client import limits
+from tieline_client.digests import EXACT_KINDS, DigestKind
+from tieline_client.errors import InvalidDigest, InvalidInput, TielineError
+
+from tieline_server.domain.ports import ExactHits, NearHits
+from tieline_server.matching import snapshot as snapshots
+from tieline_server.matching.chunks import LANES, permutation
+from tieline_server.matching.compiled import I64, U8
+from tieline_server.matching.exact import lookup
+from tieline_server.matching.files import FolderStore, IndexDamaged, MemoryStore
+from tieline_server.matching.layers import Layers, new_delta
+from tieline_server.matching.mixing import mix_keys, new_secret
+from tieline_server.matching.near import NearSegment, search
+from tieline_server.matching.near_kernels import Asked
+from tieline_server.matching.snapshot import Mixer, Snapshot
+from tieline_server.matching.sorting import Collector, Run
+from tieline_server.matching.table import TableRun
+
+VERIFY_AT_OPEN_BYTES = 128 * 1024 * 1024
+"""A snapshot up to this size is verified before it is used, a larger one in the background."""
+_EXACT_TASK = 32_768
+_NEAR_TASK = 16
+_WALKED_ROWS = 32_768
+"""PDQ delta rows that are compared one by one; more become a segment in memory."""
+_DUE_LEAST, _DUE_MOST = 50_000, 1_000_000
+"""A merge is due when a tenth of the snapshot is pending, within these bounds (rows)."""
+_WORKERS = min(os.cpu_count() or 1, 8)
+
+
+class Matcher:
+    """Exact and near lookups over everything the node holds.
+
+    ``folder`` keeps snapshots (None: memory only). ``on_damage`` is told, once, in words, when the
+    background check finds a damaged file: the snapshot is then dropped, `generation` is 0, and the
+    node rebuilds from storage.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        on_damage: Callable[[str], None] | None = None,
+        verify_at_open_bytes: int = VERIFY_AT_OPEN_BYTES,
+    ) -> None:
+        self._store = MemoryStore() if folder is None else FolderStore(folder)
+        self._on_damage = on_damage
+        self._update = threading.Lock()
+        self._maintain = threading.Lock()
+        self._pool = ThreadPoolExecutor(_WORKERS, "tieline-match")
+        self._background: threading.Thread | None = None
+        self._checker: threading.Thread | None = None
+        self._damage: str | None = None
+        self._failure: str | None = None
+        self._not_before = 0
+        self._secret = new_secret()
+        self._snapshot = Snapshot()
+        self._verified = True
+        self._open(verify_at_open_bytes)
+        self._generation = self._snapshot.generation
+        self._mixer = Mixer(mix_keys(self._secret), permutation(self._secret))
+        self._layers = Layers.of(dict(self._snapshot.exact), self._snapshot.near, self._mixer.keys)
+        if not self._verified:
+            self._checker = threading.Thread(
+                target=self._check, args=(self._snapshot,), name="tieline-check", daemon=True
+            )
+            self._checker.start()
+
+    @classmethod
+    def open(cls, folder: Path, on_damage: Callable[[str], None] | None = None) -> Matcher:
+        """Map the snapshot in ``folder``; `generation` is 0 when there is none or it is damaged."""
+        return cls(folder, on_damage)
+
+    # --- lookups ------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """Storage's generation that answers reflect."""
+        return self._generation
+
+    def exact(self, kind: DigestKind, digests: U8) -> ExactHits:
+        """Return all pairs (position in ``digests``, item id) of equal digests.
+
+        ``digests`` is (n, width) uint8 in any order. Positions ascend, ids within them. Raises
+        InvalidDigest on another shape, InvalidInput for PDQ, which is matched by `near`.
+        """
+        if kind not in EXACT_KINDS:
+            raise InvalidInput(f"{kind.label} is matched by distance; ask for a near lookup")
+        _check_digests(kind, digests)
+        picture = self._layers
+        layers = picture.exact[kind]
+
+        def look(start: int) -> tuple[I64, I64]:
+            rows = self._mixer.rows(kind, digests[start : start + _EXACT_TASK])
+            positions, ids = lookup(rows, layers.segment, layers.deltas, picture.tombstones)
+            return positions + start, ids
+
+        starts = range(0, len(digests), _EXACT_TASK)
+        if len(starts) <= 1:
+            return ExactHits(*look(0))
+        found = list(self._pool.map(look, starts))
+        return ExactHits(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def near(
+        self,
+        digests: U8,
+        radius: int = limits.NEAR_RADIUS,
+        cap: int = limits.NEAR_ANSWERS_PER_HASH,
+    ) -> NearHits:
+        """Return the items within ``radius`` bits of each PDQ hash, (n, 32) uint8.
+
+        Ordered by position, distance, item id; each item once per position, at its least distance.
+        Of more than ``cap`` items the nearest are kept and the position stands in ``truncated``.
+        Raises InvalidDigest, InvalidInput.
+        """
+        _check_digests(DigestKind.PDQ, digests)
+        if not 0 <= radius <= limits.NEAR_RADIUS:
+            raise InvalidInput(f"radius {radius} is not 0 to {limits.NEAR_RADIUS} bits")
+        if not 1 <= cap <= limits.NEAR_ANSWERS_PER_HASH_MOST:
+            raise InvalidInput(f"cap {cap} is not 1 to {limits.NEAR_ANSWERS_PER_HASH_MOST} answers")
+        picture = self._layers
+
+        def look(start: int) -> tuple[I64, I64, np.ndarray[Any, np.dtype[np.int32]], I64]:
+            rows = self._mixer.rows(DigestKind.PDQ, digests[start : start + _NEAR_TASK])
+            near, asked = picture.near, Asked(rows, rows.view(np.uint64), radius)
+            best = search(asked, cap, near.segments, near.deltas, picture.tombstones)
+            used = np.arange(cap) < best.counts[:, None]
+            positions = np.repeat(np.arange(start, start + len(rows)), best.counts)
+            return positions, best.ids[used], best.distances[used], best.capped.nonzero()[0] + start
+
+        starts = range(0, len(digests), _NEAR_TASK)
+        if len(starts) <= 1:
+            return NearHits(*look(0))
+        found = list(self._pool.map(look, starts))
+        positions, ids, distances, truncated = zip(*found, strict=True)
+        return NearHits(
+            np.concatenate(positions),
+            np.concatenate(ids),
+            np.concatenate(distances),
+            np.concatenate(truncated),
+        )
+
+    # --- changes ------------------------------------------------------------------------------
+
+    def add(self, kind: DigestKind, item_ids: I64, digests: U8) -> None:
+        """Add pairs of item id (n,) and digest (n, width); pairs that are there change nothing.
+
+        The next lookup finds them. Raises InvalidDigest, InvalidInput.
+        """
+        _check_digests(kind, digests)
+        ids = np.ascontiguousarray(item_ids, dtype=np.int64)
+        if ids.shape != (len(digests),):
+            raise InvalidInput(f"{len(digests)} digests came with {ids.shape} item ids")
+        rows = self._mixer.rows(kind, digests)
+        with self._update:
+            step = _WALKED_ROWS if kind is DigestKind.PDQ else max(len(ids), 1)
+            for start in range(0, len(ids), step):
+                layers = self._layers
+                layers.deltas(kind)[-1].add(
+                    rows[start : start + step],
+                    ids[start : start + step],
+                    layers.epoch,
+                    layers.tombstones,
+                )
+                if kind is DigestKind.PDQ:
+                    self._settle()
+
+    def erase(self, item_ids: I64) -> None:
+        """Make items vanish from all answers at once, and from snapshots at the next merge."""
+        ids = np.asarray(item_ids, dtype=np.int64)
+        with self._update:
+            layers = self._layers
+            if len(ids):
+                epoch = layers.epoch + 1
+                tombstones = layers.tombstones.with_erased(ids, epoch)
+                self._layers = replace(layers, tombstones=tombstones, epoch=epoch)
+
+    def set_generation(self, generation: int) -> None:
+        """State that all changes of storage up to ``generation`` have been applied."""
+        with self._update:
+            self._generation = generation
+
+    def _settle(self) -> None:
+        """Turn a grown PDQ delta, and small segments not twice as large, into one segment."""
+        layers = self._layers
+        near = layers.near
+        if near.deltas[-1].count < _WALKED_ROWS:
+            return
+        collector = Collector(LANES, None)
+        collector.add(*near.deltas[-1].alive(layers.tombstones))
+        runs: list[Run] = collector.runs()
+        small = list(near.small)
+        rows = sum(run.count for run in runs)
+        while len(small) > near.frozen and small[-1].table.count <= 2 * rows:
+            runs.append(TableRun(small.pop().table, layers.tombstones))
+            rows += runs[-1].count
+        made = NearSegment.write(MemoryStore(), "", runs, layers.epoch)
+        fresh = new_delta(DigestKind.PDQ, self._mixer.keys)
+        self._layers = replace(
+            layers,
+            near=replace(
+                near,
+                small=(*small, made) if made is not None else tuple(small),
+                deltas=(*near.deltas[:-1], fresh),
+            ),
+        )
+
+    # --- maintenance --------------------------------------------------------------------------
+
+    def merge_due(self) -> bool:
+        """Whether enough is pending that a merge pays."""
+        layers = self._layers
+        return any(
+            max(layers.pending(kind), len(layers.tombstones.ids))
+            >= max(self._not_before, min(max(layers.held(kind) // 10, _DUE_LEAST), _DUE_MOST))
+            for kind in DigestKind
+        )
+
+    def merge_if_due(self) -> bool:
+        """Begin a merge in the background when one is due and none runs; return whether it did."""
+        with self._update:
+            busy = self._background is not None and self._background.is_alive()
+            if busy or not self.merge_due():
+                return False
+            self._background = threading.Thread(
+                target=self._merge_quietly, name="tieline-merge", daemon=True
+            )
+            self._background.start()
+            return True
+
+    def merge(self) -> None:
+        """Write everything that is alive into a new snapshot and swap it in.
+
+        Lookups and changes go on meanwhile. Raises IndexDamaged, LimitExceeded, FilterNotBuilt or
+        OSError; the snapshot before stays in use then, nothing is lost.
+        """
+        with self._maintain:
+            old = self._snapshot
+            self._verify(old)
+            with self._update:
+                frozen = self._layers
+                generation = self._generation
+                self._layers = frozen.thawing(self._mixer.keys)
+            try:
+                made = snapshots.merge_layers(frozen, old, self._store, generation)
+                self._save(made)
+            except BaseException:
+                with self._update:
+                    layers = self._layers
+                    self._layers = replace(layers, near=replace(layers.near, frozen=0))
+                raise
+            with self._update:
+                self._layers = _on_top_of(made, self._layers, frozen)
+                self._snapshot = made
+            self._not_before = 0
+
+    def rebuild(self, source: Iterable[tuple[DigestKind, I64, U8]], generation: int) -> None:
+        """Make a new snapshot from storage, as it is at ``generation``, and swap it in.
+
+        ``source`` yields (kind, item ids (n,), digests (n, width)) in any order and is consumed
+        while lookups and changes go on. What was added or erased since the last merge stays in
+        force on top of it. `generation` becomes the given one: replay later changes afterwards.
+        Raises as `merge`.
+        """
+        with self._maintain:
+            number = self._snapshot.number + 1
+            made = snapshots.build(_checked(source), self._mixer, number, self._store, generation)
+            self._save(made)
+            with self._update:
+                self._layers = _replaced(made, self._layers)
+                self._snapshot = made
+                self._generation = generation
+                self._verified, self._damage = True, None
+
+    def wait_verified(self) -> bool:
+        """Wait for the background check of an opened snapshot; return whether it was sound."""
+        if self._checker is not None:
+            self._checker.join()
+        return self._damage is None
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and states, for `node status` and metrics; no content."""
+        layers = self._layers
+        return {
+            "generation": self._generation,
+            "snapshot": self._snapshot.number,
+            "snapshot_generation": self._snapshot.generation,
+            "snapshot_bytes": self._snapshot.size(),
+            "rows": {kind.label: layers.held(kind) for kind in DigestKind},
+            "pending": {kind.label: layers.pending(kind) for kind in DigestKind},
+            "erased": len(layers.tombstones.ids),
+            "verified": self._verified,
+            "damage": self._damage,
+            "merging": self._background is not None and self._background.is_alive(),
+            "merge_failure": self._failure,
+        }
+
+    def close(self) -> None:
+        """Stop background work, which leaves the snapshot before as it is, and the threads."""
+        if isinstance(self._store, FolderStore):
+            self._store.stopped = True
+        for thread in (self._background, self._checker):
+            if thread is not None:
+                thread.join()
+        self._pool.shutdown()
+
+    def _open(self, verify_at_open_bytes: int) -> None:
+        if not isinstance(self._store, FolderStore):
+            return
+        try:
+            loaded = snapshots.load(self._store)
+            if loaded is not None:
+                self._snapshot, self._secret = loaded
+                self._verified = self._snapshot.size() <= verify_at_open_bytes
+                if self._verified:
+                    self._snapshot.verify()
+            self._store.sweep(self._snapshot.files())
+        except IndexDamaged as damage:
+            self._damage = damage.message
+            self._snapshot, self._verified = Snapshot(), True
+            self._store.discard()
+
+    def _check(self, snapshot: Snapshot) -> None:
+        try:
+            self._verify(snapshot)
+        except IndexDamaged as damage:
+            if self._on_damage is not None:
+                self._on_damage(damage.message)
+
+    def _verify(self, snapshot: Snapshot) -> None:
+        """Verify, and on damage forget the snapshot, keeping what is pending above it."""
+        try:
+            snapshot.verify()
+        except IndexDamaged as damage:
+            with self._update:
+                if self._snapshot is snapshot:
+                    self._snapshot = Snapshot(number=snapshot.number)
+                    self._layers = _replaced(self._snapshot, self._layers)
+                    self._generation = 0
+                    self._damage = damage.message
+                    if isinstance(self._store, FolderStore):
+                        self._store.discard()
+            raise
+        self._verified = True
+
+    def _save(self, made: Snapshot) -> None:
+        if isinstance(self._store, FolderStore):
+            snapshots.save(self._store, made, self._secret)
+
+    def _merge_quietly(self) -> None:
+        try:
+            self.merge()
+            self._failure = None
+        except (TielineError, OSError) as error:
+            self._failure = str(error)
+            layers = self._layers
+            self._not_before = max(layers.pending(kind) for kind in DigestKind) * 3 // 2
+            if isinstance(error, IndexDamaged) and self._on_damage is not None:
+                self._on_damage(error.message)
+
+
+def _on_top_of(made: Snapshot, now: Layers, frozen: Layers) -> Layers:
+    """Return ``now`` with ``made`` in the place of everything that was in ``frozen``."""
+    exact = {
+        kind: replace(
+            layers,
+            segment=made.exact.get(kind),
+            deltas=layers.deltas[len(frozen.exact[kind].deltas) :],
+        )
+        for kind, layers in now.exact.items()
+    }
+    near = replace(
+        now.near,
+        segment=made.near,
+        small=now.near.small[len(frozen.near.small) :],
+        deltas=now.near.deltas[len(frozen.near.deltas) :],
+        frozen=0,
+    )
+    return replace(now, exact=exact, near=near, tombstones=now.tombstones.after(frozen.epoch))
+
+
+def _replaced(made: Snapshot, now: Layers) -> Layers:
+    """Return ``now`` with ``made`` as its snapshot and everything above kept."""
+    exact = {
+        kind: replace(layers, segment=made.exact.get(kind)) for kind, layers in now.exact.items()
+    }
+    return replace(now, exact=exact, near=replace(now.near, segment=made.near))
+
+
+def _checked(
+    source: Iterable[tuple[DigestKind, I64, U8]],
+) -> Iterable[tuple[DigestKind, I64, U8]]:
+    for kind, ids, digests in source:
+        _check_digests(kind, digests)
+        yield kind, np.ascontiguousarray(ids, dtype=np.int64), digests
+
+
+def _check_digests(kind: DigestKind, digests: U8) -> None:
+    if digests.dtype != np.uint8 or digests.ndim != 2 or digests.shape[1] != kind.width:
+        raise InvalidDigest(f"{kind.label} digests are rows of {kind.width} bytes")

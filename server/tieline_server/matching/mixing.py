@@ -1,0 +1,72 @@
+"""The secret of a node's indexes, and the keyed mix that spreads digests evenly.
+
+A digest is seen as 32-bit lanes. The mix replaces the first two lanes by a 64-bit *fingerprint* and
+keeps the others: ``x = w0 + Σ k_j · lane_j (mod 2^64)`` (a multilinear hash: Thorup, "High speed
+hashing for integers and strings", 2015) followed by shifts and multiplications by secret odd
+numbers. Each step can be undone, so fingerprint and tail together *are* the digest: a comparison
+of both has no false positive, and nothing more needs to be stored. Whoever does not know the key
+cannot choose digests that fall into one bucket, whatever prefix or suffix they share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import numpy as np
+
+from tieline_server.matching.compiled import U8, U32, U64, frozen, kernel
+
+SECRET_BYTES = 16
+_KEYS = 16
+
+_M32 = np.uint64(0xFFFFFFFF)
+_S29 = np.uint64(29)
+_S32 = np.uint64(32)
+
+
+def new_secret() -> bytes:
+    """Return a new random secret for the indexes of one node."""
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def expand(secret: bytes, purpose: bytes, words: int) -> U64:
+    """Derive ``words`` 64-bit words from the secret, apart for each purpose (BLAKE2b, keyed)."""
+    out = b"".join(
+        hashlib.blake2b(block.to_bytes(4, "big"), key=secret, person=purpose).digest()
+        for block in range(-(-words // 8))
+    )
+    return np.frombuffer(out, dtype="<u8")[:words].astype(np.uint64)
+
+
+def mix_keys(secret: bytes) -> U64:
+    """Return the mix's keys: [0] and [1] odd multipliers, [2:] one per lane from the third on."""
+    keys = expand(secret, b"tieline-exact", _KEYS)
+    keys[:2] |= np.uint64(1)
+    return frozen(keys)
+
+
+def lanes_of(digests: U8) -> U32:
+    """Return (n, width) digests as (n, width / 4) 32-bit lanes, read-only."""
+    rows = np.ascontiguousarray(digests)
+    if rows.ctypes.data % 4:
+        rows = rows.copy()
+    return frozen(rows.view(np.uint32))
+
+
+@kernel
+def mix(lanes: U32, keys: U64, out: U32) -> None:
+    """Write fingerprint (high lane, low lane) and tail of each row of ``lanes`` to ``out``."""
+    rows, width = lanes.shape
+    for i in range(rows):
+        x = (np.uint64(lanes[i, 0]) << _S32) | np.uint64(lanes[i, 1])
+        for j in range(2, width):
+            x += keys[j] * np.uint64(lanes[i, j])
+            out[i, j] = lanes[i, j]
+        x ^= x >> _S32
+        x *= keys[0]
+        x ^= x >> _S29
+        x *= keys[1]
+        x ^= x >> _S32
+        out[i, 0] = np.uint32(x >> _S32)
+        out[i, 1] = np.uint32(x & _M32)
