@@ -67,7 +67,11 @@ class StageCounts:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that moves the index: a completed import, or erased items."""
+    """Something that moves the index: a completed import, or erased items.
+
+    ``import_id`` is empty when nothing is added. An import may be named again when items that it
+    told of were united; ``erased`` then, too, are the ids that are gone.
+    """
 
     generation: int
     import_id: str
@@ -145,6 +149,10 @@ class ImportRepository(Protocol):
         self, digests: Sequence[tuple[DigestKind, bytes]]
     ) -> set[tuple[DigestKind, bytes]]:
         """Return those that a complete exclusion list names."""
+        ...
+
+    def amend(self, import_id: str, case_ref: str, handling: Handling) -> None:
+        """Set what an incomplete import is held under, once the message that says so came."""
         ...
 
     def complete(self, import_id: str) -> int:
@@ -234,7 +242,10 @@ class BroadcastRepository(Protocol):
     def get(self, broadcast: str) -> Broadcast | None: ...
     def find(self, direction: Direction | None = None) -> list[Broadcast]: ...
     def set_recipient(self, broadcast: str, agency: str, state: BroadcastRecipientState) -> None:
-        """Move one recipient's state; never back (queued, delivered, acknowledged, answered)."""
+        """Move one recipient's state; never back (queued, delivered, acknowledged, answered).
+
+        A broadcast that came in moves its own ``state``, whatever the agency.
+        """
         ...
 
     def recipients(self, broadcast: str) -> dict[str, BroadcastRecipientState]: ...
@@ -254,6 +265,10 @@ class OutboxRepository(Protocol):
     def settle(self, message: str, state: OutState, at: datetime, reason: str = "") -> None: ...
     def get(self, message: str) -> OutMessage | None: ...
     def find(self, *, state: OutState | None = None, limit: int = 1000) -> list[OutMessage]: ...
+    def of_subject(self, subject: str) -> Sequence[OutMessage]:
+        """Messages that belong to a referral, upload or broadcast, oldest first."""
+        ...
+
     def destinations(self) -> list[Destination]:
         """Every recipient with queued messages or a back-off."""
         ...
@@ -279,6 +294,7 @@ class Attachment:
     chunks: int
     items: int
     import_id: str = ""
+    series: str = ""
 
 
 class AttachmentRepository(Protocol):
@@ -293,6 +309,9 @@ class AttachmentRepository(Protocol):
 
     def add_received(self, peer: str, attachment: str, index: int, digest: bytes) -> None: ...
     def close_incoming(self, peer: str, attachment: str) -> None: ...
+    def staged_imports(self) -> Sequence[str]:
+        """Import ids of incoming attachments that are still open: not leftovers."""
+        ...
 
 
 # --- people, queries, audit -------------------------------------------------------------------
@@ -400,6 +419,10 @@ class Store(Protocol):
 
     def read(self, work: Callable[[Tx], T]) -> T: ...
     def write(self, work: Callable[[Tx], T]) -> T: ...
+    def drain(self) -> None:
+        """Return once every committed audit entry has its position."""
+        ...
+
     def close(self) -> None: ...
 
 

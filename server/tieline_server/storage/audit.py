@@ -1,0 +1,93 @@
+"""The audit log in tables: leaves by position, and the hashes of complete subtrees.
+
+An entry's leaf is made in the transaction of its effect. SQLite's one writer places the leaves of
+a group just before the group's commit; on PostgreSQL they wait in ``audit_pending`` for the
+sequencer. Either way `place` is the only code that gives out positions.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, func, insert, or_, select
+
+from tieline_server.domain import merkle
+from tieline_server.domain.audit import AuditEntry, AuditRecord, leaf_bytes
+from tieline_server.storage.bulk import Bulk
+from tieline_server.storage.schema import audit_leaves, audit_nodes, audit_pending
+from tieline_server.storage.session import Session
+
+SALT_BYTES = 16
+
+
+class Audit:
+    """`AuditRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def append(self, entry: AuditEntry) -> None:
+        """Add an entry in this transaction; the commit, or the sequencer, gives its position."""
+        leaf = leaf_bytes(entry, secrets.token_bytes(SALT_BYTES))
+        if self._session.postgres:
+            self._session.connection.execute(insert(audit_pending).values(leaf=leaf))
+        else:
+            self._session.pending.append(leaf)
+
+    def size(self) -> int:
+        """Return how many entries have a position."""
+        return log_size(self._session.connection)
+
+    def root(self) -> bytes:
+        """Return the Merkle tree hash over them (RFC 6962, section 2.1)."""
+        size = self.size()
+        known = read_nodes(self._session.connection, merkle.frontier(size))
+        return merkle.root(size, lambda level, index: known[(level, index)])
+
+    def records(self, start: int, limit: int) -> list[AuditRecord]:
+        """Return entries by position from ``start``."""
+        found = select(audit_leaves).where(audit_leaves.c.position >= start)
+        found = found.order_by(audit_leaves.c.position).limit(limit)
+        return [
+            AuditRecord(row.position, row.leaf, row.leaf_hash)
+            for row in self._session.connection.execute(found)
+        ]
+
+
+def log_size(connection: Connection) -> int:
+    """Return how many entries have a position."""
+    last = connection.scalar(select(func.max(audit_leaves.c.position)))
+    return 0 if last is None else last + 1
+
+
+def place(connection: Connection, bulk: Bulk, leaves: Sequence[bytes]) -> None:
+    """Give leaves the next positions, in order. The caller lets no one else do so meanwhile."""
+    if not leaves:
+        return
+    size = log_size(connection)
+    edge = read_nodes(connection, merkle.frontier(size))
+    hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
+    nodes = merkle.append(size, hashes, lambda level, index: edge[(level, index)])
+    rows = zip(range(size, size + len(leaves)), leaves, hashes, strict=True)
+    bulk.insert(connection, audit_leaves, ("position", "leaf", "leaf_hash"), rows)
+    inner = [node for node in nodes if node.level > 0]
+    bulk.insert(connection, audit_nodes, ("level", "index", "hash"), inner)
+
+
+def read_nodes(
+    connection: Connection, wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    """Return the hashes of complete subtrees (level, index)."""
+    found: dict[tuple[int, int], bytes] = {}
+    inner = [node for node in wanted if node[0] > 0]
+    if inner:
+        c = audit_nodes.c
+        either = or_(*(and_(c.level == level, c.index == index) for level, index in inner))
+        for row in connection.execute(select(audit_nodes).where(either)):
+            found[(row[0], row[1])] = row[2]
+    for level, index in wanted:
+        if level == 0:
+            one = select(audit_leaves.c.leaf_hash).where(audit_leaves.c.position == index)
+            found[(0, index)] = connection.execute(one).scalar_one()
+    return found

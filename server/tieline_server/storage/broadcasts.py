@@ -1,0 +1,115 @@
+"""Broadcasts, how far each came with each recipient, and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from tieline_client.errors import NotFound
+
+from tieline_server.domain.broadcast import (
+    AnswerKind,
+    Broadcast,
+    BroadcastAnswer,
+    BroadcastRecipientState,
+)
+from tieline_server.domain.referral import Direction
+from tieline_server.storage.schema import broadcast_answers, broadcast_recipients, broadcasts
+from tieline_server.storage.session import Session
+
+_RANK = {
+    BroadcastRecipientState.QUEUED: 0,
+    BroadcastRecipientState.DELIVERED: 1,
+    BroadcastRecipientState.REFUSED: 1,
+    BroadcastRecipientState.ACKNOWLEDGED: 2,
+    BroadcastRecipientState.ANSWERED: 3,
+}
+
+
+class Broadcasts:
+    """`BroadcastRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    def add(self, broadcast: Broadcast, recipients: Sequence[str]) -> None:
+        """Add a broadcast with its recipients, all queued. Raises AlreadyStored."""
+        row = asdict(broadcast)
+        row |= {"direction": broadcast.direction.value, "state": broadcast.state.value}
+        self._run(insert(broadcasts).values(**row))
+        queued = BroadcastRecipientState.QUEUED.value
+        rows = [
+            {"broadcast": broadcast.id, "agency": agency, "state": queued} for agency in recipients
+        ]
+        if rows:
+            self._run(insert(broadcast_recipients), rows)
+
+    def get(self, broadcast: str) -> Broadcast | None:
+        """Return a broadcast; in a writing transaction it stays as it is until the end."""
+        found = self._session.locked(select(broadcasts).where(broadcasts.c.id == broadcast))
+        row = self._run(found).one_or_none()
+        return None if row is None else _broadcast(row)
+
+    def find(self, direction: Direction | None = None) -> list[Broadcast]:
+        """Return broadcasts in order of time."""
+        found = select(broadcasts).order_by(broadcasts.c.created, broadcasts.c.id)
+        if direction is not None:
+            found = found.where(broadcasts.c.direction == direction.value)
+        return [_broadcast(row) for row in self._run(found)]
+
+    def set_recipient(self, broadcast: str, agency: str, state: BroadcastRecipientState) -> None:
+        """Move one recipient's state forward; never backwards.
+
+        A broadcast that came in moves its own state. Raises NotFound for an unknown broadcast, or
+        for an agency that an outgoing one was not sent to.
+        """
+        own = self.get(broadcast)
+        if own is None:
+            raise NotFound(f"broadcast {broadcast[:80]} does not exist; copy the id from its list")
+        if own.direction is Direction.IN:
+            if _RANK[state] > _RANK[own.state]:
+                self._session.change(broadcasts, broadcast, {"state": state.value}, "broadcast")
+            return
+        before = self.recipients(broadcast).get(agency)
+        if before is None:
+            raise NotFound(f"broadcast {broadcast[:80]} was not sent to {agency[:32]}")
+        if _RANK[state] > _RANK[before]:
+            key = (
+                broadcast_recipients.c.broadcast == broadcast,
+                broadcast_recipients.c.agency == agency,
+            )
+            self._run(update(broadcast_recipients).where(*key).values(state=state.value))
+
+    def recipients(self, broadcast: str) -> dict[str, BroadcastRecipientState]:
+        """Return each recipient's state, by agency."""
+        found = select(broadcast_recipients).where(broadcast_recipients.c.broadcast == broadcast)
+        return {
+            row.agency: BroadcastRecipientState(row.state)
+            for row in self._run(found.order_by(broadcast_recipients.c.agency))
+        }
+
+    def add_answer(self, answer: BroadcastAnswer) -> bool:
+        """Add an answer; False when its id is known."""
+        row = {**asdict(answer), "kind": answer.kind.value}
+        return self._session.insert_new(broadcast_answers, row)
+
+    def answers(self, broadcast: str) -> list[BroadcastAnswer]:
+        """Return the answers in order of time."""
+        found = select(broadcast_answers).where(broadcast_answers.c.broadcast == broadcast)
+        return [
+            BroadcastAnswer(**{**row._mapping, "kind": AnswerKind(row.kind)})
+            for row in self._run(found.order_by(broadcast_answers.c.at, broadcast_answers.c.id))
+        ]
+
+
+def _broadcast(row: Row[Any]) -> Broadcast:
+    return Broadcast(
+        **{
+            **row._mapping,
+            "direction": Direction(row.direction),
+            "state": BroadcastRecipientState(row.state),
+        }
+    )

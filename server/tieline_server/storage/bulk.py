@@ -1,0 +1,166 @@
+"""Many rows at once: where the two databases need different words for the same thing.
+
+Lookups take a whole batch in one statement. On SQLite a packed list is cut up by a recursive CTE
+(measured.md: two to four times ``IN``), and inserts go to the driver as plain tuples; PostgreSQL
+gets arrays and COPY.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import psycopg
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    LargeBinary,
+    Select,
+    Table,
+    any_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+)
+from sqlalchemy.dialects import sqlite
+
+Rows = Iterable[Sequence[object]]
+IMPORT_LOCK = 7_430_001
+"""PostgreSQL advisory lock: items are resolved by one transaction at a time."""
+
+
+class Bulk(Protocol):
+    """What repositories use for batches."""
+
+    def insert(
+        self, connection: Connection, table: Table, names: Sequence[str], rows: Rows
+    ) -> None:
+        """Insert rows given as tuples in the order of ``names``."""
+        ...
+
+    def match(
+        self,
+        connection: Connection,
+        target: ColumnElement[Any],
+        result: ColumnElement[Any],
+        values: Sequence[bytes],
+        *where: ColumnElement[bool],
+    ) -> list[tuple[bytes, int]]:
+        """Return (value, result) for each row whose ``target`` is among equally wide values."""
+        ...
+
+    def ids(self, values: Iterable[int]) -> FromClause:
+        """Return a one-column relation (``value``) of these numbers."""
+        ...
+
+    def lock_items(self, connection: Connection) -> None:
+        """Let no other transaction resolve or erase items until this one ends."""
+        ...
+
+
+class SqliteBulk:
+    """Bulk on SQLite, where the one writer is lock enough."""
+
+    def insert(
+        self, connection: Connection, table: Table, names: Sequence[str], rows: Rows
+    ) -> None:
+        batch = [tuple(row) for row in rows]
+        if batch:
+            connection.exec_driver_sql(_insert_text(table, tuple(names)), batch)
+
+    def match(
+        self,
+        connection: Connection,
+        target: ColumnElement[Any],
+        result: ColumnElement[Any],
+        values: Sequence[bytes],
+        *where: ColumnElement[bool],
+    ) -> list[tuple[bytes, int]]:
+        if not values:
+            return []
+        statement = _packed_match(target, result)
+        if where:
+            statement = statement.where(*where)
+        found = connection.execute(
+            statement,
+            {"packed": b"".join(values), "width": len(values[0]), "count": len(values)},
+        )
+        return [(row[0], row[1]) for row in found]
+
+    def ids(self, values: Iterable[int]) -> FromClause:
+        document = json.dumps([int(value) for value in values])
+        return func.json_each(document).table_valued(column("value", Integer), name="ids")
+
+    def lock_items(self, connection: Connection) -> None:
+        """Nothing to do: there is one writer."""
+
+
+class PostgresBulk:
+    """Bulk on PostgreSQL."""
+
+    def insert(
+        self, connection: Connection, table: Table, names: Sequence[str], rows: Rows
+    ) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        statement = psycopg.sql.SQL("COPY {} ({}) FROM STDIN").format(
+            psycopg.sql.Identifier(table.name),
+            psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, names)),
+        )
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def match(
+        self,
+        connection: Connection,
+        target: ColumnElement[Any],
+        result: ColumnElement[Any],
+        values: Sequence[bytes],
+        *where: ColumnElement[bool],
+    ) -> list[tuple[bytes, int]]:
+        if not values:
+            return []
+        wanted = bindparam("wanted", type_=ARRAY(LargeBinary))
+        statement = select(target, result).where(target == any_(wanted), *where)
+        found = connection.execute(statement, {"wanted": list(values)})
+        return [(row[0], row[1]) for row in found]
+
+    def ids(self, values: Iterable[int]) -> FromClause:
+        wanted = literal([int(value) for value in values], ARRAY(BigInteger))
+        return (
+            func.unnest(wanted)
+            .table_valued(column("value", BigInteger), name="ids")
+            .render_derived()
+        )
+
+    def lock_items(self, connection: Connection) -> None:
+        connection.execute(select(func.pg_advisory_xact_lock(IMPORT_LOCK)))
+
+
+@lru_cache(maxsize=64)
+def _insert_text(table: Table, names: tuple[str, ...]) -> str:
+    statement = insert(table).values({name: bindparam(name) for name in names})
+    compiled = statement.compile(dialect=sqlite.dialect(), column_keys=list(names))
+    assert compiled.positiontup == list(names), "placeholders follow the table's column order"
+    return str(compiled)
+
+
+@lru_cache(maxsize=64)
+def _packed_match(target: Column[Any], result: Column[Any]) -> Select[Any]:
+    width, count = bindparam("width", type_=Integer), bindparam("count", type_=Integer)
+    packed = bindparam("packed", type_=LargeBinary)
+    counter = select(literal(0).label("i")).cte("counter", recursive=True)
+    counter = counter.union_all(select(counter.c.i + 1).where(counter.c.i + 1 < count))
+    piece = func.substr(packed, counter.c.i * width + 1, width)
+    return select(target, result).select_from(counter).join(target.table, target == piece)

@@ -1,0 +1,31 @@
+"""Open the node's store from its URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+from tieline_client.errors import ConfigurationError
+
+from tieline_server.domain.ports import Clock, Store
+from tieline_server.storage.sqlite import SqliteStore
+
+
+def open_store(url: str, *, clock: Clock) -> Store:
+    """Open, check and migrate a store: ``sqlite:///PATH`` or ``postgresql+psycopg://...``.
+
+    Raises ConfigurationError for another URL, StorageUnavailable, StorageCorrupt, StorageTooNew.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "the database URL cannot be read; use sqlite:///PATH or postgresql+psycopg://..."
+        ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return SqliteStore(Path(str(parsed.database)), clock=clock)
+    raise ConfigurationError(
+        f"databases of kind {parsed.drivername[:32]!r} are not served; "
+        "use sqlite:///PATH or postgresql+psycopg://..."
+    )

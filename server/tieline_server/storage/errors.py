@@ -1,0 +1,85 @@
+"""What a database's errors mean to the caller. The one place that translates them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import exc
+from tieline_client.errors import (
+    InvalidInput,
+    StorageCorrupt,
+    StorageUnavailable,
+    TielineError,
+    WrongState,
+)
+
+_CORRUPT = ("malformed", "not a database", "disk image")
+_RETRY = frozenset({"40001", "40P01", "23505"})
+"""Serialisation failure, deadlock, and a unique key that another writer took a moment before."""
+
+
+class AlreadyStored(WrongState):
+    """A row with this id exists; ids are never used twice."""
+
+    reason = "ALREADY_STORED"
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Let what a database raises inside leave as a Tieline error."""
+    try:
+        yield
+    except Exception as error:
+        meant = translate(error)
+        if meant is error:
+            raise
+        raise meant from error
+
+
+def translate(error: Exception) -> Exception:
+    """Return the Tieline error for what a database (or SQLAlchemy) raised; others as they are."""
+    if isinstance(error, TielineError):
+        return error
+    cause: BaseException | None = error
+    if isinstance(error, exc.StatementError) and error.orig is not None:
+        cause = error.orig
+    if isinstance(cause, TielineError):
+        return cause
+    if isinstance(
+        cause, OverflowError | sqlite3.DataError | psycopg.DataError | UnicodeEncodeError
+    ):
+        return InvalidInput("a value is too large or broken for the database; check the input")
+    if isinstance(cause, sqlite3.IntegrityError | psycopg.IntegrityError):
+        return AlreadyStored("an entry with this id exists, or what it belongs to does not")
+    if isinstance(cause, sqlite3.DatabaseError) and any(w in str(cause) for w in _CORRUPT):
+        return corrupt()
+    if isinstance(cause, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted):
+        return corrupt()
+    if isinstance(cause, sqlite3.Error | psycopg.Error | exc.TimeoutError | exc.DBAPIError):
+        return unavailable(cause)
+    return error
+
+
+def corrupt() -> StorageCorrupt:
+    """Return the error for a damaged database."""
+    return StorageCorrupt(
+        "the database is damaged; stop the node and run `tieline node restore` with the last backup"
+    )
+
+
+def unavailable(cause: BaseException | str) -> StorageUnavailable:
+    """Return the error for a database that cannot work now, with its first line as the reason."""
+    lines = str(cause).strip().splitlines()
+    return StorageUnavailable(
+        f"the database cannot be used now ({lines[0][:200] if lines else 'no reason given'}); "
+        "check its disk and connection, then try again"
+    )
+
+
+def may_retry(error: Exception) -> bool:
+    """Whether running the same work again may succeed (PostgreSQL)."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in _RETRY

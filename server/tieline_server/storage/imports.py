@@ -1,0 +1,279 @@
+"""Imports: begun, staged in batches, made to count by one short transaction, or discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Row, Table, delete, insert, or_, select, tuple_, update
+from tieline_client.digests import DigestKind
+from tieline_client.errors import InvalidDigest, NotFound, WrongState
+from tieline_client.formats.record import Record
+from tieline_client.handling import Handling, HandlingCode, Tlp
+
+from tieline_server.domain.ports import ImportHead, StageCounts
+from tieline_server.storage import staging
+from tieline_server.storage.resolve import COLUMNS
+from tieline_server.storage.schema import (
+    exclusions,
+    holdings,
+    imports,
+    item_changes,
+    item_fills,
+    item_links,
+    items,
+    votes,
+)
+from tieline_server.storage.session import Session
+from tieline_server.storage.uniting import delete_items, unite
+
+LINKS_PER_TRANSACTION = 2_000
+"""Pairs of items united at once; the rest waits for the next batch or import."""
+
+
+class Imports:
+    """`ImportRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    def begin(self, head: ImportHead) -> None:
+        """Open an import for staging. Raises AlreadyStored when the id exists."""
+        row = {
+            "no": self._session.next("import"),
+            "id": head.id,
+            "source": head.source,
+            "format": head.format,
+            "person": head.person,
+            "agency": head.agency,
+            "case_ref": head.case_ref,
+            **handling_row(head.handling),
+            "created": head.created,
+            "fingerprint": head.fingerprint,
+            "answerable": head.answerable,
+            "exclusions": head.exclusions,
+        }
+        self._run(insert(imports).values(**row))
+
+    def amend(self, import_id: str, case_ref: str, handling: Handling) -> None:
+        """Set what an incomplete import is held under. Raises NotFound, WrongState."""
+        head = self._open(import_id)
+        values = {"case_ref": case_ref, **handling_row(handling)}
+        self._run(update(imports).where(imports.c.no == head.no).values(**values))
+
+    def completed(self, fingerprint: str) -> str | None:
+        """Return the id of a complete import with this fingerprint."""
+        return self._session.connection.scalar(
+            select(imports.c.id)
+            .where(imports.c.fingerprint == fingerprint, imports.c.generation.is_not(None))
+            .order_by(imports.c.generation)
+            .limit(1)
+        )
+
+    def stage(
+        self, import_id: str, records: Sequence[Record], series: Sequence[str | None], voter: str
+    ) -> StageCounts:
+        """Stage a batch (see `ImportRepository.stage`).
+
+        Raises InvalidDigest, LimitExceeded, NotFound, or WrongState once complete.
+        """
+        self._session.lock_items()
+        self._unite_leftovers()
+        return staging.stage(self._session, self._open(import_id), records, series, voter)
+
+    def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts:
+        """Stage known-good records; one is new when any of its exact digests is."""
+        self._session.lock_items()
+        head = self._open(import_id)
+        stated = [
+            [(k, v) for k, v in staging.values_of(one).items() if k <= DigestKind.SHA256]
+            for one in records
+        ]
+        if not all(stated):
+            raise InvalidDigest("a record of an exclusion list has no MD5, SHA-1 or SHA-256")
+        seen = self._listed(
+            (pair for pairs in stated for pair in pairs),
+            or_(imports.c.generation.is_not(None), imports.c.no == head.no),
+        )
+        rows: list[tuple[object, ...]] = []
+        new = 0
+        for pairs in stated:
+            fresh = [pair for pair in pairs if pair not in seen]
+            new += bool(fresh)
+            seen.update(fresh)
+            rows += [(kind, value, head.no) for kind, value in fresh]
+        self._session.bulk.insert(
+            self._session.connection, exclusions, ("kind", "digest", "import_no"), rows
+        )
+        return StageCounts(new=new, known=len(records) - new, conflicts=0)
+
+    def excluded(
+        self, digests: Sequence[tuple[DigestKind, bytes]]
+    ) -> set[tuple[DigestKind, bytes]]:
+        """Return those that a complete exclusion list names."""
+        listed = self._listed(digests, imports.c.generation.is_not(None))
+        return {(DigestKind(kind), value) for kind, value in listed}
+
+    def complete(self, import_id: str) -> int:
+        """Make the import count and return the new generation; see `ImportRepository.complete`."""
+        self._session.lock_items()
+        head = self._open(import_id)
+        generation = self._session.next("generation")
+        self._run(
+            update(imports)
+            .where(imports.c.no == head.no)
+            .values(generation=generation, completed=self._session.now())
+        )
+        united = unite(self._session, LINKS_PER_TRANSACTION)
+        record_change(self._session, generation, import_id, united.gone)
+        self._announce(united.announce)
+        return generation
+
+    def discard(self, import_id: str, limit: int) -> bool:
+        """Erase up to ``limit`` staged rows; True when the import is gone.
+
+        Raises WrongState for a complete import: its data goes with its series or its retention.
+        """
+        self._session.lock_items()
+        head = self._head(import_id)
+        if head is None:
+            return True
+        if head.generation is not None:
+            raise WrongState(f"import {import_id} is complete; it cannot be discarded")
+        left = limit - self._discard_holdings(head.no, limit)
+        for table in (votes, item_fills, item_links, exclusions):
+            if left > 0:
+                left -= self._discard_rows(table, head.no, left)
+        if left <= 0:
+            return False
+        self._run(delete(imports).where(imports.c.no == head.no))
+        return True
+
+    def incomplete(self) -> list[str]:
+        """Return the ids of imports that do not count, oldest first."""
+        found = select(imports.c.id).where(imports.c.generation.is_(None)).order_by(imports.c.no)
+        return list(self._session.connection.scalars(found))
+
+    # --- parts ---
+
+    def _head(self, import_id: str) -> Row[Any] | None:
+        return self._run(select(imports).where(imports.c.id == import_id)).one_or_none()
+
+    def _open(self, import_id: str) -> Row[Any]:
+        head = self._head(import_id)
+        if head is None:
+            raise NotFound(f"import {import_id[:80]} does not exist; begin it first")
+        if head.generation is not None:
+            raise WrongState(f"import {import_id} is complete; begin another")
+        return head
+
+    def _listed(
+        self, digests: Iterable[tuple[int, bytes]], where: ColumnElement[bool]
+    ) -> set[tuple[int, bytes]]:
+        by_kind: dict[int, set[bytes]] = {}
+        for kind, value in digests:
+            by_kind.setdefault(int(kind), set()).add(value)
+        counted = select(imports.c.no).where(where)
+        return {
+            (kind, value)
+            for kind, values in by_kind.items()
+            for value, _ in self._session.bulk.match(
+                self._session.connection,
+                exclusions.c.digest,
+                exclusions.c.import_no,
+                sorted(values),
+                exclusions.c.kind == kind,
+                exclusions.c.import_no.in_(counted),
+            )
+        }
+
+    def _unite_leftovers(self) -> None:
+        united = unite(self._session, LINKS_PER_TRANSACTION)
+        if united.gone:
+            record_change(self._session, self._session.next("generation"), "", united.gone)
+            self._announce(united.announce)
+
+    def _announce(self, numbers: Sequence[int]) -> None:
+        found = select(imports.c.id).where(imports.c.no.in_(numbers)).order_by(imports.c.no)
+        for import_id in list(self._session.connection.scalars(found)) if numbers else []:
+            record_change(self._session, self._session.next("generation"), import_id, [])
+
+    def _discard_holdings(self, number: int, limit: int) -> int:
+        """Erase up to ``limit`` holdings with the items that then have none; return how many."""
+        own = holdings.c.import_no == number
+        found = select(holdings.c.item, holdings.c.series_no).where(own)
+        rows = self._run(found.order_by(holdings.c.item, holdings.c.series_no).limit(limit)).all()
+        if not rows:
+            return 0
+        upto = tuple_(holdings.c.item, holdings.c.series_no) <= tuple_(*rows[-1])
+        self._run(delete(holdings).where(own, upto))
+        touched = {row.item for row in rows}
+        left = select(holdings.c.item).where(
+            holdings.c.item.in_(select(self._session.bulk.ids(touched).c.value))
+        )
+        held = set(self._session.connection.scalars(left))
+        delete_items(self._session, touched - held)
+        self._hand_over(number, held)
+        return len(rows)
+
+    def _hand_over(self, number: int, held: set[int]) -> None:
+        """Items that this import created but others hold too keep only what the others stated."""
+        mine = select(items.c.id).where(
+            items.c.id.in_(select(self._session.bulk.ids(held).c.value)),
+            items.c.import_no == number,
+        )
+        stripped = dict.fromkeys(COLUMNS.values()) | {"pdq_quality": None, "size": None}
+        for item in list(self._session.connection.scalars(mine)) if held else []:
+            heir = (
+                select(holdings.c.import_no)
+                .join(imports, imports.c.no == holdings.c.import_no)
+                .where(holdings.c.item == item)
+                .order_by(imports.c.generation.is_(None), holdings.c.import_no)
+                .limit(1)
+            )
+            new = self._session.connection.scalar(heir)
+            if new != number:
+                values = {"import_no": new, **stripped}
+                self._run(update(items).where(items.c.id == item).values(**values))
+
+    def _discard_rows(self, table: Table, number: int, limit: int) -> int:
+        key = list(table.primary_key.columns)
+        own = table.c.import_no == number
+        rows = self._run(select(*key).where(own).order_by(*key).limit(limit)).all()
+        if rows:
+            upto = tuple_(*key) <= tuple_(*rows[-1])
+            self._run(delete(table).where(own, upto))
+        return len(rows)
+
+
+def handling_row(handling: Handling) -> dict[str, object]:
+    """Return a Handling as columns."""
+    return {
+        "handling": int(handling.code),
+        "tlp": int(handling.tlp),
+        "source_evaluation": handling.source,
+        "information_evaluation": handling.information,
+        "retain_until": handling.retain_until,
+        "restriction": handling.restriction,
+    }
+
+
+def row_handling(row: Row[Any]) -> Handling:
+    """Return the Handling of a row of imports or series."""
+    return Handling(
+        code=HandlingCode(row.handling),
+        tlp=Tlp(row.tlp),
+        source=row.source_evaluation,
+        information=row.information_evaluation,
+        retain_until=row.retain_until,
+        restriction=row.restriction,
+    )
+
+
+def record_change(session: Session, generation: int, import_id: str, erased: Sequence[int]) -> None:
+    """Tell the indexes what a generation brought."""
+    packed = np.asarray(erased, dtype="<i8").tobytes()
+    row = {"generation": generation, "import_id": import_id, "erased": packed}
+    session.connection.execute(insert(item_changes).values(**row))

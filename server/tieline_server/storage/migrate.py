@@ -1,0 +1,39 @@
+"""Bring a database to this version's tables, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from tieline_client.errors import StorageTooNew
+
+from tieline_server.storage.schema import REVISION
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that the database lacks. Raises StorageTooNew."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current == REVISION:
+        return
+    script = ScriptDirectory.from_config(configuration(connection))
+    if current is not None and current not in {one.revision for one in script.walk_revisions()}:
+        raise StorageTooNew(
+            f"the database is at revision {current[:32]}, this version knows {REVISION}; "
+            "run the newer Tieline that wrote it, or restore a backup made before the upgrade"
+        )
+    from alembic import command  # noqa: PLC0415 - slow to import and rarely needed
+
+    command.upgrade(configuration(connection), "head")
+
+
+def configuration(connection: Connection) -> Config:
+    """Return Alembic's configuration for migrations over an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

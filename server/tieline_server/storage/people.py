@@ -1,0 +1,114 @@
+"""Operators, the queries this node answered, and its own settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+from tieline_client.errors import RequestIdReused
+
+from tieline_server.domain.ports import AnsweredQuery, Operator
+from tieline_server.storage.schema import meta, operators, queries, query_ids
+from tieline_server.storage.session import Session
+
+
+class Operators:
+    """`OperatorRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    def put(self, operator: Operator) -> None:
+        """Add or replace a person."""
+        values = {
+            "roles": json.dumps(operator.roles),
+            "serials": json.dumps([f"{serial:x}" for serial in operator.serials]),
+            "created": operator.created,
+            "revoked": operator.revoked,
+        }
+        statement = self._session.upsert(operators).values(name=operator.name, **values)
+        self._run(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    def get(self, name: str) -> Operator | None:
+        """Return a person; in a writing transaction the row stays as it is until the end."""
+        found = self._session.locked(select(operators).where(operators.c.name == name))
+        row = self._run(found).one_or_none()
+        return None if row is None else _operator(row)
+
+    def find(self) -> list[Operator]:
+        """Return all, by name."""
+        return [_operator(row) for row in self._run(select(operators).order_by(operators.c.name))]
+
+
+class Queries:
+    """`QueryRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    def reserve(self, request: str, peer: str, header_digest: bytes, at: datetime) -> bool:
+        """Remember a request id; False when known with this header, RequestIdReused otherwise."""
+        row = {"peer": peer, "request": request, "header_digest": header_digest, "at": at}
+        if self._session.insert_new(query_ids, row):
+            return True
+        known = select(query_ids.c.header_digest).where(
+            query_ids.c.peer == peer, query_ids.c.request == request
+        )
+        if self._session.connection.scalar(known) != header_digest:
+            raise RequestIdReused(
+                f"request id {request[:64]} was used with another header; take a new id"
+            )
+        return False
+
+    def finish(self, query: AnsweredQuery) -> None:
+        """Store an answered query with its receipt."""
+        row = asdict(query)
+        statement = self._session.upsert(queries).values(**row)
+        keys = ["peer", "request"]
+        values = {name: value for name, value in row.items() if name not in keys}
+        self._run(statement.on_conflict_do_update(index_elements=keys, set_=values))
+
+    def answered(self, peer: str, request: str) -> AnsweredQuery | None:
+        """Return an answered query."""
+        found = select(queries).where(queries.c.peer == peer, queries.c.request == request)
+        row = self._run(found).one_or_none()
+        return None if row is None else AnsweredQuery(**row._mapping)
+
+    def find(self, limit: int = 1000) -> list[AnsweredQuery]:
+        """Return answered queries, newest first."""
+        found = select(queries).order_by(queries.c.at.desc(), queries.c.request.desc())
+        return [AnsweredQuery(**row._mapping) for row in self._run(found.limit(limit))]
+
+
+class Meta:
+    """`MetaRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, key: str) -> str | None:
+        """Return a value; in a writing transaction the row stays as it is until the end."""
+        found = self._session.locked(select(meta.c.value).where(meta.c.key == key))
+        value: str | None = self._session.connection.scalar(found)
+        return value
+
+    def set(self, key: str, value: str) -> None:
+        """Set a value."""
+        statement = self._session.upsert(meta).values(key=key, value=value)
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
+        self._session.connection.execute(statement)
+
+
+def _operator(row: Row[Any]) -> Operator:
+    return Operator(
+        name=row.name,
+        roles=tuple(json.loads(row.roles)),
+        serials=tuple(int(serial, 16) for serial in json.loads(row.serials)),
+        created=row.created,
+        revoked=row.revoked,
+    )

@@ -1,0 +1,155 @@
+"""Series and assessments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select
+from tieline_client.errors import NotFound
+
+from tieline_server.domain.series import (
+    Assessment,
+    Confidence,
+    DutyContact,
+    ExternalReference,
+    Origin,
+    Series,
+    SeriesStatus,
+)
+from tieline_server.storage.imports import handling_row, row_handling
+from tieline_server.storage.schema import assessments, series_references
+from tieline_server.storage.schema import series as table
+from tieline_server.storage.session import Session
+
+
+class SeriesRows:
+    """`SeriesRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    def add(self, series: Series) -> None:
+        """Add a series with its references. Raises AlreadyStored when the id exists."""
+        row = {
+            "id": series.id,
+            "name": series.name,
+            "status": series.status.value,
+            "origin": series.origin.value,
+            **handling_row(series.handling),
+            "contact_name": series.contact.name,
+            "contact_email": series.contact.email,
+            "contact_phone": series.contact.phone,
+            "created": series.created,
+            "case_ref": series.case_ref,
+            "victims": series.victims,
+            "identified": series.identified,
+            "first_seen": series.first_seen,
+            "last_seen": series.last_seen,
+            "clues": series.clues,
+            "number": series.number,
+        }
+        self._run(insert(table).values(**row))
+        self.add_references(series.id, series.references)
+
+    def get(self, series: str) -> Series | None:
+        """Return a series; in a writing transaction it stays as it is until the end."""
+        found = self._session.locked(select(table).where(table.c.id == series))
+        return self._first(self._run(found).one_or_none())
+
+    def by_name(self, name: str) -> Series | None:
+        """Return the oldest own series with exactly this name."""
+        found = select(table).where(table.c.name == name, table.c.origin == Origin.OWN.value)
+        return self._first(self._run(found.order_by(table.c.id).limit(1)).one_or_none())
+
+    def find(self, *, after: str = "", limit: int = 1000) -> list[Series]:
+        """Return series by id, from the one after ``after``."""
+        found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
+        return self._with_references(self._run(found).all())
+
+    def set_status(self, series: str, status: SeriesStatus) -> None:
+        """Set a status. Raises NotFound."""
+        self._session.change(table, series, {"status": status.value}, "series")
+
+    def set_number(self, series: str, number: str) -> None:
+        """Set a repository's number. Raises NotFound."""
+        self._session.change(table, series, {"number": number}, "series")
+
+    def set_identified(self, series: str, identified: int) -> None:
+        """Set how many victims are identified. Raises NotFound."""
+        self._session.change(table, series, {"identified": identified}, "series")
+
+    def add_references(self, series: str, references: Sequence[ExternalReference]) -> None:
+        """Add references that the series lacks, keeping order. Raises NotFound."""
+        if not references:
+            return
+        found = self._session.locked(select(table.c.id).where(table.c.id == series))
+        if self._run(found).one_or_none() is None:
+            raise NotFound(f"series {series[:80]} does not exist; see `tieline series list`")
+        position = self._session.connection.scalar(
+            select(func.max(series_references.c.position)).where(
+                series_references.c.series == series
+            )
+        )
+        for place, one in enumerate(references, start=(position or 0) + 1):
+            row = {"series": series, "scheme": one.scheme, "value": one.value, "position": place}
+            self._session.insert_new(series_references, row)
+
+    def add_assessment(self, assessment: Assessment) -> None:
+        """Add an assessment; one whose id is known is left as first told."""
+        row = {
+            "id": assessment.id,
+            "series": assessment.series,
+            "agency": assessment.agency,
+            "person": assessment.person,
+            "country": assessment.country,
+            "confidence": int(assessment.confidence),
+            "grounds": assessment.grounds,
+            "confirmed": assessment.confirmed,
+            "eliminated": assessment.eliminated,
+            "made": assessment.made,
+        }
+        self._session.insert_new(assessments, row)
+
+    def assessments(self, series: str) -> list[Assessment]:
+        """Return a series' assessments in order of time."""
+        found = select(assessments).where(assessments.c.series == series)
+        return [
+            Assessment(**{**row._mapping, "confidence": Confidence(row.confidence)})
+            for row in self._run(found.order_by(assessments.c.made, assessments.c.id))
+        ]
+
+    def _first(self, row: Row[Any] | None) -> Series | None:
+        return None if row is None else self._with_references([row])[0]
+
+    def _with_references(self, rows: Sequence[Row[Any]]) -> list[Series]:
+        owned: dict[str, list[ExternalReference]] = {row.id: [] for row in rows}
+        ids = list(owned)
+        for start in range(0, len(ids), 1000):
+            found = select(series_references).where(
+                series_references.c.series.in_(ids[start : start + 1000])
+            )
+            for one in self._run(found.order_by(series_references.c.position)):
+                owned[one.series].append(ExternalReference(one.scheme, one.value))
+        return [_series(row, tuple(owned[row.id])) for row in rows]
+
+
+def _series(row: Row[Any], references: tuple[ExternalReference, ...]) -> Series:
+    return Series(
+        id=row.id,
+        name=row.name,
+        status=SeriesStatus(row.status),
+        origin=Origin(row.origin),
+        handling=row_handling(row),
+        contact=DutyContact(row.contact_name, row.contact_email, row.contact_phone),
+        created=row.created,
+        case_ref=row.case_ref,
+        victims=row.victims,
+        identified=row.identified,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        clues=row.clues,
+        number=row.number,
+        references=references,
+    )

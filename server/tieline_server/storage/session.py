@@ -1,0 +1,79 @@
+"""One transaction as the repositories see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from tieline_client.errors import NotFound
+
+from tieline_server.domain.ports import Clock
+from tieline_server.storage import schema
+from tieline_server.storage.bulk import Bulk
+
+
+@dataclass(slots=True)
+class Session:
+    """A connection inside a transaction. ``pending`` are audit leaves for the writer to place."""
+
+    connection: Connection
+    bulk: Bulk
+    clock: Clock
+    writing: bool
+    postgres: bool
+    pending: list[bytes] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        """Return the time of the node's clock."""
+        return self.clock()
+
+    def lock_items(self) -> None:
+        """Let no other transaction resolve, complete or erase items until this one ends."""
+        self.bulk.lock_items(self.connection)
+
+    def locked(self, statement: Select[Any]) -> Select[Any]:
+        """Return ``statement``, holding its rows until the end of a writing transaction.
+
+        Services look before they act; under PostgreSQL's READ COMMITTED the row they looked at
+        must stay as it was. SQLite has one writer and ignores this.
+        """
+        return statement.with_for_update() if self.writing and self.postgres else statement
+
+    def upsert(self, table: Table) -> Any:
+        """Return an INSERT that can take ``on_conflict_do_...`` on either database."""
+        return postgresql.insert(table) if self.postgres else sqlite.insert(table)
+
+    def insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
+        """Insert a row unless its key is there; whether it was inserted."""
+        statement = self.upsert(table).values(**values).on_conflict_do_nothing()
+        return bool(self.connection.execute(statement).rowcount)
+
+    def next(self, counter: str, count: int = 1) -> int:
+        """Reserve ``count`` numbers of a counter and return the first; counters start at 1.
+
+        Numbers come back when the transaction rolls back, so there are no gaps.
+        """
+        statement = self.upsert(schema.counters).values(name=counter, value=count)
+        statement = statement.on_conflict_do_update(
+            index_elements=[schema.counters.c.name],
+            set_={"value": schema.counters.c.value + count},
+        ).returning(schema.counters.c.value)
+        last: int = self.connection.execute(statement).scalar_one()
+        return last - count + 1
+
+    def counter(self, counter: str) -> int:
+        """Return the last number given out, 0 when none was."""
+        found = self.connection.execute(
+            select(schema.counters.c.value).where(schema.counters.c.name == counter)
+        ).scalar()
+        return int(found or 0)
+
+    def change(self, table: Table, key: str, values: Mapping[str, object], what: str) -> None:
+        """Update the row with this id; raise NotFound when there is none."""
+        done = self.connection.execute(update(table).where(table.c.id == key).values(**values))
+        if not done.rowcount:
+            raise NotFound(f"{what} {key[:80]} does not exist; copy the id from its list")

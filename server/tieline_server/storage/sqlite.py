@@ -1,0 +1,265 @@
+"""The SQLite store: one writer that groups commits, and snapshots for readers.
+
+A write's life: `write` queues the work and waits. The writer thread opens a transaction, runs works
+one after another, each in a savepoint (one that fails takes only its own effects along), until none
+waits or the group is full; places the group's audit leaves; commits once (WAL, synchronous=FULL, so
+the commit is on disk); and only then lets the callers go. When the commit fails, every caller of
+the group gets StorageUnavailable and the next group starts on a fresh connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineError
+
+from tieline_server.domain.ports import Clock, Tx
+from tieline_server.storage.audit import place
+from tieline_server.storage.bulk import SqliteBulk
+from tieline_server.storage.errors import corrupt, translate, translating, unavailable
+from tieline_server.storage.migrate import migrate
+from tieline_server.storage.session import Session
+from tieline_server.storage.tx import SqlTx
+
+T = TypeVar("T")
+
+GROUP_WORKS = 256
+GROUP_SECONDS = 0.05
+QUEUED_WORKS = 1_024
+QUEUE_SECONDS = 30.0
+"""How long a caller waits for a place in the queue before it is told that storage is behind."""
+BUSY_MILLISECONDS = 5_000
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+READERS = 8
+READERS_MOST = 32
+_HEADER = b"SQLite format 3\x00"
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-65536",
+    "PRAGMA wal_autocheckpoint=4000",
+    "PRAGMA journal_size_limit=67108864",
+    f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
+)
+
+
+class _Job:
+    """A work on its way through the writer."""
+
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Callable[[Tx], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class SqliteStore:
+    """`domain.ports.Store` over one SQLite file. Used from any number of threads."""
+
+    def __init__(self, path: Path, *, clock: Clock, group_works: int = GROUP_WORKS) -> None:
+        self._clock = clock
+        self._group_works = group_works
+        self._bulk = SqliteBulk()
+        _prepare_file(path)
+        url = URL.create("sqlite+pysqlite", database=str(path))
+        self._writing = _engine(url, "BEGIN IMMEDIATE", poolclass=NullPool)
+        self._reading = _engine(
+            url,
+            "BEGIN",
+            poolclass=QueuePool,
+            pool_size=READERS,
+            max_overflow=READERS_MOST - READERS,
+            pool_timeout=QUEUE_SECONDS,
+        )
+        event.listen(self._reading, "connect", _read_only)
+        self._connection: Connection | None = None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._room = threading.BoundedSemaphore(QUEUED_WORKS)
+        self._gate = threading.Lock()
+        self._closed = False
+        self._check_and_migrate(path)
+        self._thread = threading.Thread(target=self._serve, name="storage-writer", daemon=True)
+        self._thread.start()
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
+        with translating(), self._reading.connect() as connection, connection.begin():
+            return work(SqlTx(self._session(connection, writing=False)))
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` in the writer and return once it is on disk. Raises StorageUnavailable."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a write inside a write would wait for itself")
+        if not self._room.acquire(timeout=QUEUE_SECONDS):
+            raise unavailable("too many writes are waiting")
+        job = _Job(work)
+        try:
+            with self._gate:
+                if self._closed:
+                    raise unavailable("it is closed")
+                self._jobs.put(job)
+            result: T = job.future.result()
+        finally:
+            self._room.release()
+        return result
+
+    def drain(self) -> None:
+        """Return at once: a committed entry already has its position here."""
+
+    def close(self) -> None:
+        """Finish what is queued and let the file go. Later calls of `write` are refused."""
+        with self._gate:
+            already, self._closed = self._closed, True
+            if not already:
+                self._jobs.put(None)
+        self._thread.join()
+        self._reading.dispose()
+
+    # --- the writer's thread ---
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            ended = self._group(job)
+            if ended:
+                break
+        self._drop()
+
+    def _group(self, first: _Job) -> bool:
+        """Run one group of works; whether the end of the queue was met in it."""
+        jobs = [first]
+        ended = False
+        try:
+            connection = self._open()
+            with connection.begin():
+                leaves: list[bytes] = []
+                until = time.monotonic() + GROUP_SECONDS
+                self._run(connection, first, leaves)
+                while len(jobs) < self._group_works and time.monotonic() < until:
+                    try:
+                        job = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                    if job is None:
+                        ended = True
+                        break
+                    jobs.append(job)
+                    self._run(connection, job, leaves)
+                place(connection, self._bulk, leaves)
+        except Exception as error:  # noqa: BLE001 - every caller of the group is told
+            self._drop()
+            meant = translate(error)
+            failure = meant if isinstance(meant, StorageCorrupt) else unavailable(_root(error))
+            for job in jobs:
+                job.future.set_exception(job.error or failure)
+            return ended
+        for job in jobs:
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+        return ended
+
+    def _run(self, connection: Connection, job: _Job, leaves: list[bytes]) -> None:
+        """Run one work in a savepoint. Raises when SQLite gave up the whole transaction."""
+        session = self._session(connection, writing=True)
+        connection.exec_driver_sql("SAVEPOINT work")
+        try:
+            job.result = job.work(SqlTx(session))
+        except BaseException as error:
+            job.error = translate(error) if isinstance(error, Exception) else error
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            if not driver.in_transaction:
+                raise unavailable(_root(error)) from error
+            connection.exec_driver_sql("ROLLBACK TO work")
+        else:
+            leaves += session.pending
+        connection.exec_driver_sql("RELEASE work")
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._writing.connect()
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+    # --- opening ---
+
+    def _session(self, connection: Connection, *, writing: bool) -> Session:
+        return Session(connection, self._bulk, self._clock, writing=writing, postgres=False)
+
+    def _check_and_migrate(self, path: Path) -> None:
+        with translating(), self._writing.connect() as connection:
+            connection.exec_driver_sql("PRAGMA schema_version")
+            connection.rollback()
+            if path.stat().st_size <= QUICK_CHECK_BYTES:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                connection.rollback()
+                if found != "ok":
+                    raise corrupt()
+            with connection.begin():
+                migrate(connection)
+
+
+def _engine(url: URL, begin: str, **pool: Any) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where the store says so
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _read_only(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _prepare_file(path: Path) -> None:
+    """Make the file for its owner alone; SQLite gives its side files the same mode."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+            header = os.pread(descriptor, len(_HEADER), 0)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"cannot open the database {path}: {error.strerror}; check the path and its permissions"
+        ) from error
+    if header and header != _HEADER:
+        raise corrupt()
+
+
+def _root(error: BaseException) -> BaseException | str:
+    """Return what to name as the reason, without an outer message twice."""
+    orig = getattr(error, "orig", None)
+    if isinstance(error, TielineError):
+        return error.message.partition("(")[2].rpartition(")")[0] or error.message
+    return orig if isinstance(orig, BaseException) else error

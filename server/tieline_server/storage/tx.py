@@ -1,0 +1,34 @@
+"""One transaction with every repository on it (`domain.ports.Tx`)."""
+
+from __future__ import annotations
+
+from tieline_server.storage.attachments import Attachments
+from tieline_server.storage.audit import Audit
+from tieline_server.storage.broadcasts import Broadcasts
+from tieline_server.storage.imports import Imports
+from tieline_server.storage.items import Items
+from tieline_server.storage.messages import Inbox, Outbox
+from tieline_server.storage.people import Meta, Operators, Queries
+from tieline_server.storage.referrals import Referrals
+from tieline_server.storage.series import SeriesRows
+from tieline_server.storage.session import Session
+from tieline_server.storage.uploads import Uploads
+
+
+class SqlTx:
+    """Implements `domain.ports.Tx` over one open transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self.imports = Imports(session)
+        self.items = Items(session)
+        self.series = SeriesRows(session)
+        self.referrals = Referrals(session)
+        self.uploads = Uploads(session)
+        self.broadcasts = Broadcasts(session)
+        self.outbox = Outbox(session)
+        self.inbox = Inbox(session)
+        self.attachments = Attachments(session)
+        self.operators = Operators(session)
+        self.queries = Queries(session)
+        self.audit = Audit(session)
+        self.meta = Meta(session)
