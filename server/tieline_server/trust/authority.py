@@ -43,6 +43,7 @@ LeafKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 """What a leaf may certify: our own P-256 keys, or those of an existing PKI."""
 
 _SUBJECT_KEY_DIGITS = 16
+_ORGANIZATION = "Tieline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,26 @@ class AgencyAuthority:
 def create_authority(
     kind: Kind, federation: str, agency: str, key: keys.PrivateKey, *, now: datetime
 ) -> AgencyAuthority:
-    """Make a self-signed CA (ECDSA P-256, ten years) for the nodes or the people of one agency.
+    """Make a CA and join it with its key and federation.
 
     Raises InvalidInput for names that are not those of a federation and an agency.
+    """
+    certificate = authority_certificate(kind, agency, key, now=now)
+    return AgencyAuthority(kind, check_federation(federation), agency, certificate, key)
+
+
+def authority_certificate(
+    kind: Kind, agency: str, key: keys.PrivateKey, *, now: datetime
+) -> x509.Certificate:
+    """Make a self-signed CA (ECDSA P-256, ten years) for the nodes or the people of one agency.
+
+    It names no federation: an agency makes its CAs before it joins one. Raises InvalidInput for a
+    name that is no agency's.
     """
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, check_federation(federation)),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANIZATION),
             x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, check_agency(agency)),
             x509.NameAttribute(NameOID.COMMON_NAME, f"{agency} {kind.value} CA"),
             x509.NameAttribute(
@@ -79,7 +92,7 @@ def create_authority(
             ),
         ]
     )
-    certificate = (
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -92,7 +105,6 @@ def create_authority(
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
-    return AgencyAuthority(kind, federation, agency, certificate, key)
 
 
 def load_agency_authority(

@@ -1,0 +1,182 @@
+"""Node to node: one channel to one agency, nothing sent before that agency's node proved itself.
+
+TLS alone proves that the server holds a certificate of the agency's CA for the agency's name; a
+client cannot see the leaf (threats.md 10). So the first call on every connection is Hello: the
+server signs our nonce, the caller as it saw us, and its own leaf, and the same checks are run on
+that leaf as a server runs on its callers. A connection that broke is greeted again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import grpc
+from tieline.v1 import (
+    delivery_pb2,
+    delivery_pb2_grpc,
+    envelope_pb2,
+    exchange_pb2,
+    exchange_pb2_grpc,
+)
+
+from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
+from tieline_client.certificates import Kind, LeafCache, Purpose
+from tieline_client.directory import Directory
+from tieline_client.errors import SignatureRefused, Unreachable
+from tieline_client.identifiers import SpiffeId
+from tieline_client.payloads import Audience, open_payload
+from tieline_client.status import from_rpc_error
+
+WIRE_VERSION = f"{WIRE_MAJOR}.{WIRE_MINOR}"
+
+
+class PeerClient:
+    """Calls to one peer. Safe to share between threads; ``close`` ends it.
+
+    Every method raises a TielineError: Unreachable when nobody answers in time, TrustError when the
+    server does not prove itself, otherwise what the peer said.
+    """
+
+    def __init__(
+        self,
+        *,
+        own_agency: str,
+        agency: str,
+        endpoints: Sequence[str],
+        directory: Callable[[], Directory],
+        identity: tls.Identity,
+        leaves: LeafCache,
+        clock: Callable[[], datetime],
+    ) -> None:
+        if not endpoints:
+            raise Unreachable(f"the directory lists no endpoint of {agency}")
+        self.agency = agency
+        self._own = own_agency
+        self._directory, self._leaves, self._clock = directory, leaves, clock
+        current = directory()
+        self._channel = tls.node_channel(
+            endpoints[0],
+            agency=agency,
+            federation=current.federation,
+            roots=current.member(agency).node_cas,
+            identity=identity,
+        )
+        self._exchange = exchange_pb2_grpc.ExchangeServiceStub(self._channel)
+        self._delivery = delivery_pb2_grpc.DeliveryServiceStub(self._channel)
+        self._greeting = threading.Lock()
+        self._greeted_version = 0
+        self._connected = False
+        self._channel.subscribe(self._on_state)
+
+    def _on_state(self, state: grpc.ChannelConnectivity) -> None:
+        if state is not grpc.ChannelConnectivity.READY:
+            self._connected = False
+
+    def hello(self) -> None:
+        """Greet unless this connection was greeted under the current directory.
+
+        1. The server answers with a proof that this agency signed for us.
+        2. It holds our nonce, and saw us as who we are.
+        3. The leaf it shows passes every check for a server of that agency.
+        """
+        directory = self._directory()
+        if self._connected and self._greeted_version == directory.version:
+            return
+        with self._greeting:
+            if self._connected and self._greeted_version == directory.version:
+                return
+            self._greet(directory)
+            self._greeted_version = directory.version
+            self._connected = True
+
+    def _greet(self, directory: Directory) -> None:
+        now = self._clock()
+        directory.check_fresh(now)
+        nonce = secrets.token_bytes(32)
+        request = exchange_pb2.HelloRequest(
+            nonce=nonce, wire_version=WIRE_VERSION, directory_version=directory.version
+        )
+        with self._translated():
+            answer = self._exchange.Hello(request, timeout=limits.HELLO_SECONDS)
+        constraints.check(answer)
+        # 1
+        payload = open_payload(
+            answer.proof,
+            directory=directory,
+            issuer=self.agency,
+            audience=Audience(agency=self._own),
+            now=now,
+        )
+        if payload.WhichOneof("body") != "hello":
+            raise SignatureRefused(f"{self.agency} answered a Hello with something else")
+        proof = payload.hello
+        # 2
+        caller = str(SpiffeId(directory.federation, self._own))
+        if proof.nonce != nonce or proof.caller != caller:
+            raise SignatureRefused(f"{self.agency} answered somebody else's Hello")
+        # 3
+        self._leaves.check(
+            proof.leaf,
+            version=directory.version,
+            kind=Kind.NODE,
+            purpose=Purpose.SERVER,
+            pinned=directory.pinned_node_cas(),
+            is_revoked=directory.is_revoked,
+            now=now,
+            agency=self.agency,
+        )
+
+    def overlap(
+        self,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[exchange_pb2.OverlapRequest],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Send a signed header and the batches; yield each checked response as it comes."""
+
+        def requests() -> Iterator[exchange_pb2.OverlapRequest]:
+            yield exchange_pb2.OverlapRequest(header=header)
+            yield from batches
+
+        self.hello()
+        call = None
+        try:
+            with self._translated():
+                call = self._exchange.Overlap(requests(), timeout=timeout)
+                for response in call:
+                    constraints.check(response)
+                    yield response
+        finally:
+            if call is not None:
+                call.cancel()  # type: ignore[no-untyped-call]  # the stub lacks the annotation
+
+    def deliver(self, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
+        """Deliver one message; the answer comes after the peer's durable commit."""
+        self.hello()
+        with self._translated():
+            answer = self._delivery.Deliver(request, timeout=limits.DELIVER_SECONDS)
+        constraints.check(answer)
+        return answer
+
+    def put_chunk(self, request: delivery_pb2.PutChunkRequest) -> delivery_pb2.PutChunkResponse:
+        """Send one chunk of an attachment, or with none ask which comes next."""
+        self.hello()
+        with self._translated():
+            answer = self._delivery.PutChunk(request, timeout=limits.DELIVER_SECONDS)
+        constraints.check(answer)
+        return answer
+
+    def close(self) -> None:
+        """Close the channel; calls under way end with Unreachable."""
+        self._channel.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None

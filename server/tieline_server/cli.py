@@ -1,0 +1,9 @@
+"""What the server adds to the one command, by entry point (pyproject.toml)."""
+
+from __future__ import annotations
+
+from tieline_server.federation_cli import federation_app
+from tieline_server.node_cli import app as node_app
+from tieline_server.policy.cli import policy_app
+
+__all__ = ["federation_app", "node_app", "policy_app"]

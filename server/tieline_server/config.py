@@ -1,0 +1,193 @@
+"""HOME/config.toml: what the agency decides, checked as a whole when the node starts.
+
+Every setting can also come from the environment as TIELINE_NODE_<NAME>, which wins: a database URL
+that holds a password does not belong into a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from tieline_client.directory import AgencyId, Contact, Country, Endpoint, Role, Text
+from tieline_client.errors import ConfigurationError
+from tieline_client.formats.record import Vote
+from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
+from tieline_client.identifiers import check_operator
+from tieline_client.limits import QUERY_SECONDS, QUERY_SECONDS_MOST
+
+from tieline_server.domain.series import DutyContact
+from tieline_server.services.context import Defaults
+
+VICS_SCHEMES = ("vics", "vics-us", "vics-uk", "vics-custom", "vics-default")
+CATEGORIES: tuple[tuple[str, str], ...] = tuple(
+    (scheme, code) for scheme in VICS_SCHEMES for code in ("1", "2")
+)
+"""Categories 1 and 2 of every VICS context token and of none (formats.md)."""
+
+
+def _handling(value: str) -> str:
+    parse_handling_code(value)
+    return value
+
+
+def _tlp(value: str) -> str:
+    Tlp.parse(value)
+    return value
+
+
+class NodeConfig(BaseSettings):
+    """One node's settings."""
+
+    model_config = SettingsConfigDict(env_prefix="TIELINE_NODE_", extra="forbid", frozen=True)
+
+    agency: AgencyId
+    name: Annotated[Text, Field(min_length=1)]
+    role: Role
+    countries: tuple[Country, ...] = ()
+    listen: Endpoint
+    """HOST:PORT of the federation port."""
+    operator_listen: Endpoint
+    """HOST:PORT of the operator port."""
+    endpoint: Endpoint | None = None
+    """HOST:PORT under which peers reach the federation port, where it is another."""
+    outbound_only: bool = False
+    database: str = ""
+    """SQLAlchemy URL; empty: SQLite in the home."""
+    first_operator: Annotated[str, AfterValidator(check_operator)] = "admin"
+    contact: Contact = Contact()
+    """The duty contact that travels with series."""
+    categories: tuple[tuple[str, str], ...] = CATEGORIES
+    """(scheme, code) pairs that are held and asked abroad; everything else is excluded."""
+    handling: Annotated[str, AfterValidator(_handling)] = HandlingCode.H0.name
+    tlp: Annotated[str, AfterValidator(_tlp)] = "AMBER"
+    source: Annotated[str, Field(pattern="^[ABCX]$")] = "X"
+    information: Annotated[int, Field(ge=1, le=4)] = 4
+    policies: str = ""
+    """Folder of the agency's own Cedar rules; empty: the default set."""
+    query_seconds: Annotated[float, Field(gt=0, le=QUERY_SECONDS_MOST)] = QUERY_SECONDS
+    """How long a peer is waited for."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    def defaults(self) -> Defaults:
+        """Return what services need of this."""
+        contact = self.contact
+        return Defaults(
+            categories=frozenset(Vote(scheme, code) for scheme, code in self.categories),
+            contact=DutyContact(contact.name, contact.email, contact.phone),
+            handling_code=parse_handling_code(self.handling),
+            tlp=Tlp.parse(self.tlp),
+            source=self.source,
+            information=self.information,
+            query_seconds=self.query_seconds,
+        )
+
+
+class Home:
+    """The folder of one node."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.toml"
+        self.request_file = path / "request.json"
+        self.lock_file = path / "node.lock"
+        self.keys = path / "keys"
+        self.certs = path / "certs"
+        self.operators = path / "operators"
+        self.indexes = path / "indexes"
+        self.cache = path / "cache"
+
+    def database_url(self, config: NodeConfig) -> str:
+        """Return the URL of the node's database."""
+        return config.database or f"sqlite:///{self.path.resolve() / 'database.sqlite3'}"
+
+    def check(self) -> None:
+        """Raise ConfigurationError when this is no home, or others may look into it."""
+        if not self.config_file.is_file():
+            raise ConfigurationError(
+                f"{self.path} is no node's home; make one with `tieline node init HOME`"
+            )
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigurationError(
+                f"{self.path} has mode {mode:04o} and others may look into it; "
+                f"run `chmod 700 {self.path}`"
+            )
+
+    def config(self) -> NodeConfig:
+        """Read and check config.toml; raise ConfigurationError naming the first wrong field."""
+        self.check()
+        try:
+            document = tomllib.loads(self.config_file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{self.config_file} cannot be read: {error}") from None
+        return make_config(document, str(self.config_file))
+
+
+def make_config(document: dict[str, Any], where: str) -> NodeConfig:
+    """Check settings; raise ConfigurationError naming the first wrong field."""
+    try:
+        return NodeConfig(**document)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        why = str(fault["msg"]).removeprefix("Value error, ")
+        raise ConfigurationError(f"{where}: {place}: {why}") from None
+
+
+def to_toml(config: NodeConfig) -> str:
+    """Return the file's text, with what may be changed and the defaults as comments."""
+    contact = config.contact
+    lines = [
+        "# One node of a Tieline federation. `tieline node serve` checks this file at start.",
+        f"agency = {_text(config.agency)}",
+        f"name = {_text(config.name)}",
+        f"role = {_text(str(config.role))}",
+        f"countries = {json.dumps(list(config.countries))}",
+        f"listen = {_text(config.listen)}",
+        f"operator_listen = {_text(config.operator_listen)}",
+        "# Where peers reach this node, if not at `listen`:",
+        f"endpoint = {_text(config.endpoint)}" if config.endpoint else '# endpoint = "HOST:PORT"',
+        f"outbound_only = {str(config.outbound_only).lower()}",
+        f"database = {_text(config.database)}  # empty: SQLite in this home",
+        f"first_operator = {_text(config.first_operator)}",
+        "# Records in these categories become holdings; all else is counted and not stored.",
+        f"categories = {json.dumps([list(pair) for pair in config.categories])}",
+        f"handling = {_text(config.handling)}",
+        f"tlp = {_text(config.tlp)}",
+        f"source = {_text(config.source)}",
+        f"information = {config.information}",
+        "",
+        "[contact]  # the duty contact, told with every series",
+        f"name = {_text(contact.name)}",
+        f"email = {_text(contact.email)}",
+        f"phone = {_text(contact.phone)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str) -> str:
+    """A TOML basic string; JSON's escapes are among TOML's."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def numba_cache(home: Home) -> None:
+    """Let compiled kernels live in the home (0700), unless the environment says where."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(home.cache.resolve()))

@@ -1,0 +1,466 @@
+"""Wiring only: the one place that knows every part of a node.
+
+``serve`` takes the home's lock, opens trust, storage, index and policy, builds the services over
+them, opens both listeners, starts delivery, says ``ready``, and undoes all of it on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tieline.v1 import delivery_pb2_grpc, exchange_pb2_grpc, operator_pb2, operator_pb2_grpc
+from tieline_client import keys, limits
+from tieline_client.certificates import Kind
+from tieline_client.directory import Directory
+from tieline_client.errors import (
+    ConfigurationError,
+    HomeInUse,
+    TielineError,
+    UnknownAgency,
+)
+from tieline_client.identifiers import dns_name, new_id
+from tieline_client.payloads import Sealer, timestamp
+from tieline_client.tls import Identity, ServerMaterial, server_credentials
+
+from tieline_server.config import Home, NodeConfig
+from tieline_server.delivery.engine import DeliveryEngine
+from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.ports import Matching, Tx
+from tieline_server.domain.refusals import Refusal, RefusalEntry, RefusalLog
+from tieline_server.matching.matcher import Matcher
+from tieline_server.policy.engine import PolicyEngine
+from tieline_server.policy.loading import default_folder
+from tieline_server.rpc.delivery import DeliveryServicer
+from tieline_server.rpc.exchange import ExchangeServicer
+from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
+from tieline_server.rpc.interceptors import Guard
+from tieline_server.rpc.methods import Listener
+from tieline_server.rpc.operator import NodeFacts, OperatorServicer
+from tieline_server.rpc.server import Endpoint, build_server
+from tieline_server.services.answering import Answerer
+from tieline_server.services.attachments import Receiver
+from tieline_server.services.context import Node
+from tieline_server.services.importing import discard_leftovers
+from tieline_server.services.indexing import IndexKeeper
+from tieline_server.services.people import IssuedLeaf, People
+from tieline_server.services.receiving import Receiving
+from tieline_server.storage.engine import open_store
+from tieline_server.trust import files
+from tieline_server.trust.authority import (
+    AgencyAuthority,
+    issue_node_leaf,
+    issue_operator_leaf,
+    load_agency_authority,
+    renewal_due,
+)
+from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.peer_pool import PeerPool
+
+_log = structlog.get_logger(__name__)
+
+_HOUSEKEEPING_SECONDS = 5.0
+_EPOCH = "epoch"
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class NodeIdentity:
+    """The node's CAs and leaf; the leaf renews itself at half-life while the CA's key is here."""
+
+    def __init__(self, home: Home, agency: str, federation: str) -> None:
+        self._home, self.agency, self.federation = home, agency, federation
+        passphrase = keys.passphrase_from_environment()
+        self._key = keys.load(home.keys / "node.key", passphrase)
+        self.signing_key = keys.load(home.keys / "signing.key", passphrase)
+        self.node_ca = self._authority(Kind.NODE, passphrase)
+        self.operator_ca = self._authority(Kind.OPERATOR, passphrase)
+        self._leaf = self._load_leaf()
+        self.identity = self._identity()
+
+    def _authority(self, kind: Kind, passphrase: bytes | None) -> AgencyAuthority:
+        name = f"{kind.value}-ca"
+        key = keys.load(self._home.keys / f"{name}.key", passphrase)
+        pem = (self._home.certs / f"{name}.pem").read_bytes()
+        return load_agency_authority(kind, self.federation, self.agency, pem, key)
+
+    def _load_leaf(self) -> x509.Certificate:
+        path = self._home.certs / "node.pem"
+        try:
+            return x509.load_pem_x509_certificate(path.read_bytes())
+        except (OSError, ValueError):
+            raise ConfigurationError(
+                f"{path} cannot be read; run `tieline node join` again"
+            ) from None
+
+    def _identity(self) -> Identity:
+        return Identity(self._leaf.public_bytes(Encoding.PEM), keys.private_pem(self._key))
+
+    @property
+    def leaf_der(self) -> bytes:
+        """The leaf as it is presented."""
+        return self._leaf.public_bytes(Encoding.DER)
+
+    @property
+    def expires(self) -> datetime:
+        """When the leaf ends."""
+        return self._leaf.not_valid_after_utc
+
+    def renew_if_due(self, now: datetime) -> bool:
+        """Issue a new leaf when the present one is past its half-life."""
+        if not renewal_due(self._leaf, now):
+            return False
+        self._leaf = issue_node_leaf(self.node_ca, self._key.public_key(), now=now)
+        files.write_atomic(
+            self._home.certs / "node.pem", self._leaf.public_bytes(Encoding.PEM), mode=0o600
+        )
+        self.identity = self._identity()
+        return True
+
+    def issue_operator(self, name: str, public_key: bytes, now: datetime) -> IssuedLeaf:
+        """Issue a person's leaf; raise InvalidInput for a key that is no P-256 key."""
+        leaf = issue_operator_leaf(self.operator_ca, name, keys.load_public(public_key), now=now)
+        return IssuedLeaf(leaf.public_bytes(Encoding.DER), leaf.serial_number)
+
+
+class _Material:
+    """What a listener presents and trusts; the same object until one of them changes."""
+
+    def __init__(self, identity: NodeIdentity, cas: _Cas) -> None:
+        self._identity, self._cas = identity, cas
+        self._current = ServerMaterial(identity.identity, cas())
+
+    def __call__(self) -> ServerMaterial:
+        cas, identity = self._cas(), self._identity.identity
+        if cas != self._current.caller_cas or identity is not self._current.identity:
+            self._current = ServerMaterial(identity, cas)
+        return self._current
+
+
+class _Cas:
+    """The node CAs of all active members, once per directory."""
+
+    def __init__(self, directory: DirectoryStore) -> None:
+        self._directory = directory
+        self._of: Directory | None = None
+        self._cas: tuple[bytes, ...] = ()
+
+    def __call__(self) -> tuple[bytes, ...]:
+        current = self._directory.current()
+        if current is not self._of:
+            pinned = current.pinned_node_cas()
+            self._cas = tuple(ca for agency in sorted(pinned) for ca in pinned[agency])
+            self._of = current
+        return self._cas
+
+
+class RunningNode:
+    """A whole node. Built by ``start``; ``stop`` ends it."""
+
+    def __init__(self, home: Home, config: NodeConfig, held: ExitStack) -> None:
+        self._home, self._config = home, config
+        self._held = held
+        self._started = utc_now()
+        self._stopping = threading.Event()
+        self.directory = DirectoryStore(home.path)
+        directory = self._joined(self.directory, config)
+        self.identity = NodeIdentity(home, config.agency, directory.federation)
+        self.identity.renew_if_due(utc_now())
+        self.store = open_store(home.database_url(config), clock=utc_now)
+        held.callback(self.store.close)
+        self._refusals = RefusalLog()
+        self.node = self._wire(directory)
+        self.delivery = DeliveryEngine(self.node)
+        self.node.wake = self.delivery.wake
+        self._keeper = IndexKeeper(self.store, self.node.matching)
+        self.peer_endpoint, self.operator_endpoint = self._listeners()
+
+    @staticmethod
+    def _joined(store: DirectoryStore, config: NodeConfig) -> Directory:
+        if not store.joined:
+            raise ConfigurationError(
+                f"{config.agency} has joined no federation; run `tieline node join HOME`"
+            )
+        try:
+            directory = store.refresh(utc_now())
+        except TielineError as error:
+            _log.warning("directory.refused", reason=error.message)
+            directory = store.current()
+        try:
+            directory.member(config.agency)
+        except UnknownAgency:
+            raise ConfigurationError(
+                f"{config.agency} is not admitted to {directory.federation} yet; "
+                "have its authority run `tieline federation admit`"
+            ) from None
+        return directory
+
+    def _wire(self, directory: Directory) -> Node:
+        config = self._config
+        matching: Matching = self._open_matching()
+        policies = Path(config.policies) if config.policies else default_folder()
+        pool = PeerPool(
+            config.agency, self.directory.current, lambda: self.identity.identity, utc_now
+        )
+        self._held.callback(pool.close)
+        return Node(
+            agency=config.agency,
+            federation=directory.federation,
+            store=self.store,
+            matching=matching,
+            policy=PolicyEngine(policies),
+            directory=self.directory.current,
+            sealer=Sealer(directory.federation, config.agency, self.identity.signing_key),
+            clock=utc_now,
+            defaults=config.defaults(),
+            peers=pool,
+            epoch=self.store.write(_epoch),
+        )
+
+    def _open_matching(self) -> Matcher:
+        self._home.indexes.mkdir(mode=0o700, exist_ok=True)
+        matcher = Matcher.open(
+            self._home.indexes, lambda words: _log.error("index.damaged", text=words)
+        )
+        self._held.callback(matcher.close)
+        return matcher
+
+    def _listeners(self) -> tuple[Endpoint, Endpoint]:
+        node, config = self.node, self._config
+        members = _Cas(self.directory)
+        own_operators = (self.identity.operator_ca.der,)
+        exchange = ExchangeServicer(
+            node,
+            Answerer(node, self._keeper),
+            lambda: self.identity.leaf_der,
+            self.delivery.heard_from,
+        )
+        delivery = DeliveryServicer(Receiving(node, self._keeper), Receiver(node))
+        peers = build_server(
+            config.listen,
+            server_credentials(_Material(self.identity, members)),
+            [
+                Guard(
+                    Listener.FEDERATION,
+                    PeerIdentifier(self.directory.current, utc_now),
+                    utc_now,
+                    self._on_refusal,
+                )
+            ],
+            [
+                partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
+                partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
+            ],
+        )
+        issue = lambda name, key: self.identity.issue_operator(name, key, utc_now())  # noqa: E731
+        operator = OperatorServicer(node, self._keeper, People(node, issue), self._facts())
+        people = OperatorIdentifier(
+            config.agency,
+            node.federation,
+            lambda: own_operators,
+            lambda name: self.store.read(lambda tx: tx.operators.get(name)),
+            clock=utc_now,
+            is_revoked=lambda agency, serial: self.directory.current().is_revoked(agency, serial),
+        )
+        own = build_server(
+            config.operator_listen,
+            server_credentials(_Material(self.identity, lambda: own_operators)),  # type: ignore[arg-type]
+            [Guard(Listener.OPERATOR, people, utc_now, self._on_refusal)],
+            [partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator)],
+            grace_seconds=limits.IMPORT_SECONDS,
+        )
+        return peers, own
+
+    def _facts(self) -> NodeFacts:
+        config = self._config
+        return NodeFacts(
+            listen=config.listen,
+            operator_address=config.operator_listen,
+            target_name=dns_name(config.agency, self.node.federation),
+            node_ca=self.identity.node_ca.der,
+            status=self._status,
+        )
+
+    def _status(self) -> operator_pb2.GetStatusResponse:
+        config, directory = self._config, self.directory.current()
+        member = directory.member(config.agency)
+        status = operator_pb2.GetStatusResponse(
+            agency=config.agency,
+            federation=directory.federation,
+            role=str(member.role),
+            countries=list(member.countries),
+            directory_version=directory.version,
+            directory_expire_time=timestamp(directory.expires),
+            leaf_expire_time=timestamp(self.identity.expires),
+            listen=config.listen,
+            start_time=timestamp(self._started),
+        )
+        for destination in self.store.read(lambda tx: list(tx.outbox.destinations())):
+            status.queued[destination.agency] = destination.queued
+        status.warnings.extend(self._warnings(directory))
+        return status
+
+    def _warnings(self, directory: Directory) -> Iterator[str]:
+        if keys.passphrase_from_environment() is None:
+            yield "private keys are plain files; set TIELINE_PASSPHRASE_FILE for real use"
+        if self.directory.problem:
+            yield self.directory.problem[:500]
+        try:
+            directory.check_fresh(utc_now())
+        except TielineError as error:
+            yield error.message[:500]
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Open both ports; peers and people are answered from here on."""
+        left = discard_leftovers(self.store, self._attachments_under_way())
+        if left:
+            _log.info("import.leftovers_erased", imports=left)
+        self._keeper.refresh()
+        for endpoint in (self.operator_endpoint, self.peer_endpoint):
+            endpoint.start()
+            endpoint.set_serving(True)
+        self._log_life("node.started")
+        self.delivery.start()
+        threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+
+    def stop(self) -> None:
+        """End calls, delivery and storage in this order; what was acknowledged is durable."""
+        self._stopping.set()
+        for endpoint in (self.peer_endpoint, self.operator_endpoint):
+            endpoint.stop(limits.STOP_SECONDS / 2)
+        self.delivery.stop()
+        self._write_refusals(self._refusals.flush())
+        self._log_life("node.stopped")
+        self._held.close()
+
+    def _log_life(self, action: str) -> None:
+        entry = self.node.entry(action, directory=self.directory.current().version)
+        self.store.write(lambda tx: tx.audit.append(entry))
+
+    def _attachments_under_way(self) -> frozenset[str]:
+        return self.store.read(lambda tx: frozenset(tx.attachments.staged_imports()))
+
+    def _keep_house(self) -> None:
+        """Every few seconds: the directory, the leaf, counted refusals, the index."""
+        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+            for work in (
+                lambda: self.directory.refresh(utc_now()),
+                lambda: self.identity.renew_if_due(utc_now()),
+                lambda: self._write_refusals(self._refusals.due(utc_now())),
+            ):
+                try:
+                    work()
+                except TielineError as error:
+                    _log.warning("housekeeping.waits", reason=error.reason, text=error.message)
+                except Exception as error:  # noqa: BLE001 - the next round tries again
+                    _log.error("housekeeping.failed", error=type(error).__name__, text=str(error))
+
+    def _on_refusal(self, refusal: Refusal) -> None:
+        self._write_refusals(self._refusals.add(refusal))
+
+    def _write_refusals(self, entries: Sequence[RefusalEntry]) -> None:
+        if not entries:
+            return
+        made = [self._refusal_entry(one) for one in entries]
+
+        def work(tx: Tx) -> None:
+            for entry in made:
+                tx.audit.append(entry)
+
+        try:
+            self.store.write(work)
+        except TielineError as error:
+            _log.error("audit.refusals_lost", count=len(made), reason=error.reason)
+
+    def _refusal_entry(self, one: RefusalEntry) -> AuditEntry:
+        refusal = one.refusal
+        return AuditEntry(
+            action="refusal",
+            at=refusal.at,
+            agency=self._config.agency,
+            person=refusal.person,
+            peer=refusal.peer,
+            detail={
+                "method": refusal.method,
+                "reason": refusal.reason,
+                "check": refusal.check,
+                "claimed": refusal.claimed,
+                "count": one.count,
+                "last": one.last.isoformat(),
+            },
+        )
+
+
+def _epoch(tx: Tx) -> str:
+    """Return the node's epoch, made once."""
+    epoch = tx.meta.get(_EPOCH)
+    if epoch is None:
+        epoch = new_id()
+        tx.meta.set(_EPOCH, epoch)
+    return epoch
+
+
+@contextmanager
+def running(path: Path) -> Iterator[RunningNode]:
+    """Start a node from its home, and stop it afterwards."""
+    home = Home(path)
+    config = home.config()
+    with ExitStack() as held:
+        held.enter_context(_only_one(home))
+        node = RunningNode(home, config, held)
+        node.start()
+        try:
+            yield node
+        finally:
+            node.stop()
+
+
+@contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    try:
+        held = ExitStack()
+        held.enter_context(files.locked(home.lock_file, str(home.path)))
+    except HomeInUse:
+        raise HomeInUse(f"another process serves {home.path}; stop it first") from None
+    with held:
+        yield
+
+
+def serve(path: Path) -> None:
+    """Run a node until SIGTERM or SIGINT; prints ``ready`` on stderr once both ports answer."""
+    _configure_log()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with running(path):
+        print("ready", file=sys.stderr, flush=True)
+        ended.wait()
+
+
+def _configure_log() -> None:
+    """One JSON line per event on stderr; control characters are escaped by JSON."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

@@ -1,0 +1,186 @@
+"""`tieline node`: make a node, join a federation, serve, look."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tieline_client import keys
+from tieline_client.cli.output import Json, emit, inert, line, run, say
+from tieline_client.errors import ConfigurationError, UsageError
+from tieline_client.operator_client import OperatorClient
+from tieline_client.payloads import moment
+from tieline_client.profile import Profile, find_profile, utc_now
+
+from tieline_server.config import Home, make_config, numba_cache
+
+app = typer.Typer(no_args_is_help=True, help="Make, join and run the node of one agency.")
+
+HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
+
+
+@app.command(
+    epilog="Example: tieline node init /srv/tieline --agency pt-pj --name 'Policia Judiciaria' "
+    "--role national --country PT --listen 0.0.0.0:7443 --operator-listen 127.0.0.1:7444"
+)
+@run
+def init(
+    home: HomeArgument,
+    agency: Annotated[str, typer.Option(help="Agency id, such as pt-pj.")],
+    name: Annotated[str, typer.Option(help="The agency's name.")],
+    role: Annotated[str, typer.Option(help="national, hub or repository.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT for other nodes.")],
+    operator_listen: Annotated[str, typer.Option(help="HOST:PORT for the agency's own people.")],
+    country: Annotated[
+        list[str] | None, typer.Option(help="ISO 3166-1 alpha-2; may repeat.")
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option(help="HOST:PORT under which others reach it, if not --listen.")
+    ] = "",
+    outbound_only: Annotated[bool, typer.Option(help="This node only calls out.")] = False,
+    database: Annotated[str, typer.Option(help="Database URL; default SQLite in HOME.")] = "",
+    operator: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
+    contact_name: Annotated[str, typer.Option(help="The duty contact.")] = "",
+    contact_email: Annotated[str, typer.Option(help="Its electronic mail.")] = "",
+    contact_phone: Annotated[str, typer.Option(help="Its telephone.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make keys, CAs, configuration and the request to join; print the request's fingerprint."""
+    from tieline_server.homes import make_home  # noqa: PLC0415 - heavy; other commands stay quick
+
+    os.umask(0o077)
+    if outbound_only:
+        raise UsageError(
+            "a node that only calls out cannot be served by this version; leave --outbound-only out"
+        )
+    document: dict[str, object] = {
+        "agency": agency,
+        "name": name,
+        "role": role,
+        "countries": country or [],
+        "listen": listen,
+        "operator_listen": operator_listen,
+        "database": database,
+        "first_operator": operator,
+        "contact": {"name": contact_name, "email": contact_email, "phone": contact_phone},
+    }
+    if endpoint:
+        document["endpoint"] = endpoint
+    try:
+        config = make_config(document, "node init")
+    except ConfigurationError as error:
+        raise UsageError(error.message) from None
+    request = make_home(home, config, utc_now())
+    if keys.passphrase_from_environment() is None:
+        say(
+            "the private keys are plain files of mode 0600: no passphrase source was given "
+            f"(set {keys.PASSPHRASE_VARIABLE} for real use)"
+        )
+    _compile_kernels(Home(home))
+    say(
+        f"made {home}; hand {home / 'request.json'} to the federation's authority and read it the "
+        "fingerprint over another channel; then run `tieline node join`"
+    )
+    result = {
+        "agency": agency,
+        "home": str(home),
+        "request": str(home / "request.json"),
+        "fingerprint": request.fingerprint,
+    }
+    emit(as_json, result, lambda: line(request.fingerprint))
+
+
+def _compile_kernels(home: Home) -> None:
+    """Fill the kernel cache, so that the first start answers without a compile pause."""
+    numba_cache(home)
+    from tieline_server.matching.warm import warm  # noqa: PLC0415 - after the cache is set
+
+    say("compiling the matching kernels (once, some seconds) ...")
+    warm(Path(os.environ["NUMBA_CACHE_DIR"]))
+
+
+@app.command(epilog="Example: tieline node join /srv/tieline --federation /media/public")
+@run
+def join(
+    home: HomeArgument,
+    federation: Annotated[
+        Path, typer.Option(help="The federation's folder, or its public part.", exists=False)
+    ],
+    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (kept for later use).")] = "",
+    as_json: Json = False,
+) -> None:
+    """Trust this federation's root, get the node's leaf and the first operator's profile."""
+    from tieline_server.homes import join as join_home  # noqa: PLC0415
+
+    os.umask(0o077)
+    if hub:
+        say("the directory is read from the folder; --hub is not needed and not used yet")
+    joined = join_home(home, federation, utc_now())
+    directory = joined.directory
+    result = {
+        "federation": directory.federation,
+        "version": directory.version,
+        "root": joined.root_fingerprint,
+        "members": [member.agency for member in directory.active_members()],
+        "profile": str(joined.profile) if joined.profile else None,
+    }
+
+    def show() -> None:
+        line(f"joined {directory.federation}, directory version {directory.version}")
+        line(f"root {joined.root_fingerprint} (compare it with the authority's)")
+        if joined.profile:
+            line(f"first operator: {joined.profile}")
+
+    emit(as_json, result, show)
+
+
+@app.command(epilog="Example: tieline node serve /srv/tieline")
+@run
+def serve(home: HomeArgument) -> None:
+    """Run until SIGTERM; prints a line that is just "ready" on stderr once both ports answer."""
+    os.umask(0o077)
+    numba_cache(Home(home))
+    from tieline_server.main import serve as serve_node  # noqa: PLC0415 - after the cache is set
+
+    serve_node(home)
+
+
+@app.command(epilog="Example: tieline node status /srv/tieline")
+@run
+def status(
+    home: HomeArgument,
+    profile: Annotated[
+        Path | None, typer.Option(help="Who asks, if not the first operator.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the running node: directory, leaf, queues, and what needs attention."""
+    Home(home).check()
+    path = find_profile(profile, None if profile else home)
+    with OperatorClient(Profile.load(path)) as client:
+        answer = client.get_status()
+    result = {
+        "agency": answer.agency,
+        "federation": answer.federation,
+        "role": answer.role,
+        "countries": list(answer.countries),
+        "directory_version": answer.directory_version,
+        "directory_expires": moment(answer.directory_expire_time).isoformat(),
+        "leaf_expires": moment(answer.leaf_expire_time).isoformat(),
+        "queued": dict(answer.queued),
+        "listen": answer.listen,
+        "started": moment(answer.start_time).isoformat(),
+        "warnings": list(answer.warnings),
+        "mode": f"{stat.S_IMODE(home.stat().st_mode):04o}",
+    }
+
+    def show() -> None:
+        for key, value in result.items():
+            line(f"{key:20} {inert(str(value))}")
+
+    emit(as_json, result, show)
+    sys.stdout.flush()

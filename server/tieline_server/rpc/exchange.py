@@ -1,0 +1,64 @@
+"""ExchangeService: Hello, and the answering side of an overlap query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grpc
+from tieline.v1 import exchange_pb2, exchange_pb2_grpc, payload_pb2
+from tieline_client import limits
+from tieline_client.identifiers import SpiffeId
+from tieline_client.payloads import Audience
+from tieline_client.peer_client import WIRE_VERSION
+
+from tieline_server.rpc.call import caller_of
+from tieline_server.services.answering import Answerer
+from tieline_server.services.context import Node
+
+CAPABILITIES = ("overlap.exact", "overlap.near", "attachments")
+
+
+class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
+    """Translates and calls. ``leaf`` returns the DER leaf that this listener presents."""
+
+    def __init__(
+        self,
+        node: Node,
+        answerer: Answerer,
+        leaf: Callable[[], bytes],
+        heard_from: Callable[[str], None],
+    ) -> None:
+        self._node, self._answerer, self._leaf = node, answerer, leaf
+        self._heard_from = heard_from
+
+    def Hello(
+        self, request: exchange_pb2.HelloRequest, context: grpc.ServicerContext
+    ) -> exchange_pb2.HelloResponse:
+        """Prove who this node is."""
+        caller, node = caller_of(context), self._node
+        directory = node.directory()
+        self._heard_from(caller.agency)
+        proof = node.sealer.seal(
+            payload_pb2.Payload(
+                hello=payload_pb2.HelloProof(
+                    nonce=request.nonce,
+                    caller=str(SpiffeId(directory.federation, caller.agency)),
+                    leaf=self._leaf(),
+                    wire_version=WIRE_VERSION,
+                    capabilities=CAPABILITIES,
+                    directory_version=directory.version,
+                )
+            ),
+            Audience(agency=caller.agency),
+            node.clock(),
+            limits.QUERY_LIFE,
+        )
+        return exchange_pb2.HelloResponse(proof=proof)
+
+    def Overlap(
+        self,
+        request_iterator: Iterator[exchange_pb2.OverlapRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Answer a query."""
+        return self._answerer.answer(caller_of(context).agency, request_iterator)

@@ -1,0 +1,326 @@
+"""OperatorService: what the agency's own people ask of their node. Translates and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import operator_pb2_grpc
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, MalformedMessage
+
+from tieline_server.domain.audit import AuditRecord
+from tieline_server.domain.policy import Action
+from tieline_server.rpc.call import caller_of
+from tieline_server.rpc.records import record_in
+from tieline_server.services.asking import Question
+from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.context import Node, Person
+from tieline_server.services.importing import Import
+from tieline_server.services.inbox import Mailbox
+from tieline_server.services.indexing import IndexKeeper
+from tieline_server.services.people import People
+from tieline_server.services.referring import Referring
+from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.uploading import Uploading
+
+_AUDIT_PAGE = 500
+_AUDIT_PAGE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What people's clients need to know of the node besides its services."""
+
+    listen: str
+    operator_address: str
+    target_name: str
+    node_ca: bytes
+    status: Callable[[], pb.GetStatusResponse]
+
+
+def _person(context: grpc.ServicerContext) -> Person:
+    caller = caller_of(context)
+    return Person(caller.operator or "", caller.roles)
+
+
+class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
+    """One method per RPC."""
+
+    def __init__(self, node: Node, keeper: IndexKeeper, people: People, facts: NodeFacts) -> None:
+        self._node, self._keeper, self._people, self._facts = node, keeper, people, facts
+        self._series = SeriesWork(node)
+        self._referring = Referring(node)
+        self._broadcasting = Broadcasting(node)
+        self._uploading = Uploading(node)
+        self._mailbox = Mailbox(node)
+
+    def Import(
+        self, request_iterator: Iterator[pb.ImportRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ImportResponse]:
+        """Header, records, finish; whatever ends it otherwise leaves nothing behind."""
+        first = next(request_iterator, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise MalformedMessage("an import starts with its header")
+        work = Import(self._node, self._keeper, _person(context), first.header)
+        finished = False
+        try:
+            for request in request_iterator:
+                part = request.WhichOneof("part")
+                if part == "records":
+                    work.add([record_in(one) for one in request.records.records])
+                    yield pb.ImportResponse(staged=work.counts.records)
+                elif part == "finish":
+                    report = work.finish(request.finish.records)
+                    finished = True
+                    yield pb.ImportResponse(report=report)
+                    return
+                else:
+                    raise MalformedMessage("an import holds a header, records and a finish")
+            raise InvalidInput("the import ended before its finish; nothing of it is kept")
+        finally:
+            if not finished:
+                work.abandon()
+
+    def AskOverlap(
+        self, request_iterator: Iterator[pb.AskOverlapRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.AskOverlapResponse]:
+        """Header, records, finish; then the peers' answers as they come."""
+        first = next(request_iterator, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise MalformedMessage("a question starts with its header")
+        question = Question(self._node, _person(context), first.header)
+        for request in request_iterator:
+            part = request.WhichOneof("part")
+            if part == "records":
+                for one in request.records.records:
+                    question.add(record_in(one))
+            elif part == "finish":
+                yield from question.ask()
+                return
+            else:
+                raise MalformedMessage("a question holds a header, records and a finish")
+        raise InvalidInput("the question ended before its finish; nobody was asked")
+
+    def GetStats(
+        self, request: pb.GetStatsRequest, context: grpc.ServicerContext
+    ) -> pb.GetStatsResponse:
+        """Counts."""
+        stats = self._node.store.read(lambda tx: tx.items.stats())
+        return pb.GetStatsResponse(
+            items=stats.items,
+            holdings=stats.holdings,
+            series=stats.series,
+            exclusions=stats.exclusions,
+            digests=stats.by_kind,
+            generation=stats.generation,
+            index_generation=self._node.matching.generation,
+        )
+
+    def GetStatus(
+        self, request: pb.GetStatusRequest, context: grpc.ServicerContext
+    ) -> pb.GetStatusResponse:
+        """The node, and who asks."""
+        person = _person(context)
+        status = self._facts.status()
+        status.person = person.name
+        status.roles.extend(sorted(person.roles))
+        return status
+
+    def ListPeers(
+        self, request: pb.ListPeersRequest, context: grpc.ServicerContext
+    ) -> pb.ListPeersResponse:
+        """Members, and whom policy lists."""
+        node, directory = self._node, self._node.directory()
+        if request.purpose:
+            directory.purpose(request.purpose)
+        response = pb.ListPeersResponse()
+        for member in directory.active_members():
+            if member.agency == node.agency:
+                continue
+            peer = response.peers.add(
+                agency=member.agency,
+                name=member.name,
+                role=str(member.role),
+                countries=list(member.countries),
+            )
+            if request.purpose:
+                decision = node.policy.decide(
+                    node.question(
+                        Action.ASK,
+                        asker=node.agency,
+                        holder=member.agency,
+                        purpose=request.purpose,
+                    )
+                )
+                peer.listed = decision.allowed
+                peer.reason = "" if decision.allowed else decision.why[:500]
+        return response
+
+    def ListSeries(
+        self, request: pb.ListSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.ListSeriesResponse:
+        """A page of series."""
+        return self._series.find(request.page_token, request.page_size)
+
+    def GetSeries(
+        self, request: pb.GetSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.GetSeriesResponse:
+        """One series."""
+        return pb.GetSeriesResponse(series=self._series.get(request.series))
+
+    def CreateSeries(
+        self, request: pb.CreateSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.CreateSeriesResponse:
+        """A new series."""
+        return pb.CreateSeriesResponse(series=self._series.create(_person(context), request))
+
+    def AssessSeries(
+        self, request: pb.AssessSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.AssessSeriesResponse:
+        """A judgement."""
+        return pb.AssessSeriesResponse(series=self._series.assess(_person(context), request))
+
+    def ReferSeries(
+        self, request: pb.ReferSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.ReferSeriesResponse:
+        """Tell the likely country."""
+        return pb.ReferSeriesResponse(referrals=self._referring.refer(_person(context), request))
+
+    def ListInbox(
+        self, request: pb.ListInboxRequest, context: grpc.ServicerContext
+    ) -> pb.ListInboxResponse:
+        """What came in."""
+        return pb.ListInboxResponse(entries=self._mailbox.inbox())
+
+    def GetInboxEntry(
+        self, request: pb.GetInboxEntryRequest, context: grpc.ServicerContext
+    ) -> pb.GetInboxEntryResponse:
+        """One of it."""
+        return pb.GetInboxEntryResponse(entry=self._mailbox.entry(request.id))
+
+    def StepReferral(
+        self, request: pb.StepReferralRequest, context: grpc.ServicerContext
+    ) -> pb.StepReferralResponse:
+        """A step; a broadcast can be acknowledged the same way."""
+        person = _person(context)
+        if request.state == "acknowledged" and self._mailbox.is_broadcast(request.id):
+            return pb.StepReferralResponse(entry=self._broadcasting.acknowledge(person, request.id))
+        return pb.StepReferralResponse(entry=self._referring.step(person, request))
+
+    def AnswerBroadcast(
+        self, request: pb.AnswerBroadcastRequest, context: grpc.ServicerContext
+    ) -> pb.AnswerBroadcastResponse:
+        """An answer to the hub."""
+        entry = self._broadcasting.answer(_person(context), request)
+        return pb.AnswerBroadcastResponse(entry=entry)
+
+    def ListOutbox(
+        self, request: pb.ListOutboxRequest, context: grpc.ServicerContext
+    ) -> pb.ListOutboxResponse:
+        """What goes out."""
+        return self._mailbox.outbox(request.state)
+
+    def ListClock(
+        self, request: pb.ListClockRequest, context: grpc.ServicerContext
+    ) -> pb.ListClockResponse:
+        """The referral clock."""
+        return pb.ListClockResponse(referrals=self._mailbox.clock(request.series))
+
+    def BroadcastSeries(
+        self, request: pb.BroadcastSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.BroadcastSeriesResponse:
+        """Ask a group."""
+        broadcasts = self._broadcasting.broadcast(_person(context), request)
+        return pb.BroadcastSeriesResponse(broadcasts=broadcasts)
+
+    def ListBroadcasts(
+        self, request: pb.ListBroadcastsRequest, context: grpc.ServicerContext
+    ) -> pb.ListBroadcastsResponse:
+        """Sent broadcasts."""
+        return pb.ListBroadcastsResponse(broadcasts=self._broadcasting.find())
+
+    def UploadSeries(
+        self, request: pb.UploadSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.UploadSeriesResponse:
+        """Deposit."""
+        return pb.UploadSeriesResponse(uploads=self._uploading.upload(_person(context), request))
+
+    def ListUploads(
+        self, request: pb.ListUploadsRequest, context: grpc.ServicerContext
+    ) -> pb.ListUploadsResponse:
+        """Deposits."""
+        return pb.ListUploadsResponse(uploads=self._uploading.find())
+
+    def StepUpload(
+        self, request: pb.StepUploadRequest, context: grpc.ServicerContext
+    ) -> pb.StepUploadResponse:
+        """Move a deposit on."""
+        return pb.StepUploadResponse(upload=self._uploading.step(_person(context), request))
+
+    def AddOperator(
+        self, request: pb.AddOperatorRequest, context: grpc.ServicerContext
+    ) -> pb.AddOperatorResponse:
+        """A person's certificate, and what a profile needs."""
+        leaf = self._people.add(
+            _person(context), request.name, tuple(request.roles), request.public_key
+        )
+        return pb.AddOperatorResponse(
+            certificate=leaf.certificate,
+            node_ca=self._facts.node_ca,
+            address=self._facts.operator_address,
+            target_name=self._facts.target_name,
+        )
+
+    def ListOperators(
+        self, request: pb.ListOperatorsRequest, context: grpc.ServicerContext
+    ) -> pb.ListOperatorsResponse:
+        """The people."""
+        return pb.ListOperatorsResponse(operators=self._people.find())
+
+    def RevokeOperator(
+        self, request: pb.RevokeOperatorRequest, context: grpc.ServicerContext
+    ) -> pb.RevokeOperatorResponse:
+        """End a person's access."""
+        self._people.revoke(_person(context), request.name)
+        return pb.RevokeOperatorResponse()
+
+    def GetAuditHead(
+        self, request: pb.GetAuditHeadRequest, context: grpc.ServicerContext
+    ) -> pb.GetAuditHeadResponse:
+        """Size and root of the log."""
+        size, root = self._node.store.read(lambda tx: (tx.audit.size(), tx.audit.root()))
+        return pb.GetAuditHeadResponse(size=size, root=root)
+
+    def ListAuditEntries(
+        self, request: pb.ListAuditEntriesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ListAuditEntriesResponse]:
+        """Entries in order. Reading the log is itself logged."""
+        person = _person(context)
+        entry = self._node.entry(
+            "audit.read", person=person.name, start=request.start, limit=request.limit
+        )
+        end = self._node.store.read(lambda tx: tx.audit.size())
+        if request.limit:
+            end = min(end, request.start + request.limit)
+        self._node.store.write(lambda tx: tx.audit.append(entry))
+        start = request.start
+        while start < end:
+            page = self._audit_page(start, min(_AUDIT_PAGE, end - start))
+            if not page:
+                return
+            yield pb.ListAuditEntriesResponse(start=start, leaves=[one.leaf for one in page])
+            start += len(page)
+
+    def _audit_page(self, start: int, limit: int) -> list[AuditRecord]:
+        """Records from ``start`` that fit into one message, at least one."""
+        records = list(self._node.store.read(lambda tx: tx.audit.records(start, limit)))
+        total, kept = 0, 0
+        for one in records:
+            total += len(one.leaf) + 8
+            if kept and total > min(_AUDIT_PAGE_BYTES, limits.MESSAGE_BYTES):
+                break
+            kept += 1
+        return records[:kept]

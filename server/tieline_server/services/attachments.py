@@ -1,0 +1,270 @@
+"""A series' items on their way: cut into chunks at the sender, staged as they come at the receiver.
+
+An attachment is known by the SHA-256 over its chunks' SHA-256. The sender keeps the chunks as sent,
+so a broken transfer goes on at any chunk and gives the same bytes. The receiver stages each chunk
+durably and invisibly; the signed message that names the attachment makes all of it count, or, when
+anything differs, none of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tieline.v1 import delivery_pb2, digests_pb2, series_pb2
+from tieline_client import constraints, limits
+from tieline_client.digests import DigestKind, pack, rows
+from tieline_client.errors import InvalidInput, LimitExceeded, WrongState
+from tieline_client.formats.record import Record, Vote
+from tieline_client.handling import Handling
+from tieline_client.identifiers import new_id, series_owner
+
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCounts, Tx
+from tieline_server.services.context import Node
+from tieline_server.services.importing import discard
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A series' items, ready to travel."""
+
+    attachment: Attachment
+    chunks: tuple[bytes, ...]
+
+    def reference(self) -> series_pb2.AttachmentRef:
+        """What the signed message says of them."""
+        one = self.attachment
+        return series_pb2.AttachmentRef(id=one.id, chunks=one.chunks, items=one.items)
+
+
+def pack_series(node: Node, series: str, peer: str, since: int = 0) -> Packed | None:
+    """Return the items of a series that came after generation ``since``; None when there are none.
+
+    Raises LimitExceeded over ``limits.ITEMS_PER_ATTACHMENT``.
+    """
+    chunks: list[bytes] = []
+    items = after = 0
+    while True:
+        page = _page(node, series, after, since)
+        if not page:
+            break
+        items += len(page)
+        if items > limits.ITEMS_PER_ATTACHMENT:
+            raise LimitExceeded(
+                f"series {series} has over {limits.ITEMS_PER_ATTACHMENT} items; split it"
+            )
+        chunks.append(_encode(page, node.agency).SerializeToString(deterministic=True))
+        after = page[-1].id
+    if not chunks:
+        return None
+    digests = [hashlib.sha256(chunk).digest() for chunk in chunks]
+    attachment = Attachment(_name(digests), peer, len(chunks), items, series=series)
+    return Packed(attachment, tuple(chunks))
+
+
+def _page(node: Node, series: str, after: int, since: int) -> Sequence[ItemRow]:
+    return node.store.read(
+        lambda tx: tx.items.of_series(
+            series, after=after, limit=limits.ITEMS_PER_CHUNK, since=since
+        )
+    )
+
+
+def _name(digests: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
+    chunk = digests_pb2.ItemChunk(items=len(page))
+    for kind in DigestKind:
+        owners: dict[bytes, list[int]] = {}
+        for index, item in enumerate(page):
+            value = getattr(item, kind.label)
+            if value is not None:
+                owners.setdefault(value, []).append(index)
+        if not owners:
+            continue
+        column = chunk.columns.add()
+        column.list.kind = int(kind)  # type: ignore[assignment]
+        column.list.digests = pack(kind, owners)
+        for position, digest in enumerate(sorted(owners)):
+            column.items.append(owners[digest][0])
+            for extra in owners[digest][1:]:
+                column.extra_digests.append(position)
+                column.extra_items.append(extra)
+    for index, item in enumerate(page):
+        for voter, vote in item.votes:
+            if voter == agency:
+                chunk.votes.add(item=index, agency=voter, scheme=vote.scheme, code=vote.code)
+    return chunk
+
+
+def decode(chunk: digests_pb2.ItemChunk, sender: str) -> list[Record]:
+    """Return the items of a chunk; raise InvalidInput when its parts do not fit together."""
+    count = chunk.items
+    if not 1 <= count <= limits.ITEMS_PER_CHUNK:
+        raise InvalidInput(f"a chunk holds 1 to {limits.ITEMS_PER_CHUNK} items")
+    records = [Record(number=index + 1) for index in range(count)]
+    seen: set[DigestKind] = set()
+    for column in chunk.columns:
+        kind = DigestKind(column.list.kind)
+        digests = list(rows(kind, column.list.digests))
+        if kind in seen or len(column.items) != len(digests):
+            raise InvalidInput("a chunk's columns do not fit together")
+        if len(column.extra_items) != len(column.extra_digests):
+            raise InvalidInput("a chunk's columns do not fit together")
+        seen.add(kind)
+        pairs = list(zip(column.items, digests, strict=True))
+        for position, owner in zip(column.extra_digests, column.extra_items, strict=True):
+            if position >= len(digests):
+                raise InvalidInput("a chunk names a digest that it does not hold")
+            pairs.append((owner, digests[position]))
+        for owner, digest in pairs:
+            if owner >= count or getattr(records[owner], kind.label) is not None:
+                raise InvalidInput("a chunk names an item that it does not hold, or one twice")
+            setattr(records[owner], kind.label, digest)
+    if any(not (r.md5 or r.sha1 or r.sha256 or r.pdq) for r in records):
+        raise InvalidInput("an item without a digest")
+    for vote in chunk.votes:
+        if vote.item >= count or vote.agency != sender:
+            raise InvalidInput("a vote for an item that is not there, or by somebody else")
+        record = records[vote.item]
+        record.votes = (*record.votes, Vote(vote.scheme, vote.code))
+    return records
+
+
+class Receiver:
+    """The receiving side: stages chunks of peers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def put(
+        self, peer: str, request: delivery_pb2.PutChunkRequest
+    ) -> delivery_pb2.PutChunkResponse:
+        """Stage a chunk if it is the next one; answer which comes next. Durable on return."""
+        attachment = self._incoming(peer, request)
+        received = self._node.store.read(lambda tx: tx.attachments.received(peer, attachment.id))
+        if request.chunk and request.index == len(received):
+            self._stage(peer, attachment, request)
+            return delivery_pb2.PutChunkResponse(next_index=request.index + 1)
+        return delivery_pb2.PutChunkResponse(next_index=len(received))
+
+    def _stage(
+        self, peer: str, attachment: Attachment, request: delivery_pb2.PutChunkRequest
+    ) -> None:
+        chunk = constraints.open_nested(request.chunk, digests_pb2.ItemChunk)
+        records = decode(chunk, peer)
+        digest = hashlib.sha256(request.chunk).digest()
+        series: list[str | None] = [request.series] * len(records)
+
+        def work(tx: Tx) -> StageCounts | None:
+            if len(tx.attachments.received(peer, attachment.id)) != request.index:
+                return None
+            tx.attachments.add_received(peer, attachment.id, request.index, digest)
+            return tx.imports.stage(attachment.import_id, records, series, peer)
+
+        self._node.store.write(work)
+
+    def _incoming(self, peer: str, request: delivery_pb2.PutChunkRequest) -> Attachment:
+        node = self._node
+        known = node.store.read(lambda tx: tx.attachments.incoming(peer, request.attachment))
+        if known is not None:
+            announced = (request.chunks, request.items, request.series)
+            if (known.chunks, known.items, known.series) != announced:
+                raise InvalidInput("the attachment was announced with other counts")
+            return known
+        self._check_new(peer, request)
+        now = node.clock()
+        head = ImportHead(
+            id=new_id(),
+            source=f"{request.kind} from {peer}",
+            format="attachment",
+            person="",
+            agency=peer,
+            case_ref="",
+            handling=node.defaults.handling(now.date()),
+            created=now,
+            fingerprint=f"{peer}:{request.attachment}",
+            answerable=request.kind == "upload",
+        )
+        attachment = Attachment(
+            request.attachment,
+            peer,
+            request.chunks,
+            request.items,
+            import_id=head.id,
+            series=request.series,
+        )
+
+        def work(tx: Tx) -> Attachment:
+            found = tx.attachments.incoming(peer, request.attachment)
+            if found is not None:
+                return found
+            tx.imports.begin(head)
+            tx.attachments.open_incoming(attachment, now)
+            return attachment
+
+        return node.store.write(work)
+
+    def _check_new(self, peer: str, request: delivery_pb2.PutChunkRequest) -> None:
+        """Look before anything is staged: the message itself is judged when it comes."""
+        node = self._node
+        if len(request.attachment) != 64 or not 1 <= request.chunks <= request.items:
+            raise InvalidInput("an attachment has an id of 64 hex digits, chunks and items")
+        if request.items > limits.ITEMS_PER_ATTACHMENT:
+            raise LimitExceeded(f"at most {limits.ITEMS_PER_ATTACHMENT} items at once")
+        owner = series_owner(request.series)
+        actions = {
+            "upload": (Action.ACCEPT_UPLOAD, peer, node.agency),
+            "referral": (Action.BE_TOLD, node.agency, peer),
+            "broadcast": (Action.RECEIVE_BROADCAST, node.agency, peer),
+        }
+        if request.kind not in actions:
+            raise InvalidInput("items come with a referral, a broadcast or an upload")
+        action, asker, holder = actions[request.kind]
+        node.directory().purpose(request.purpose)
+        question = node.question(
+            action, asker=asker, holder=holder, purpose=request.purpose, owner=owner
+        )
+        node.allow(question, f"items of a {request.kind} from {peer}")
+
+
+def claim(
+    tx: Tx,
+    peer: str,
+    reference: series_pb2.AttachmentRef,
+    *,
+    series: str,
+    case_ref: str,
+    handling: Handling,
+) -> Attachment:
+    """Make a staged attachment count, inside the transaction of the message that names it.
+
+    Raises WrongState when chunks are missing (the sender sends them and tries again), InvalidInput
+    when what came is not what the message names; nothing counts then.
+    """
+    attachment = tx.attachments.incoming(peer, reference.id)
+    if attachment is None:
+        raise WrongState("the items have not come yet; send the chunks first")
+    if attachment.series != series:
+        raise InvalidInput("the chunks came for another series")
+    digests = tx.attachments.received(peer, reference.id)
+    if len(digests) < attachment.chunks:
+        raise WrongState(f"{len(digests)} of {attachment.chunks} chunks have come")
+    if _name(digests) != reference.id or attachment.items != reference.items:
+        raise InvalidInput("the chunks are not those that the message names")
+    tx.imports.amend(attachment.import_id, case_ref, handling)
+    tx.imports.complete(attachment.import_id)
+    tx.attachments.close_incoming(peer, reference.id)
+    return attachment
+
+
+def drop_incoming(node: Node, peer: str, attachment_id: str) -> None:
+    """Erase a staged attachment whose message was refused."""
+    attachment = node.store.read(lambda tx: tx.attachments.incoming(peer, attachment_id))
+    if attachment is not None:
+        node.store.write(lambda tx: tx.attachments.close_incoming(peer, attachment_id))
+        discard(node.store, attachment.import_id)

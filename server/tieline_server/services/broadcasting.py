@@ -1,0 +1,304 @@
+"""Broadcasts: the hub asks a group "who can place this?"; recipients acknowledge and answer.
+
+A series that somebody referred to the hub goes out inside that agency's own signed envelope, so
+that every recipient sees who wrote it and under which restrictions. The hub's own series is in the
+hub's payload. The whole is signed for one version of the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, WrongState
+from tieline_client.identifiers import check_country, new_id
+from tieline_client.payloads import Audience, moment, timestamp
+
+from tieline_server.domain.broadcast import (
+    AnswerKind,
+    Broadcast,
+    BroadcastAnswer,
+    BroadcastRecipientState,
+)
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import Direction, Urgency
+from tieline_server.domain.series import Confidence, Series
+from tieline_server.services.attachments import Packed, pack_series
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.notices import series_out
+from tieline_server.services.referring import original_envelope
+from tieline_server.services.sending import send
+from tieline_server.services.views import broadcast_view, find_series, inbox_entry
+
+_QUESTION = "Who can place this?"
+ACKNOWLEDGE = "acknowledge"
+"""The kind of a BroadcastAnswer that only says a person has read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    series: Series
+    original: envelope_pb2.Envelope | None
+    packed: Packed | None
+    recipients: tuple[str, ...]
+    rules: tuple[str, ...]
+
+
+class Broadcasting:
+    """The hub's side and the recipients' side."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def broadcast(
+        self, person: Person, request: operator_pb2.BroadcastSeriesRequest
+    ) -> list[operator_pb2.BroadcastView]:
+        """Send each series to the group. Raises RoleRefused when this node is no hub, NotFound,
+        or PolicyRefused when a series may not be sent; then none is."""
+        node, directory = self._node, self._node.directory()
+        node.check_purpose(request.purpose, request.case_ref)
+        if str(directory.member(node.agency).role) != "hub":
+            raise RoleRefused("only a hub broadcasts; refer the series to the hub instead")
+        group = directory.group(request.group)
+        if not request.series:
+            raise InvalidInput("name at least one series")
+        members = [agency for agency in group.members if agency != node.agency]
+        prepared = [self._prepare(name, members, request.purpose) for name in request.series]
+
+        def work(tx: Tx) -> list[operator_pb2.BroadcastView]:
+            return [
+                self._send(tx, person, one, request, group.name, group.version) for one in prepared
+            ]
+
+        views = node.store.write(work)
+        for agency in {agency for one in prepared for agency in one.recipients}:
+            node.wake(agency)
+        return views
+
+    def _prepare(self, name: str, members: list[str], purpose: str) -> _Prepared:
+        node = self._node
+        series = node.store.read(lambda tx: find_series(tx, name))
+        own = series.owner == node.agency
+        action = Action.BROADCAST if own else Action.RELAY
+        rules = set(
+            node.allow(
+                node.question(
+                    action,
+                    asker=node.agency,
+                    holder=node.agency,
+                    purpose=purpose,
+                    handling=series.handling,
+                    owner=series.owner,
+                ),
+                f"broadcasting {series.id}",
+            )
+        )
+        recipients, reasons = [], []
+        for agency in members:
+            if agency == series.owner:
+                continue
+            decision = node.policy.decide(
+                node.question(
+                    Action.RECEIVE_BROADCAST,
+                    asker=agency,
+                    holder=node.agency,
+                    purpose=purpose,
+                    handling=series.handling,
+                    owner=series.owner,
+                )
+            )
+            if decision.allowed:
+                recipients.append(agency)
+                rules.update(decision.rules)
+            else:
+                reasons.append(f"{agency}: {decision.why}")
+        if not recipients:
+            raise PolicyRefused(f"nobody in the group may receive it: {'; '.join(reasons)}")
+        original = None if own else node.store.read(lambda tx: _received_original(tx, series))
+        packed = pack_series(node, series.id, "")
+        return _Prepared(series, original, packed, tuple(recipients), tuple(sorted(rules)))
+
+    def _send(
+        self,
+        tx: Tx,
+        person: Person,
+        one: _Prepared,
+        request: operator_pb2.BroadcastSeriesRequest,
+        group: str,
+        version: int,
+    ) -> operator_pb2.BroadcastView:
+        node = self._node
+        broadcast = Broadcast(
+            id=new_id(),
+            series=one.series.id,
+            direction=Direction.OUT,
+            sender=node.agency,
+            originator=one.series.owner,
+            group=group,
+            group_version=version,
+            purpose=request.purpose,
+            case_ref=clean(request.case_ref),
+            person=person.name,
+            question=clean(request.question) or _QUESTION,
+            created=node.clock(),
+        )
+        tx.broadcasts.add(broadcast, one.recipients)
+        items = one.packed.attachment.items if one.packed else 0
+        body = payload_pb2.Broadcast(
+            id=broadcast.id,
+            question=broadcast.question,
+            items=one.packed.reference() if one.packed else None,
+            original=one.original,
+        )
+        if one.original is None:
+            assessments = list(tx.series.assessments(one.series.id))
+            body.series.CopyFrom(series_out(one.series, assessments, items, with_name=False))
+        for recipient in one.recipients:
+            payload = payload_pb2.Payload(
+                person=person.name,
+                purpose=broadcast.purpose,
+                case_ref=broadcast.case_ref,
+                broadcast=body,
+            )
+            send(
+                node,
+                tx,
+                payload,
+                recipient=recipient,
+                lane=Urgency.URGENT,
+                subject=broadcast.id,
+                items=one.packed,
+                audience=Audience(group=group, group_version=version),
+            )
+        tx.audit.append(
+            node.entry(
+                "broadcast.sent",
+                person=person.name,
+                purpose=broadcast.purpose,
+                case_ref=broadcast.case_ref,
+                subjects=(broadcast.id, one.series.id),
+                rules=one.rules,
+                group=f"{group} v{version}",
+                recipients=list(one.recipients),
+                items=items,
+            )
+        )
+        return broadcast_view(tx, broadcast)
+
+    def find(self) -> list[operator_pb2.BroadcastView]:
+        """Sent broadcasts, newest first."""
+        return self._node.store.read(
+            lambda tx: [
+                broadcast_view(tx, one) for one in reversed(tx.broadcasts.find(Direction.OUT))
+            ]
+        )
+
+    # --- the recipient's side ---
+
+    def acknowledge(self, person: Person, broadcast_id: str) -> operator_pb2.InboxEntry:
+        """Say that a person has read a broadcast. Raises NotFound or WrongState."""
+        return self._answer(person, broadcast_id, ACKNOWLEDGE, payload_pb2.BroadcastAnswer())
+
+    def answer(
+        self, person: Person, request: operator_pb2.AnswerBroadcastRequest
+    ) -> operator_pb2.InboxEntry:
+        """Assess, eliminate or claim a broadcast series. Raises NotFound or InvalidInput."""
+        try:
+            kind = AnswerKind(request.kind)
+        except ValueError:
+            raise InvalidInput(
+                "an answer is --assess CC, --eliminate CC or --ours SERIES"
+            ) from None
+        body = payload_pb2.BroadcastAnswer(text=clean(request.text))
+        if kind is AnswerKind.OURS:
+            series = self._node.store.read(lambda tx: find_series(tx, request.series))
+            body.series = series.id
+        else:
+            body.country = check_country(request.country)
+            if kind is AnswerKind.ASSESS:
+                body.confidence = int(_confidence(request.confidence))
+        return self._answer(person, request.id, kind.value, body)
+
+    def _answer(
+        self, person: Person, broadcast_id: str, kind: str, body: payload_pb2.BroadcastAnswer
+    ) -> operator_pb2.InboxEntry:
+        node, now = self._node, self._node.clock()
+        body.id, body.broadcast, body.kind = new_id(), broadcast_id, kind
+        body.answer_time.CopyFrom(timestamp(now))
+
+        def work(tx: Tx) -> tuple[operator_pb2.InboxEntry, str]:
+            broadcast = tx.broadcasts.get(broadcast_id)
+            if broadcast is None or broadcast.direction is not Direction.IN:
+                raise NotFound(f"no broadcast {broadcast_id[:40]!r} came in; see `tieline inbox`")
+            if kind == ACKNOWLEDGE:
+                if broadcast.state is not BroadcastRecipientState.DELIVERED:
+                    raise WrongState(f"the broadcast is {broadcast.state.value} already")
+                state = BroadcastRecipientState.ACKNOWLEDGED
+            else:
+                state = BroadcastRecipientState.ANSWERED
+                tx.broadcasts.add_answer(answer_in(body, node.agency, person.name))
+            tx.broadcasts.set_recipient(broadcast.id, node.agency, state)
+            payload = payload_pb2.Payload(
+                person=person.name,
+                purpose=broadcast.purpose,
+                case_ref=broadcast.case_ref,
+                broadcast_answer=body,
+            )
+            send(
+                node,
+                tx,
+                payload,
+                recipient=broadcast.sender,
+                lane=Urgency.URGENT,
+                subject=broadcast.id,
+            )
+            tx.audit.append(
+                node.entry(
+                    f"broadcast.{kind}",
+                    person=person.name,
+                    peer=broadcast.sender,
+                    purpose=broadcast.purpose,
+                    case_ref=broadcast.case_ref,
+                    subjects=(broadcast.id, broadcast.series),
+                    country=body.country,
+                )
+            )
+            fresh = tx.broadcasts.get(broadcast_id)
+            return inbox_entry(tx, broadcast=fresh), broadcast.sender
+
+        entry, hub = node.store.write(work)
+        node.wake(hub)
+        return entry
+
+
+def answer_in(message: payload_pb2.BroadcastAnswer, agency: str, person: str) -> BroadcastAnswer:
+    """Return the domain form of an answer; raise InvalidInput when a part fails."""
+    try:
+        kind = AnswerKind(message.kind)
+    except ValueError:
+        raise InvalidInput(f"{message.kind!r} is no answer to a broadcast") from None
+    return BroadcastAnswer(
+        id=message.id,
+        broadcast=message.broadcast,
+        agency=agency,
+        person=person,
+        kind=kind,
+        at=moment(message.answer_time),
+        country=check_country(message.country) if message.country else "",
+        series=message.series,
+        text=clean(message.text),
+    )
+
+
+def _confidence(value: int) -> Confidence:
+    try:
+        return Confidence(value or int(Confidence.MEDIUM))
+    except ValueError:
+        raise InvalidInput("confidence is low, medium or high") from None
+
+
+def _received_original(tx: Tx, series: Series) -> envelope_pb2.Envelope:
+    for referral in tx.referrals.find(Direction.IN, series.id):
+        return original_envelope(tx, referral)
+    raise NotFound(f"no signed referral of {series.id} is here, so it cannot be relayed")

@@ -1,0 +1,166 @@
+"""What every service works with: the node's identity, its ports, and small shared steps."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Protocol
+
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline_client import limits
+from tieline_client.directory import Directory
+from tieline_client.errors import InvalidInput, PolicyRefused
+from tieline_client.formats.record import Vote
+from tieline_client.handling import Handling, HandlingCode, Tlp
+from tieline_client.payloads import Sealer
+
+from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.policy import Action, Party, PolicyDecider, Question
+from tieline_server.domain.ports import Matching, Store
+from tieline_server.domain.series import DutyContact
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody of the own agency, as the operator port identified them."""
+
+    name: str
+    roles: frozenset[str]
+
+
+class Peers(Protocol):
+    """Calls to other nodes. Every method raises a TielineError when the peer does not answer."""
+
+    def overlap(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[exchange_pb2.OverlapRequest],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]: ...
+    def deliver(
+        self, agency: str, request: delivery_pb2.DeliverRequest
+    ) -> delivery_pb2.DeliverResponse: ...
+    def put_chunk(
+        self, agency: str, request: delivery_pb2.PutChunkRequest
+    ) -> delivery_pb2.PutChunkResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The agency's configuration, as far as services need it.
+
+    ``categories`` are the (scheme, code) pairs that are child sexual abuse material here.
+    """
+
+    categories: frozenset[Vote]
+    contact: DutyContact
+    handling_code: HandlingCode = HandlingCode.H0
+    tlp: Tlp = Tlp.AMBER
+    source: str = "X"
+    information: int = 4
+    query_seconds: float = limits.QUERY_SECONDS
+
+    def handling(self, today: date) -> Handling:
+        """What an import without other word is held under."""
+        return Handling(
+            self.handling_code,
+            self.tlp,
+            self.source,
+            self.information,
+            today + limits.RETENTION_DEFAULT,
+        )
+
+
+@dataclass(slots=True)
+class Node:
+    """The node as its services see it. ``wake`` tells delivery that a destination has mail."""
+
+    agency: str
+    federation: str
+    store: Store
+    matching: Matching
+    policy: PolicyDecider
+    directory: Callable[[], Directory]
+    sealer: Sealer
+    clock: Callable[[], datetime]
+    defaults: Defaults
+    peers: Peers
+    epoch: str
+    wake: Callable[[str], None] = field(default=lambda _agency: None)
+
+    def party(self, agency: str) -> Party:
+        """Return an agency as policy sees it; raise UnknownAgency or PolicyRefused."""
+        member = self.directory().member(agency)
+        if member.revoked:
+            raise PolicyRefused(f"{agency} is revoked; nothing is exchanged with it")
+        return Party.of(
+            agency, str(member.role), member.countries, agreement=member.agreement is not None
+        )
+
+    def check_purpose(self, purpose: str, case_ref: str) -> None:
+        """Raise InvalidInput unless a purpose of the directory and a case reference are given."""
+        self.directory().purpose(purpose)
+        if not case_ref.strip():
+            raise InvalidInput("a case reference is needed; say --case REF")
+
+    def allow(self, question: Question, what: str) -> tuple[str, ...]:
+        """Return the rules that allow it; raise PolicyRefused, which says why, otherwise."""
+        decision = self.policy.decide(question)
+        if not decision.allowed:
+            raise PolicyRefused(f"{what}: {decision.why}", rules=" ".join(decision.rules))
+        return decision.rules
+
+    def question(
+        self,
+        action: Action,
+        *,
+        asker: str,
+        holder: str,
+        purpose: str,
+        handling: Handling | None = None,
+        owner: str = "",
+    ) -> Question:
+        """Build a question about two members."""
+        return Question(
+            action,
+            self.party(asker),
+            self.party(holder),
+            purpose,
+            handling=handling.code if handling else HandlingCode.H0,
+            tlp=handling.tlp if handling else Tlp.AMBER,
+            owner=owner,
+        )
+
+    def entry(
+        self,
+        action: str,
+        *,
+        person: str = "",
+        peer: str = "",
+        purpose: str = "",
+        case_ref: str = "",
+        subjects: tuple[str, ...] = (),
+        rules: tuple[str, ...] = (),
+        **detail: object,
+    ) -> AuditEntry:
+        """Build an audit entry of this agency, now."""
+        return AuditEntry(
+            action,
+            self.clock(),
+            self.agency,
+            person,
+            peer,
+            purpose,
+            case_ref,
+            subjects,
+            rules,
+            detail,
+        )
+
+
+def clean(text: str) -> str:
+    """Return text in NFC without surrounding space; what it may hold was checked at the door."""
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,0 +1,107 @@
+"""The agency's own people: who has which roles, and which certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tieline.v1 import operator_pb2
+from tieline_client.errors import InvalidInput, NotFound, WrongState
+from tieline_client.identifiers import check_operator
+from tieline_client.payloads import timestamp
+
+from tieline_server.domain.ports import Operator, Tx
+from tieline_server.services.context import Node, Person
+
+ROLES = ("analyst", "officer", "auditor", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedLeaf:
+    """A person's new certificate, DER, and its serial number."""
+
+    certificate: bytes
+    serial: int
+
+
+Issue = Callable[[str, bytes], IssuedLeaf]
+"""(name, SubjectPublicKeyInfo) to a leaf of the operator CA; raises InvalidInput for a bad key."""
+
+
+def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Return distinct known roles in a fixed order; raise InvalidInput otherwise."""
+    unknown = set(roles) - set(ROLES)
+    if unknown or not roles:
+        raise InvalidInput(f"a person has one or more of the roles {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in roles)
+
+
+class People:
+    """Adds, lists and revokes."""
+
+    def __init__(self, node: Node, issue: Issue) -> None:
+        self._node, self._issue = node, issue
+
+    def add(self, admin: Person, name: str, roles: tuple[str, ...], key: bytes) -> IssuedLeaf:
+        """Give a person a certificate and roles; a known person's older certificates end.
+
+        Raises InvalidInput.
+        """
+        check_operator(name)
+        roles = check_roles(roles)
+        leaf = self._issue(name, key)
+        now = self._node.clock()
+
+        def work(tx: Tx) -> None:
+            known = tx.operators.get(name)
+            if known is not None and "admin" in known.roles and "admin" not in roles:
+                self._keep_an_admin(tx, name)
+            tx.operators.put(Operator(name, roles, (leaf.serial,), known.created if known else now))
+            tx.audit.append(
+                self._node.entry(
+                    "operator.added",
+                    person=admin.name,
+                    subjects=(name,),
+                    roles=list(roles),
+                    serial=f"{leaf.serial:x}",
+                )
+            )
+
+        self._node.store.write(work)
+        return leaf
+
+    def revoke(self, admin: Person, name: str) -> None:
+        """End a person's access, from the next call on. Raises NotFound or WrongState."""
+
+        def work(tx: Tx) -> None:
+            known = tx.operators.get(name)
+            if known is None or known.revoked is not None:
+                raise NotFound(f"no operator {name[:64]!r} here; see `tieline operator list`")
+            if "admin" in known.roles:
+                self._keep_an_admin(tx, name)
+            tx.operators.put(
+                Operator(name, known.roles, (), known.created, revoked=self._node.clock())
+            )
+            tx.audit.append(
+                self._node.entry("operator.revoked", person=admin.name, subjects=(name,))
+            )
+
+        self._node.store.write(work)
+
+    def find(self) -> list[operator_pb2.OperatorView]:
+        """Everybody, by name."""
+        views = []
+        for one in self._node.store.read(lambda tx: list(tx.operators.find())):
+            view = operator_pb2.OperatorView(
+                name=one.name, roles=list(one.roles), create_time=timestamp(one.created)
+            )
+            if one.revoked is not None:
+                view.revoke_time.CopyFrom(timestamp(one.revoked))
+            views.append(view)
+        return views
+
+    @staticmethod
+    def _keep_an_admin(tx: Tx, leaving: str) -> None:
+        others = (o for o in tx.operators.find() if o.name != leaving and o.revoked is None)
+        if not any("admin" in one.roles for one in others):
+            raise WrongState(f"{leaving} is the only admin; add another admin first")

@@ -1,0 +1,420 @@
+"""Referrals out, and a recipient's steps on referrals that came in.
+
+Telling a country means telling every agency that serves it; a country that no member serves goes to
+the hub, with that said. Each is one signed message, queued in the transaction that records the
+referral. The steps of the recipient travel back the same way, to who sent it and, for a referral
+that was passed on, to the first sender as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
+from tieline_client.identifiers import check_country, new_id
+from tieline_client.payloads import timestamp
+
+from tieline_server.domain import referral as clock
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import (
+    Direction,
+    Outcome,
+    Referral,
+    ReferralState,
+    ReferralStep,
+    Urgency,
+)
+from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.services.attachments import Packed, pack_series
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.notices import series_out
+from tieline_server.services.sending import send
+from tieline_server.services.views import (
+    find_series,
+    inbox_entry,
+    outcome_in,
+    outcome_out,
+    referral_view,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    agency: str
+    country: str
+    note: str
+
+
+def parse_urgency(value: int) -> Urgency:
+    """Return the urgency; 0 is routine. Raises InvalidInput."""
+    try:
+        return Urgency(value or int(Urgency.ROUTINE))
+    except ValueError:
+        raise InvalidInput("urgency is immediate, urgent or routine") from None
+
+
+class Referring:
+    """Refers series and steps referrals."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def refer(
+        self, person: Person, request: operator_pb2.ReferSeriesRequest
+    ) -> list[operator_pb2.ReferralView]:
+        """Tell the likely country. An agency that was told already is not told twice.
+
+        Raises NotFound, InvalidInput, or PolicyRefused when nobody may be told; where only some may
+        not, they are listed with the reason.
+        """
+        node = self._node
+        node.check_purpose(request.purpose, request.case_ref)
+        urgency = parse_urgency(request.urgency)
+        series = node.store.read(lambda tx: find_series(tx, request.series))
+        if series.status is SeriesStatus.WITHDRAWN:
+            raise InvalidInput("the series is withdrawn; it is not referred")
+        addresses = self._addresses(series, request)
+        allowed: list[tuple[_Address, tuple[str, ...]]] = []
+        refused: list[operator_pb2.ReferralView] = []
+        for address in addresses:
+            decision = node.policy.decide(
+                node.question(
+                    Action.BE_TOLD,
+                    asker=address.agency,
+                    holder=node.agency,
+                    purpose=request.purpose,
+                    handling=series.handling,
+                    owner=series.owner,
+                )
+            )
+            if decision.allowed:
+                allowed.append((address, decision.rules))
+            else:
+                refused.append(_refused_view(series, address, decision.why))
+        if not allowed:
+            reasons = "; ".join(f"{one.recipient}: {one.reason}" for one in refused)
+            raise PolicyRefused(f"nobody may be told: {reasons}")
+        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _ in allowed}
+
+        def work(tx: Tx) -> list[operator_pb2.ReferralView]:
+            views = [
+                self._refer_one(tx, person, series, address, rules, urgency, request, packed)
+                for address, rules in allowed
+            ]
+            if series.status in (SeriesStatus.NEW, SeriesStatus.TRIAGED, SeriesStatus.LOCALISED):
+                tx.series.set_status(series.id, SeriesStatus.REFERRED)
+            return views
+
+        views = node.store.write(work)
+        for address, _ in allowed:
+            node.wake(address.agency)
+        return views + refused
+
+    def _addresses(
+        self, series: Series, request: operator_pb2.ReferSeriesRequest
+    ) -> list[_Address]:
+        node, directory = self._node, self._node.directory()
+        if request.agency:
+            if request.agency == node.agency:
+                raise InvalidInput(f"{node.agency} is this node; name another agency")
+            member = directory.member(request.agency)
+            country = check_country(request.country) if request.country else ""
+            return [_Address(member.agency, country, "")]
+        countries: Sequence[str] = [check_country(request.country)] if request.country else []
+        if not countries:
+            countries = node.store.read(
+                lambda tx: likely_countries(list(tx.series.assessments(series.id)))
+            )
+        if not countries:
+            raise InvalidInput(
+                "no likely country stands; assess the series, or say --country or --agency"
+            )
+        addresses: dict[str, _Address] = {}
+        for country in countries:
+            for address in self._serving(country):
+                addresses.setdefault(address.agency, address)
+        return list(addresses.values())
+
+    def _serving(self, country: str) -> list[_Address]:
+        node, directory = self._node, self._node.directory()
+        serving = [member.agency for member in directory.serving(country)]
+        others = [agency for agency in serving if agency != node.agency]
+        if others:
+            return [_Address(agency, country, "") for agency in others]
+        if serving:
+            raise InvalidInput(f"only {node.agency} serves {country}; the series is here already")
+        hubs = [member.agency for member in directory.hubs() if member.agency != node.agency]
+        if not hubs:
+            raise NotFound(f"no member serves {country} and no hub can take it; tell it outside")
+        note = f"No member of the federation serves {country}; please tell it by other means."
+        return [_Address(hubs[0], country, note)]
+
+    def _refer_one(
+        self,
+        tx: Tx,
+        person: Person,
+        series: Series,
+        address: _Address,
+        rules: tuple[str, ...],
+        urgency: Urgency,
+        request: operator_pb2.ReferSeriesRequest,
+        packed: dict[str, Packed | None],
+    ) -> operator_pb2.ReferralView:
+        node = self._node
+        for known in tx.referrals.find(Direction.OUT, series.id):
+            same = (known.recipient, known.country) == (address.agency, address.country)
+            if same and known.state is not ReferralState.WITHDRAWN:
+                return referral_view(tx, known)
+        note = " ".join(part for part in (address.note, clean(request.note)) if part)
+        referral = Referral(
+            id=(identifier := new_id()),
+            root=identifier,
+            series=series.id,
+            direction=Direction.OUT,
+            sender=node.agency,
+            recipient=address.agency,
+            country=address.country,
+            urgency=urgency,
+            purpose=request.purpose,
+            case_ref=clean(request.case_ref),
+            person=person.name,
+            created=node.clock(),
+            note=note,
+        )
+        send_referral(node, tx, referral, series, packed[address.agency], rules)
+        return referral_view(tx, referral)
+
+    # --- the recipient's side ---
+
+    def step(
+        self, person: Person, request: operator_pb2.StepReferralRequest
+    ) -> operator_pb2.InboxEntry:
+        """Take a step on a referral that came in. Raises NotFound, WrongState, PolicyRefused."""
+        node = self._node
+        try:
+            wanted = ReferralState(request.state)
+        except ValueError:
+            raise InvalidInput(f"{request.state!r} is no step of a referral") from None
+        text = clean(request.text)
+        if wanted is ReferralState.DECLINED and not text:
+            raise InvalidInput("declining needs a reason; say --reason TEXT")
+        referral = node.store.read(lambda tx: incoming(tx, request.id))
+        onward = self._onward(referral, request.passed_to) if request.passed_to else None
+        if (wanted is ReferralState.PASSED_ON) != (onward is not None):
+            raise InvalidInput("passing on needs the agency, and only passing on does; say --to")
+
+        def work(tx: Tx) -> tuple[operator_pb2.InboxEntry, set[str]]:
+            current = incoming(tx, request.id)
+            clock.check_step(current.state, wanted)
+            step = ReferralStep(
+                id=new_id(),
+                referral=current.id,
+                state=wanted,
+                agency=node.agency,
+                person=person.name,
+                at=node.clock(),
+                text=text,
+                passed_to=request.passed_to,
+                outcome=outcome_in(request.outcome) if wanted is ReferralState.OUTCOME else None,
+            )
+            woken = self._take_step(tx, current, step, person)
+            if onward is not None:
+                self._pass_on(tx, current, onward, person)
+                woken.add(onward.agency)
+            return inbox_entry(tx, referral=incoming(tx, request.id)), woken
+
+        entry, woken = node.store.write(work)
+        for agency in woken:
+            node.wake(agency)
+        return entry
+
+    def _take_step(
+        self, tx: Tx, referral: Referral, step: ReferralStep, person: Person
+    ) -> set[str]:
+        node = self._node
+        tx.referrals.add_step(step)
+        apply_outcome(tx, referral.series, step.outcome)
+        recipients = {referral.sender}
+        if referral.root != referral.id:
+            first = tx.series.get(referral.series)
+            if first is not None and first.owner != node.agency:
+                recipients.add(first.owner)
+        for recipient in recipients:
+            payload = payload_pb2.Payload(
+                person=person.name,
+                purpose=referral.purpose,
+                case_ref=referral.case_ref,
+                referral_step=payload_pb2.ReferralStep(
+                    id=step.id,
+                    referral=referral.id,
+                    root=referral.root,
+                    state=step.state.value,
+                    step_time=timestamp(step.at),
+                    text=step.text,
+                    passed_to=step.passed_to,
+                ),
+            )
+            if step.outcome is not None:
+                payload.referral_step.outcome.CopyFrom(outcome_out(step.outcome))
+            send(
+                node,
+                tx,
+                payload,
+                recipient=recipient,
+                lane=referral.urgency,
+                subject=referral.id,
+            )
+        tx.audit.append(
+            node.entry(
+                f"referral.{step.state.value}",
+                person=person.name,
+                peer=referral.sender,
+                purpose=referral.purpose,
+                case_ref=referral.case_ref,
+                subjects=(referral.id, referral.series),
+            )
+        )
+        return recipients
+
+    def _onward(self, referral: Referral, agency: str) -> _Onward:
+        node = self._node
+        if agency in (node.agency, referral.sender):
+            raise InvalidInput(f"{agency} has this referral already; name another agency")
+        series = node.store.read(lambda tx: tx.series.get(referral.series))
+        if series is None:
+            raise NotFound("the series is no longer here")
+        rules = node.allow(
+            node.question(
+                Action.PASS_ON,
+                asker=node.agency,
+                holder=agency,
+                purpose=referral.purpose,
+                handling=series.handling,
+                owner=series.owner,
+            ),
+            f"passing on to {agency}",
+        )
+        original = node.store.read(lambda tx: original_envelope(tx, referral))
+        return _Onward(agency, rules, series, original, pack_series(node, series.id, agency))
+
+    def _pass_on(self, tx: Tx, referral: Referral, onward: _Onward, person: Person) -> None:
+        node = self._node
+        passed = Referral(
+            id=new_id(),
+            root=referral.root,
+            series=referral.series,
+            direction=Direction.OUT,
+            sender=node.agency,
+            recipient=onward.agency,
+            country=referral.country,
+            urgency=referral.urgency,
+            purpose=referral.purpose,
+            case_ref=referral.case_ref,
+            person=person.name,
+            created=node.clock(),
+            note=referral.note,
+        )
+        send_referral(node, tx, passed, onward.series, onward.packed, onward.rules, onward.original)
+
+
+@dataclass(frozen=True, slots=True)
+class _Onward:
+    agency: str
+    rules: tuple[str, ...]
+    series: Series
+    original: envelope_pb2.Envelope
+    packed: Packed | None
+
+
+def incoming(tx: Tx, referral_id: str) -> Referral:
+    """Return a referral that came in; raise NotFound."""
+    referral = tx.referrals.get(referral_id)
+    if referral is None or referral.direction is not Direction.IN:
+        raise NotFound(f"no referral {referral_id[:40]!r} came in; see `tieline inbox`")
+    return referral
+
+
+def original_envelope(tx: Tx, referral: Referral) -> envelope_pb2.Envelope:
+    """Return the envelope that the first sender signed for a referral that came in."""
+    for message in tx.inbox.by_subject(referral.id):
+        if message.kind == "referral":
+            envelope = envelope_pb2.Envelope.FromString(message.envelope)
+            payload = payload_pb2.Payload.FromString(envelope.payload)
+            inner = payload.referral
+            return inner.original if inner.HasField("original") else envelope
+    raise NotFound("the signed referral is no longer here")
+
+
+def send_referral(
+    node: Node,
+    tx: Tx,
+    referral: Referral,
+    series: Series,
+    packed: Packed | None,
+    rules: tuple[str, ...],
+    original: envelope_pb2.Envelope | None = None,
+) -> None:
+    """Record a referral and queue its message, with the audit entry, in one transaction."""
+    tx.referrals.add(referral)
+    assessments = list(tx.series.assessments(series.id))
+    items = packed.attachment.items if packed else 0
+    payload = payload_pb2.Payload(
+        person=referral.person,
+        purpose=referral.purpose,
+        case_ref=referral.case_ref,
+        referral=payload_pb2.Referral(
+            id=referral.id,
+            root=referral.root,
+            series=series_out(series, assessments, items, with_name=False),
+            country=referral.country,
+            urgency=int(referral.urgency),
+            note=referral.note,
+            items=packed.reference() if packed else None,
+            original=original,
+        ),
+    )
+    send(
+        node,
+        tx,
+        payload,
+        recipient=referral.recipient,
+        lane=referral.urgency,
+        subject=referral.id,
+        items=packed,
+    )
+    tx.audit.append(
+        node.entry(
+            "referral.sent",
+            person=referral.person,
+            peer=referral.recipient,
+            purpose=referral.purpose,
+            case_ref=referral.case_ref,
+            subjects=(referral.id, series.id),
+            rules=rules,
+            country=referral.country,
+            items=items,
+        )
+    )
+
+
+def apply_outcome(tx: Tx, series: str, outcome: Outcome | None) -> None:
+    """Raise a series' count of identified victims to what an outcome reports."""
+    if outcome is None or not outcome.identified:
+        return
+    known = tx.series.get(series)
+    if known is not None and outcome.identified > known.identified:
+        tx.series.set_identified(series, outcome.identified)
+        tx.series.set_status(series, SeriesStatus.IDENTIFIED)
+
+
+def _refused_view(series: Series, address: _Address, why: str) -> operator_pb2.ReferralView:
+    return operator_pb2.ReferralView(
+        series=series.id,
+        direction="out",
+        recipient=address.agency,
+        country=address.country,
+        reason=f"not told: {why}",
+    )

@@ -1,0 +1,248 @@
+"""Uploads: deposits in a repository, and the repository's steps up to its own series number.
+
+A second upload of a grown series carries only what is new since the last one; of an unchanged
+series there is none: the known deposit is shown again. The repository numbers additions to a series
+it has numbered before at once, under the same number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tieline.v1 import operator_pb2, payload_pb2
+from tieline_client.errors import InvalidInput, NotFound, RoleRefused
+from tieline_client.identifiers import new_id
+from tieline_client.payloads import timestamp
+
+from tieline_server.domain import upload as states
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import Direction, Urgency
+from tieline_server.domain.series import Series
+from tieline_server.domain.upload import Upload, UploadState, UploadStep
+from tieline_server.services.attachments import Packed, pack_series
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.notices import series_out
+from tieline_server.services.sending import send
+from tieline_server.services.views import find_series, upload_view
+
+
+@dataclass(frozen=True, slots=True)
+class _Deposit:
+    series: Series
+    generation: int
+    last: Upload | None
+    packed: Packed | None
+    rules: tuple[str, ...]
+
+
+class Uploading:
+    """The depositor's side and the repository's side."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def upload(
+        self, person: Person, request: operator_pb2.UploadSeriesRequest
+    ) -> list[operator_pb2.UploadView]:
+        """Deposit each series. Raises InvalidInput, NotFound or PolicyRefused; then none is."""
+        node = self._node
+        node.check_purpose(request.purpose, request.case_ref)
+        repository = node.directory().member(request.repository)
+        if str(repository.role) != "repository":
+            raise InvalidInput(f"{request.repository} is no repository; see `tieline peers`")
+        if not request.series:
+            raise InvalidInput("name at least one series")
+        deposits = [self._prepare(name, request) for name in request.series]
+        views = node.store.write(
+            lambda tx: [self._deposit(tx, person, one, request) for one in deposits]
+        )
+        node.wake(request.repository)
+        return views
+
+    def _prepare(self, name: str, request: operator_pb2.UploadSeriesRequest) -> _Deposit:
+        node = self._node
+        series, last, generation = node.store.read(
+            lambda tx: (
+                (found := find_series(tx, name)),
+                self._last(tx, found.id, request.repository),
+                tx.items.generation(),
+            )
+        )
+        rules = node.allow(
+            node.question(
+                Action.UPLOAD,
+                asker=node.agency,
+                holder=request.repository,
+                purpose=request.purpose,
+                handling=series.handling,
+                owner=series.owner,
+            ),
+            f"depositing {series.id} in {request.repository}",
+        )
+        since = last.generation if last else 0
+        packed = pack_series(node, series.id, request.repository, since)
+        if packed is None and last is None:
+            raise InvalidInput(f"series {series.id} has no items; import some first")
+        return _Deposit(series, generation, last, packed, rules)
+
+    @staticmethod
+    def _last(tx: Tx, series: str, repository: str) -> Upload | None:
+        """The latest deposit of a series there that stands."""
+        standing = [
+            one
+            for one in tx.uploads.find(Direction.OUT, series)
+            if one.repository == repository and one.state is not UploadState.WITHDRAWN
+        ]
+        return max(standing, key=lambda one: (one.generation, one.id), default=None)
+
+    def _deposit(
+        self,
+        tx: Tx,
+        person: Person,
+        one: _Deposit,
+        request: operator_pb2.UploadSeriesRequest,
+    ) -> operator_pb2.UploadView:
+        node = self._node
+        last = self._last(tx, one.series.id, request.repository)
+        if last is not None and (one.packed is None or last != one.last):
+            return upload_view(tx, last, unchanged=True)
+        if one.packed is None:
+            raise InvalidInput(f"series {one.series.id} has no items; import some first")
+        items = one.packed.attachment.items
+        upload = Upload(
+            id=new_id(),
+            series=one.series.id,
+            direction=Direction.OUT,
+            sender=node.agency,
+            repository=request.repository,
+            purpose=request.purpose,
+            case_ref=clean(request.case_ref),
+            person=person.name,
+            created=node.clock(),
+            items=items,
+            generation=one.generation,
+        )
+        tx.uploads.add(upload)
+        total = tx.items.count_of_series(one.series.id)
+        assessments = list(tx.series.assessments(one.series.id))
+        payload = payload_pb2.Payload(
+            person=person.name,
+            purpose=upload.purpose,
+            case_ref=upload.case_ref,
+            upload=payload_pb2.Upload(
+                id=upload.id,
+                series=series_out(one.series, assessments, total, with_name=False),
+                items=one.packed.reference(),
+            ),
+        )
+        send(
+            node,
+            tx,
+            payload,
+            recipient=request.repository,
+            lane=Urgency.ROUTINE,
+            subject=upload.id,
+            items=one.packed,
+        )
+        tx.audit.append(
+            node.entry(
+                "upload.sent",
+                person=person.name,
+                peer=request.repository,
+                purpose=upload.purpose,
+                case_ref=upload.case_ref,
+                subjects=(upload.id, one.series.id),
+                rules=one.rules,
+                items=items,
+            )
+        )
+        return upload_view(tx, upload)
+
+    def find(self) -> list[operator_pb2.UploadView]:
+        """Deposits made or received, newest first."""
+        return self._node.store.read(
+            lambda tx: [upload_view(tx, one) for one in reversed(tx.uploads.find())]
+        )
+
+    # --- the repository's side ---
+
+    def step(
+        self, person: Person, request: operator_pb2.StepUploadRequest
+    ) -> operator_pb2.UploadView:
+        """Move a received deposit on. Raises RoleRefused, NotFound, InvalidInput, WrongState."""
+        node = self._node
+        if str(node.directory().member(node.agency).role) != "repository":
+            raise RoleRefused("only the repository moves an upload on")
+        try:
+            wanted = UploadState(request.state)
+        except ValueError:
+            raise InvalidInput(f"{request.state!r} is no state of an upload") from None
+
+        def work(tx: Tx) -> operator_pb2.UploadView:
+            upload = tx.uploads.get(request.id)
+            if upload is None or upload.direction is not Direction.IN:
+                raise NotFound(f"no upload {request.id[:40]!r} came in; see `tieline uploads`")
+            take_step(node, tx, upload, wanted, clean(request.reference), person.name)
+            return upload_view(tx, tx.uploads.get(upload.id) or upload)
+
+        view = node.store.write(work)
+        node.wake(view.sender)
+        return view
+
+
+def take_step(
+    node: Node, tx: Tx, upload: Upload, wanted: UploadState, reference: str, person: str
+) -> None:
+    """Record a repository's step and tell the depositor. A number is made where none is given."""
+    if wanted is UploadState.NUMBERED and not reference:
+        series = tx.series.get(upload.series)
+        reference = series.number if series and series.number else _new_number(node, tx)
+    states.check_step(upload.state, wanted, reference)
+    step = UploadStep(
+        id=new_id(),
+        upload=upload.id,
+        state=wanted,
+        agency=node.agency,
+        person=person,
+        at=node.clock(),
+        reference=reference,
+    )
+    tx.uploads.add_step(step)
+    if wanted is UploadState.NUMBERED:
+        tx.series.set_number(upload.series, reference)
+    payload = payload_pb2.Payload(
+        person=person,
+        purpose=upload.purpose,
+        case_ref=upload.case_ref,
+        upload_step=payload_pb2.UploadStep(
+            id=step.id,
+            upload=upload.id,
+            state=wanted.value,
+            reference=reference,
+            step_time=timestamp(step.at),
+        ),
+    )
+    send(
+        node,
+        tx,
+        payload,
+        recipient=upload.sender,
+        lane=Urgency.ROUTINE,
+        subject=upload.id,
+    )
+    tx.audit.append(
+        node.entry(
+            f"upload.{wanted.value}",
+            person=person,
+            peer=upload.sender,
+            purpose=upload.purpose,
+            case_ref=upload.case_ref,
+            subjects=(upload.id, upload.series),
+            reference=reference,
+        )
+    )
+
+
+def _new_number(node: Node, tx: Tx) -> str:
+    return f"{node.agency.upper()}-{node.clock():%Y}-{tx.uploads.next_number():06d}"

@@ -1,0 +1,196 @@
+"""What the operator port shows: the domain's things as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tieline.v1 import operator_pb2, payload_pb2
+from tieline_client.errors import NotFound
+from tieline_client.payloads import timestamp
+
+from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer
+from tieline_server.domain.messages import Destination, OutMessage, OutState
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import Direction, Outcome, Referral, ReferralStep
+from tieline_server.domain.series import Series, likely_countries
+from tieline_server.domain.upload import Upload
+from tieline_server.services.notices import series_out
+
+
+def find_series(tx: Tx, name_or_id: str) -> Series:
+    """Return a series by its id, or an own one by its name; raise NotFound."""
+    series = tx.series.get(name_or_id) or tx.series.by_name(name_or_id)
+    if series is None:
+        raise NotFound(f"no series {name_or_id[:80]!r} here; see `tieline series list`")
+    return series
+
+
+def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
+    """A series with its assessments, as its own people see it."""
+    assessments = list(tx.series.assessments(series.id))
+    items = tx.items.count_of_series(series.id)
+    return operator_pb2.SeriesView(
+        notice=series_out(series, assessments, items, with_name=True),
+        origin=series.origin.value,
+        owner=series.owner,
+        number=series.number,
+        case_ref=series.case_ref,
+        likely_countries=likely_countries(assessments),
+    )
+
+
+def outcome_out(outcome: Outcome) -> payload_pb2.Outcome:
+    """Counts of people."""
+    return payload_pb2.Outcome(
+        identified=outcome.identified,
+        tentative=outcome.tentative,
+        safeguarded=outcome.safeguarded,
+        offenders=outcome.offenders,
+    )
+
+
+def outcome_in(message: payload_pb2.Outcome) -> Outcome:
+    """Counts of people."""
+    return Outcome(message.identified, message.tentative, message.safeguarded, message.offenders)
+
+
+def _step_view(step: ReferralStep) -> operator_pb2.StepView:
+    return operator_pb2.StepView(
+        state=step.state.value,
+        agency=step.agency,
+        person=step.person,
+        step_time=timestamp(step.at),
+        text=step.text,
+        passed_to=step.passed_to,
+        outcome=outcome_out(step.outcome) if step.outcome else None,
+    )
+
+
+def referral_view(tx: Tx, referral: Referral) -> operator_pb2.ReferralView:
+    """A referral with its steps by time; ``reason`` tells why a message was refused or waits."""
+    reason = ""
+    if referral.direction is Direction.OUT:
+        for message in tx.outbox.of_subject(referral.id):
+            if message.kind == "referral" and message.state in (OutState.REFUSED, OutState.PARKED):
+                reason = f"{message.state.value}: {message.reason}"
+    steps = sorted(tx.referrals.steps(referral.id), key=lambda step: (step.at, step.id))
+    return operator_pb2.ReferralView(
+        id=referral.id,
+        series=referral.series,
+        direction=referral.direction.value,
+        sender=referral.sender,
+        recipient=referral.recipient,
+        country=referral.country,
+        urgency=int(referral.urgency),
+        state=referral.state.value,
+        purpose=referral.purpose,
+        case_ref=referral.case_ref,
+        note=referral.note,
+        create_time=timestamp(referral.created),
+        steps=[_step_view(step) for step in steps],
+        reason=reason,
+    )
+
+
+def answer_out(answer: BroadcastAnswer) -> payload_pb2.BroadcastAnswer:
+    """An answer to a broadcast."""
+    return payload_pb2.BroadcastAnswer(
+        id=answer.id,
+        broadcast=answer.broadcast,
+        kind=answer.kind.value,
+        country=answer.country,
+        series=answer.series,
+        text=answer.text,
+        answer_time=timestamp(answer.at),
+    )
+
+
+def broadcast_view(tx: Tx, broadcast: Broadcast) -> operator_pb2.BroadcastView:
+    """A broadcast with its recipients (at the hub) and answers."""
+    answers: Sequence[BroadcastAnswer] = tx.broadcasts.answers(broadcast.id)
+    recipients = tx.broadcasts.recipients(broadcast.id)
+    return operator_pb2.BroadcastView(
+        id=broadcast.id,
+        series=broadcast.series,
+        sender=broadcast.sender,
+        originator=broadcast.originator,
+        group=broadcast.group,
+        question=broadcast.question,
+        state=broadcast.state.value,
+        recipients={agency: state.value for agency, state in recipients.items()},
+        answers=[answer_out(one) for one in answers],
+        answer_agencies=[one.agency for one in answers],
+        create_time=timestamp(broadcast.created),
+    )
+
+
+def upload_view(tx: Tx, upload: Upload, *, unchanged: bool = False) -> operator_pb2.UploadView:
+    """A deposit as either side sees it."""
+    delivery = reason = ""
+    if upload.direction is Direction.OUT:
+        for message in tx.outbox.of_subject(upload.id):
+            if message.kind == "upload":
+                delivery, reason = message.state.value, message.reason
+    return operator_pb2.UploadView(
+        id=upload.id,
+        series=upload.series,
+        direction=upload.direction.value,
+        sender=upload.sender,
+        repository=upload.repository,
+        state=upload.state.value,
+        reference=upload.reference,
+        items=upload.items,
+        create_time=timestamp(upload.created),
+        unchanged=unchanged,
+        delivery=delivery,
+        reason=reason,
+    )
+
+
+def inbox_entry(
+    tx: Tx, *, referral: Referral | None = None, broadcast: Broadcast | None = None
+) -> operator_pb2.InboxEntry:
+    """Something that came in, with its series."""
+    entry = operator_pb2.InboxEntry()
+    if referral is not None:
+        entry.id, entry.kind = referral.id, "referral"
+        entry.referral.CopyFrom(referral_view(tx, referral))
+    elif broadcast is not None:
+        entry.id, entry.kind = broadcast.id, "broadcast"
+        entry.broadcast.CopyFrom(broadcast_view(tx, broadcast))
+    one = referral or broadcast
+    series = tx.series.get(one.series) if one else None
+    if series is not None:
+        entry.series.CopyFrom(series_view(tx, series))
+    return entry
+
+
+def outbox_entry(message: OutMessage) -> operator_pb2.OutboxEntry:
+    """A message on its way or done."""
+    entry = operator_pb2.OutboxEntry(
+        id=message.id,
+        recipient=message.recipient,
+        kind=message.kind,
+        subject=message.subject,
+        lane=int(message.lane),
+        sequence=message.sequence,
+        state=message.state.value,
+        reason=message.reason,
+        create_time=timestamp(message.created),
+    )
+    if message.settled:
+        entry.settle_time.CopyFrom(timestamp(message.settled))
+    return entry
+
+
+def destination_view(destination: Destination) -> operator_pb2.DestinationView:
+    """A destination with its back-off."""
+    view = operator_pb2.DestinationView(
+        agency=destination.agency,
+        queued=destination.queued,
+        attempts=destination.attempts,
+        last_error=destination.last_error[:2000],
+    )
+    if destination.next_attempt:
+        view.next_attempt_time.CopyFrom(timestamp(destination.next_attempt))
+    return view

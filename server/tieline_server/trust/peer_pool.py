@@ -1,0 +1,117 @@
+"""The node's channels to its peers: made when first needed, made anew when trust changed.
+
+A channel is pinned to what the directory said of the peer when it was opened. When the peer's CAs
+or endpoints change, when the peer is revoked, or when this node's own leaf is renewed, the channel
+is closed and the next call opens a new one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline_client.certificates import LeafCache
+from tieline_client.directory import Directory, Member
+from tieline_client.errors import TrustError, Unreachable
+from tieline_client.peer_client import PeerClient
+from tieline_client.tls import Identity
+
+from tieline_server.domain.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    client: PeerClient
+    member: Member
+    identity: Identity
+
+
+class PeerPool:
+    """Implements services.context.Peers over PeerClient. Thread-safe."""
+
+    def __init__(
+        self,
+        agency: str,
+        directory: Callable[[], Directory],
+        identity: Callable[[], Identity],
+        clock: Clock,
+    ) -> None:
+        self._agency, self._directory, self._identity, self._clock = (
+            agency,
+            directory,
+            identity,
+            clock,
+        )
+        self._leaves = LeafCache(directory().federation)
+        self._lock = threading.Lock()
+        self._open: dict[str, _Pinned] = {}
+
+    def client(self, agency: str) -> PeerClient:
+        """Return the client of a peer; raise UnknownAgency, TrustError or Unreachable."""
+        member = self._directory().member(agency)
+        identity = self._identity()
+        if member.revoked:
+            self.drop(agency)
+            raise TrustError(f"{agency} is revoked; nothing is sent to it")
+        with self._lock:
+            known = self._open.get(agency)
+            if known and known.identity is identity and _same_trust(known.member, member):
+                return known.client
+            if member.outbound_only or not member.endpoints:
+                raise Unreachable(f"the directory lists no endpoint of {agency}")
+            client = PeerClient(
+                own_agency=self._agency,
+                agency=agency,
+                endpoints=member.endpoints,
+                directory=self._directory,
+                identity=identity,
+                leaves=self._leaves,
+                clock=self._clock,
+            )
+            self._open[agency] = _Pinned(client, member, identity)
+        if known is not None:
+            known.client.close()
+        return client
+
+    def drop(self, agency: str) -> None:
+        """Close a peer's channel, if there is one."""
+        with self._lock:
+            known = self._open.pop(agency, None)
+        if known is not None:
+            known.client.close()
+
+    def close(self) -> None:
+        """Close every channel."""
+        with self._lock:
+            clients = [one.client for one in self._open.values()]
+            self._open.clear()
+        for client in clients:
+            client.close()
+
+    def overlap(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[exchange_pb2.OverlapRequest],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask a peer; see PeerClient.overlap."""
+        return self.client(agency).overlap(header, batches, timeout)
+
+    def deliver(
+        self, agency: str, request: delivery_pb2.DeliverRequest
+    ) -> delivery_pb2.DeliverResponse:
+        """Deliver a message; see PeerClient.deliver."""
+        return self.client(agency).deliver(request)
+
+    def put_chunk(
+        self, agency: str, request: delivery_pb2.PutChunkRequest
+    ) -> delivery_pb2.PutChunkResponse:
+        """Send a chunk; see PeerClient.put_chunk."""
+        return self.client(agency).put_chunk(request)
+
+
+def _same_trust(before: Member, now: Member) -> bool:
+    return (before.node_cas, before.endpoints) == (now.node_cas, now.endpoints)
