@@ -65,7 +65,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         extensions = list(certificate.extensions)
         version, serial = certificate.version, certificate.serial_number
-        certificate.public_key()
+        _read_all(certificate)
     except _UNPARSED as error:
         raise CertificateMalformed(
             f"a certificate does not parse ({type(error).__name__}); issue a new one"
@@ -79,6 +79,15 @@ def parse_certificate(der: bytes) -> x509.Certificate:
                 " Tieline does not process; issue one without it"
             )
     return certificate
+
+
+def _read_all(certificate: x509.Certificate) -> None:
+    """Touch every part that is used later, since the library parses some only when asked."""
+    certificate.public_key()
+    certificate.subject.rfc4514_string()
+    certificate.issuer.rfc4514_string()
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    _ = certificate.signature_algorithm_oid, certificate.signature
 
 
 @lru_cache(maxsize=1024)

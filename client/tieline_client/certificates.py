@@ -283,10 +283,15 @@ def _find_issuer(certificate: x509.Certificate, agency: str, pinned: Pinned) -> 
 
 def _check_authority_time(not_before: datetime, not_after: datetime, now: datetime) -> None:
     """Check 5, the time."""
-    if not not_before <= now <= not_after:
+    if now < not_before:
         raise CertificateAuthority(
-            f"the issuing CA is valid from {not_before:%Y-%m-%d} to {not_after:%Y-%m-%d} only;"
-            " its agency must publish a new one"
+            f"the issuing CA starts at {not_before:%Y-%m-%dT%H:%MZ}; compare the clocks of both"
+            " nodes"
+        )
+    if now > not_after:
+        raise CertificateAuthority(
+            f"the issuing CA ended at {not_after:%Y-%m-%dT%H:%MZ}; its agency must publish a new"
+            " one"
         )
 
 

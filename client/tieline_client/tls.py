@@ -19,7 +19,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tieline_client import limits
+from tieline_client import TLS_1_3_ONLY, limits
 from tieline_client.certificate_errors import CertificateMalformed, CertificateMissing
 from tieline_client.errors import ConfigurationError, TrustError
 from tieline_client.identifiers import dns_name
@@ -62,6 +62,7 @@ def server_credentials(current: Callable[[], ServerMaterial]) -> grpc.ServerCred
     returns the same object, nothing is reloaded. When it raises or gives what gRPC cannot use, the
     last good credentials stay. Raises ConfigurationError when there is no CA at all.
     """
+    _require_tls_1_3()
     loaded = current()
 
     def configuration(material: ServerMaterial) -> grpc.ServerCertificateConfiguration:
@@ -102,6 +103,7 @@ def node_channel(
     ``roots`` are the DER node CAs of that agency and no other. Nothing is sent before the first
     call. Raises ConfigurationError without roots.
     """
+    _require_tls_1_3()
     if not roots:
         raise ConfigurationError(
             f"no CA of {agency} is known, so its node cannot be recognised; fetch the directory"
@@ -197,6 +199,15 @@ def to_pem(certificates: Iterable[bytes]) -> bytes:
     return b"".join(
         x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificates
     )
+
+
+def _require_tls_1_3() -> None:
+    """Fail closed: a client cannot see which version its channel came to."""
+    if not TLS_1_3_ONLY:
+        raise ConfigurationError(
+            "grpc was imported before tieline_client and would accept TLS 1.2;"
+            " import tieline_client first"
+        )
 
 
 def _values(auth_context: AuthContext, name: str) -> tuple[bytes, ...]:
