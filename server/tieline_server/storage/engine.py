@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 from tieline_client.errors import ConfigurationError
 
 from tieline_server.domain.ports import Clock, Store
+from tieline_server.storage.postgres import PostgresStore
 from tieline_server.storage.sqlite import SqliteStore
 
 
@@ -25,6 +26,8 @@ def open_store(url: str, *, clock: Clock) -> Store:
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return SqliteStore(Path(str(parsed.database)), clock=clock)
+    if parsed.get_backend_name() == "postgresql":
+        return PostgresStore(parsed.set(drivername="postgresql+psycopg"), clock=clock)
     raise ConfigurationError(
         f"databases of kind {parsed.drivername[:32]!r} are not served; "
         "use sqlite:///PATH or postgresql+psycopg://..."

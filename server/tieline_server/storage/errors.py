@@ -17,8 +17,10 @@ from tieline_client.errors import (
 )
 
 _CORRUPT = ("malformed", "not a database", "disk image")
-_RETRY = frozenset({"40001", "40P01", "23505"})
-"""Serialisation failure, deadlock, and a unique key that another writer took a moment before."""
+_RETRY = frozenset({"40001", "40P01"})
+"""SQLSTATEs of serialisation failure and deadlock."""
+_TAKEN = "23505"
+"""A unique key exists: perhaps another writer took it a moment before, so once more will tell."""
 
 
 class AlreadyStored(WrongState):
@@ -79,7 +81,9 @@ def unavailable(cause: BaseException | str) -> StorageUnavailable:
     )
 
 
-def may_retry(error: Exception) -> bool:
-    """Whether running the same work again may succeed (PostgreSQL)."""
+def may_retry(error: Exception, attempt: int) -> bool:
+    """Whether running the same work again may succeed, after ``attempt`` retries (PostgreSQL)."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    return isinstance(cause, psycopg.Error) and cause.sqlstate in _RETRY
+    if not isinstance(cause, psycopg.Error):
+        return False
+    return cause.sqlstate in _RETRY or (cause.sqlstate == _TAKEN and attempt == 0)
