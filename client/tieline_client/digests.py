@@ -67,7 +67,7 @@ def parse_hex(kind: DigestKind, text: str) -> bytes:
         value = bytes.fromhex(text) if len(text) == 2 * kind.width else b""
     except ValueError:
         value = b""
-    if not value:
+    if len(value) != kind.width:  # fromhex passes over white space
         raise InvalidDigest(
             f"{text[:80]!r} is not a {kind.label} digest: {2 * kind.width} hex digits are needed"
         )
