@@ -54,6 +54,8 @@ class Scratch(NamedTuple):
 
     probes: I64
     probe_chunks: I64
+    starts: I64
+    ends: I64
     found: I64
     found_chunks: I64
 
@@ -158,17 +160,20 @@ def _visit(s: Search, q: int, probe_count: int, flips: int) -> None:
     """Compare everything in the collected buckets with hash q."""
     view, scratch = s.held, s.scratch
     total = view.words.shape[0]
-    for k in range(probe_count):
-        start = signed(view.offsets[scratch.probes[k]])
-        if scratch.probe_chunks[k] == 0:
-            prefetch(view.words, start * 4)
-        else:
-            prefetch(view.postings, (scratch.probe_chunks[k] - 1) * total + start)
-    count = 0
+    filled = 0
     for k in range(probe_count):
         chunk, probe = scratch.probe_chunks[k], scratch.probes[k]
-        last = min(signed(view.offsets[probe + 1]), total)
-        for at in range(signed(view.offsets[probe]), last):
+        start, end = signed(view.offsets[probe]), min(signed(view.offsets[probe + 1]), total)
+        scratch.starts[filled], scratch.ends[filled] = start, end
+        scratch.probe_chunks[filled] = chunk
+        if start < end:
+            filled += 1
+            if chunk > 0:
+                prefetch(view.postings, (chunk - 1) * total + start)
+    count = 0
+    for k in range(filled):
+        chunk = scratch.probe_chunks[k]
+        for at in range(scratch.starts[k], scratch.ends[k]):
             row = at if chunk == 0 else signed(view.postings[chunk - 1, at])
             if row >= total:  # only in a damaged file
                 continue
@@ -209,6 +214,8 @@ def search_table(asked: Asked, view: NearView, dead: Tombstones, best: Nearest) 
     nothing unseen can be nearer than the last in it.
     """
     scratch = Scratch(
+        np.empty(_PROBES, dtype=np.int64),
+        np.empty(_PROBES, dtype=np.int64),
         np.empty(_PROBES, dtype=np.int64),
         np.empty(_PROBES, dtype=np.int64),
         np.empty(_CANDIDATES, dtype=np.int64),
