@@ -1,0 +1,227 @@
+"""A node's operator port as the client sees it: real gRPC over real mutual TLS, canned answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import operator_pb2_grpc as pb_grpc
+from tieline_client import keys
+from tieline_client.certificates import Kind
+from tieline_client.identifiers import dns_name, new_id
+from tieline_client.profile import Profile
+from tieline_client.tls import (
+    Identity,
+    ServerMaterial,
+    server_credentials,
+    server_options,
+    to_pem,
+)
+from tieline_server.trust.authority import (
+    AgencyAuthority,
+    create_authority,
+    issue_node_leaf,
+    issue_operator_leaf,
+)
+
+FEDERATION, AGENCY, PERSON = "test-eu", "pt-pj", "ana.silva"
+METHODS = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
+_STREAMS = ("Import", "AskOverlap", "ListAuditEntries")
+
+
+@dataclass
+class Refusal:
+    """Makes the double answer with a status and one ErrorInfo."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+
+    def abort(self, context: grpc.ServicerContext) -> None:
+        detail = AnyMessage()
+        detail.Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain="tieline"))
+        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=[detail])
+        context.abort_with_status(rpc_status.to_status(status))
+
+
+class NodeDouble:
+    """Remembers requests by method, and gives the answers that a test put there.
+
+    Without an answer a method returns an empty message; a list is used up one by one.
+    """
+
+    def __init__(self) -> None:
+        self.requests: dict[str, list[Any]] = {}
+        self.records: list[pb.ItemRecord] = []
+        self.answers: dict[str, Any] = {}
+        self.finished: list[bool] = []
+        """For each import or question: whether its finish came."""
+
+    def only(self, method: str) -> Any:
+        """Return the one request of a method."""
+        (request,) = self.requests[method]
+        return request
+
+    def unary(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:
+        self.requests.setdefault(method, []).append(request)
+        found = self.answers.get(method)
+        if isinstance(found, list):
+            found = found.pop(0)
+        if isinstance(found, Refusal):
+            found.abort(context)
+        return getattr(pb, METHODS[method].output_type.name)() if found is None else found
+
+    def _take(self, method: str, parts: Iterator[Any]) -> list[pb.ItemRecord]:
+        records: list[pb.ItemRecord] = []
+        finished = False
+        try:
+            for part in parts:
+                kind = part.WhichOneof("part")
+                if kind == "header":
+                    self.requests.setdefault(method, []).append(part.header)
+                elif kind == "records":
+                    assert 0 < len(part.records.records) <= 2000
+                    records.extend(part.records.records)
+                else:
+                    finished = part.finish.records == len(records)
+        except grpc.RpcError:
+            pass  # the client cut the stream off
+        self.finished.append(finished)
+        self.records.extend(records)
+        return records
+
+    def Import(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        answer = self.answers.get("Import")
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        records = self._take("Import", parts)
+        yield pb.ImportResponse(staged=len(records))
+        if answer is None:
+            answer = pb.ImportReport(records=len(records), items_new=len(records))
+            answer.series.append(f"{AGENCY}/{new_id()}")
+        yield pb.ImportResponse(report=answer)
+
+    def AskOverlap(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        self._take("AskOverlap", parts)
+        answer = self.answers["AskOverlap"]
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        yield from answer
+
+    def ListAuditEntries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        leaves = self.answers["ListAuditEntries"]
+        end = min(request.start + (request.limit or len(leaves)), len(leaves))
+        for start in range(request.start, end, 3):
+            page = leaves[start : min(start + 3, end)]
+            yield pb.ListAuditEntriesResponse(start=start, leaves=page)
+
+
+class _Front:
+    """What the listener calls; the double behind it changes from test to test."""
+
+    def __init__(self) -> None:
+        self.node = NodeDouble()
+
+
+def _unary(method: str) -> Callable[..., Any]:
+    return lambda front, request, context: front.node.unary(method, request, context)
+
+
+def _stream(method: str) -> Callable[..., Any]:
+    return lambda front, parts, context: getattr(front.node, method)(parts, context)
+
+
+for _method in METHODS:
+    setattr(_Front, _method, (_stream if _method in _STREAMS else _unary)(_method))
+
+
+@dataclass
+class People:
+    """The agency's two CAs, its node's leaf, and profiles for its people."""
+
+    node_ca: AgencyAuthority
+    operator_ca: AgencyAuthority
+    leaf: Identity
+
+    def profile(
+        self,
+        address: str,
+        *,
+        now: datetime | None = None,
+        life: timedelta = timedelta(days=1),
+        **changes: Any,
+    ) -> Profile:
+        key = keys.generate()
+        certificate = issue_operator_leaf(
+            self.operator_ca, PERSON, key.public_key(), now=now or datetime.now(UTC), life=life
+        )
+        values: dict[str, Any] = {
+            "agency": AGENCY,
+            "federation": FEDERATION,
+            "operator": PERSON,
+            "address": address,
+            "target_name": dns_name(AGENCY, FEDERATION),
+            "node_ca": to_pem([self.node_ca.der]).decode(),
+            "certificate": certificate.public_bytes(Encoding.PEM).decode(),
+            "key": keys.private_pem(key).decode(),
+        }
+        return Profile(**(values | changes))
+
+
+def make_people() -> People:
+    now = datetime.now(UTC)
+    node_ca = create_authority(Kind.NODE, FEDERATION, AGENCY, keys.generate(), now=now)
+    operator_ca = create_authority(Kind.OPERATOR, FEDERATION, AGENCY, keys.generate(), now=now)
+    key = keys.generate()
+    leaf = issue_node_leaf(node_ca, key.public_key(), now=now)
+    identity = Identity(leaf.public_bytes(Encoding.PEM), keys.private_pem(key))
+    return People(node_ca, operator_ca, identity)
+
+
+@contextmanager
+def listening(people: People) -> Iterator[tuple[_Front, str]]:
+    """Serve the operator port on loopback; yields the front and its address."""
+    front = _Front()
+    server = grpc.server(ThreadPoolExecutor(4), options=server_options())
+    pb_grpc.add_OperatorServiceServicer_to_server(cast(Any, front), server)
+    material = ServerMaterial(people.leaf, (people.operator_ca.der,))
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: material))
+    server.start()
+    try:
+        yield front, f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@dataclass
+class Served:
+    """A running double: where it is, and the profile of who may use it."""
+
+    node: NodeDouble
+    address: str
+    profile: Path
+    people: People
+
+
+@dataclass
+class Result:
+    """What one command did; ``document`` is stdout with --json."""
+
+    code: int
+    out: str
+    err: str
+    document: Any
+
+
+Run = Callable[..., Result]

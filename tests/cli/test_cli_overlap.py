@@ -1,0 +1,295 @@
+"""`tieline overlap`: the document of the contract, exit codes, and what is said to people."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import series_pb2
+from tieline_client import formats
+from tieline_client.cli import overlap as overlap_module
+
+from tests.cli.node_double import Refusal, Run, Served
+
+WHY = ("--purpose", "victim-identification", "--case", "2026-118")
+SHA1 = [hashlib.sha1(bytes([n])).hexdigest() for n in range(20)]
+HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\r\nname\u202e"
+SERIES = "us-ice/0198c3a1-7f00-7abc-8def-0123456789ab"
+
+PEER_FIELDS = {"agency", "status", "reason", "overlaps", "count", "truncated", "receipt"}
+OVERLAP_FIELDS = {"asked", "matched", "match", "distance", "disclosure", "series", "ambiguous"}
+SERIES_FIELDS = {"id", "name", "status", "references", "contact"}
+
+
+def started(*peers: str, asked: int = 2, excluded: int = 0) -> pb.AskOverlapResponse:
+    return pb.AskOverlapResponse(started=pb.AskStarted(asked=asked, excluded=excluded, peers=peers))
+
+
+def hit(agency: str, **values: Any) -> pb.AskOverlapResponse:
+    stated: dict[str, Any] = {
+        "asked": f"sha1:{SHA1[0]}",
+        "record": 1,
+        "matched": "sha1",
+        "match": "exact",
+        "disclosure": "hit",
+    }
+    one = pb.Overlap(**(stated | values))
+    return pb.AskOverlapResponse(overlaps=pb.PeerOverlaps(agency=agency, overlaps=[one]))
+
+
+def end(agency: str, status: str, reason: str = "", **values: Any) -> pb.AskOverlapResponse:
+    return pb.AskOverlapResponse(
+        end=pb.PeerEnd(agency=agency, status=status, reason=reason, **values)
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "found.txt"
+    path.write_text(f"{SHA1[0]}\n{SHA1[1]}\n")
+    return path
+
+
+def test_the_document_is_the_contracts(run: Run, served: Served, file: Path) -> None:
+    detail = pb.DisclosedSeries(
+        id=SERIES,
+        name="Blue room",
+        status="localised",
+        references=["icse:4711"],
+        contact=series_pb2.DutyContact(name="Duty desk", phone="+1 555"),
+    )
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", "us-fbi", "europol-ec3", excluded=1),
+        hit("us-ice", disclosure="detail", series=[detail]),
+        end("us-ice", "answered", receipt="r-1", count=1),
+        hit("us-fbi", matched="pdq", match="near", distance=12, ambiguous=True),
+        end("us-fbi", "answered", truncated=True),
+        end("europol-ec3", "refused", "no agreement"),
+    ]
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == 0
+    document = result.document
+    assert (document["asked"], document["excluded"], document["rejected"]) == (2, 1, [])
+    assert [each["agency"] for each in document["peers"]] == ["us-ice", "us-fbi", "europol-ec3"]
+    for peer in document["peers"]:
+        assert set(peer) == PEER_FIELDS
+        for one in peer["overlaps"]:
+            assert set(one) == OVERLAP_FIELDS | {"record"}
+    ice, fbi, ec3 = document["peers"]
+    assert (ice["status"], ice["count"], ice["receipt"]) == ("answered", 1, "r-1")
+    (series,) = ice["overlaps"][0]["series"]
+    assert set(series) == SERIES_FIELDS
+    assert series["contact"] == {"name": "Duty desk", "email": "", "phone": "+1 555"}
+    assert (fbi["overlaps"][0]["distance"], fbi["overlaps"][0]["ambiguous"]) == (12, True)
+    assert (fbi["truncated"], fbi["count"]) == (True, 1)
+    assert (ec3["status"], ec3["reason"], ec3["count"]) == ("refused", "no agreement", None)
+
+    header = served.node.only("AskOverlap")
+    assert (header.purpose, header.case_ref) == ("victim-identification", "2026-118")
+    assert (list(header.peers), header.all, header.near) == ([], False, False)
+    assert [each.sha1.hex() for each in served.node.records] == SHA1[:2]
+    assert served.node.finished == [True]
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (["answered", "answered"], 0),
+        (["answered", "refused"], 0),
+        (["pending", "refused"], 0),
+        (["refused", "refused"], 3),
+        (["answered", "unreachable"], 4),
+        (["refused", "unreachable"], 4),
+        ([], 3),
+    ],
+)
+def test_exit_codes_tell_how_the_peers_ended(
+    run: Run, served: Served, file: Path, states: list[str], code: int
+) -> None:
+    peers = [f"peer-{n}" for n in range(len(states))]
+    served.node.answers["AskOverlap"] = [
+        started(*peers),
+        *(end(peer, state, "why") for peer, state in zip(peers, states, strict=True)),
+    ]
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == code
+    assert [each["status"] for each in result.document["peers"]] == states
+
+
+def test_a_peer_that_never_ended_is_unreachable(run: Run, served: Served, file: Path) -> None:
+    served.node.answers["AskOverlap"] = [started("us-ice", "us-fbi"), end("us-ice", "answered")]
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == 4
+    assert result.document["peers"][1]["status"] == "unreachable"
+
+
+@pytest.mark.parametrize("missing", [WHY[:2], WHY[2:], (), (*WHY[:2], "--case", " ")])
+def test_without_purpose_and_case_nothing_is_asked(
+    run: Run, served: Served, file: Path, missing: tuple[str, ...]
+) -> None:
+    result = run("overlap", file, *missing)
+    assert result.code == 2
+    assert "--purpose CODE" in result.err or "--case REF" in result.err
+    assert "victim-identification" in result.err
+    assert served.node.requests == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--peer", "us-ice", "--all"),
+        ("--peer", "US ICE"),
+        ("--deadline", "99999"),
+        ("--blind",),
+        ("--collection",),
+    ],
+)
+def test_wrong_options_exit_2(
+    run: Run, served: Served, file: Path, options: tuple[str, ...]
+) -> None:
+    assert run("overlap", file, *WHY, *options).code == 2
+    assert served.node.requests == {}
+
+
+def test_options_reach_the_node(run: Run, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "pdq.txt"
+    file.write_text("f0" * 32 + "\n")
+    served.node.answers["AskOverlap"] = [started("us-ice"), end("us-ice", "answered")]
+    words = ("--peer", "us-ice", "--peer", "us-fbi", "--near", "--deadline", "7")
+    assert run("overlap", file, *WHY, *words, "--category", "vics-us:2").code == 0
+    header = served.node.only("AskOverlap")
+    assert (list(header.peers), header.near) == (["us-ice", "us-fbi"], True)
+    assert header.deadline_seconds == 7
+    assert (header.category_scheme, header.category_code) == ("vics-us", "2")
+    assert served.node.records[0].pdq.hex() == "f0" * 32
+    assert not served.node.records[0].sha256
+
+
+def test_all_names_the_members_first(run: Run, served: Served, file: Path) -> None:
+    served.node.answers["ListPeers"] = pb.ListPeersResponse(
+        peers=[
+            pb.Peer(agency="us-ice", name="ICE\x1b[2J", role="national", countries=["US"]),
+            pb.Peer(agency="interpol", name="INTERPOL", role="repository", listed=True),
+        ]
+    )
+    served.node.answers["AskOverlap"] = [started("us-ice"), end("us-ice", "answered")]
+    result = run("overlap", file, *WHY, "--all")
+    assert result.code == 0
+    assert served.node.only("AskOverlap").all
+    assert "us-ice" in result.err
+    assert "interpol" in result.err
+    assert "\x1b" not in result.err
+
+
+def test_stdin_is_spooled_privately_and_deleted(
+    run: Run, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    opened = formats.open_records
+
+    def spy(path: Path, **options: Any) -> Any:
+        seen.append(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        return opened(path, **options)
+
+    monkeypatch.setattr(overlap_module, "open_records", spy)
+    served.node.answers["AskOverlap"] = [started("us-ice"), end("us-ice", "answered")]
+    result = run("overlap", "-", *WHY, "--json", stdin=f"sha1:{SHA1[3]}\n".encode())
+    assert result.code == 0
+    assert [each.sha1.hex() for each in served.node.records] == [SHA1[3]]
+    assert not seen[0].exists()
+    assert not seen[0].parent.exists()
+
+
+def test_a_broken_file_asks_nobody(run: Run, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "cut.json"
+    file.write_text('{"odata.metadata": "x.xml#Media", "value": [{"MD5": "' + "a" * 32 + '"}, ')
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == 1
+    assert result.out == ""
+    assert served.node.finished in ([], [False])
+    assert "cut.json" in result.err
+
+
+def test_wrong_hash_lengths_are_named(run: Run, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "mixed.txt"
+    file.write_text(f"{SHA1[0]}\n{SHA1[1]}aa\n")
+    served.node.answers["AskOverlap"] = [started("us-ice", asked=1), end("us-ice", "answered")]
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == 0
+    assert [each["record"] for each in result.document["rejected"]] == [2]
+
+    file.write_text(f"{SHA1[1]}aa\n")
+    result = run("overlap", file, *WHY)
+    assert result.code == 1
+    assert len(result.err.strip().splitlines()) == 1
+
+
+def test_a_missing_file_is_a_usage_error(run: Run, served: Served, tmp_path: Path) -> None:
+    result = run("overlap", tmp_path / "absent.txt", *WHY)
+    assert result.code == 2
+    assert "absent.txt" in result.err
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "expected"),
+    [
+        (StatusCode.PERMISSION_DENIED, "POLICY_REFUSED", 3),
+        (StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXCEEDED", 3),
+        (StatusCode.UNAUTHENTICATED, "UNTRUSTED", 3),
+        (StatusCode.NOT_FOUND, "UNKNOWN_AGENCY", 1),
+        (StatusCode.INVALID_ARGUMENT, "INVALID_INPUT", 1),
+        (StatusCode.INTERNAL, "INTERNAL", 1),
+        (StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE", 1),
+    ],
+)
+def test_what_the_node_refuses_is_one_line_and_an_exit_code(
+    run: Run, served: Served, file: Path, code: StatusCode, reason: str, expected: int
+) -> None:
+    served.node.answers["AskOverlap"] = Refusal(code, reason, "so it is\nand \x1b[31mthus")
+    result = run("overlap", file, *WHY, "--json")
+    assert result.code == expected
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
+    assert "so it is" in result.err
+    assert "\x1b" not in result.err
+
+
+def test_hostile_metadata_is_inert_for_people_and_escaped_in_json(
+    run: Run, served: Served, file: Path
+) -> None:
+    series = pb.DisclosedSeries(id=SERIES, name=HOSTILE, references=[HOSTILE])
+    served.node.answers["AskOverlap"] = [
+        started("us-ice"),
+        hit("us-ice", disclosure="detail", series=[series]),
+        end("us-ice", "pending", HOSTILE),
+    ]
+    shown = run("overlap", file, *WHY)
+    for stream in (shown.out, shown.err):
+        assert not set(stream) & {"\x1b", "\x07", "\r", "\u202e"}
+    assert "\\x1b]0;owned" in shown.out.replace("\n", "")
+
+    result = run("overlap", file, *WHY, "--json")
+    assert result.out.isascii()
+    assert "\x1b" not in result.out
+    assert result.document["peers"][0]["overlaps"][0]["series"][0]["name"] == HOSTILE
+
+
+def test_people_see_each_peer(run: Run, served: Served, file: Path) -> None:
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", "us-fbi"),
+        hit("us-ice"),
+        end("us-ice", "answered"),
+        end("us-fbi", "unreachable", "no route"),
+    ]
+    result = run("overlap", file, *WHY)
+    assert result.code == 4
+    assert f"sha1:{SHA1[0]}" in result.out
+    assert "us-fbi: unreachable: no route" in result.err
+    assert "2 records asked of 2 peers, 1 overlaps" in result.out
