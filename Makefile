@@ -31,7 +31,8 @@ proto: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy client server tests
+	$(BIN)/mypy client server scripts
+	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_proto.py --check
 	$(BIN)/buf lint proto
@@ -41,4 +42,4 @@ test: setup
 	$(BIN)/python -m pytest -n 2
 
 demo: setup
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python scripts/demo

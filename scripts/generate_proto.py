@@ -45,9 +45,7 @@ def generate(out: Path) -> None:
 def modules(folder: Path) -> dict[Path, Path]:
     """Return the generated modules below a folder by their relative path."""
     return {
-        path.relative_to(folder): path
-        for path in folder.rglob("*")
-        if path.name.endswith(SUFFIXES)
+        path.relative_to(folder): path for path in folder.rglob("*") if path.name.endswith(SUFFIXES)
     }
 
 

@@ -1,0 +1,1 @@
+"""`make demo`: a whole federation on loopback, doing the work Tieline exists for."""
