@@ -305,10 +305,7 @@ class Federation:
         version = self.directory_version()
         for agency in agencies or tuple(node.agency for node in self if node.running):
             with self.nodes[agency].client() as client:
-                wait_for(
-                    f"{agency} has directory {version}",
-                    lambda client=client: client.get_status().directory_version >= version,
-                )
+                _wait_version(client, version)
 
     def close(self) -> None:
         """End every process, the last resort being SIGKILL."""
@@ -325,6 +322,13 @@ class Federation:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _wait_version(client: OperatorClient, version: int) -> None:
+    wait_for(
+        f"{client.profile.agency} has directory {version}",
+        lambda: client.get_status().directory_version >= version,
+    )
 
 
 Members = Iterable[tuple[str, ...]]
