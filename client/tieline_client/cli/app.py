@@ -7,6 +7,7 @@ for the imports of one.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -137,9 +138,14 @@ def version(*, as_json: Json = False) -> None:
 app = _build()
 
 
+@functools.cache
+def _command() -> Any:
+    return typer.main.get_command(app)
+
+
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Wrong usage is one line, like every error."""
-    command = typer.main.get_command(app)
+    command = _command()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = command.main(args=words, prog_name="tieline", standalone_mode=False)
