@@ -1,0 +1,158 @@
+"""What the storage tests are made of: synthetic digests, records, imports, series."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from tieline_client.digests import DigestKind
+from tieline_client.formats.record import Record, Vote
+from tieline_client.handling import Handling, HandlingCode, Tlp
+from tieline_client.identifiers import new_id, new_series_id
+from tieline_server.domain.ports import ImportHead, StageCounts, Store
+from tieline_server.domain.series import (
+    DutyContact,
+    ExternalReference,
+    Origin,
+    Series,
+    SeriesStatus,
+)
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+HANDLING = Handling(HandlingCode.H3, Tlp.AMBER_STRICT, "B", 2, date(2029, 2, 28), "no court")
+PLAIN = Handling(HandlingCode.H0, Tlp.AMBER, "X", 4, date(2030, 1, 1))
+
+
+def now() -> datetime:
+    return NOON
+
+
+def md5(name: str) -> bytes:
+    return hashlib.sha512(name.encode()).digest()[:16]
+
+
+def sha1(name: str) -> bytes:
+    return hashlib.sha512(name.encode()).digest()[:20]
+
+
+def sha256(name: str) -> bytes:
+    return hashlib.sha512(name.encode()).digest()[:32]
+
+
+def pdq(name: str) -> bytes:
+    return hashlib.sha512(name.encode()).digest()[32:]
+
+
+def record(number: int = 1, /, *, votes: Sequence[Vote] = (), **names: Any) -> Record:
+    """Return a record whose digests are made of names: ``record(md5="a", sha1="b")``."""
+    made = {"md5": md5, "sha1": sha1, "sha256": sha256, "pdq": pdq}
+    fields: dict[str, Any] = {
+        key: made[key](value) if key in made else value for key, value in names.items()
+    }
+    return Record(number, votes=tuple(votes), **fields)
+
+
+def head(
+    *,
+    case: str = "C-1",
+    handling: Handling = PLAIN,
+    answerable: bool = True,
+    exclusions: bool = False,
+    fingerprint: str = "",
+) -> ImportHead:
+    key = new_id()
+    return ImportHead(
+        id=key,
+        source="set.json",
+        format="vics",
+        person="ana.silva",
+        agency="pt-pj",
+        case_ref=case,
+        handling=handling,
+        created=NOON,
+        fingerprint=fingerprint or key,
+        answerable=answerable,
+        exclusions=exclusions,
+    )
+
+
+def begin(store: Store, **options: object) -> str:
+    one = head(**options)  # type: ignore[arg-type]
+    store.write(lambda tx: tx.imports.begin(one))
+    return one.id
+
+
+def stage(
+    store: Store, key: str, records: Sequence[Record], series: str | None = None
+) -> StageCounts:
+    given = [series] * len(records)
+    return store.write(lambda tx: tx.imports.stage(key, records, given, "pt-pj"))
+
+
+def complete(store: Store, key: str) -> int:
+    return store.write(lambda tx: tx.imports.complete(key))
+
+
+def load(
+    store: Store, records: Sequence[Record], series: str | None = None, **options: object
+) -> str:
+    """Import records and make them count; return the import's id."""
+    key = begin(store, **options)
+    stage(store, key, records, series)
+    complete(store, key)
+    return key
+
+
+def discard(store: Store, key: str, limit: int = 1000) -> None:
+    while not store.write(lambda tx: tx.imports.discard(key, limit)):
+        pass
+
+
+def visible(store: Store, kind: DigestKind) -> dict[int, bytes]:
+    """Return all visible digests of a kind by item id, read in small pages."""
+    found: dict[int, bytes] = {}
+    after = 0
+    while True:
+        page = store.read(lambda tx, a=after: tx.items.digests(kind, a, 3))  # type: ignore[misc]
+        if not len(page.ids):
+            return found
+        found.update((int(i), row.tobytes()) for i, row in zip(page.ids, page.rows, strict=True))
+        after = int(page.ids[-1])
+
+
+def of_import(store: Store, key: str, kind: DigestKind) -> dict[int, bytes]:
+    """Return what an import tells the index of a kind, read in small pages."""
+    found: dict[int, bytes] = {}
+    after = 0
+    while True:
+        page = store.read(
+            lambda tx, a=after: tx.items.import_digests(key, kind, a, 2)  # type: ignore[misc]
+        )
+        if not len(page.ids):
+            return found
+        found.update((int(i), row.tobytes()) for i, row in zip(page.ids, page.rows, strict=True))
+        after = int(page.ids[-1])
+
+
+def series(agency: str = "pt-pj", **changes: object) -> Series:
+    """Return a series with every field set."""
+    fields: dict[str, object] = {
+        "id": new_series_id(agency),
+        "name": "Blue door",
+        "status": SeriesStatus.NEW,
+        "origin": Origin.OWN,
+        "handling": HANDLING,
+        "contact": DutyContact("Duty desk", "duty@example.org", "+351 1"),
+        "created": NOON,
+        "case_ref": "C-1",
+        "victims": 2,
+        "identified": 1,
+        "first_seen": datetime(2019, 5, 1, tzinfo=UTC),
+        "last_seen": NOON,
+        "clues": "a blue door",
+        "number": "",
+        "references": (ExternalReference("icse", "4711"), ExternalReference("siena", "1")),
+    }
+    return Series(**(fields | changes))  # type: ignore[arg-type]

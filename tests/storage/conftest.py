@@ -1,0 +1,31 @@
+"""Every store passes the same tests: the ``store`` fixture runs them on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tieline_server.domain.ports import Store
+from tieline_server.storage.engine import open_store
+
+from tests.postgres import postgres_cluster, postgres_url
+from tests.storage.building import now
+
+__all__ = ["postgres_cluster", "postgres_url", "store", "store_url"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/database.sqlite3"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    opened = open_store(store_url, clock=now)
+    yield opened
+    opened.close()
