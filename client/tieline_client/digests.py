@@ -83,11 +83,15 @@ def parse(text: str, *, bare_64_is_pdq: bool = False) -> tuple[DigestKind, bytes
     if colon:
         kind = _BY_LABEL.get(label.lower())
         if kind is None:
-            raise InvalidDigest(f"unknown digest type {label[:32]!r}; use md5:, sha1:, sha256: or pdq:")
+            raise InvalidDigest(
+                f"unknown digest type {label[:32]!r}; use md5:, sha1:, sha256: or pdq:"
+            )
         return kind, parse_hex(kind, rest)
     kind = _BY_LENGTH.get(len(label) // 2) if len(label) % 2 == 0 else None
     if kind is None:
-        raise InvalidDigest(f"{label[:80]!r} has the length of no digest; 32, 40 or 64 hex digits are needed")
+        raise InvalidDigest(
+            f"{label[:80]!r} has the length of no digest; 32, 40 or 64 hex digits are needed"
+        )
     if kind is DigestKind.SHA256 and bare_64_is_pdq:
         kind = DigestKind.PDQ
     return kind, parse_hex(kind, label)

@@ -127,7 +127,7 @@ class RefusedError(TielineError):
 
 
 class TrustError(RefusedError):
-    """The other side did not prove who it is. Sub-classes stand beside the checks they belong to."""
+    """The other side did not prove who it is. Sub-classes stand beside their checks."""
 
     reason = "UNTRUSTED"
     status = "UNAUTHENTICATED"

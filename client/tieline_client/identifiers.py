@@ -26,7 +26,9 @@ def new_id() -> str:
 def check_id(value: str, what: str = "id") -> str:
     """Return ``value`` when it is a canonical UUIDv7; raise InvalidInput otherwise."""
     if not _UUID7.fullmatch(value):
-        raise InvalidInput(f"{what} {value[:64]!r} is not a UUIDv7; copy it from the list it stands in")
+        raise InvalidInput(
+            f"{what} {value[:64]!r} is not a UUIDv7; copy it from the list it stands in"
+        )
     return value
 
 
@@ -69,7 +71,9 @@ def check_country(value: str) -> str:
 def check_code(value: str, what: str = "code") -> str:
     """Return ``value`` when it is a code word such as a purpose or a group name."""
     if not _CODE.fullmatch(value):
-        raise InvalidInput(f"{what} {value[:80]!r} is not 1 to 64 of letters, digits, '.', '_', '-'")
+        raise InvalidInput(
+            f"{what} {value[:80]!r} is not 1 to 64 of letters, digits, '.', '_', '-'"
+        )
     return value
 
 
@@ -82,7 +86,9 @@ def series_owner(series_id: str) -> str:
     """Return the owning agency of a series id; raise InvalidInput when it is not one."""
     owner, slash, rest = series_id.partition("/")
     if not slash or not _AGENCY.fullmatch(owner) or not _UUID7.fullmatch(rest):
-        raise InvalidInput(f"series id {series_id[:80]!r} is not <agency>/<uuid7>; see `tieline series list`")
+        raise InvalidInput(
+            f"series id {series_id[:80]!r} is not <agency>/<uuid7>; see `tieline series list`"
+        )
     return owner
 
 

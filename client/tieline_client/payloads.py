@@ -6,7 +6,7 @@ body, so that a signature for one kind of message is never one for another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -114,7 +114,7 @@ def open_payload(
     *,
     directory: Directory,
     issuer: str | None,
-    audience: Audience,
+    audience: Audience | Callable[[Audience], bool],
     now: datetime,
 ) -> payload_pb2.Payload:
     """Verify an envelope and return its payload.
@@ -124,7 +124,7 @@ def open_payload(
     2. That agency is the expected issuer, where one is expected (the caller of the connection).
     3. The payload parses, inside the caps, and its body is the kind that the type names.
     4. Federation and version are ours; the issuer inside is the agency of the key.
-    5. It is for this audience.
+    5. It is for this audience (or one that ``audience`` says is ours).
     6. It is not from the future, not expired, and lives no longer than messages may.
     7. The key was in use when it was signed, and a retired key only reaches back so far.
 
@@ -152,7 +152,7 @@ def open_payload(
     check_id(payload.id, "message id")
     # 5
     addressed = Audience(payload.audience, payload.audience_group, payload.audience_group_version)
-    if addressed != audience:
+    if addressed != audience and not (callable(audience) and audience(addressed)):
         raise SignatureRefused("it is addressed to somebody else")
     # 6
     issued, expires = moment(payload.issue_time), moment(payload.expire_time)

@@ -84,6 +84,7 @@ class PeerClient:
         3. The leaf it shows passes every check for a server of that agency.
         """
         directory = self._directory()
+        directory.check_fresh(self._clock())
         if self._connected and self._greeted_version == directory.version:
             return
         with self._greeting:
@@ -95,7 +96,6 @@ class PeerClient:
 
     def _greet(self, directory: Directory) -> None:
         now = self._clock()
-        directory.check_fresh(now)
         nonce = secrets.token_bytes(32)
         request = exchange_pb2.HelloRequest(
             nonce=nonce, wire_version=WIRE_VERSION, directory_version=directory.version

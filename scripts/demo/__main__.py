@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,7 @@ class Story:
         f.json("europol-ec3", "broadcast", self.series["Garden"], "--group", "taskforce", *WHY)
         members = ("pt-pj", "us-ice", "us-fbi")
         for agency in members:
-            f.wait(
-                f"{agency} to have the broadcast",
-                lambda agency=agency: any(
-                    one["kind"] == "broadcast" for one in f.json(agency, "inbox")["entries"]
-                ),
-            )
+            f.wait(f"{agency} to have the broadcast", partial(self._has_broadcast, agency))
             entry = self._inbox(agency, "broadcast")
             f.json(agency, "inbox", "ack", entry)
             if agency == "pt-pj":
@@ -214,6 +210,10 @@ class Story:
         )
         self.tell(f"the taskforce answered: {said}")
 
+    def _has_broadcast(self, agency: str) -> bool:
+        entries = self.f.json(agency, "inbox")["entries"]
+        return any(one["kind"] == "broadcast" for one in entries)
+
     def _uploads(self, files: material.Material) -> None:
         f = self.f
         self.tell("Harbour and Attic go to INTERPOL's repository")
@@ -230,7 +230,7 @@ class Story:
 
         def numbered(count: int) -> bool:
             uploads = f.json("europol-ec3", "uploads")["uploads"]
-            return sum(one["state"] == "numbered" for one in uploads) == count
+            return bool(sum(one["state"] == "numbered" for one in uploads) == count)
 
         f.wait("the numbers", lambda: numbered(2))
         f.json("europol-ec3", "hashes", "import", str(files.growth), "--case", "europol-ec3-2")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from tieline.v1 import digests_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.digests import EXACT_KINDS, DigestKind, format_digest
-from tieline_client.errors import LimitExceeded
+from tieline_client.errors import InvalidInput, LimitExceeded
 from tieline_client.formats.record import Record
 
 Rows = npt.NDArray[np.uint8]
@@ -36,7 +38,7 @@ class AskedList:
     def __init__(self, *, near: bool) -> None:
         self._kinds: Sequence[DigestKind] = (*EXACT_KINDS, DigestKind.PDQ) if near else EXACT_KINDS
         self._values: dict[DigestKind, bytearray] = {kind: bytearray() for kind in self._kinds}
-        self._of: dict[DigestKind, list[int]] = {kind: [] for kind in self._kinds}
+        self._of: dict[DigestKind, array[int]] = {kind: array("q") for kind in self._kinds}
         self.numbers: list[int] = []
         self.columns: dict[DigestKind, Column] = {}
 
@@ -70,8 +72,6 @@ class AskedList:
         for kind in self._kinds:
             if self._of[kind]:
                 self.columns[kind] = _column(kind, self._values[kind], self._of[kind])
-        self._values.clear()
-        self._of.clear()
 
     def counts(self) -> list[int]:
         """Distinct digests by kind, in the order of DigestKind."""
@@ -107,24 +107,15 @@ class AskedList:
             for index in column.records[column.starts[position] : column.starts[position + 1]]
         )
 
-    def name_of(self, kind: DigestKind, position: int) -> str:
-        """``sha1:<hex>`` of the digest at a position."""
-        return format_digest(kind, self.columns[kind].digests[position].tobytes())
-
-    def strongest(self) -> dict[int, str]:
-        """Name of each record's strongest digest, by record index.
-
-        Only for reports: it walks every column.
-        """
-        names: dict[int, str] = {}
+    def name_of(self, record: int) -> str:
+        """``sha256:<hex>`` of the strongest digest of the record with an index."""
         for kind in _STRONGEST:
-            column = self.columns.get(kind)
-            if column is None:
-                continue
-            for position in range(len(column.digests)):
-                for record in self.records_at(kind, position):
-                    names.setdefault(record, self.name_of(kind, position))
-        return names
+            owners = self._of.get(kind)
+            at = bisect_left(owners, record) if owners else 0
+            if owners and at < len(owners) and owners[at] == record:
+                value = self._values[kind][at * kind.width : (at + 1) * kind.width]
+                return format_digest(kind, bytes(value))
+        raise InvalidInput(f"no record of index {record} was asked")
 
 
 def strength(kind: DigestKind) -> int:
@@ -132,11 +123,11 @@ def strength(kind: DigestKind) -> int:
     return _STRONGEST.index(kind)
 
 
-def _column(kind: DigestKind, values: bytearray, owners: list[int]) -> Column:
+def _column(kind: DigestKind, values: bytearray, owners: array[int]) -> Column:
     rows = np.frombuffer(bytes(values), dtype=np.uint8).reshape(-1, kind.width)
     order = np.lexsort(rows.T[::-1])
     rows = rows[order]
-    records = np.asarray(owners, dtype=np.int64)[order]
+    records = np.frombuffer(owners, dtype=np.int64)[order]
     fresh = np.ones(len(rows), dtype=bool)
     fresh[1:] = (rows[1:] != rows[:-1]).any(axis=1)
     starts = np.append(np.flatnonzero(fresh), len(rows)).astype(np.int64)

@@ -131,7 +131,6 @@ class Question:
                 )
             return
         self._log_asked()
-        names = self._asked.strongest()
         results: queue.Queue[_PeerResult] = queue.Queue()
         for agency in self.peers:
             threading.Thread(
@@ -140,7 +139,7 @@ class Question:
         for _ in self.peers:
             result = results.get()
             self._log_result(result)
-            yield from self._overlaps(result, names)
+            yield from self._overlaps(result)
             yield operator_pb2.AskOverlapResponse(end=result.end)
 
     # 3
@@ -299,15 +298,13 @@ class Question:
         )
         node.store.write(lambda tx: tx.audit.append(entry))
 
-    def _overlaps(
-        self, result: _PeerResult, names: dict[int, str]
-    ) -> Iterator[operator_pb2.AskOverlapResponse]:
+    def _overlaps(self, result: _PeerResult) -> Iterator[operator_pb2.AskOverlapResponse]:
         message = operator_pb2.PeerOverlaps(agency=result.agency)
         for record in sorted(result.matches):
             match = result.matches[record]
             near = match.kind is DigestKind.PDQ
             overlap = message.overlaps.add(
-                asked=names[record],
+                asked=self._asked.name_of(record),
                 record=self._asked.numbers[record],
                 matched=match.kind.label,
                 match="near" if near else "exact",
