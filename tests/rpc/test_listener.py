@@ -201,7 +201,6 @@ def test_stopping_cuts_off_what_does_not_end(world: World) -> None:
     closed = threading.Event()
 
     def stuck(requests: Iterator[Any], _context: Any) -> Iterator[Any]:
-        yield exchange_pb2.OverlapResponse()
         try:
             for _ in requests:
                 yield exchange_pb2.OverlapResponse()

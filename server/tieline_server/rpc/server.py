@@ -39,7 +39,10 @@ class Endpoint:
         self.health.set("", served.SERVING if serving else served.NOT_SERVING)
 
     def stop(self, grace: float) -> None:
-        """Take no new calls, let open ones end within ``grace`` seconds, cut off the rest."""
+        """Take no new calls, let open ones end within ``grace`` seconds, cut off the rest.
+
+        Returns when the last handler has come out, so that what it works on may then be closed.
+        """
         self.health.enter_graceful_shutdown()
         self.server.stop(grace).wait()
         self.threads.shutdown(wait=True, cancel_futures=True)
