@@ -538,3 +538,17 @@ def test_commands_of_other_distributions_are_loaded_or_explained(
 
 def test_the_entry_point_is_main() -> None:
     assert main(["version"]) == 0
+
+
+@pytest.mark.parametrize("columns", ["240", "80", "20"])
+def test_ids_stay_whole_whatever_the_width(
+    run: Run, served: Served, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    entry = an_entry()
+    served.node.answers["ListInbox"] = pb.ListInboxResponse(entries=[entry])
+    piped = run("inbox").out
+    monkeypatch.setattr("tieline_client.cli.tables.on_screen", lambda: True)
+    for shown in (piped, run("inbox").out):
+        assert entry.id in shown
+        assert entry.referral.series in shown

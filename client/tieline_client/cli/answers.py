@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from tieline.v1 import operator_pb2 as pb
 
-from tieline_client.cli.output import line, out, say, table
+from tieline_client.cli.output import line, say
+from tieline_client.cli.tables import show_rows
 from tieline_client.cli.views import Document, contact
 from tieline_client.errors import EXIT_REFUSED, EXIT_UNREACHABLE
 from tieline_client.record_stream import RecordStream
@@ -113,8 +114,9 @@ class Answers:
             self._print(answer)
 
     def _print(self, answer: _Answer) -> None:
+        more = f"; {answer.reason}" if answer.status == "answered" and answer.reason else ""
         if not answer.overlaps:
-            line(f"{answer.agency}: {answer.status}, no overlaps")
+            line(f"{answer.agency}: {answer.status}, no overlaps{more}")
             return
         rows = [
             (
@@ -126,8 +128,8 @@ class Answers:
             )
             for each in answer.overlaps[:_SHOWN]
         ]
-        title = f"{answer.agency}: {answer.status}, {len(answer.overlaps)} overlaps"
-        out.print(table(("asked", "matched", "match", "", "series"), rows, title=title))
+        title = f"{answer.agency}: {answer.status}, {len(answer.overlaps)} overlaps{more}"
+        show_rows(("asked", "matched", "match", "", "series"), rows, "", title=title)
         if len(answer.overlaps) > _SHOWN:
             line(f"{len(answer.overlaps) - _SHOWN} more; --json lists them")
         if answer.truncated:

@@ -24,7 +24,8 @@ from tieline_client.cli.common import (
     progress_bar,
 )
 from tieline_client.cli.groups import group
-from tieline_client.cli.output import Json, emit, line, out, run, say, table
+from tieline_client.cli.output import Json, emit, line, run, say
+from tieline_client.cli.tables import show_rows
 from tieline_client.errors import (
     EXIT_FAILED,
     FormatError,
@@ -116,10 +117,12 @@ def import_files(
     exit_code = 0
     with connect(profile, home) as client:
         for path in files:
+            found = named
             try:
-                report = _import_one(client, path, named, options)
+                found = found or _detected(path)
+                report = _import_one(client, path, found, options)
             except TielineError as error:
-                documents.append(_failed(path, named, error))
+                documents.append(_failed(path, found, error))
                 say(f"error: {error.message}")
                 exit_code = max(exit_code, error.exit_code)
                 if not isinstance(error, InvalidInput):
@@ -135,9 +138,8 @@ def import_files(
 
 
 def _import_one(
-    client: OperatorClient, path: Path, named: FileFormat | None, options: ImportOptions
+    client: OperatorClient, path: Path, found: FileFormat, options: ImportOptions
 ) -> ImportReport:
-    found = named or _detected(path)
     if found is FileFormat.NSRL and not options.exclusions:
         raise UsageError(
             f"{source_name(path)} is an NSRL list of known-good files, which are no holdings; "
@@ -181,20 +183,22 @@ def _done(report: ImportReport) -> dict[str, object]:
     }
 
 
-def _failed(path: Path, named: FileFormat | None, error: TielineError) -> dict[str, object]:
-    """Return the same shape for a file of which nothing was kept."""
+def _failed(path: Path, found: FileFormat | None, error: TielineError) -> dict[str, object]:
+    """Return the same shape for a file of which nothing was kept.
+
+    ``records`` is 0 for a file that broke: how many it holds is not known.
+    """
     rejected: list[dict[str, object]] = []
-    count = 0
+    records = 0
     if isinstance(error, NothingUsable):
         rejected = [{"record": each.record, "reason": each.reason} for each in error.rejected]
-        count = error.count
+        records = error.count
     elif isinstance(error, FormatError) and error.record is not None:
         rejected = [{"record": error.record, "reason": error.why}]
-        count = 1
     return {
         "file": source_name(path),
-        "format": None if named is None else named.value,
-        "records": count,
+        "format": None if found is None else found.value,
+        "records": records,
         "items_new": 0,
         "items_known": 0,
         "series": [],
@@ -202,7 +206,7 @@ def _failed(path: Path, named: FileFormat | None, error: TielineError) -> dict[s
         "conflicts": 0,
         "set_aside": 0,
         "rejected": rejected,
-        "rejected_count": count,
+        "rejected_count": records or len(rejected),
         "notes": [],
         "error": error.message,
     }
@@ -217,7 +221,7 @@ def _render(documents: list[dict[str, object]]) -> None:
         if document["error"] is None
     ]
     if rows:
-        out.print(table(columns, rows))
+        show_rows(columns, rows, "")
     for document in documents:
         series, rejected = document["series"], document["rejected"]
         assert isinstance(series, list)
@@ -255,6 +259,6 @@ def stats(*, profile: ProfileOption = None, home: HomeOption = None, as_json: Js
     def render() -> None:
         counts = [(key, value) for key, value in document.items() if key != "digests"]
         counts[4:4] = [(f"{kind} digests", count) for kind, count in found.digests.items()]
-        out.print(table(("what", "count"), counts))
+        show_rows(("what", "count"), counts, "")
 
     emit(as_json, document, render)

@@ -29,8 +29,8 @@ from tieline_client.cli.common import (
     parse_pair,
 )
 from tieline_client.cli.groups import group
-from tieline_client.cli.output import Json, emit, line, out, run, table
-from tieline_client.cli.tables import referral_rows, show_series
+from tieline_client.cli.output import Json, emit, run
+from tieline_client.cli.tables import referral_rows, show_rows, show_series
 from tieline_client.errors import UsageError
 
 app = group("Series: sets of items that show the same victims.")
@@ -68,7 +68,7 @@ def list_series(
             )
             for each in found
         ]
-        out.print(table(columns, rows)) if rows else line("no series")
+        show_rows(columns, rows, "no series")
 
     emit(as_json, {"series": found}, render)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tieline_client.cli.output import line, out, table, time_text
+from rich.console import Console
+from rich.measure import Measurement
+
+from tieline_client.cli.output import inert, line, out, table, time_text
+
+_WIDEST = 10_000
+"""Characters of a row in a pipe; longer ones fold."""
 
 Shown = Mapping[str, Any]
 
@@ -16,13 +23,38 @@ def moment(value: object) -> str:
     return time_text(value) if isinstance(value, datetime) else ""
 
 
-def show_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> None:
-    """Print a table, or the sentence ``none`` when it would be empty."""
+def show_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], none: str, *, title: str = ""
+) -> None:
+    """Print a table, or the sentence ``none`` when it would be empty.
+
+    Ids must stay whole, so that they can be copied: a pipe gets the width it takes, and on a
+    terminal that is too narrow each row becomes lines.
+    """
     listed = list(rows)
-    if listed:
-        out.print(table(columns, listed))
-    else:
+    if not listed:
         line(none)
+        return
+    grid = table(columns, listed, title=title)
+    wide = Console(width=_WIDEST, markup=False, emoji=False, highlight=False)
+    natural = max(Measurement.get(wide, wide.options, grid).maximum, len(inert(title)))
+    if natural <= out.width:
+        out.print(grid)
+    elif not on_screen():
+        Console(width=natural, markup=False, emoji=False, highlight=False).print(grid)
+    else:
+        if title:
+            line(title)
+        for row in listed:
+            line("")
+            for column, cell in zip(columns, row, strict=True):
+                if str(cell):
+                    line(f"{column}: {cell}" if column else str(cell))
+
+
+def on_screen() -> bool:
+    """Whether stdout is a terminal, whose width is the person's choice."""
+    return sys.stdout.isatty()
 
 
 def show_fields(document: Shown, keys: Iterable[str]) -> None:
