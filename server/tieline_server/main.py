@@ -395,6 +395,8 @@ class RunningNode:
             agency=self._config.agency,
             person=refusal.person,
             peer=refusal.peer,
+            purpose=refusal.purpose,
+            case_ref=refusal.case_ref,
             detail={
                 "method": refusal.method,
                 "reason": refusal.reason,
@@ -459,7 +461,9 @@ def _configure_log() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

@@ -26,7 +26,8 @@ class Refusal:
     """A call that was refused.
 
     ``peer`` is the agency that the caller proved to be, "" where it proved nothing; ``claimed`` is
-    then the agency that its certificate names. ``person`` is known on the operator port only.
+    then the agency that its certificate names. ``person`` is known on the operator port, and from
+    a peer's signed message; ``purpose`` and ``case_ref`` where the refused work stated them.
     ``reason`` is one of ErrorReason, ``check`` the finer one or "".
     """
 
@@ -37,6 +38,8 @@ class Refusal:
     check: str
     at: datetime
     claimed: str = ""
+    purpose: str = ""
+    case_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,17 +305,26 @@ class _Call:
         reason, check = wire_reason(error)
         refusal = Refusal(
             peer=caller.agency if caller is not None else "",
-            person=(caller.operator or "") if caller is not None else "",
+            person=_person(caller, error),
             method=self._method[: limits.NAME_CHARS],
             reason=reason,
             check=check or error.metadata.get("check", ""),
             at=self._guard.clock(),
             claimed=claimed_agency(self._context) if caller is None else "",
+            purpose=error.metadata.get("purpose", ""),
+            case_ref=error.metadata.get("case", ""),
         )
         try:
             self._guard.on_refusal(refusal)
         except Exception as failure:  # noqa: BLE001  refused it is, whether or not it can be noted
             _log.error("rpc.refusal_not_noted", reason=reason, exc_info=failure)
+
+
+def _person(caller: Caller | None, error: TielineError) -> str:
+    """The person behind a refused call: of the own agency, or as the peer's message names them."""
+    if caller is None:
+        return ""
+    return caller.operator or error.metadata.get("person", "")
 
 
 def _behaviour(function: Callable[..., Any] | None) -> Callable[..., Any]:

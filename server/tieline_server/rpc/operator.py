@@ -17,7 +17,7 @@ from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.records import record_in
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
-from tieline_server.services.context import Node, Person
+from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.indexing import IndexKeeper
@@ -95,8 +95,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         for request in request_iterator:
             part = request.WhichOneof("part")
             if part == "records":
-                for one in request.records.records:
-                    question.add(record_in(one))
+                question.add([record_in(one) for one in request.records.records])
             elif part == "finish":
                 yield from question.ask()
                 return
@@ -187,7 +186,9 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.ReferSeriesRequest, context: grpc.ServicerContext
     ) -> pb.ReferSeriesResponse:
         """Tell the likely country."""
-        return pb.ReferSeriesResponse(referrals=self._referring.refer(_person(context), request))
+        with about(request.purpose, request.case_ref):
+            referrals = self._referring.refer(_person(context), request)
+        return pb.ReferSeriesResponse(referrals=referrals)
 
     def ListInbox(
         self, request: pb.ListInboxRequest, context: grpc.ServicerContext
@@ -233,7 +234,8 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.BroadcastSeriesRequest, context: grpc.ServicerContext
     ) -> pb.BroadcastSeriesResponse:
         """Ask a group."""
-        broadcasts = self._broadcasting.broadcast(_person(context), request)
+        with about(request.purpose, request.case_ref):
+            broadcasts = self._broadcasting.broadcast(_person(context), request)
         return pb.BroadcastSeriesResponse(broadcasts=broadcasts)
 
     def ListBroadcasts(
@@ -246,7 +248,9 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.UploadSeriesRequest, context: grpc.ServicerContext
     ) -> pb.UploadSeriesResponse:
         """Deposit."""
-        return pb.UploadSeriesResponse(uploads=self._uploading.upload(_person(context), request))
+        with about(request.purpose, request.case_ref):
+            uploads = self._uploading.upload(_person(context), request)
+        return pb.UploadSeriesResponse(uploads=uploads)
 
     def ListUploads(
         self, request: pb.ListUploadsRequest, context: grpc.ServicerContext

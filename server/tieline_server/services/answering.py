@@ -27,7 +27,7 @@ from tieline_client.payloads import Audience, open_payload
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import AnsweredQuery, HoldingView, Ids, Rows, Tx
 from tieline_server.domain.series import Series
-from tieline_server.services.context import Node
+from tieline_server.services.context import Node, about
 from tieline_server.services.indexing import IndexKeeper
 
 _ITEMS_LOGGED = 10_000
@@ -107,7 +107,8 @@ class Answerer:
         question = node.question(
             Action.ASK, asker=peer, holder=node.agency, purpose=payload.purpose
         )
-        rules = node.allow(question, f"{peer} may not ask {node.agency}")
+        with about(payload.purpose, payload.case_ref, payload.person):
+            rules = node.allow(question, f"{peer} may not ask {node.agency}")
         return _Answer(payload, header, rules, self._keeper.refresh())
 
     # 2

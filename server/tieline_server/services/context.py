@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.directory import Directory
-from tieline_client.errors import InvalidInput, PolicyRefused
+from tieline_client.errors import InvalidInput, PolicyRefused, RefusedError
 from tieline_client.formats.record import Vote
 from tieline_client.handling import Handling, HandlingCode, Tlp
 from tieline_client.payloads import Sealer
@@ -159,6 +160,19 @@ class Node:
             rules,
             detail,
         )
+
+
+@contextmanager
+def about(purpose: str, case_ref: str, person: str = "") -> Iterator[None]:
+    """Let a refusal inside say what it was about, so that its audit entry can."""
+    try:
+        yield
+    except RefusedError as error:
+        error.metadata.setdefault("purpose", purpose)
+        error.metadata.setdefault("case", case_ref)
+        if person:
+            error.metadata.setdefault("person", person)
+        raise
 
 
 def clean(text: str) -> str:

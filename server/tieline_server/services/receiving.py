@@ -2,8 +2,8 @@
 
 1. The envelope is the caller's, for us (or for a group that we are in), in time.
 2. A known id gets its stored reply; a known id with other bytes is refused.
-3. Its kind has a handler; without one the message is UNSUPPORTED and nothing is stored, so that it
-   can come again after an upgrade.
+3. Its kind has a handler; without one the message is UNSUPPORTED (looked at first) and nothing is
+   stored, so that it can come again after an upgrade.
 4. The handler checks what the message says (policy, series, steps) and, in one transaction with the
    inbox row and the audit entry, gives it effect.
 5. What will never be applied is REFUSED: stored, logged, and its items erased. What cannot be
@@ -27,7 +27,7 @@ from tieline_client.errors import (
     WrongState,
 )
 from tieline_client.identifiers import check_country, check_id, series_owner
-from tieline_client.payloads import Audience, moment, open_payload
+from tieline_client.payloads import Audience, kind_of, moment, open_payload
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
 from tieline_server.domain.messages import InMessage, Reply
@@ -96,6 +96,10 @@ class Receiving:
 
         Raises SignatureRefused (nothing can be said of who sent it) and StorageUnavailable.
         """
+        # 3, first: a body of a newer version need not even parse here
+        kind = kind_of(request.envelope)
+        if kind and kind not in self._handlers:
+            return self._reply(Reply.UNSUPPORTED, "UNKNOWN_METHOD", f"no {kind[:64]} here yet")
         # 1
         message = _Message(peer, self._verify(peer, request), request)
         digest = hashlib.sha256(request.envelope.payload).digest()
@@ -103,14 +107,10 @@ class Receiving:
         known = self._node.store.read(lambda tx: tx.inbox.get(peer, message.payload.id))
         if known is not None:
             return self._again(known, digest)
-        # 3
-        handler = self._handlers.get(message.kind)
-        if handler is None:
-            return self._reply(Reply.UNSUPPORTED, "UNKNOWN_METHOD", f"no {message.kind} here yet")
         # 4, 5
         try:
             parse_urgency(request.lane)
-            subject, effect = handler(message)
+            subject, effect = self._handlers[message.kind](message)
             response = self._apply(message, digest, subject, effect)
         except (_NotYet, NotFound) as error:
             return self._reply(Reply.RETRY, error.reason, error.message)
