@@ -1,9 +1,11 @@
 """Asking peers which records they hold: all at once, each in its own thread, none delaying another.
 
-1. The records of listed categories become one asked list; the rest is counted and stays here.
+1. The records of listed categories become one asked list; the rest, and what is known good, is
+   counted and stays here.
 2. Peers: the named ones, or those that policy lists for the purpose, or every member. Policy is
    asked on this side too, since a question shows its digests to whoever is asked.
-3. The question is logged durably, then a signed header and the list go to every peer.
+3. The question is logged durably, with whom policy kept from being asked; then a signed header and
+   the list go to every peer.
 4. Each peer's hits are brought back to records: any shared digest is one overlap of that record.
    The receipt must be the peer's, for this request and these hits.
 5. Each peer's end, with its receipt or the reason, is logged before it is shown.
@@ -15,7 +17,7 @@ import base64
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tieline.v1 import exchange_pb2, operator_pb2, payload_pb2, series_pb2
@@ -38,7 +40,13 @@ from tieline_client.payloads import Audience, open_payload
 from tieline_server.domain.policy import Action
 from tieline_server.services.asked_list import AskedList, strength
 from tieline_server.services.context import Node, Person, clean
-from tieline_server.services.importing import belongs, category_of, has_digest, without_junk
+from tieline_server.services.importing import (
+    belongs,
+    category_of,
+    has_digest,
+    without_junk,
+    without_known_good,
+)
 
 _OVERLAPS_PER_MESSAGE = 2_000
 
@@ -77,14 +85,19 @@ class Question:
         self._excluded = 0
         self.peers, self._refused = self._choose_peers()
 
-    def add(self, record: Record) -> None:
-        """Add a record if it may be asked abroad."""
-        record, _ = without_junk(record)
-        wanted = not record.deleted and belongs(
-            record, self._node.defaults.categories, self._stated
+    def add(self, records: Sequence[Record]) -> None:
+        """Add those of a batch that may be asked abroad."""
+        cleaned = [without_junk(record)[0] for record in records]
+        wanted = [record for record in cleaned if self._may_go(record)]
+        added = sum(map(self._asked.add, without_known_good(self._node.store, wanted)))
+        self._excluded += len(records) - added
+
+    def _may_go(self, record: Record) -> bool:
+        return (
+            not record.deleted
+            and has_digest(record)
+            and belongs(record, self._node.defaults.categories, self._stated)
         )
-        if not wanted or not has_digest(record) or not self._asked.add(record):
-            self._excluded += 1
 
     # 2
     def _choose_peers(self) -> tuple[list[str], list[operator_pb2.PeerEnd]]:
@@ -113,6 +126,7 @@ class Question:
     def ask(self) -> Iterator[operator_pb2.AskOverlapResponse]:
         """Ask, and yield what comes: who is asked, overlaps peer by peer, each peer's end."""
         self._asked.close()
+        self._log_asked()
         yield operator_pb2.AskOverlapResponse(
             started=operator_pb2.AskStarted(
                 asked=len(self._asked),
@@ -130,7 +144,6 @@ class Question:
                     )
                 )
             return
-        self._log_asked()
         results: queue.Queue[_PeerResult] = queue.Queue()
         for agency in self.peers:
             threading.Thread(
@@ -152,7 +165,8 @@ class Question:
             case_ref=self._case,
             records=len(self._asked),
             excluded=self._excluded,
-            peers=self.peers,
+            peers=self.peers if len(self._asked) else [],
+            refused={one.agency: one.reason for one in self._refused},
             near=header.near,
             list_digest=self._asked.digest().hex(),
         )

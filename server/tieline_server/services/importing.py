@@ -81,6 +81,24 @@ def has_digest(record: Record) -> bool:
     return any((record.md5, record.sha1, record.sha256, record.pdq))
 
 
+def without_known_good(store: Store, records: list[Record]) -> list[Record]:
+    """Return the records of which no digest is on an exclusion list."""
+    digests = [
+        (kind, value)
+        for record in records
+        for kind in DigestKind
+        if (value := getattr(record, kind.label)) is not None
+    ]
+    good = store.read(lambda tx: tx.imports.excluded(digests)) if digests else set()
+    if not good:
+        return records
+    return [
+        record
+        for record in records
+        if not any((kind, getattr(record, kind.label)) in good for kind in DigestKind)
+    ]
+
+
 def category_of(scheme: str, code: str) -> Vote | None:
     """Return the --category a header states; raise InvalidInput for half of one."""
     if not scheme and not code:
@@ -130,7 +148,9 @@ class Import:
                 lambda tx: tx.imports.stage_exclusions(self.head.id, kept)
             )
         else:
-            kept = self._without_known_good(kept)
+            admitted = len(kept)
+            kept = without_known_good(self._node.store, kept)
+            self.counts.excluded += admitted - len(kept)
             names = [self._series_of(record) for record in kept]
             if not kept:
                 return
@@ -218,24 +238,6 @@ class Import:
         if not record.votes and self._stated:
             record = replace(record, votes=(self._stated,))
         return record
-
-    def _without_known_good(self, records: list[Record]) -> list[Record]:
-        digests = [
-            (kind, value)
-            for record in records
-            for kind in DigestKind
-            if (value := getattr(record, kind.label)) is not None
-        ]
-        good = self._node.store.read(lambda tx: tx.imports.excluded(digests))
-        if not good:
-            return records
-        kept = [
-            record
-            for record in records
-            if not any((kind, getattr(record, kind.label)) in good for kind in DigestKind)
-        ]
-        self.counts.excluded += len(records) - len(kept)
-        return kept
 
     def _series_of(self, record: Record) -> str | None:
         name = self._series_name or clean(record.series or "")
