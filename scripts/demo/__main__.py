@@ -132,7 +132,7 @@ class Story:
         self._wait_state("pt-pj", "delivered")
         self._wait_state("us-ice", "delivered")
         waiting = f.json("europol-ec3", "outbox")
-        queued = [one for one in waiting["messages"] if one["state"] == "queued"]
+        queued = [one for one in waiting["entries"] if one["state"] == "queued"]
         self.tell(f"PT and ICE have theirs; {len(queued)} message waits for FBI")
         if not queued:
             raise DemoFailed("nothing waits for FBI although its node is down")
