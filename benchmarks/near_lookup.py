@@ -102,24 +102,23 @@ def main() -> None:
 
 
 class PdqIndex:
-    """threatexchange's index, filled in pieces so that hex strings do not pile up."""
+    """threatexchange's PDQIndex, filled in pieces; its own list of entries is part of it."""
 
     def __init__(self, digests: np.ndarray) -> None:
-        from threatexchange.signal_type.pdq.pdq_faiss_matcher import (  # type: ignore[import-not-found]
-            PDQMultiHashIndex,
+        from threatexchange.signal_type.pdq.pdq_index import (  # type: ignore[import-not-found]
+            PDQIndex,
         )
 
         before, began = resident(), time.perf_counter()
-        self.index = PDQMultiHashIndex()
+        self.index: Any = PDQIndex()
         for start in range(0, len(digests), 500_000):
             piece = digests[start : start + 500_000]
-            hexes = [row.tobytes().hex() for row in piece]
-            self.index.add(hexes, range(start, start + len(piece)))
+            self.index.add_all([(row.tobytes().hex(), start + at) for at, row in enumerate(piece)])
         self.bytes = resident() - before
         print(f"PDQIndex made in {time.perf_counter() - began:.1f} s, {self.bytes / 1e6:.0f} MB")
 
     def search(self, hexes: list[str]) -> set[tuple[int, int, int]]:
-        found: dict[str, Any] = self.index.search_with_distance_in_result(hexes, RADIUS)
+        found: dict[str, Any] = self.index.index.search_with_distance_in_result(hexes, RADIUS)
         return {
             (position, int(match[0]), int(match[2]))
             for position, text in enumerate(hexes)
@@ -173,7 +172,7 @@ def measure(matcher, peers, ask, options, correct, size) -> None:  # type: ignor
         correct = correct and pdqindex.search(hexes) == found
     ours, theirs = paired(
         one_by_one,
-        pdqindex and (lambda: [pdqindex.search([text]) for text in hexes[:50]]),
+        pdqindex and (lambda: [pdqindex.index.query(text) for text in hexes[:50]]),
         options.rounds,
     )
     rate = 50 / theirs if theirs else None

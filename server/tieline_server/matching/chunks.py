@@ -26,7 +26,7 @@ _WIDE_FROM = 3_000_000
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """``plan`` (m, 5): first bit, bits, flips allowed, start in the offsets, first lane.
+    """``plan`` (m, 5): first bit, bits, flips allowed, start in the probes, first lane.
 
     ``masks`` (m, 4): each chunk's bits in the four 64-bit words of a row.
     """
@@ -36,8 +36,8 @@ class Scheme:
     masks: U64
 
     @property
-    def offsets(self) -> int:
-        """Entries of the offsets of all chunks together."""
+    def probes(self) -> int:
+        """Entries of the offsets of all chunks but the first, which has an array of its own."""
         return int(self.plan[-1, 3] + (1 << self.plan[-1, 1]) + 1)
 
 
@@ -50,7 +50,7 @@ def _scheme(name: str, sizes: list[tuple[int, int]]) -> Scheme:
         for bit in range(first, first + bits):
             masks[chunk, bit // 32] |= np.uint32(1 << (31 - bit % 32))
         first += bits
-        start += (1 << bits) + 1
+        start += (1 << bits) + 1 if chunk else 0
     return Scheme(name, frozen(plan), frozen(masks.view(np.uint64)))
 
 

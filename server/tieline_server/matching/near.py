@@ -45,7 +45,8 @@ from tieline_server.matching.tombstones import Tombstones
 class NearSegment:
     """Sorted permuted hashes, and for every chunk but the first the rows of each bucket.
 
-    ``probes`` are the offsets of all chunks one behind the other, ``postings`` (m - 1, n) the rows.
+    ``probes`` are the offsets of those chunks one behind the other, ``postings`` (m - 1, n) the
+    rows; the first chunk's offsets are the table's.
     """
 
     table: Table
@@ -64,7 +65,6 @@ class NearSegment:
             return None
         probes_out = store.writer(f"{prefix}.probes", "<u4")
         postings_out = store.writer(f"{prefix}.postings", "<u4")
-        probes_out.append(table.offsets)
         with ThreadPoolExecutor(abreast, "tieline-build") as pool:
             for group in range(1, len(scheme.plan), abreast):
                 for offsets, postings in pool.map(
@@ -81,7 +81,7 @@ class NearSegment:
         """Map what `to_json` described. Raises IndexDamaged."""
         table, scheme = load_table(store, body), SCHEMES[body["scheme"]]
         probes, postings = (store.load(table.sections[name]) for name in ("probes", "postings"))
-        if len(probes) != scheme.offsets or postings.shape != (len(scheme.plan) - 1, table.count):
+        if len(probes) != scheme.probes or postings.shape != (len(scheme.plan) - 1, table.count):
             raise IndexDamaged("index files do not belong together; they are rebuilt")
         return cls(table, scheme, probes, postings)
 
@@ -91,6 +91,7 @@ class NearSegment:
             table.rows.view(np.uint64),
             table.ids,
             table.id_base,
+            table.offsets,
             self.probes,
             self.postings,
             scheme.plan,

@@ -20,11 +20,15 @@ _LEVELS = 3
 
 
 class NearView(NamedTuple):
-    """What kernels see of a segment; ``words`` (n, 4) is the memory of the table's rows."""
+    """What kernels see of a segment; ``words`` (n, 4) is the memory of the table's rows.
+
+    ``firsts`` are the offsets of the first chunk, ``offsets`` those of all others.
+    """
 
     words: U64
     ids: U32
     id_base: int
+    firsts: U32
     offsets: U32
     postings: U32
     plan: I64
@@ -163,7 +167,11 @@ def _visit(s: Search, q: int, probe_count: int, flips: int) -> None:
     filled = 0
     for k in range(probe_count):
         chunk, probe = scratch.probe_chunks[k], scratch.probes[k]
-        start, end = signed(view.offsets[probe]), min(signed(view.offsets[probe + 1]), total)
+        if chunk == 0:
+            start, end = signed(view.firsts[probe]), signed(view.firsts[probe + 1])
+        else:
+            start, end = signed(view.offsets[probe]), signed(view.offsets[probe + 1])
+        end = min(end, total)
         scratch.starts[filled], scratch.ends[filled] = start, end
         scratch.probe_chunks[filled] = chunk
         if start < end:
@@ -200,7 +208,10 @@ def _collect(s: Search, count: int, chunk: int, flips: int, value: int) -> int:
                 bucket ^= 1 << two
             s.scratch.probes[count] = first + bucket
             s.scratch.probe_chunks[count] = chunk
-            prefetch(s.held.offsets, first + bucket)
+            if chunk == 0:
+                prefetch(s.held.firsts, first + bucket)
+            else:
+                prefetch(s.held.offsets, first + bucket)
             count += 1
     return count
 
