@@ -117,6 +117,8 @@ class Receiving:
         except (InvalidInput, RefusedError, WrongState) as error:
             return self._refuse(message, digest, error)
         self._keeper.refresh()
+        if message.kind == "upload":  # a known series is numbered at once: its step goes out now
+            self._node.wake(peer)
         return response
 
     def _verify(self, peer: str, request: delivery_pb2.DeliverRequest) -> payload_pb2.Payload:
