@@ -1,8 +1,8 @@
 """A whole trial federation of real node processes on loopback, made as a stranger would make it.
 
-Everything is done with the `tieline` command; nodes are `tieline node serve` in processes of their
-own, with mutual TLS on 127.0.0.1. Commands run in this process for speed (``tieline``) or in one of
-their own (``tieline_process``). Waiting is polling with a deadline, never a bare sleep.
+Nearly everything is done with the `tieline` command; nodes are `tieline node serve` in processes of
+their own, with mutual TLS on 127.0.0.1. Commands run in this process for speed (``tieline``) or in
+one of their own (``tieline_process``). Waiting is polling with a deadline, never a bare sleep.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from typing import Any, TypeVar
 
 from tieline_client.cli import main
 from tieline_client.operator_client import OperatorClient
-from tieline_client.profile import Profile
+from tieline_client.profile import Profile, utc_now
+from tieline_server.config import make_config
+from tieline_server.homes import make_home
 
 T = TypeVar("T")
 
 PURPOSE = "victim-identification"
 WHY = ("--purpose", PURPOSE, "--case", "2026-118")
 START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 WAIT_SECONDS = 30.0
 
 _COMMAND = Path(sys.executable).with_name("tieline")
@@ -262,16 +265,21 @@ class Federation:
     def init(self, agency: str, role: str, *countries: str) -> Node:
         """Make a home and have it admitted, without joining."""
         node = Node(self.root / agency, agency, free_port(), free_port())
+        made = {
+            "agency": agency,
+            "name": f"Unit {agency}",
+            "role": role,
+            "countries": countries,
+            "listen": node.address,
+            "operator_listen": node.operator_address,
+            "contact": {"name": f"Desk {agency}", "email": f"duty@{agency}.example"},
+        }
+        # What `tieline node init` does, but for kernels, which all nodes here share.
+        request = make_home(node.home, make_config(made, "test"), utc_now())
         stated = [word for country in countries for word in ("--country", country)]
-        fingerprint = tieline(
-            *("node", "init", node.home, "--agency", agency, "--name", f"Unit {agency}"),
-            *("--role", role, *stated, "--listen", node.address),
-            *("--operator-listen", node.operator_address, "--contact-name", f"Desk {agency}"),
-            *("--contact-email", f"duty@{agency}.example", "--contact-phone", "+000"),
-        ).ok()
         self.change(
             *("admit", node.home / "request.json", "--role", role, *stated),
-            *("--fingerprint", fingerprint.out.strip()),
+            *("--fingerprint", request.fingerprint),
         )
         self.nodes[agency] = node
         return node
@@ -308,20 +316,20 @@ class Federation:
                 _wait_version(client, version)
 
     def close(self) -> None:
-        """End every process, the last resort being SIGKILL."""
-        for node in self:
-            if node.running:
-                assert node.process is not None
-                node.process.send_signal(signal.SIGTERM)
-        for node in self:
-            process, node.process = node.process, None
-            if process is None:
-                continue
+        """End every process by SIGTERM; fail when one does not end by itself."""
+        processes = {node.agency: node.process for node in self if node.process is not None}
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        stuck = []
+        for agency, process in processes.items():
+            self.nodes[agency].process = None
             try:
-                process.wait(20)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                stuck.append(agency)
+        assert not stuck, f"these did not end within {STOP_SECONDS} s of SIGTERM: {stuck}"
 
 
 def _wait_version(client: OperatorClient, version: int) -> None:
