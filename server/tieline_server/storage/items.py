@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Select, delete, func, select, update
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Vote
+from tieline_client.handling import Handling
 
 from tieline_server.domain.ports import Change, DigestPage, HoldingView, ItemRow, Stats
 from tieline_server.storage import resolve, schema
@@ -106,32 +107,47 @@ class Items:
             )
         return self._page(kind, sources, limit)
 
-    def holdings(self, items: Sequence[int], *, answerable_only: bool) -> list[HoldingView]:
+    def holdings(
+        self, items: Sequence[int], *, answerable_only: bool, flag_conflicts: bool = True
+    ) -> list[HoldingView]:
         """Return the holdings of these items; see `ItemRepository.holdings`."""
         views: list[HoldingView] = []
+        heads: dict[int, tuple[str, Handling]] = {}
+        names: dict[int, str] = {0: ""}
         for ids in _chunks(items):
+            c = holdings.c
             found = (
-                select(holdings.c.item, series_keys.c.id.label("series"), imports)
-                .join(imports, imports.c.no == holdings.c.import_no)
-                .outerjoin(series_keys, series_keys.c.no == holdings.c.series_no)
-                .where(self._among(holdings.c.item, ids), imports.c.generation.is_not(None))
-                .order_by(holdings.c.item, holdings.c.import_no, holdings.c.series_no)
+                select(c.item, c.import_no, c.series_no)
+                .join(imports, imports.c.no == c.import_no)
+                .where(self._among(c.item, ids), imports.c.generation.is_not(None))
+                .order_by(c.item, c.import_no, c.series_no)
             )
             if answerable_only:
                 found = found.where(imports.c.answerable)
-            rows = self._run(found).all()
-            flagged = self._conflicting({row.item for row in rows})
-            views += [
-                HoldingView(
-                    item=row.item,
-                    series=row.series or "",
-                    handling=row_handling(row),
-                    import_id=row.id,
-                    md5_conflict=row.item in flagged,
+            rows = [(row[0], row[1], row[2] or 0) for row in self._run(found)]
+            self._learn_heads(heads, {number for _, number, _ in rows})
+            self._learn_names(names, {number for _, _, number in rows})
+            flagged = self._conflicting({row[0] for row in rows}) if flag_conflicts else set()
+            for item, import_no, series_no in rows:
+                import_id, handling = heads[import_no]
+                views.append(
+                    HoldingView(item, names[series_no], handling, import_id, item in flagged)
                 )
-                for row in rows
-            ]
         return views
+
+    def _learn_heads(self, heads: dict[int, tuple[str, Handling]], wanted: set[int]) -> None:
+        """Look up imports, of which there are few, once each."""
+        missing = sorted(wanted - heads.keys())
+        if missing:
+            for row in self._run(select(imports).where(self._among(imports.c.no, missing))):
+                heads[row.no] = (row.id, row_handling(row))
+
+    def _learn_names(self, names: dict[int, str], wanted: set[int]) -> None:
+        missing = sorted(wanted - names.keys())
+        if missing:
+            c = series_keys.c
+            for row in self._run(select(c.no, c.id).where(self._among(c.no, missing))):
+                names[row.no] = row.id
 
     def of_series(self, series: str, *, after: int, limit: int, since: int = 0) -> list[ItemRow]:
         """Return items of a series by id; see `ItemRepository.of_series`."""

@@ -33,6 +33,8 @@ COLUMNS = {
     MEDIA_TYPE: "media_type",
 }
 Values = dict[int, bytes]
+ALL = -1
+"""Every bit: what a fresh item has, and all that it gains, stands by this import."""
 
 
 class Item:
@@ -92,10 +94,9 @@ class Resolver:
         """Return the item that a record with these values (at least one digest) is."""
         perceptual = not (MD5 in values or SHA1 in values or SHA256 in values)
         candidates: dict[int, Item] = {}
-        for kind in identity(perceptual):
-            value = values.get(kind)
-            if value is not None:
-                for found in self._known[kind].get(value, ()):
+        for kind in PERCEPTUAL if perceptual else EXACT:
+            if kind in values and values[kind] in self._known[kind]:
+                for found in self._known[kind][values[kind]]:
                     item = found.final()
                     candidates[item.id] = item
         if not candidates:
@@ -115,13 +116,12 @@ class Resolver:
         return Resolution(base, new=False, conflict=conflict)
 
     def _create(self, values: Values, perceptual: bool) -> Item:
-        item = Item(self.next_id, values, mask(values), perceptual=perceptual, fresh=True)
+        item = Item(self.next_id, values, ALL, perceptual=perceptual, fresh=True)
         self.next_id += 1
         self.created.append(item)
-        for kind in identity(perceptual):
-            value = values.get(kind)
-            if value is not None:
-                self._know(kind, value, item)
+        for kind in PERCEPTUAL if perceptual else EXACT:
+            if kind in values:
+                self._know(kind, values[kind], item)
         return item
 
     def _know(self, kind: int, value: bytes, item: Item) -> None:
@@ -139,7 +139,7 @@ class Resolver:
 
     def _fill(self, item: Item, values: Values) -> None:
         for kind, value in values.items():
-            if item.solid >> kind & 1:
+            if kind in item.values and item.solid >> kind & 1:
                 continue
             if not item.fresh:
                 self.fills[(item.id, kind)] = value

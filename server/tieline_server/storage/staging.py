@@ -12,7 +12,7 @@ Nothing of it counts until the import is complete: every row carries the import'
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Row, and_, insert, or_, select
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
@@ -21,7 +21,20 @@ from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import StageCounts
 from tieline_server.storage import resolve
-from tieline_server.storage.resolve import COLUMNS, Item, Resolver, Values
+from tieline_server.storage.resolve import (
+    COLUMNS,
+    EXACT,
+    MD5,
+    MEDIA_TYPE,
+    PDQ,
+    PERCEPTUAL,
+    PHOTODNA,
+    SHA1,
+    SHA256,
+    Item,
+    Resolver,
+    Values,
+)
 from tieline_server.storage.schema import (
     holdings,
     imports,
@@ -40,13 +53,6 @@ _INT63 = 2**63 - 1
 Held = tuple[Item, Record, int]
 """A record with its item and its series' number."""
 
-_WIDTHS = {
-    resolve.MD5: 16,
-    resolve.SHA1: 20,
-    resolve.SHA256: 32,
-    resolve.PDQ: 32,
-    resolve.PHOTODNA: PHOTODNA_BYTES,
-}
 _ITEM_COLUMNS = (
     *("id", "import_no", "md5", "sha1", "sha256", "pdq", "photodna"),
     *("pdq_quality", "size", "media_type", "perceptual"),
@@ -95,27 +101,30 @@ def stage(
 def values_of(record: Record) -> Values:
     """Return a record's digests by kind, with its media type. Raises InvalidDigest."""
     values: Values = {}
-    if record.md5 is not None:
-        values[resolve.MD5] = record.md5
-    if record.sha1 is not None:
-        values[resolve.SHA1] = record.sha1
-    if record.sha256 is not None:
-        values[resolve.SHA256] = record.sha256
+    md5, sha1, sha256 = record.md5, record.sha1, record.sha256
+    if md5 is not None:
+        values[MD5] = md5 if len(md5) == 16 else _wrong(record, MD5, md5)
+    if sha1 is not None:
+        values[SHA1] = sha1 if len(sha1) == 20 else _wrong(record, SHA1, sha1)
+    if sha256 is not None:
+        values[SHA256] = sha256 if len(sha256) == 32 else _wrong(record, SHA256, sha256)
     if record.pdq is not None:
-        values[resolve.PDQ] = record.pdq
+        values[PDQ] = record.pdq if len(record.pdq) == 32 else _wrong(record, PDQ, record.pdq)
     if record.photodna is not None:
-        values[resolve.PHOTODNA] = record.photodna
+        photodna = record.photodna
+        wide = len(photodna) == PHOTODNA_BYTES
+        values[PHOTODNA] = photodna if wide else _wrong(record, PHOTODNA, photodna)
     if not values:
         raise InvalidDigest(f"record {record.number} has no digest")
-    for kind, value in values.items():
-        if len(value) != _WIDTHS[kind]:
-            raise InvalidDigest(
-                f"record {record.number}: {COLUMNS[kind]} has {len(value)} bytes, "
-                f"{_WIDTHS[kind]} are needed"
-            )
     if record.media_type:
-        values[resolve.MEDIA_TYPE] = storable(record.media_type).encode()
+        values[MEDIA_TYPE] = storable(record.media_type).encode()
     return values
+
+
+def _wrong(record: Record, kind: int, value: bytes) -> NoReturn:
+    raise InvalidDigest(
+        f"record {record.number}: {COLUMNS[kind]} has {len(value)} bytes, which no such digest has"
+    )
 
 
 def load_items(session: Session, ids: Iterable[int], own: int | None) -> dict[int, Item]:
@@ -130,7 +139,7 @@ def load_items(session: Session, ids: Iterable[int], own: int | None) -> dict[in
         for kind, name in COLUMNS.items():
             value = getattr(row, name)
             if value is not None:
-                values[kind] = value.encode() if kind == resolve.MEDIA_TYPE else value
+                values[kind] = value.encode() if kind == MEDIA_TYPE else value
         solid = resolve.mask(values) if row.import_no not in staged else 0
         loaded[row.id] = Item(row.id, values, solid, perceptual=row.perceptual, fresh=False)
     found = select(item_fills).where(item_fills.c.item.in_(wanted))
@@ -159,11 +168,11 @@ def key_numbers(session: Session, names: set[str]) -> dict[str, int]:
 
 
 def _load(session: Session, own: int, stated: Sequence[Values]) -> list[Item]:
-    exact: dict[int, set[bytes]] = {kind: set() for kind in resolve.EXACT}
-    perceptual: dict[int, set[bytes]] = {kind: set() for kind in resolve.PERCEPTUAL}
+    exact: dict[int, set[bytes]] = {kind: set() for kind in EXACT}
+    perceptual: dict[int, set[bytes]] = {kind: set() for kind in PERCEPTUAL}
     for values in stated:
-        named = [kind for kind in resolve.EXACT if kind in values]
-        into, kinds = (exact, named) if named else (perceptual, list(resolve.PERCEPTUAL))
+        named = [kind for kind in EXACT if kind in values]
+        into, kinds = (exact, named) if named else (perceptual, list(PERCEPTUAL))
         for kind in kinds:
             if kind in values:
                 into[kind].add(values[kind])
@@ -252,25 +261,25 @@ def _write(
 
 def _item(item: Item, import_no: int, record: Record) -> tuple[object, ...]:
     values = item.values
-    media_type = values.get(resolve.MEDIA_TYPE)
+    media_type = values.get(MEDIA_TYPE)
     return (
         item.id,
         import_no,
-        values.get(resolve.MD5),
-        values.get(resolve.SHA1),
-        values.get(resolve.SHA256),
-        values.get(resolve.PDQ),
-        values.get(resolve.PHOTODNA),
-        _within(record.pdq_quality, 100),
-        _within(record.size, _INT63),
+        values.get(MD5),
+        values.get(SHA1),
+        values.get(SHA256),
+        values.get(PDQ),
+        values.get(PHOTODNA),
+        None if record.pdq_quality is None else _within(record.pdq_quality, 100),
+        None if record.size is None else _within(record.size, _INT63),
         None if media_type is None else media_type.decode(),
         item.perceptual,
     )
 
 
-def _within(value: int | None, most: int) -> int | None:
+def _within(value: int, most: int) -> int | None:
     """Return a number as stated, or None where it cannot be true."""
-    return value if value is not None and 0 <= value <= most else None
+    return value if 0 <= value <= most else None
 
 
 def _already_held(session: Session, head: Row[Any], known: set[int]) -> set[tuple[int, int]]:
@@ -311,7 +320,7 @@ def _holdings(
             record.victim_identified,
             record.offender_identified,
             record.distributed,
-            _within(record.submissions, _INT63),
+            None if record.submissions is None else _within(record.submissions, _INT63),
             record.baseline,
         )
 
@@ -320,12 +329,12 @@ def _votes(
     session: Session, import_no: int, held: Sequence[Held], known: set[int], voter: str
 ) -> list[tuple[int, int, int]]:
     numbers: dict[tuple[Vote, ...], list[int]] = {(): []}
-    wanted: set[tuple[int, int]] = set()
+    wanted: dict[tuple[int, int], None] = {}
     for item, record, _ in held:
         if record.votes not in numbers:
             numbers[record.votes] = [_vote_number(session, voter, vote) for vote in record.votes]
         for number in numbers[record.votes]:
-            wanted.add((item.id, number))
+            wanted[(item.id, number)] = None
     if known:
         found = (
             select(votes.c.item, votes.c.vote_no)
@@ -335,8 +344,9 @@ def _votes(
                 or_(imports.c.no == import_no, imports.c.generation.is_not(None)),
             )
         )
-        wanted -= {(row.item, row.vote_no) for row in session.connection.execute(found)}
-    return [(import_no, item, number) for item, number in sorted(wanted)]
+        for row in session.connection.execute(found):
+            wanted.pop((row.item, row.vote_no), None)
+    return [(import_no, item, number) for item, number in wanted]
 
 
 def _vote_number(session: Session, voter: str, vote: Vote) -> int:
