@@ -29,6 +29,8 @@ DIGESTS_PER_BATCH = 20_000
 DIGESTS_PER_BATCH_MAX = 50_000
 RECORDS_PER_QUERY = 5_000_000
 HITS_PER_BATCH = 10_000
+SERIES_PER_ANSWER = 100_000
+"""Series that one peer may name in one answer."""
 NEAR_RADIUS = 31
 """PDQ Hamming distance, bits of 256."""
 NEAR_ANSWERS_PER_HASH = 100

@@ -225,7 +225,7 @@ class Question:
                 break
             digest.update(response.SerializeToString(deterministic=True))
             if part == "series":
-                result.series[response.series.index] = response.series
+                self._take_series(result, response.series)
             elif part == "hits":
                 self._bring_back(result, response.hits)
         if end is None:
@@ -242,6 +242,16 @@ class Question:
         result.end.status = "pending" if end.pending and nothing else "answered"
         if end.pending:
             result.end.reason = f"more waits for a person at {result.agency}"
+
+    @staticmethod
+    def _take_series(result: _PeerResult, entry: exchange_pb2.SeriesEntry) -> None:
+        if len(result.series) >= limits.SERIES_PER_ANSWER:
+            raise LimitExceeded(
+                f"{result.agency} names over {limits.SERIES_PER_ANSWER} series; ask for fewer records"
+            )
+        if entry.index in result.series or not entry.index:
+            raise MalformedMessage(f"{result.agency} gives two series one index")
+        result.series[entry.index] = entry
 
     def _check_receipt(
         self,
@@ -264,6 +274,7 @@ class Question:
             or receipt.request != request
             or receipt.request_digest != request_digest
             or receipt.answer_digest != answer.digest()
+            or receipt.disclosure != end.disclosure
         ):
             raise SignatureRefused(f"{agency}'s receipt is not for this question and its answer")
         return payload
@@ -278,6 +289,8 @@ class Question:
         near = kind is DigestKind.PDQ
         if len(hits.series) not in (0, count) or len(hits.distances) != (count if near else 0):
             raise MalformedMessage(f"{result.agency}'s hit columns differ in length")
+        if any(distance > limits.NEAR_RADIUS for distance in hits.distances):
+            raise MalformedMessage(f"{result.agency} answered a distance beyond the radius")
         ambiguous = set(hits.ambiguous)
         for index, position in enumerate(hits.positions):
             if position >= len(column.digests):
