@@ -181,8 +181,13 @@ class ItemRepository(Protocol):
         """Digests of all items with a holding in a complete import, by item id > after."""
         ...
 
-    def holdings(self, items: Sequence[int], *, answerable_only: bool) -> list[HoldingView]:
-        """Holdings of complete imports of these items (any number; done in bounded chunks)."""
+    def holdings(
+        self, items: Sequence[int], *, answerable_only: bool, flag_conflicts: bool = True
+    ) -> list[HoldingView]:
+        """Holdings of complete imports of these items (any number; done in bounded chunks).
+
+        ``flag_conflicts`` costs another look; only a match by MD5 needs it.
+        """
         ...
 
     def of_series(self, series: str, *, after: int, limit: int, since: int = 0) -> list[ItemRow]:
@@ -458,6 +463,9 @@ class Matching(Protocol):
     def near(self, digests: Rows, radius: int = 31, cap: int = 100) -> NearHits: ...
     def rebuild(self, source: Iterable[tuple[DigestKind, Ids, Rows]], generation: int) -> None: ...
     def set_generation(self, generation: int) -> None: ...
+    def merge_if_due(self) -> bool:
+        """Start a merge in the background when enough has changed since the snapshot."""
+        ...
 
 
 class Clock(Protocol):

@@ -51,6 +51,7 @@ class _Answer:
     items: set[int] = field(default_factory=set)
     hits: int = 0
     series: dict[str, int] = field(default_factory=dict)
+    levels: dict[str, Disclosure] = field(default_factory=dict)
     level: Disclosure = Disclosure.NOTHING
     pending: bool = False
     truncated: bool = False
@@ -159,7 +160,7 @@ class Answerer:
         items: Ids,
         distances: np.typing.NDArray[np.int32] | None,
     ) -> None:
-        held = self._holdings(np.unique(items).tolist())
+        held = self._holdings(np.unique(items).tolist(), kind is DigestKind.MD5)
         batch = exchange_pb2.HitBatch(kind=int(kind))  # type: ignore[arg-type]
         ambiguous: set[int] = set()
         for index, item in enumerate(items.tolist()):
@@ -184,10 +185,10 @@ class Answerer:
             answer.hits += 1
         self._queue(answer, batch, ambiguous)
 
-    def _holdings(self, items: list[int]) -> dict[int, list[HoldingView]]:
+    def _holdings(self, items: list[int], by_md5: bool) -> dict[int, list[HoldingView]]:
         held: dict[int, list[HoldingView]] = {}
         for view in self._node.store.read(
-            lambda tx: tx.items.holdings(items, answerable_only=True)
+            lambda tx: tx.items.holdings(items, answerable_only=True, flag_conflicts=by_md5)
         ):
             held.setdefault(view.item, []).append(view)
         return held
@@ -198,28 +199,36 @@ class Answerer:
         """Return the series indexes that may be named, and the highest level over the holdings."""
         indexes: list[int] = []
         highest = Disclosure.NOTHING
-        node = self._node
         for view in views:
-            decision = node.policy.highest_disclosure(
-                node.question(
-                    Action.LEARN_HIT,
-                    asker=peer,
-                    holder=node.agency,
-                    purpose=answer.payload.purpose,
-                    handling=view.handling,
-                )
-            )
-            answer.pending |= decision.pending
-            if decision.level is Disclosure.NOTHING:
-                continue
-            highest = max(highest, decision.level)
-            answer.decided.update(decision.decision.rules)
-            if decision.level >= Disclosure.REFERENCE and view.series:
-                index = self._series_index(answer, view.series, decision.level)
+            level = self._level(peer, answer, view)
+            highest = max(highest, level)
+            if level >= Disclosure.REFERENCE and view.series:
+                index = self._series_index(answer, view.series, level)
                 if index not in indexes:
                     indexes.append(index)
-        answer.level = max(answer.level, highest)
         return indexes, highest
+
+    def _level(self, peer: str, answer: _Answer, view: HoldingView) -> Disclosure:
+        """Return what policy discloses of holdings of one import: all are held under the same."""
+        known = answer.levels.get(view.import_id)
+        if known is not None:
+            return known
+        node = self._node
+        decision = node.policy.highest_disclosure(
+            node.question(
+                Action.LEARN_HIT,
+                asker=peer,
+                holder=node.agency,
+                purpose=answer.payload.purpose,
+                handling=view.handling,
+            )
+        )
+        answer.levels[view.import_id] = decision.level
+        answer.pending |= decision.pending
+        answer.level = max(answer.level, decision.level)
+        if decision.level is not Disclosure.NOTHING:
+            answer.decided.update(decision.decision.rules)
+        return decision.level
 
     def _series_index(self, answer: _Answer, series_id: str, level: Disclosure) -> int:
         known = answer.series.get(series_id)

@@ -39,6 +39,7 @@ class IndexKeeper:
             for change in self._store.read(lambda tx: tx.items.changes(after)):
                 self._apply(change)
                 self._matching.set_generation(change.generation)
+            self._matching.merge_if_due()
             return self._matching.generation
 
     def _everything(self) -> Iterator[tuple[DigestKind, Ids, Rows]]:

@@ -124,7 +124,7 @@ class Items:
             )
             if answerable_only:
                 found = found.where(imports.c.answerable)
-            rows = [(row[0], row[1], row[2] or 0) for row in self._run(found)]
+            rows = [(row[0], row[1], row[2] or 0) for row in self._run(found).all()]
             self._learn_heads(heads, {number for _, number, _ in rows})
             self._learn_names(names, {number for _, _, number in rows})
             flagged = self._conflicting({row[0] for row in rows}) if flag_conflicts else set()
