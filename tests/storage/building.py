@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling, HandlingCode, Tlp
 from tieline_client.identifiers import new_id, new_series_id
-from tieline_server.domain.ports import ImportHead, StageCounts, Store
+from tieline_server.domain.ports import ImportHead, StageCounts, Store, Tx
 from tieline_server.domain.series import (
     DutyContact,
     ExternalReference,
@@ -20,6 +20,7 @@ from tieline_server.domain.series import (
     SeriesStatus,
 )
 
+X = TypeVar("X")
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HANDLING = Handling(HandlingCode.H3, Tlp.AMBER_STRICT, "B", 2, date(2029, 2, 28), "no court")
 PLAIN = Handling(HandlingCode.H0, Tlp.AMBER, "X", 4, date(2030, 1, 1))
@@ -76,6 +77,12 @@ def head(
         answerable=answerable,
         exclusions=exclusions,
     )
+
+
+def each(store: Store, things: Iterable[X], action: Callable[[Tx, X], object]) -> None:
+    """Write each thing in a transaction of its own."""
+    for thing in things:
+        store.write(lambda tx, one=thing: action(tx, one))  # type: ignore[misc]
 
 
 def begin(store: Store, **options: object) -> str:

@@ -57,10 +57,12 @@ class Imports:
         }
         self._run(insert(imports).values(**row))
 
-    def amend(self, import_id: str, case_ref: str, handling: Handling) -> None:
+    def amend(
+        self, import_id: str, case_ref: str, handling: Handling, *, answerable: bool = True
+    ) -> None:
         """Set what an incomplete import is held under. Raises NotFound, WrongState."""
         head = self._open(import_id)
-        values = {"case_ref": case_ref, **handling_row(handling)}
+        values = {"case_ref": case_ref, "answerable": answerable, **handling_row(handling)}
         self._run(update(imports).where(imports.c.no == head.no).values(**values))
 
     def completed(self, fingerprint: str) -> str | None:

@@ -50,7 +50,8 @@ class Session:
     def insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
         """Insert a row unless its key is there; whether it was inserted."""
         statement = self.upsert(table).values(**values).on_conflict_do_nothing()
-        return bool(self.connection.execute(statement).rowcount)
+        key = next(iter(table.primary_key.columns))
+        return self.connection.execute(statement.returning(key)).first() is not None
 
     def next(self, counter: str, count: int = 1) -> int:
         """Reserve ``count`` numbers of a counter and return the first; counters start at 1.
