@@ -21,7 +21,7 @@ from demo.federation import AGENCIES, DemoFailed, Federation
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "demo"
 WHY = ("--purpose", "victim-identification", "--case", "DEMO-2026-1")
-console = Console(highlight=False)
+console = Console(highlight=False, width=110)
 
 
 class Story:
@@ -42,8 +42,7 @@ class Story:
         files = material.make(BUILD / "material")
         self.tell("founding a trial federation and making five nodes")
         self.f.make()
-        for one in AGENCIES:
-            self.f.start(one.id)
+        self.f.start_all()
         self._nodes()
         self._imports(files)
         self._overlap(files)

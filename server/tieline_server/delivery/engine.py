@@ -193,9 +193,7 @@ class _Loop:
         attachment = self._node.store.read(lambda tx: tx.attachments.outgoing(message.attachment))
         if attachment is None:
             return
-        payload = payload_pb2.Payload.FromString(
-            envelope_pb2.Envelope.FromString(message.envelope).payload
-        )
+        payload = _payload(message)
         request = delivery_pb2.PutChunkRequest(
             attachment=attachment.id,
             chunks=attachment.chunks,
@@ -247,15 +245,26 @@ class _Loop:
                 self._agency,
                 BroadcastRecipientState.DELIVERED if delivered else BroadcastRecipientState.REFUSED,
             )
+        payload = _payload(message)
         tx.audit.append(
             self._node.entry(
                 f"message.{state.value}",
+                person=payload.person,
                 peer=self._agency,
+                purpose=payload.purpose,
+                case_ref=payload.case_ref,
                 subjects=(message.id, message.subject),
                 kind=message.kind,
                 reason=reason,
             )
         )
+
+
+def _payload(message: OutMessage) -> payload_pb2.Payload:
+    """What this agency signed."""
+    return payload_pb2.Payload.FromString(
+        envelope_pb2.Envelope.FromString(message.envelope).payload
+    )
 
 
 def _wait_seconds(attempts: int) -> float:
