@@ -43,6 +43,9 @@ PDQ_MIN_QUALITY = 50
 ITEMS_PER_CHUNK = 5_000
 ITEMS_PER_ATTACHMENT = 2_000_000
 
+PASS_ONS_MOST = 6
+"""Hands that a referral may go through; each adds its envelope around those before."""
+
 # --- imports ---
 RECORDS_PER_IMPORT_BATCH = 2_000
 RECORDS_PER_STAGE_TRANSACTION = 10_000

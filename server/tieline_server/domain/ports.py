@@ -151,7 +151,9 @@ class ImportRepository(Protocol):
         """Return those that a complete exclusion list names."""
         ...
 
-    def amend(self, import_id: str, case_ref: str, handling: Handling) -> None:
+    def amend(
+        self, import_id: str, case_ref: str, handling: Handling, *, answerable: bool = True
+    ) -> None:
         """Set what an incomplete import is held under, once the message that says so came."""
         ...
 

@@ -247,7 +247,7 @@ class Question:
     def _take_series(result: _PeerResult, entry: exchange_pb2.SeriesEntry) -> None:
         if len(result.series) >= limits.SERIES_PER_ANSWER:
             raise LimitExceeded(
-                f"{result.agency} names over {limits.SERIES_PER_ANSWER} series; ask for fewer records"
+                f"{result.agency} names over {limits.SERIES_PER_ANSWER} series; ask for less"
             )
         if entry.index in result.series or not entry.index:
             raise MalformedMessage(f"{result.agency} gives two series one index")

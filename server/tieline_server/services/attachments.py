@@ -9,6 +9,7 @@ anything differs, none of it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCounts, Tx
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard
+
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class Receiver:
     ) -> delivery_pb2.PutChunkResponse:
         """Stage a chunk if it is the next one; answer which comes next. Durable on return."""
         attachment = self._incoming(peer, request)
+        if request.chunk and request.index >= attachment.chunks:
+            raise InvalidInput(f"the attachment has {attachment.chunks} chunks only")
         received = self._node.store.read(lambda tx: tx.attachments.received(peer, attachment.id))
         if request.chunk and request.index == len(received):
             self._stage(peer, attachment, request)
@@ -156,6 +161,13 @@ class Receiver:
         self, peer: str, attachment: Attachment, request: delivery_pb2.PutChunkRequest
     ) -> None:
         chunk = constraints.open_nested(request.chunk, digests_pb2.ItemChunk)
+        expected = min(
+            attachment.items - request.index * limits.ITEMS_PER_CHUNK, limits.ITEMS_PER_CHUNK
+        )
+        if chunk.items != expected:
+            raise InvalidInput(
+                f"chunk {request.index} has {chunk.items} items, not the {expected} announced"
+            )
         records = decode(chunk, peer)
         digest = hashlib.sha256(request.chunk).digest()
         series: list[str | None] = [request.series] * len(records)
@@ -188,7 +200,7 @@ class Receiver:
             handling=node.defaults.handling(now.date()),
             created=now,
             fingerprint=f"{peer}:{request.attachment}",
-            answerable=request.kind == "upload",
+            answerable=False,
         )
         attachment = Attachment(
             request.attachment,
@@ -212,8 +224,13 @@ class Receiver:
     def _check_new(self, peer: str, request: delivery_pb2.PutChunkRequest) -> None:
         """Look before anything is staged: the message itself is judged when it comes."""
         node = self._node
-        if len(request.attachment) != 64 or not 1 <= request.chunks <= request.items:
-            raise InvalidInput("an attachment has an id of 64 hex digits, chunks and items")
+        # All chunks but the last are full, so that the announced counts hold what may come.
+        full = -(-request.items // limits.ITEMS_PER_CHUNK)
+        if not _ID.fullmatch(request.attachment) or not 1 <= request.chunks == full:
+            raise InvalidInput(
+                "an attachment has an id of 64 hex digits and items, "
+                f"{limits.ITEMS_PER_CHUNK} in each chunk but the last"
+            )
         if request.items > limits.ITEMS_PER_ATTACHMENT:
             raise LimitExceeded(f"at most {limits.ITEMS_PER_ATTACHMENT} items at once")
         owner = series_owner(request.series)
@@ -240,11 +257,13 @@ def claim(
     series: str,
     case_ref: str,
     handling: Handling,
+    answerable: bool,
 ) -> Attachment:
     """Make a staged attachment count, inside the transaction of the message that names it.
 
-    Raises WrongState when chunks are missing (the sender sends them and tries again), InvalidInput
-    when what came is not what the message names; nothing counts then.
+    ``answerable``: the items answer peers' questions, as deposits do. Raises WrongState when chunks
+    are missing (the sender sends them and tries again), InvalidInput when what came is not what the
+    message names; nothing counts then.
     """
     attachment = tx.attachments.incoming(peer, reference.id)
     if attachment is None:
@@ -254,9 +273,10 @@ def claim(
     digests = tx.attachments.received(peer, reference.id)
     if len(digests) < attachment.chunks:
         raise WrongState(f"{len(digests)} of {attachment.chunks} chunks have come")
-    if _name(digests) != reference.id or attachment.items != reference.items:
+    announced = (attachment.chunks, attachment.items)
+    if _name(digests) != reference.id or announced != (reference.chunks, reference.items):
         raise InvalidInput("the chunks are not those that the message names")
-    tx.imports.amend(attachment.import_id, case_ref, handling)
+    tx.imports.amend(attachment.import_id, case_ref, handling, answerable=answerable)
     tx.imports.complete(attachment.import_id)
     tx.attachments.close_incoming(peer, reference.id)
     return attachment

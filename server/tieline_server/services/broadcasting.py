@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, WrongState
-from tieline_client.identifiers import check_country, new_id
+from tieline_client.identifiers import check_country, new_id, series_owner
 from tieline_client.payloads import Audience, moment, timestamp
 
 from tieline_server.domain.broadcast import (
@@ -213,11 +213,13 @@ class Broadcasting:
         body = payload_pb2.BroadcastAnswer(text=clean(request.text))
         if kind is AnswerKind.OURS:
             series = self._node.store.read(lambda tx: find_series(tx, request.series))
+            if series.owner != self._node.agency:
+                raise InvalidInput(f"{series.id} is not this agency's own; name a series that is")
             body.series = series.id
         else:
             body.country = check_country(request.country)
             if kind is AnswerKind.ASSESS:
-                body.confidence = int(_confidence(request.confidence))
+                body.confidence = int(parse_confidence(request.confidence))
         return self._answer(person, request.id, kind.value, body)
 
     def _answer(
@@ -278,6 +280,10 @@ def answer_in(message: payload_pb2.BroadcastAnswer, agency: str, person: str) ->
         kind = AnswerKind(message.kind)
     except ValueError:
         raise InvalidInput(f"{message.kind!r} is no answer to a broadcast") from None
+    if kind is AnswerKind.OURS and series_owner(message.series) != agency:
+        raise InvalidInput(f"the series is not {agency}'s own")
+    if kind is not AnswerKind.OURS:
+        check_country(message.country)
     return BroadcastAnswer(
         id=message.id,
         broadcast=message.broadcast,
@@ -285,13 +291,14 @@ def answer_in(message: payload_pb2.BroadcastAnswer, agency: str, person: str) ->
         person=person,
         kind=kind,
         at=moment(message.answer_time),
-        country=check_country(message.country) if message.country else "",
-        series=message.series,
+        country=message.country if kind is not AnswerKind.OURS else "",
+        series=message.series if kind is AnswerKind.OURS else "",
         text=clean(message.text),
     )
 
 
-def _confidence(value: int) -> Confidence:
+def parse_confidence(value: int) -> Confidence:
+    """Return the confidence; 0 is medium. Raises InvalidInput."""
     try:
         return Confidence(value or int(Confidence.MEDIUM))
     except ValueError:

@@ -48,6 +48,18 @@ class _Address:
     note: str
 
 
+RECIPIENTS_STEPS = frozenset(
+    {
+        ReferralState.ACKNOWLEDGED,
+        ReferralState.ACCEPTED,
+        ReferralState.DECLINED,
+        ReferralState.PASSED_ON,
+        ReferralState.OUTCOME,
+    }
+)
+"""What an agency that was told may do; the sender's node says the rest."""
+
+
 def parse_urgency(value: int) -> Urgency:
     """Return the urgency; 0 is routine. Raises InvalidInput."""
     try:
@@ -198,6 +210,8 @@ class Referring:
             wanted = ReferralState(request.state)
         except ValueError:
             raise InvalidInput(f"{request.state!r} is no step of a referral") from None
+        if wanted not in RECIPIENTS_STEPS:
+            raise InvalidInput(f"{wanted.value} is not a step of who was told, but of its sender")
         text = clean(request.text)
         if wanted is ReferralState.DECLINED and not text:
             raise InvalidInput("declining needs a reason; say --reason TEXT")
@@ -338,13 +352,10 @@ def incoming(tx: Tx, referral_id: str) -> Referral:
 
 
 def original_envelope(tx: Tx, referral: Referral) -> envelope_pb2.Envelope:
-    """Return the envelope that the first sender signed for a referral that came in."""
+    """Return the envelope of a referral that came in, as it came; it holds those before it."""
     for message in tx.inbox.by_subject(referral.id):
         if message.kind == "referral":
-            envelope = envelope_pb2.Envelope.FromString(message.envelope)
-            payload = payload_pb2.Payload.FromString(envelope.payload)
-            inner = payload.referral
-            return inner.original if inner.HasField("original") else envelope
+            return envelope_pb2.Envelope.FromString(message.envelope)
     raise NotFound("the signed referral is no longer here")
 
 

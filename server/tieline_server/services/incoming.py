@@ -1,0 +1,155 @@
+"""What every handler of a message that came in works with: the message, and steps they share.
+
+A handler checks what a message says and returns its subject and its effect. It raises InvalidInput,
+RefusedError or WrongState for what will never be applied, NotYet or NotFound for what may be later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, series_pb2
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, SignatureRefused, TielineError, WrongState
+from tieline_client.identifiers import series_owner
+from tieline_client.payloads import Audience, moment, open_payload
+
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.series import Origin, Series
+from tieline_server.services import attachments
+from tieline_server.services.context import Node
+from tieline_server.services.notices import assessment_in, series_in
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A verified message of ``peer``."""
+
+    peer: str
+    payload: payload_pb2.Payload
+    request: delivery_pb2.DeliverRequest
+
+    @property
+    def kind(self) -> str:
+        """The name of its body."""
+        return self.payload.WhichOneof("body") or ""
+
+
+Effect = Callable[[Tx], None]
+Handled = tuple[str, Effect]
+"""The id of what the message is about, and what it does, inside the transaction of its row."""
+
+
+class NotYet(TielineError):
+    """It cannot be applied now; the sender tries again."""
+
+    reason = "WRONG_STATE"
+
+
+def told_series(
+    node: Node, notice: series_pb2.SeriesNotice, origin: Origin, case_ref: str
+) -> Series:
+    """Return a series that somebody tells us of; raise InvalidInput when it is ours, or past."""
+    if series_owner(notice.id) == node.agency:
+        raise InvalidInput("the series is this agency's own")
+    series = series_in(notice, origin, case_ref)
+    if series.handling.retain_until <= node.clock().date():
+        raise InvalidInput("its retention date is past")
+    return series
+
+
+def keep_series(tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> None:
+    """Add a received series, or add what is new of it: references, and the notice's assessments."""
+    known = tx.series.get(series.id)
+    if known is None:
+        tx.series.add(series)
+    else:
+        fresh = [one for one in series.references if one not in known.references]
+        tx.series.add_references(series.id, fresh)
+    have = {one.id for one in tx.series.assessments(series.id)}
+    for message in notice.assessments:
+        assessment = assessment_in(message)
+        if assessment.series != series.id:
+            raise InvalidInput("an assessment of another series")
+        if assessment.id not in have:
+            tx.series.add_assessment(assessment)
+
+
+def claim_items(
+    tx: Tx, message: Message, reference: series_pb2.AttachmentRef, series: Series
+) -> None:
+    """Make the staged items of a message count; raise NotYet when chunks are missing."""
+    try:
+        attachments.claim(
+            tx,
+            message.peer,
+            reference,
+            series=series.id,
+            case_ref=message.payload.case_ref,
+            handling=series.handling,
+            answerable=message.kind == "upload",
+        )
+    except WrongState as error:
+        raise NotYet(error.message) from None
+
+
+def stated_time(node: Node, stamp: Timestamp) -> datetime:
+    """Return when somebody says that it acted; raise InvalidInput for a time that has not come."""
+    at = moment(stamp)
+    if at > node.clock() + limits.CLOCK_TOLERANCE:
+        raise InvalidInput("the step is dated in the future")
+    return at
+
+
+def owners_referral(
+    node: Node, original: envelope_pb2.Envelope, holder: str
+) -> payload_pb2.Payload:
+    """Return a series' referral by its owner, out of the envelope that ``holder`` was sent.
+
+    1. The envelope is a referral that was made for the holder, whoever signed it.
+    2. Signed by the series' owner, it is the owner's word.
+    3. Otherwise its signer was told as well: it holds the envelope that was made for the signer,
+       about the same series, root and restrictions. And so on, PASS_ONS_MOST times.
+
+    Raises SignatureRefused.
+    """
+    last: payload_pb2.Referral | None = None
+    for _ in range(limits.PASS_ONS_MOST):
+        # 1
+        payload = open_payload(
+            original,
+            directory=node.directory(),
+            issuer=None,
+            audience=Audience(agency=holder),
+            now=node.clock(),
+        )
+        if payload.WhichOneof("body") != "referral":
+            raise SignatureRefused("the envelope inside is no referral")
+        told = payload.referral
+        if last is not None and not _same(last, told):
+            raise SignatureRefused("the envelope inside is about something else")
+        # 2
+        if series_owner(told.series.id) == payload.issuer:
+            return payload
+        # 3
+        if not told.HasField("original"):
+            raise SignatureRefused("the envelope inside is not by the series' owner")
+        last, holder, original = told, payload.issuer, told.original
+    raise SignatureRefused(f"it was passed on more than {limits.PASS_ONS_MOST} times")
+
+
+def _same(one: payload_pb2.Referral, other: payload_pb2.Referral) -> bool:
+    return (one.series.id, one.root, one.series.handling) == (
+        other.series.id,
+        other.root,
+        other.series.handling,
+    )
+
+
+def check_told(body: payload_pb2.Referral, owners: payload_pb2.Payload) -> None:
+    """Raise SignatureRefused when a referral differs from what the series' owner told."""
+    if not _same(body, owners.referral):
+        raise SignatureRefused("the envelope inside is about something else")

@@ -1,0 +1,351 @@
+"""Whole nodes without a network: real SQLite, real rules, real delivery, an index in memory.
+
+Calls between nodes go through the wire's bytes into the other node's services, so that nothing but
+TLS and gRPC is left out. ``Bench.clock`` turns every node's time; ``Bench.offline`` takes one away.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
+from tieline_client import constraints, keys
+from tieline_client.directory import Directory, Group, Member, Role, SigningKey
+from tieline_client.errors import Unreachable
+from tieline_client.formats.record import Record, Vote
+from tieline_client.payloads import Audience, Sealer
+from tieline_server.delivery.engine import DeliveryEngine
+from tieline_server.domain.messages import OutMessage
+from tieline_server.domain.series import DutyContact
+from tieline_server.matching.matcher import Matcher
+from tieline_server.policy.engine import PolicyEngine
+from tieline_server.policy.loading import default_folder
+from tieline_server.services.answering import Answerer
+from tieline_server.services.asking import Question
+from tieline_server.services.attachments import Receiver
+from tieline_server.services.context import Defaults, Node, Person
+from tieline_server.services.importing import Import
+from tieline_server.services.inbox import Mailbox
+from tieline_server.services.indexing import IndexKeeper
+from tieline_server.services.receiving import Receiving
+from tieline_server.services.referring import Referring
+from tieline_server.storage.engine import open_store
+
+T = TypeVar("T")
+
+FEDERATION = "demo"
+PT, ES, FR, ICE, FBI = "pt-pj", "es-gc", "fr-ofmin", "us-ice", "us-fbi"
+HUB, INTERPOL = "europol-ec3", "interpol"
+MEMBERS: dict[str, tuple[Role, tuple[str, ...]]] = {
+    PT: (Role.NATIONAL, ("PT",)),
+    ES: (Role.NATIONAL, ("ES",)),
+    FR: (Role.NATIONAL, ("FR",)),
+    ICE: (Role.NATIONAL, ("US",)),
+    FBI: (Role.NATIONAL, ("US",)),
+    HUB: (Role.HUB, ()),
+    INTERPOL: (Role.REPOSITORY, ()),
+}
+PURPOSE, CASE = "victim-identification", "2026-118"
+ANA = Person("ana", frozenset({"analyst", "officer"}))
+ABUSE = Vote("vics-us", "1")
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WAIT_SECONDS = 20.0
+
+Tamper = Callable[[Iterator[exchange_pb2.OverlapResponse]], Iterable[exchange_pb2.OverlapResponse]]
+
+
+@dataclass
+class Bench:
+    """The directory, the time, and the nodes by agency."""
+
+    folder: Path
+    empty: Path
+    """A database with all tables and no rows: making the tables takes longer than most tests."""
+    now: datetime = START
+    offline: set[str] = field(default_factory=set)
+    tampering: dict[str, Tamper] = field(default_factory=dict)
+    """What an answering agency does to its answer on the way out."""
+    nodes: dict[str, Running] = field(default_factory=dict)
+    signing: dict[str, keys.PrivateKey] = field(
+        default_factory=lambda: {agency: keys.generate() for agency in MEMBERS}
+    )
+
+    def __post_init__(self) -> None:
+        self.policy = PolicyEngine(default_folder())
+        self.directory = Directory(
+            federation=FEDERATION,
+            version=1,
+            expires=self.now + timedelta(days=3650),
+            members=tuple(self._member(agency) for agency in MEMBERS),
+            groups=(Group(name="desks", version=2, members=(PT, ES, FBI, HUB)),),
+            purposes={
+                code: code
+                for code in (PURPOSE, "deconfliction", "prosecution", "data-quality", "new-code")
+            },
+        )
+
+    def _member(self, agency: str) -> Member:
+        role, countries = MEMBERS[agency]
+        public = keys.public_der(self.signing[agency])
+        return Member(
+            agency=agency,
+            name=agency,
+            role=role,
+            countries=countries,
+            agreement="trial agreement" if agency == ICE else None,
+            signing_keys=(
+                SigningKey(
+                    keyid=keys.keyid(public),
+                    public=base64.b64encode(public).decode(),
+                    not_before=self.now - timedelta(days=400),
+                ),
+            ),
+        )
+
+    def clock(self) -> datetime:
+        """The time at every node."""
+        return self.now
+
+    def __getitem__(self, agency: str) -> Running:
+        if agency not in self.nodes:
+            self.nodes[agency] = Running(self, agency)
+        return self.nodes[agency]
+
+    def flow(self) -> None:
+        """Deliver what is queued anywhere, and what that leads to, until every queue is empty."""
+
+        def empty() -> bool:
+            for running in self.nodes.values():
+                running.node.wake = running.engine.wake
+                running.engine.start()
+            return not any(
+                running.queued(there)
+                for running in self.nodes.values()
+                for there in self.nodes.keys() - self.offline
+            )
+
+        wait_for("all queues are empty", empty)
+
+    def close(self) -> None:
+        """End every node."""
+        for running in self.nodes.values():
+            running.close()
+
+
+class Running:
+    """One node's services over a store of its own."""
+
+    def __init__(self, bench: Bench, agency: str) -> None:
+        self.bench, self.agency = bench, agency
+        path = bench.folder / f"{agency}.sqlite3"
+        shutil.copyfile(bench.empty, path)
+        self.store = open_store(f"sqlite:///{path}", clock=bench.clock)
+        self.matching = Matcher(None)
+        self.node = Node(
+            agency=agency,
+            federation=FEDERATION,
+            store=self.store,
+            matching=self.matching,
+            policy=bench.policy,
+            directory=lambda: bench.directory,
+            sealer=Sealer(FEDERATION, agency, bench.signing[agency]),
+            clock=bench.clock,
+            defaults=Defaults(
+                categories=frozenset({ABUSE, Vote("vics-us", "2")}),
+                contact=DutyContact(f"desk {agency}", f"duty@{agency}.example", "+000"),
+            ),
+            peers=Lines(bench, agency),
+            epoch=f"epoch-{agency}",
+        )
+        self.keeper = IndexKeeper(self.store, self.matching)
+        self.answerer = Answerer(self.node, self.keeper)
+        self.receiving = Receiving(self.node, self.keeper)
+        self.receiver = Receiver(self.node)
+        self.engine = DeliveryEngine(self.node)
+
+    def close(self) -> None:
+        """End delivery, then storage."""
+        self.engine.stop()
+        self.matching.close()
+        self.store.close()
+
+    # --- short ways for tests ---
+
+    def queued(self, recipient: str) -> list[OutMessage]:
+        """Messages that wait for a recipient, in their order."""
+        return list(self.store.read(lambda tx: tx.outbox.due(recipient, 1_000)))
+
+    def sent(self, recipient: str, kind: str) -> envelope_pb2.Envelope:
+        """The envelope of the one queued message of a kind."""
+        (message,) = [one for one in self.queued(recipient) if one.kind == kind]
+        return envelope_pb2.Envelope.FromString(message.envelope)
+
+    def refer(self, series: str, **request: object) -> list[operator_pb2.ReferralView]:
+        """Refer a series; nothing leaves before ``flow``."""
+        fields: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "urgency": 2} | request
+        made = operator_pb2.ReferSeriesRequest(series=series, **fields)  # type: ignore[arg-type]
+        return Referring(self.node).refer(ANA, made)
+
+    def inbox(self) -> list[operator_pb2.InboxEntry]:
+        """What came in, newest first."""
+        return Mailbox(self.node).inbox()
+
+    def load(self, records: Sequence[Record], **header: object) -> operator_pb2.ImportReport:
+        """Import records as one file."""
+        fields: dict[str, object] = {"source": "file", "case_ref": CASE} | header
+        work = Import(self.node, self.keeper, ANA, operator_pb2.ImportHeader(**fields))  # type: ignore[arg-type]
+        work.add(records)
+        return work.finish(len(records))
+
+    def series(self, records: Sequence[Record], name: str = "Azul") -> str:
+        """Import records as one series; return its id."""
+        (series,) = self.load(records, series=name).series
+        return series
+
+    def ask(
+        self, records: Sequence[Record], *peers: str, **header: object
+    ) -> tuple[dict[str, operator_pb2.PeerEnd], dict[str, list[operator_pb2.Overlap]]]:
+        """Ask; return each peer's end and its overlaps."""
+        fields: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "peers": peers} | header
+        question = Question(self.node, ANA, operator_pb2.AskHeader(**fields))  # type: ignore[arg-type]
+        question.add(records)
+        ends: dict[str, operator_pb2.PeerEnd] = {}
+        overlaps: dict[str, list[operator_pb2.Overlap]] = {}
+        for response in question.ask():
+            constraints.check(response)
+            if response.HasField("end"):
+                ends[response.end.agency] = response.end
+            elif response.HasField("overlaps"):
+                overlaps.setdefault(response.overlaps.agency, []).extend(response.overlaps.overlaps)
+        return ends, overlaps
+
+    def seal(
+        self,
+        payload: payload_pb2.Payload,
+        to: str | Audience,
+        *,
+        at: datetime | None = None,
+        **life: timedelta,
+    ) -> envelope_pb2.Envelope:
+        """Sign as this agency, with purpose, case and person filled in where they are missing."""
+        payload.person = payload.person or "ana"
+        payload.purpose = payload.purpose or PURPOSE
+        payload.case_ref = payload.case_ref or CASE
+        audience = Audience(agency=to) if isinstance(to, str) else to
+        return self.node.sealer.seal(payload, audience, at or self.bench.now, **life)
+
+    def deliver(
+        self, envelope: envelope_pb2.Envelope, to: str, lane: int = 3
+    ) -> delivery_pb2.DeliverResponse:
+        """Deliver by hand, past the outbox."""
+        request = delivery_pb2.DeliverRequest(envelope=envelope, lane=lane, sequence=1, epoch="e")
+        return self.node.peers.deliver(to, request)
+
+    def audit(self, action: str = "") -> list[dict[str, object]]:
+        """Return the audit entries, or those of one action."""
+        import json
+
+        self.store.drain()
+        records = self.store.read(lambda tx: tx.audit.records(0, 10_000))
+        entries = [json.loads(record.leaf) for record in records]
+        return [one for one in entries if not action or one["action"] == action]
+
+
+class Lines:
+    """``services.context.Peers``: what one node sends, the other gets as parsed from bytes."""
+
+    def __init__(self, bench: Bench, caller: str) -> None:
+        self._bench, self._caller = bench, caller
+
+    def _there(self, agency: str) -> Running:
+        if agency in self._bench.offline or agency not in self._bench.nodes:
+            raise Unreachable(f"{agency} cannot be reached; check the address")
+        return self._bench.nodes[agency]
+
+    def overlap(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[exchange_pb2.OverlapRequest],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask, and have the answer pass whoever tampers with it."""
+
+        def requests() -> Iterator[exchange_pb2.OverlapRequest]:
+            yield exchange_pb2.OverlapRequest(header=header)
+            yield from batches
+
+        def parsed() -> Iterator[exchange_pb2.OverlapRequest]:
+            for request in requests():
+                yield constraints.open_nested(
+                    request.SerializeToString(), exchange_pb2.OverlapRequest
+                )
+
+        answer = self._there(agency).answerer.answer(self._caller, parsed())
+        for response in self._bench.tampering.get(agency, iter)(answer):
+            yield constraints.open_nested(
+                response.SerializeToString(), exchange_pb2.OverlapResponse
+            )
+
+    def deliver(
+        self, agency: str, request: delivery_pb2.DeliverRequest
+    ) -> delivery_pb2.DeliverResponse:
+        """Deliver a message."""
+        came = constraints.open_nested(request.SerializeToString(), delivery_pb2.DeliverRequest)
+        answer = self._there(agency).receiving.deliver(self._caller, came)
+        constraints.check(answer)
+        return answer
+
+    def put_chunk(
+        self, agency: str, request: delivery_pb2.PutChunkRequest
+    ) -> delivery_pb2.PutChunkResponse:
+        """Send a chunk."""
+        came = constraints.open_nested(request.SerializeToString(), delivery_pb2.PutChunkRequest)
+        return self._there(agency).receiver.put(self._caller, came)
+
+
+@contextmanager
+def make_bench(folder: Path, empty: Path) -> Iterator[Bench]:
+    """Make a bench; nodes come to be as they are named."""
+    made = Bench(folder, empty)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def wait_for(what: str, look: Callable[[], T]) -> T:
+    """Poll until ``look`` returns something true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s: {what}"
+        time.sleep(0.01)
+
+
+def record(number: int, *, kinds: str = "md5 sha1 sha256", **changes: object) -> Record:
+    """A synthetic record with digests of the kinds, in a listed category unless changed."""
+    import hashlib
+
+    made = Record(number=number, votes=(ABUSE,))
+    for kind in kinds.split():
+        digest = hashlib.new("sha256" if kind == "pdq" else kind, f"{kind}{number}".encode())
+        setattr(made, kind, digest.digest())
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def records(numbers: Iterable[int], **changes: object) -> list[Record]:
+    """Several of them."""
+    return [record(number, **changes) for number in numbers]  # type: ignore[arg-type]

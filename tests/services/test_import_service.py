@@ -1,0 +1,153 @@
+"""Imports: what becomes a holding, what is counted, and that a part of a file is nothing."""
+
+from __future__ import annotations
+
+import pytest
+from tieline.v1 import operator_pb2, series_pb2
+from tieline_client.errors import InvalidInput
+from tieline_client.formats.record import Vote
+from tieline_server.services.importing import Import, belongs, discard_leftovers, without_junk
+
+from tests.services.bench import ABUSE, ANA, CASE, ES, PT, Bench, record, records
+
+OTHER = Vote("vics-us", "3")
+LISTED = frozenset({ABUSE})
+
+
+@pytest.mark.parametrize(
+    ("votes", "stated", "entire", "expected"),
+    [
+        ((ABUSE,), None, False, True),
+        ((OTHER,), None, False, False),
+        ((OTHER, ABUSE), None, False, True),
+        ((Vote("vics-uk", "1"),), None, False, False),
+        ((), None, False, False),
+        ((), OTHER, False, True),
+        ((OTHER,), OTHER, False, True),
+        ((Vote("vics-us", "0"),), OTHER, False, False),
+        ((), None, True, True),
+    ],
+)
+def test_only_listed_categories_belong(
+    votes: tuple[Vote, ...], stated: Vote | None, entire: bool, expected: bool
+) -> None:
+    assert belongs(record(1, votes=votes, entire=entire), LISTED, stated) is expected
+
+
+def test_content_free_digests_are_set_aside_and_the_rest_of_the_record_stays() -> None:
+    empty = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
+    kept, dropped = without_junk(record(1, md5=empty, pdq=bytes(32), pdq_quality=10))
+    assert (kept.md5, kept.pdq, dropped) == (None, None, 2)
+    assert kept.sha1 == record(1).sha1
+
+
+@pytest.mark.parametrize(("quality", "kept"), [(49, False), (50, True), (None, True)])
+def test_a_pdq_of_poor_quality_is_set_aside(quality: int | None, kept: bool) -> None:
+    one = record(1, kinds="sha1 pdq", pdq_quality=quality)
+    assert (without_junk(one)[0].pdq is not None) is kept
+
+
+def test_an_import_counts_and_is_logged_with_who_and_why(bench: Bench) -> None:
+    node = bench[PT]
+    mixed = [
+        *records(range(5)),
+        record(5, votes=(OTHER,)),
+        record(6, votes=()),
+        record(7, kinds=""),
+    ]
+    report = node.load(mixed, series="Azul")
+    assert (report.records, report.items_new, report.excluded) == (8, 5, 2)
+    assert [(one.record, one.reason) for one in report.rejected] == [
+        (7, "it has no digest that can be matched")
+    ]
+    assert node.store.read(lambda tx: tx.items.stats()).items == 5
+    (entry,) = node.audit("import")
+    assert (entry["person"], entry["case"], entry["agency"]) == ("ana", CASE, PT)
+    assert entry["detail"]["excluded"] == 2  # type: ignore[index]
+
+
+def test_the_same_file_twice_changes_nothing(bench: Bench) -> None:
+    node = bench[PT]
+    first = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
+    before = node.store.read(lambda tx: tx.items.stats())
+    again = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
+    assert (again.items_new, again.items_known, again.import_id) == (0, 5, first.import_id)
+    assert again.series == first.series
+    assert node.store.read(lambda tx: tx.items.stats()) == before
+
+
+def test_an_import_that_ends_early_leaves_nothing(bench: Bench) -> None:
+    node = bench[PT]
+    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader(series="Azul"))
+    work.add(records(range(50)))
+    work.abandon()
+    stats = node.store.read(lambda tx: tx.items.stats())
+    assert (stats.items, stats.holdings, stats.series, stats.generation) == (0, 0, 0, 0)
+    assert node.audit("import") == []
+
+
+def test_a_wrong_count_at_the_end_keeps_nothing(bench: Bench) -> None:
+    node = bench[PT]
+    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader(series="Azul"))
+    work.add(records(range(5)))
+    with pytest.raises(InvalidInput, match="6 records were announced, 5 came"):
+        work.finish(6)
+    work.abandon()
+    assert node.store.read(lambda tx: tx.items.stats()).items == 0
+
+
+def test_what_a_crash_left_is_erased_at_the_next_start(bench: Bench) -> None:
+    node = bench[PT]
+    node.load(records(range(3)))
+    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader())
+    work.add(records(range(2, 20)))
+    assert discard_leftovers(node.store, frozenset()) == 1
+    assert discard_leftovers(node.store, frozenset()) == 0
+    assert node.store.read(lambda tx: tx.items.stats()).items == 3
+
+
+def test_staged_items_are_no_answer(bench: Bench) -> None:
+    holder, asker = bench[PT], bench[ES]
+    work = Import(holder.node, holder.keeper, ANA, operator_pb2.ImportHeader())
+    work.add(records(range(5)))
+    ends, overlaps = asker.ask(records(range(5)), PT)
+    assert ends[PT].status == "answered"
+    assert overlaps == {}
+    work.finish(5)
+    _, overlaps = asker.ask(records(range(5)), PT)
+    assert len(overlaps[PT]) == 5
+
+
+def test_known_good_items_are_neither_held_nor_asked_about(bench: Bench) -> None:
+    node = bench[PT]
+    node.load(records(range(3)), exclusions=True)
+    report = node.load(records(range(5)))
+    assert (report.items_new, report.excluded) == (2, 3)
+
+
+def test_a_retention_date_in_the_past_is_refused(bench: Bench) -> None:
+    handling = series_pb2.Handling(retain_until="2026-03-01")
+    with pytest.raises(InvalidInput, match="--retain-until"):
+        bench[PT].load(records(range(2)), handling=handling)
+
+
+def test_records_name_their_series_and_their_references_travel_to_it(bench: Bench) -> None:
+    node = bench[PT]
+    rows = [
+        record(1, series="Azul", references=(("icse", "S-1"),)),
+        record(2, series="Verde"),
+        record(3, series=" Azul ", references=(("icse", "S-2"), ("icse", "S-1"))),
+    ]
+    report = node.load(rows)
+    assert len(report.series) == 2
+    azul = node.store.read(lambda tx: tx.series.by_name("Azul"))
+    assert azul is not None
+    assert {one.value for one in azul.references} == {"S-1", "S-2"}
+    assert (azul.owner, azul.contact.name) == (PT, f"desk {PT}")
+    # What a later file says under the same name joins the same series.
+    assert node.load([record(4, series="Azul")]).series == [azul.id]
+
+
+def test_half_a_category_is_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidInput, match="category"):
+        bench[PT].load(records(range(2)), category_scheme="vics-us")
