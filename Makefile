@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint proto lock
+.PHONY: help setup demo test lint proto lock bench
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | setup | proto | lock"
+	@echo "make demo | test | lint | bench | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -39,7 +39,13 @@ lint: setup
 	$(BIN)/python scripts/check_breaking.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup ## each writes build/bench/NAME.json; peers are used where they are installed
+	$(BIN)/python benchmarks/exact_lookup.py --size 1000000
+	$(BIN)/python benchmarks/near_lookup.py --size 1000000
+	$(BIN)/python benchmarks/group_commit.py
+	$(BIN)/python benchmarks/policy_decision.py
 
 demo: setup
 	$(BIN)/python scripts/demo

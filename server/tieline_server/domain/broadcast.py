@@ -49,7 +49,10 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class BroadcastAnswer:
-    """A recipient's answer. ``country`` for assess and eliminate, ``series`` for ours."""
+    """A recipient's answer. ``country`` for assess and eliminate, ``series`` for ours.
+
+    ``confidence`` is 1 low, 2 medium, 3 high for assess, 0 otherwise.
+    """
 
     id: str
     broadcast: str
@@ -58,5 +61,6 @@ class BroadcastAnswer:
     kind: AnswerKind
     at: datetime
     country: str = ""
+    confidence: int = 0
     series: str = ""
     text: str = ""

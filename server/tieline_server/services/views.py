@@ -99,6 +99,7 @@ def answer_out(answer: BroadcastAnswer) -> payload_pb2.BroadcastAnswer:
         broadcast=answer.broadcast,
         kind=answer.kind.value,
         country=answer.country,
+        confidence=answer.confidence,
         series=answer.series,
         text=answer.text,
         answer_time=timestamp(answer.at),
@@ -108,7 +109,8 @@ def answer_out(answer: BroadcastAnswer) -> payload_pb2.BroadcastAnswer:
 def broadcast_view(tx: Tx, broadcast: Broadcast) -> operator_pb2.BroadcastView:
     """A broadcast with its recipients (at the hub) and answers."""
     answers: Sequence[BroadcastAnswer] = tx.broadcasts.answers(broadcast.id)
-    recipients = tx.broadcasts.recipients(broadcast.id)
+    sent = broadcast.direction is Direction.OUT
+    recipients = tx.broadcasts.recipients(broadcast.id) if sent else {}
     return operator_pb2.BroadcastView(
         id=broadcast.id,
         series=broadcast.series,

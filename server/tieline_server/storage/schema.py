@@ -346,6 +346,7 @@ broadcast_answers = Table(
     Column("kind", Words, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("country", Words, nullable=False),
+    Column("confidence", SmallInteger, nullable=False),
     Column("series", Words, nullable=False),
     Column("text", Words, nullable=False),
 )

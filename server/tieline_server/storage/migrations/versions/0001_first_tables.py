@@ -432,6 +432,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         sa.Column("kind", WORDS, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("country", WORDS, nullable=False),
+        sa.Column("confidence", sa.SmallInteger(), nullable=False),
         sa.Column("series", WORDS, nullable=False),
         sa.Column("text", WORDS, nullable=False),
         sa.ForeignKeyConstraint(
