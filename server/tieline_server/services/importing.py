@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from tieline.v1 import operator_pb2
 from tieline_client import limits
@@ -282,6 +283,8 @@ def discard_leftovers(store: Store, keep: frozenset[str]) -> int:
 
 
 def _fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
+    """Return what makes two imports the same; a retention that nobody stated moves with the day."""
+    stated = header.handling.retain_until
     parts = (
         header.file_digest.hex(),
         header.series,
@@ -289,6 +292,7 @@ def _fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
         header.category_scheme,
         header.category_code,
         header.case_ref,
-        repr(handling),
+        stated,
+        repr(handling if stated else replace(handling, retain_until=date.max)),
     )
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

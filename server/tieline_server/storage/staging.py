@@ -61,6 +61,10 @@ _HOLDING_COLUMNS = (
     *("import_no", "item", "series_no", "victim_identified", "offender_identified"),
     *("distributed", "submissions", "baseline"),
 )
+_RESTRICTIONS = (
+    *("handling", "tlp", "restriction"),
+    *("source_evaluation", "information_evaluation"),
+)
 
 
 def stage(
@@ -283,9 +287,11 @@ def _within(value: int, most: int) -> int | None:
 
 
 def _already_held(session: Session, head: Row[Any], known: set[int]) -> set[tuple[int, int]]:
-    """Return (item, series) that this import, or a complete one of the same case, holds."""
+    """Return (item, series) that this import holds, or a complete one of the same case under the
+    same restrictions and evaluation; the retention that was given first stands."""
     if not known:
         return set()
+    same = ("case_ref", "answerable", *_RESTRICTIONS)
     found = (
         select(holdings.c.item, holdings.c.series_no)
         .join(imports, imports.c.no == holdings.c.import_no)
@@ -295,8 +301,7 @@ def _already_held(session: Session, head: Row[Any], known: set[int]) -> set[tupl
                 imports.c.no == head.no,
                 and_(
                     imports.c.generation.is_not(None),
-                    imports.c.case_ref == head.case_ref,
-                    imports.c.answerable == head.answerable,
+                    *(imports.c[name] == getattr(head, name) for name in same),
                 ),
             ),
         )
