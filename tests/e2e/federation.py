@@ -140,7 +140,7 @@ class Node:
 
     def launch(self, **environment: str) -> None:
         """Start the process without waiting for it."""
-        assert self.process is None, f"{self.agency} runs already"
+        assert not self.running, f"{self.agency} runs already"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [_COMMAND, "node", "serve", str(self.home)],
