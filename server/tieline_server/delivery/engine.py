@@ -7,8 +7,9 @@ transaction with what the delivery means (a referral is ``delivered``) and the a
 
 Replies: APPLIED and DUPLICATE settle; REFUSED settles for good and the operator is told in the
 outbox; UNSUPPORTED parks the message and those behind it of the same subject; RETRY leaves it
-queued. Whoever cannot be reached, or answers RETRY, is left alone for a while: the back-off doubles
-up to five minutes, with jitter, is kept in storage, and ends when the peer is heard from.
+queued. A status that no retry changes counts as REFUSED, and so does a message that expired here.
+Whoever cannot be reached, or answers RETRY, is left alone for a while: the back-off doubles up to
+five minutes, with jitter, is kept in storage, and ends when the peer is heard from.
 """
 
 from __future__ import annotations
@@ -20,8 +21,18 @@ from datetime import timedelta
 import structlog
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2
 from tieline_client import limits
-from tieline_client.errors import RefusedError, TielineError, TrustError
+from tieline_client.errors import (
+    InvalidInput,
+    PolicyRefused,
+    RefusedError,
+    RequestIdReused,
+    SignatureRefused,
+    TielineError,
+    TrustError,
+    UnknownMethod,
+)
 from tieline_client.identifiers import new_id
+from tieline_client.payloads import moment
 
 from tieline_server.domain.broadcast import BroadcastRecipientState
 from tieline_server.domain.messages import OutMessage, OutState, Reply
@@ -149,7 +160,10 @@ class _Loop:
                 self._node.store.write(lambda tx: tx.outbox.clear_back_off(self._agency))
             return 0
         self._remember(attempts + 1, failure)
-        return 0 if self._pause(attempts + 1) else attempts + 1
+        if not self._pause(attempts + 1):
+            return attempts + 1
+        self._node.store.write(lambda tx: tx.outbox.clear_back_off(self._agency))
+        return 0
 
     def _remember(self, attempts: int, failure: str) -> None:
         until = self._node.clock() + timedelta(seconds=_wait_seconds(attempts))
@@ -172,22 +186,46 @@ class _Loop:
 
     def _deliver(self, message: OutMessage) -> str:
         """Deliver and settle one message; return why it stays queued, or ""."""
-        if message.attachment:
-            self._send_chunks(message)
-        answer = self._node.peers.deliver(
-            self._agency,
-            delivery_pb2.DeliverRequest(
-                envelope=envelope_pb2.Envelope.FromString(message.envelope),
-                lane=int(message.lane),
-                sequence=message.sequence,
-                epoch=self._node.epoch,
-            ),
-        )
+        answer = self._hopeless(message) or self._hand_over(message)
         reply = Reply(answer.reply) if answer.reply else Reply.RETRY
         if reply is Reply.RETRY:
             return answer.text or "the peer asks to try again later"
         self._node.store.write(lambda tx: self._settle(tx, message, reply, answer))
         return ""
+
+    def _hopeless(self, message: OutMessage) -> delivery_pb2.DeliverResponse | None:
+        """What every peer would say of a message that is too old, or behind a parked one."""
+        expires = moment(_payload(message).expire_time)
+        if expires < self._node.clock() - limits.CLOCK_TOLERANCE:
+            return _answer(Reply.REFUSED, SignatureRefused("it expired while it waited"))
+        before = self._node.store.read(lambda tx: tx.outbox.of_subject(message.subject))
+        if any(one.state is OutState.PARKED and one.recipient == self._agency for one in before):
+            return _answer(Reply.UNSUPPORTED, UnknownMethod("it waits behind a parked message"))
+        return None
+
+    def _hand_over(self, message: OutMessage) -> delivery_pb2.DeliverResponse:
+        """Send chunks and envelope; return the peer's word, be it a reply or a status.
+
+        A refusal of chunks is not the end: the peer judges the message itself, and its word on that
+        is kept and lets the queue move on.
+        """
+        try:
+            if message.attachment:
+                self._send_chunks(message)
+        except (InvalidInput, PolicyRefused) as error:
+            _log.warning("delivery.chunks_refused", peer=self._agency, text=error.message)
+        try:
+            return self._node.peers.deliver(
+                self._agency,
+                delivery_pb2.DeliverRequest(
+                    envelope=envelope_pb2.Envelope.FromString(message.envelope),
+                    lane=int(message.lane),
+                    sequence=message.sequence,
+                    epoch=self._node.epoch,
+                ),
+            )
+        except (InvalidInput, RequestIdReused, PolicyRefused) as error:
+            return _answer(Reply.REFUSED, error)
 
     def _send_chunks(self, message: OutMessage) -> None:
         attachment = self._node.store.read(lambda tx: tx.attachments.outgoing(message.attachment))
@@ -258,6 +296,15 @@ class _Loop:
                 reason=reason,
             )
         )
+
+
+def _answer(reply: Reply, error: TielineError) -> delivery_pb2.DeliverResponse:
+    """An error that will not change by itself, as the reply that it amounts to."""
+    return delivery_pb2.DeliverResponse(
+        reply=int(reply),  # type: ignore[arg-type]
+        reason=error.reason,
+        text=error.message[: limits.FREE_TEXT_CHARS],
+    )
 
 
 def _payload(message: OutMessage) -> payload_pb2.Payload:
