@@ -10,13 +10,14 @@ import json
 import os
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from tieline_client.directory import AgencyId, Contact, Country, Endpoint, Role, Text
-from tieline_client.errors import ConfigurationError
+from tieline_client.errors import ConfigurationError, InvalidInput
 from tieline_client.formats.record import Vote
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
 from tieline_client.identifiers import check_operator
@@ -32,14 +33,17 @@ CATEGORIES: tuple[tuple[str, str], ...] = tuple(
 """Categories 1 and 2 of every VICS context token and of none (formats.md)."""
 
 
-def _handling(value: str) -> str:
-    parse_handling_code(value)
-    return value
+def _word(check: Callable[[str], object]) -> AfterValidator:
+    """Make a check one whose refusal pydantic reports with the setting's name."""
 
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except InvalidInput as error:
+            raise ValueError(error.message) from None
+        return value
 
-def _tlp(value: str) -> str:
-    Tlp.parse(value)
-    return value
+    return AfterValidator(validate)
 
 
 class NodeConfig(BaseSettings):
@@ -60,13 +64,13 @@ class NodeConfig(BaseSettings):
     outbound_only: bool = False
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in the home."""
-    first_operator: Annotated[str, AfterValidator(check_operator)] = "admin"
+    first_operator: Annotated[str, _word(check_operator)] = "admin"
     contact: Contact = Contact()
     """The duty contact that travels with series."""
     categories: tuple[tuple[str, str], ...] = CATEGORIES
     """(scheme, code) pairs that are held and asked abroad; everything else is excluded."""
-    handling: Annotated[str, AfterValidator(_handling)] = HandlingCode.H0.name
-    tlp: Annotated[str, AfterValidator(_tlp)] = "AMBER"
+    handling: Annotated[str, _word(parse_handling_code)] = HandlingCode.H0.name
+    tlp: Annotated[str, _word(Tlp.parse)] = "AMBER"
     source: Annotated[str, Field(pattern="^[ABCX]$")] = "X"
     information: Annotated[int, Field(ge=1, le=4)] = 4
     policies: str = ""
@@ -141,10 +145,30 @@ class Home:
         return make_config(document, str(self.config_file))
 
 
-def make_config(document: dict[str, Any], where: str) -> NodeConfig:
-    """Check settings; raise ConfigurationError naming the first wrong field."""
+class _FileConfig(NodeConfig):
+    """The settings as a file states them, whatever the environment says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The file alone."""
+        return (init_settings,)
+
+
+def make_config(document: dict[str, Any], where: str, *, environment: bool = True) -> NodeConfig:
+    """Check settings; raise ConfigurationError naming the first wrong field.
+
+    Without ``environment`` the document stands alone, so that what is written to a file holds no
+    secret that the environment was to keep out of it.
+    """
     try:
-        return NodeConfig(**document)
+        return NodeConfig(**document) if environment else _FileConfig(**document)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in fault["loc"])

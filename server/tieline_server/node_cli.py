@@ -71,7 +71,7 @@ def init(
     if endpoint:
         document["endpoint"] = endpoint
     try:
-        config = make_config(document, "node init")
+        config = make_config(document, "node init", environment=False)
     except ConfigurationError as error:
         raise UsageError(error.message) from None
     request = make_home(home, config, utc_now())

@@ -1,0 +1,113 @@
+"""HOME/config.toml: what is written, what is read back, what the environment may say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tieline_client.errors import ConfigurationError
+from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config, to_toml
+from tieline_server.homes import make_home
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SECRET = "postgresql+psycopg://tieline:hunter2@db.example/tieline"
+
+
+def _document(**changed: Any) -> dict[str, Any]:
+    return {
+        "agency": "pt-pj",
+        "name": "Policia Judiciaria",
+        "role": "national",
+        "countries": ["PT"],
+        "listen": "127.0.0.1:7443",
+        "operator_listen": "127.0.0.1:7444",
+    } | changed
+
+
+def _home(path: Path, text: str) -> Home:
+    path.mkdir(mode=0o700)
+    (path / "config.toml").write_text(text)
+    return Home(path)
+
+
+def test_what_init_writes_is_what_serve_reads(tmp_path: Path) -> None:
+    made = make_config(_document(name='The "Unit"\\ é', endpoint="pt.example:7443"), "test")
+    read = _home(tmp_path / "pt", to_toml(made)).config()
+    assert read.model_dump() == made.model_dump()
+    assert read.categories == CATEGORIES
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = _home(tmp_path / "pt", to_toml(make_config(_document(), "test")))
+    monkeypatch.setenv("TIELINE_NODE_DATABASE", SECRET)
+    monkeypatch.setenv("TIELINE_NODE_CATEGORIES", '[["vics-uk", "A"]]')
+    config = home.config()
+    assert home.database_url(config) == SECRET
+    assert config.categories == (("vics-uk", "A"),)
+
+
+def test_what_the_environment_keeps_secret_never_reaches_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIELINE_NODE_DATABASE", SECRET)
+    config = make_config(_document(), "node init", environment=False)
+    make_home(tmp_path / "pt", config, NOW)
+    for path in (tmp_path / "pt").rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("handling", "H9"),
+        ("tlp", "PURPLE"),
+        ("source", "D"),
+        ("information", 5),
+        ("first_operator", "a b"),
+        ("agency", "PT_PJ"),
+        ("role", "king"),
+        ("listen", "7443"),
+        ("query_seconds", 0),
+        ("query_seconds", 601),
+        ("countries", ["Portugal"]),
+        ("categories", [["vics-us"]]),
+        ("contact", {"fax": "1"}),
+        ("query_second", 3),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_place(field: str, value: object) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make_config(_document(**{field: value}), "pt/config.toml")
+    assert refused.value.message.startswith(f"pt/config.toml: {field}")
+    assert "\n" not in refused.value.message
+
+
+def test_a_home_that_others_may_look_into_is_refused(tmp_path: Path) -> None:
+    home = _home(tmp_path / "pt", to_toml(make_config(_document(), "test")))
+    home.path.chmod(0o750)
+    with pytest.raises(ConfigurationError, match="chmod 700"):
+        home.config()
+
+
+@pytest.mark.parametrize("text", ["agency = ", "\udcff", "[contact\n"])
+def test_a_broken_file_is_one_line(tmp_path: Path, text: str) -> None:
+    home = _home(tmp_path / "pt", "")
+    home.config_file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigurationError, match=r"config\.toml cannot be read"):
+        home.config()
+
+
+def test_no_home_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="tieline node init"):
+        Home(tmp_path).config()
+
+
+def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
+    text = to_toml(make_config(_document(), "test"))
+    left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
+    assert left_out == {"policies", "query_seconds", "contact"}
+    assert "[contact]" in text
