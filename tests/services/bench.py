@@ -7,6 +7,8 @@ TLS and gRPC is left out. ``Bench.clock`` turns every node's time; ``Bench.offli
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +38,7 @@ from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.receiving import Receiving
-from tieline_server.services.referring import Referring
+from tieline_server.services.telling import Telling
 from tieline_server.storage.engine import open_store
 
 T = TypeVar("T")
@@ -192,7 +194,7 @@ class Running:
         """Refer a series; nothing leaves before ``flow``."""
         fields: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "urgency": 2} | request
         made = operator_pb2.ReferSeriesRequest(series=series, **fields)  # type: ignore[arg-type]
-        return Referring(self.node).refer(ANA, made)
+        return Telling(self.node).refer(ANA, made)
 
     def inbox(self) -> list[operator_pb2.InboxEntry]:
         """What came in, newest first."""
@@ -200,7 +202,12 @@ class Running:
 
     def load(self, records: Sequence[Record], **header: object) -> operator_pb2.ImportReport:
         """Import records as one file."""
-        fields: dict[str, object] = {"source": "file", "case_ref": CASE} | header
+        digest = hashlib.sha256(repr(records).encode()).digest()
+        fields: dict[str, object] = {
+            "source": "file",
+            "case_ref": CASE,
+            "file_digest": digest,
+        } | header
         work = Import(self.node, self.keeper, ANA, operator_pb2.ImportHeader(**fields))  # type: ignore[arg-type]
         work.add(records)
         return work.finish(len(records))
@@ -251,8 +258,6 @@ class Running:
 
     def audit(self, action: str = "") -> list[dict[str, object]]:
         """Return the audit entries, or those of one action."""
-        import json
-
         self.store.drain()
         records = self.store.read(lambda tx: tx.audit.records(0, 10_000))
         entries = [json.loads(record.leaf) for record in records]
@@ -335,8 +340,6 @@ def wait_for(what: str, look: Callable[[], T]) -> T:
 
 def record(number: int, *, kinds: str = "md5 sha1 sha256", **changes: object) -> Record:
     """A synthetic record with digests of the kinds, in a listed category unless changed."""
-    import hashlib
-
     made = Record(number=number, votes=(ABUSE,))
     for kind in kinds.split():
         digest = hashlib.new("sha256" if kind == "pdq" else kind, f"{kind}{number}".encode())

@@ -24,6 +24,7 @@ from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.telling import Telling
 from tieline_server.services.uploading import Uploading
 
 _AUDIT_PAGE = 500
@@ -52,6 +53,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     def __init__(self, node: Node, keeper: IndexKeeper, people: People, facts: NodeFacts) -> None:
         self._node, self._keeper, self._people, self._facts = node, keeper, people, facts
         self._series = SeriesWork(node)
+        self._telling = Telling(node)
         self._referring = Referring(node)
         self._broadcasting = Broadcasting(node)
         self._uploading = Uploading(node)
@@ -187,7 +189,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     ) -> pb.ReferSeriesResponse:
         """Tell the likely country."""
         with about(request.purpose, request.case_ref):
-            referrals = self._referring.refer(_person(context), request)
+            referrals = self._telling.refer(_person(context), request)
         return pb.ReferSeriesResponse(referrals=referrals)
 
     def ListInbox(

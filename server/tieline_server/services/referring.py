@@ -1,19 +1,17 @@
-"""Referrals out, and a recipient's steps on referrals that came in.
+"""A recipient's steps on referrals that came in, and the one way a referral goes out.
 
-Telling a country means telling every agency that serves it; a country that no member serves goes to
-the hub, with that said. Each is one signed message, queued in the transaction that records the
-referral. The steps of the recipient travel back the same way, to who sent it and, for a referral
+A referral is one signed message, queued in the transaction that records it (who is told: see
+telling.py). The steps of the recipient travel back the same way, to who sent it and, for a referral
 that was passed on, to the first sender as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
-from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
-from tieline_client.identifiers import check_country, new_id
+from tieline_client.errors import InvalidInput, NotFound
+from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import referral as clock
@@ -27,26 +25,16 @@ from tieline_server.domain.referral import (
     ReferralStep,
     Urgency,
 )
-from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import series_out
 from tieline_server.services.sending import send
 from tieline_server.services.views import (
-    find_series,
     inbox_entry,
     outcome_in,
     outcome_out,
-    referral_view,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    agency: str
-    country: str
-    note: str
-
 
 RECIPIENTS_STEPS = frozenset(
     {
@@ -69,137 +57,10 @@ def parse_urgency(value: int) -> Urgency:
 
 
 class Referring:
-    """Refers series and steps referrals."""
+    """Steps referrals that came in."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-
-    def refer(
-        self, person: Person, request: operator_pb2.ReferSeriesRequest
-    ) -> list[operator_pb2.ReferralView]:
-        """Tell the likely country. An agency that was told already is not told twice.
-
-        Raises NotFound, InvalidInput, or PolicyRefused when nobody may be told; where only some may
-        not, they are listed with the reason.
-        """
-        node = self._node
-        node.check_purpose(request.purpose, request.case_ref)
-        urgency = parse_urgency(request.urgency)
-        series = node.store.read(lambda tx: find_series(tx, request.series))
-        if series.status is SeriesStatus.WITHDRAWN:
-            raise InvalidInput("the series is withdrawn; it is not referred")
-        addresses = self._addresses(series, request)
-        allowed: list[tuple[_Address, tuple[str, ...]]] = []
-        refused: list[operator_pb2.ReferralView] = []
-        for address in addresses:
-            decision = node.policy.decide(
-                node.question(
-                    Action.BE_TOLD,
-                    asker=address.agency,
-                    holder=node.agency,
-                    purpose=request.purpose,
-                    handling=series.handling,
-                    owner=series.owner,
-                )
-            )
-            if decision.allowed:
-                allowed.append((address, decision.rules))
-            else:
-                refused.append(_refused_view(series, address, decision.why))
-        if not allowed:
-            reasons = "; ".join(f"{one.recipient}: {one.reason}" for one in refused)
-            raise PolicyRefused(f"nobody may be told: {reasons}")
-        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _ in allowed}
-
-        def work(tx: Tx) -> list[operator_pb2.ReferralView]:
-            views = [
-                self._refer_one(tx, person, series, address, rules, urgency, request, packed)
-                for address, rules in allowed
-            ]
-            if series.status in (SeriesStatus.NEW, SeriesStatus.TRIAGED, SeriesStatus.LOCALISED):
-                tx.series.set_status(series.id, SeriesStatus.REFERRED)
-            return views
-
-        views = node.store.write(work)
-        for address, _ in allowed:
-            node.wake(address.agency)
-        return views + refused
-
-    def _addresses(
-        self, series: Series, request: operator_pb2.ReferSeriesRequest
-    ) -> list[_Address]:
-        node, directory = self._node, self._node.directory()
-        if request.agency:
-            if request.agency == node.agency:
-                raise InvalidInput(f"{node.agency} is this node; name another agency")
-            member = directory.member(request.agency)
-            country = check_country(request.country) if request.country else ""
-            return [_Address(member.agency, country, "")]
-        countries: Sequence[str] = [check_country(request.country)] if request.country else []
-        if not countries:
-            countries = node.store.read(
-                lambda tx: likely_countries(list(tx.series.assessments(series.id)))
-            )
-        if not countries:
-            raise InvalidInput(
-                "no likely country stands; assess the series, or say --country or --agency"
-            )
-        addresses: dict[str, _Address] = {}
-        for country in countries:
-            for address in self._serving(country):
-                addresses.setdefault(address.agency, address)
-        return list(addresses.values())
-
-    def _serving(self, country: str) -> list[_Address]:
-        node, directory = self._node, self._node.directory()
-        serving = [member.agency for member in directory.serving(country)]
-        others = [agency for agency in serving if agency != node.agency]
-        if others:
-            return [_Address(agency, country, "") for agency in others]
-        if serving:
-            raise InvalidInput(f"only {node.agency} serves {country}; the series is here already")
-        hubs = [member.agency for member in directory.hubs() if member.agency != node.agency]
-        if not hubs:
-            raise NotFound(f"no member serves {country} and no hub can take it; tell it outside")
-        note = f"No member of the federation serves {country}; please tell it by other means."
-        return [_Address(hubs[0], country, note)]
-
-    def _refer_one(
-        self,
-        tx: Tx,
-        person: Person,
-        series: Series,
-        address: _Address,
-        rules: tuple[str, ...],
-        urgency: Urgency,
-        request: operator_pb2.ReferSeriesRequest,
-        packed: dict[str, Packed | None],
-    ) -> operator_pb2.ReferralView:
-        node = self._node
-        for known in tx.referrals.find(Direction.OUT, series.id):
-            same = (known.recipient, known.country) == (address.agency, address.country)
-            if same and known.state is not ReferralState.WITHDRAWN:
-                return referral_view(tx, known)
-        note = " ".join(part for part in (address.note, clean(request.note)) if part)
-        referral = Referral(
-            id=(identifier := new_id()),
-            root=identifier,
-            series=series.id,
-            direction=Direction.OUT,
-            sender=node.agency,
-            recipient=address.agency,
-            country=address.country,
-            urgency=urgency,
-            purpose=request.purpose,
-            case_ref=clean(request.case_ref),
-            person=person.name,
-            created=node.clock(),
-            note=note,
-        )
-        send_referral(node, tx, referral, series, packed[address.agency], rules)
-        return referral_view(tx, referral)
-
-    # --- the recipient's side ---
 
     def step(
         self, person: Person, request: operator_pb2.StepReferralRequest
@@ -234,7 +95,7 @@ class Referring:
                 passed_to=request.passed_to,
                 outcome=outcome_in(request.outcome) if wanted is ReferralState.OUTCOME else None,
             )
-            woken = self._take_step(tx, current, step, person)
+            woken = take_step(node, tx, current, step, person)
             if onward is not None:
                 self._pass_on(tx, current, onward, person)
                 woken.add(onward.agency)
@@ -245,57 +106,9 @@ class Referring:
             node.wake(agency)
         return entry
 
-    def _take_step(
-        self, tx: Tx, referral: Referral, step: ReferralStep, person: Person
-    ) -> set[str]:
-        node = self._node
-        tx.referrals.add_step(step)
-        apply_outcome(tx, referral.series, step.outcome)
-        recipients = {referral.sender}
-        if referral.root != referral.id:
-            first = tx.series.get(referral.series)
-            if first is not None and first.owner != node.agency:
-                recipients.add(first.owner)
-        for recipient in recipients:
-            payload = payload_pb2.Payload(
-                person=person.name,
-                purpose=referral.purpose,
-                case_ref=referral.case_ref,
-                referral_step=payload_pb2.ReferralStep(
-                    id=step.id,
-                    referral=referral.id,
-                    root=referral.root,
-                    state=step.state.value,
-                    step_time=timestamp(step.at),
-                    text=step.text,
-                    passed_to=step.passed_to,
-                ),
-            )
-            if step.outcome is not None:
-                payload.referral_step.outcome.CopyFrom(outcome_out(step.outcome))
-            send(
-                node,
-                tx,
-                payload,
-                recipient=recipient,
-                lane=referral.urgency,
-                subject=referral.id,
-            )
-        tx.audit.append(
-            node.entry(
-                f"referral.{step.state.value}",
-                person=person.name,
-                peer=referral.sender,
-                purpose=referral.purpose,
-                case_ref=referral.case_ref,
-                subjects=(referral.id, referral.series),
-            )
-        )
-        return recipients
-
     def _onward(self, referral: Referral, agency: str) -> _Onward:
         node = self._node
-        if agency in (node.agency, referral.sender):
+        if agency in (node.agency, referral.sender, series_owner(referral.series)):
             raise InvalidInput(f"{agency} has this referral already; name another agency")
         series = node.store.read(lambda tx: tx.series.get(referral.series))
         if series is None:
@@ -341,6 +154,58 @@ class _Onward:
     series: Series
     original: envelope_pb2.Envelope
     packed: Packed | None
+
+
+def take_step(
+    node: Node, tx: Tx, referral: Referral, step: ReferralStep, person: Person
+) -> set[str]:
+    """Record a step on a referral that came in and tell its sender, and the series' owner.
+
+    Returns who has mail now.
+    """
+    tx.referrals.add_step(step)
+    apply_outcome(tx, referral.series, step.outcome)
+    recipients = {referral.sender}
+    if referral.root != referral.id:
+        first = tx.series.get(referral.series)
+        if first is not None and first.owner != node.agency:
+            recipients.add(first.owner)
+    for recipient in recipients:
+        payload = payload_pb2.Payload(
+            person=person.name,
+            purpose=referral.purpose,
+            case_ref=referral.case_ref,
+            referral_step=payload_pb2.ReferralStep(
+                id=step.id,
+                referral=referral.id,
+                root=referral.root,
+                state=step.state.value,
+                step_time=timestamp(step.at),
+                text=step.text,
+                passed_to=step.passed_to,
+            ),
+        )
+        if step.outcome is not None:
+            payload.referral_step.outcome.CopyFrom(outcome_out(step.outcome))
+        send(
+            node,
+            tx,
+            payload,
+            recipient=recipient,
+            lane=referral.urgency,
+            subject=referral.id,
+        )
+    tx.audit.append(
+        node.entry(
+            f"referral.{step.state.value}",
+            person=person.name,
+            peer=referral.sender,
+            purpose=referral.purpose,
+            case_ref=referral.case_ref,
+            subjects=(referral.id, referral.series),
+        )
+    )
+    return recipients
 
 
 def incoming(tx: Tx, referral_id: str) -> Referral:
@@ -419,13 +284,3 @@ def apply_outcome(tx: Tx, series: str, outcome: Outcome | None) -> None:
     if known is not None and outcome.identified > known.identified:
         tx.series.set_identified(series, outcome.identified)
         tx.series.set_status(series, SeriesStatus.IDENTIFIED)
-
-
-def _refused_view(series: Series, address: _Address, why: str) -> operator_pb2.ReferralView:
-    return operator_pb2.ReferralView(
-        series=series.id,
-        direction="out",
-        recipient=address.agency,
-        country=address.country,
-        reason=f"not told: {why}",
-    )

@@ -1,0 +1,242 @@
+"""Telling the likely country of a series.
+
+Telling a country means telling every agency that serves it; a country that no member serves goes to
+the hub, with that said. A series that another agency referred here is told on inside its own
+envelope: whoever gets it sees who wrote it, and whoever sent it sees to whom it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tieline.v1 import envelope_pb2, operator_pb2
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
+from tieline_client.identifiers import check_country, new_id
+
+from tieline_server.domain.policy import Action, Question
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import (
+    Direction,
+    Referral,
+    ReferralState,
+    ReferralStep,
+    Urgency,
+)
+from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.services.attachments import pack_series
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.referring import (
+    original_envelope,
+    parse_urgency,
+    send_referral,
+    take_step,
+)
+from tieline_server.services.views import find_series, referral_view
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    agency: str
+    country: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The referral in which another agency's series came."""
+
+    referral: Referral
+    original: envelope_pb2.Envelope
+
+
+class Telling:
+    """Refers series."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def refer(
+        self, person: Person, request: operator_pb2.ReferSeriesRequest
+    ) -> list[operator_pb2.ReferralView]:
+        """Tell the likely country. An agency that was told already is not told twice.
+
+        Another agency's series is told on inside the referral that it came in, whose sender learns
+        of it as of a referral passed on. Raises NotFound, InvalidInput, WrongState, or
+        PolicyRefused when nobody may be told; where only some may not, they are listed with the
+        reason.
+        """
+        node = self._node
+        node.check_purpose(request.purpose, request.case_ref)
+        urgency = parse_urgency(request.urgency)
+        series = node.store.read(lambda tx: find_series(tx, request.series))
+        if series.status is SeriesStatus.WITHDRAWN:
+            raise InvalidInput("the series is withdrawn; it is not referred")
+        source = None if series.owner == node.agency else self._source(series)
+        addresses = self._addresses(series, request)
+        allowed: list[tuple[_Address, tuple[str, ...]]] = []
+        refused: list[operator_pb2.ReferralView] = []
+        for address in addresses:
+            decision = node.policy.decide(self._may_be_told(series, address, request.purpose))
+            if decision.allowed:
+                allowed.append((address, decision.rules))
+            else:
+                refused.append(_refused_view(series, address, decision.why))
+        if not allowed:
+            reasons = "; ".join(f"{one.recipient}: {one.reason}" for one in refused)
+            raise PolicyRefused(f"nobody may be told: {reasons}")
+        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _ in allowed}
+
+        woken = {address.agency for address, _ in allowed}
+
+        def work(tx: Tx) -> list[operator_pb2.ReferralView]:
+            views = []
+            for address, rules in allowed:
+                known = self._told_already(tx, series, address)
+                if known is not None:
+                    views.append(referral_view(tx, known))
+                    continue
+                new = self._new(person, series, address, urgency, request, source)
+                send_referral(
+                    node,
+                    tx,
+                    new,
+                    series,
+                    packed[address.agency],
+                    rules,
+                    source.original if source else None,
+                )
+                if source is not None:
+                    step = self._passed_on(source.referral, address.agency, person)
+                    woken.update(take_step(node, tx, source.referral, step, person))
+                views.append(referral_view(tx, new))
+            if series.status in (SeriesStatus.NEW, SeriesStatus.TRIAGED, SeriesStatus.LOCALISED):
+                tx.series.set_status(series.id, SeriesStatus.REFERRED)
+            return views
+
+        views = node.store.write(work)
+        for agency in woken:
+            node.wake(agency)
+        return views + refused
+
+    def _source(self, series: Series) -> _Source:
+        """The latest referral of another agency's series that stands, as it came in."""
+
+        def work(tx: Tx) -> _Source:
+            came = tx.referrals.find(Direction.IN, series.id)
+            standing = [one for one in came if one.state is not ReferralState.WITHDRAWN]
+            if not standing:
+                raise NotFound(
+                    f"{series.owner} has not referred {series.id} to {self._node.agency}, "
+                    "so it is not for it to tell on; answer the broadcast, or ask its owner"
+                )
+            return _Source(standing[-1], original_envelope(tx, standing[-1]))
+
+        return self._node.store.read(work)
+
+    def _may_be_told(self, series: Series, address: _Address, purpose: str) -> Question:
+        node = self._node
+        own = series.owner == node.agency
+        return node.question(
+            Action.BE_TOLD if own else Action.PASS_ON,
+            asker=address.agency if own else node.agency,
+            holder=node.agency if own else address.agency,
+            purpose=purpose,
+            handling=series.handling,
+            owner=series.owner,
+        )
+
+    def _addresses(
+        self, series: Series, request: operator_pb2.ReferSeriesRequest
+    ) -> list[_Address]:
+        node, directory = self._node, self._node.directory()
+        if request.agency:
+            if request.agency in (node.agency, series.owner):
+                raise InvalidInput(f"{request.agency} has this series; name another agency")
+            member = directory.member(request.agency)
+            country = check_country(request.country) if request.country else ""
+            return [_Address(member.agency, country, "")]
+        countries: Sequence[str] = [check_country(request.country)] if request.country else []
+        if not countries:
+            countries = node.store.read(
+                lambda tx: likely_countries(list(tx.series.assessments(series.id)))
+            )
+        if not countries:
+            raise InvalidInput(
+                "no likely country stands; assess the series, or say --country or --agency"
+            )
+        addresses: dict[str, _Address] = {}
+        for country in countries:
+            for address in self._serving(country, series.owner):
+                addresses.setdefault(address.agency, address)
+        return list(addresses.values())
+
+    def _serving(self, country: str, owner: str) -> list[_Address]:
+        directory, have = self._node.directory(), (self._node.agency, owner)
+        serving = [member.agency for member in directory.serving(country)]
+        others = [agency for agency in serving if agency not in have]
+        if others:
+            return [_Address(agency, country, "") for agency in others]
+        if serving:
+            known = " and ".join(serving)
+            raise InvalidInput(f"only {known} serves {country} and has the series already")
+        hubs = [member.agency for member in directory.hubs() if member.agency not in have]
+        if not hubs:
+            raise NotFound(f"no member serves {country} and no hub can take it; tell it outside")
+        note = f"No member of the federation serves {country}; please tell it by other means."
+        return [_Address(hubs[0], country, note)]
+
+    @staticmethod
+    def _told_already(tx: Tx, series: Series, address: _Address) -> Referral | None:
+        for known in tx.referrals.find(Direction.OUT, series.id):
+            same = (known.recipient, known.country) == (address.agency, address.country)
+            if same and known.state is not ReferralState.WITHDRAWN:
+                return known
+        return None
+
+    def _new(
+        self,
+        person: Person,
+        series: Series,
+        address: _Address,
+        urgency: Urgency,
+        request: operator_pb2.ReferSeriesRequest,
+        source: _Source | None,
+    ) -> Referral:
+        identifier = new_id()
+        return Referral(
+            id=identifier,
+            root=source.referral.root if source else identifier,
+            series=series.id,
+            direction=Direction.OUT,
+            sender=self._node.agency,
+            recipient=address.agency,
+            country=address.country,
+            urgency=urgency,
+            purpose=request.purpose,
+            case_ref=clean(request.case_ref),
+            person=person.name,
+            created=self._node.clock(),
+            note=" ".join(part for part in (address.note, clean(request.note)) if part),
+        )
+
+    def _passed_on(self, referral: Referral, agency: str, person: Person) -> ReferralStep:
+        return ReferralStep(
+            id=new_id(),
+            referral=referral.id,
+            state=ReferralState.PASSED_ON,
+            agency=self._node.agency,
+            person=person.name,
+            at=self._node.clock(),
+            passed_to=agency,
+        )
+
+
+def _refused_view(series: Series, address: _Address, why: str) -> operator_pb2.ReferralView:
+    return operator_pb2.ReferralView(
+        series=series.id,
+        direction="out",
+        recipient=address.agency,
+        country=address.country,
+        reason=f"not told: {why}",
+    )
