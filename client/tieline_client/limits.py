@@ -43,6 +43,10 @@ PDQ_MIN_QUALITY = 50
 ITEMS_PER_CHUNK = 5_000
 ITEMS_PER_ATTACHMENT = 2_000_000
 
+ATTACHMENTS_OPEN_PER_PEER = 64
+"""Staged attachments of one peer whose messages have not come."""
+STAGED_LIFE = timedelta(days=7)
+"""What is staged and not claimed by its message is erased after this."""
 PASS_ONS_MOST = 6
 """Hands that a referral may go through; each adds its envelope around those before."""
 

@@ -26,6 +26,7 @@ from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCo
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard
 
+_OPEN_MOST = limits.ATTACHMENTS_OPEN_PER_PEER
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -189,6 +190,10 @@ class Receiver:
                 raise InvalidInput("the attachment was announced with other counts")
             return known
         self._check_new(peer, request)
+        if node.store.read(lambda tx: tx.attachments.open_of(peer)) >= _OPEN_MOST:
+            raise LimitExceeded(
+                f"{_OPEN_MOST} attachments of {peer} wait for their messages; send those first"
+            )
         now = node.clock()
         head = ImportHead(
             id=new_id(),
@@ -288,3 +293,15 @@ def drop_incoming(node: Node, peer: str, attachment_id: str) -> None:
     if attachment is not None:
         node.store.write(lambda tx: tx.attachments.close_incoming(peer, attachment_id))
         discard(node.store, attachment.import_id)
+
+
+def drop_stale(node: Node) -> int:
+    """Erase staged attachments whose message has not come in STAGED_LIFE; return how many.
+
+    A sender that comes back finds that the first chunk is next.
+    """
+    before = node.clock() - limits.STAGED_LIFE
+    stale = node.store.read(lambda tx: list(tx.attachments.opened_before(before)))
+    for one in stale:
+        drop_incoming(node, one.peer, one.id)
+    return len(stale)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 from tieline_client.errors import NotFound, WrongState
 
 from tieline_server.domain.ports import Attachment
@@ -86,6 +86,22 @@ class Attachments:
             delete(incoming_chunks).where(chunks.peer == peer, chunks.attachment == attachment)
         )
         self._run(delete(incoming_attachments).where(c.peer == peer, c.id == attachment))
+
+    def open_of(self, peer: str) -> int:
+        """Return how many attachments of a peer are being received."""
+        found = select(func.count()).select_from(incoming_attachments)
+        return (
+            self._session.connection.scalar(found.where(incoming_attachments.c.peer == peer)) or 0
+        )
+
+    def opened_before(self, at: datetime) -> list[Attachment]:
+        """Return what began to come in before a time, oldest first."""
+        c = incoming_attachments.c
+        found = select(incoming_attachments).where(c.opened < at).order_by(c.opened)
+        return [
+            Attachment(row.id, row.peer, row.chunks, row.items, row.import_id, row.series)
+            for row in self._run(found)
+        ]
 
     def staged_imports(self) -> list[str]:
         """Return the imports that open attachments are staged under: not leftovers."""
