@@ -10,18 +10,15 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from tieline.v1 import delivery_pb2_grpc, exchange_pb2_grpc, operator_pb2, operator_pb2_grpc
 from tieline_client import keys, limits
-from tieline_client.certificates import Kind
 from tieline_client.directory import Directory
 from tieline_client.errors import (
     ConfigurationError,
@@ -31,13 +28,11 @@ from tieline_client.errors import (
 )
 from tieline_client.identifiers import dns_name, new_id
 from tieline_client.payloads import Sealer, timestamp
-from tieline_client.tls import Identity, ServerMaterial, server_credentials
+from tieline_client.tls import server_credentials
 
 from tieline_server.config import Home, NodeConfig
 from tieline_server.delivery.engine import DeliveryEngine
-from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import Matching, Tx
-from tieline_server.domain.refusals import Refusal, RefusalEntry, RefusalLog
 from tieline_server.matching.matcher import Matcher
 from tieline_server.policy.engine import PolicyEngine
 from tieline_server.policy.loading import default_folder
@@ -49,22 +44,17 @@ from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
 from tieline_server.rpc.server import Endpoint, build_server
 from tieline_server.services.answering import Answerer
-from tieline_server.services.attachments import Receiver
+from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard_leftovers
 from tieline_server.services.indexing import IndexKeeper
-from tieline_server.services.people import IssuedLeaf, People
+from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
+from tieline_server.services.refusals import Refusals
 from tieline_server.storage.engine import open_store
 from tieline_server.trust import files
-from tieline_server.trust.authority import (
-    AgencyAuthority,
-    issue_node_leaf,
-    issue_operator_leaf,
-    load_agency_authority,
-    renewal_due,
-)
 from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.node_identity import ListenerMaterial, MemberCas, NodeIdentity
 from tieline_server.trust.peer_pool import PeerPool
 
 _log = structlog.get_logger(__name__)
@@ -78,95 +68,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class NodeIdentity:
-    """The node's CAs and leaf; the leaf renews itself at half-life while the CA's key is here."""
-
-    def __init__(self, home: Home, agency: str, federation: str) -> None:
-        self._home, self.agency, self.federation = home, agency, federation
-        passphrase = keys.passphrase_from_environment()
-        self._key = keys.load(home.keys / "node.key", passphrase)
-        self.signing_key = keys.load(home.keys / "signing.key", passphrase)
-        self.node_ca = self._authority(Kind.NODE, passphrase)
-        self.operator_ca = self._authority(Kind.OPERATOR, passphrase)
-        self._leaf = self._load_leaf()
-        self.identity = self._identity()
-
-    def _authority(self, kind: Kind, passphrase: bytes | None) -> AgencyAuthority:
-        name = f"{kind.value}-ca"
-        key = keys.load(self._home.keys / f"{name}.key", passphrase)
-        pem = (self._home.certs / f"{name}.pem").read_bytes()
-        return load_agency_authority(kind, self.federation, self.agency, pem, key)
-
-    def _load_leaf(self) -> x509.Certificate:
-        path = self._home.certs / "node.pem"
-        try:
-            return x509.load_pem_x509_certificate(path.read_bytes())
-        except (OSError, ValueError):
-            raise ConfigurationError(
-                f"{path} cannot be read; run `tieline node join` again"
-            ) from None
-
-    def _identity(self) -> Identity:
-        return Identity(self._leaf.public_bytes(Encoding.PEM), keys.private_pem(self._key))
-
-    @property
-    def leaf_der(self) -> bytes:
-        """The leaf as it is presented."""
-        return self._leaf.public_bytes(Encoding.DER)
-
-    @property
-    def expires(self) -> datetime:
-        """When the leaf ends."""
-        return self._leaf.not_valid_after_utc
-
-    def renew_if_due(self, now: datetime) -> bool:
-        """Issue a new leaf when the present one is past its half-life."""
-        if not renewal_due(self._leaf, now):
-            return False
-        self._leaf = issue_node_leaf(self.node_ca, self._key.public_key(), now=now)
-        files.write_atomic(
-            self._home.certs / "node.pem", self._leaf.public_bytes(Encoding.PEM), mode=0o600
-        )
-        self.identity = self._identity()
-        return True
-
-    def issue_operator(self, name: str, public_key: bytes, now: datetime) -> IssuedLeaf:
-        """Issue a person's leaf; raise InvalidInput for a key that is no P-256 key."""
-        leaf = issue_operator_leaf(self.operator_ca, name, keys.load_public(public_key), now=now)
-        return IssuedLeaf(leaf.public_bytes(Encoding.DER), leaf.serial_number)
-
-
-class _Material:
-    """What a listener presents and trusts; the same object until one of them changes."""
-
-    def __init__(self, identity: NodeIdentity, cas: _Cas) -> None:
-        self._identity, self._cas = identity, cas
-        self._current = ServerMaterial(identity.identity, cas())
-
-    def __call__(self) -> ServerMaterial:
-        cas, identity = self._cas(), self._identity.identity
-        if cas != self._current.caller_cas or identity is not self._current.identity:
-            self._current = ServerMaterial(identity, cas)
-        return self._current
-
-
-class _Cas:
-    """The node CAs of all active members, once per directory."""
-
-    def __init__(self, directory: DirectoryStore) -> None:
-        self._directory = directory
-        self._of: Directory | None = None
-        self._cas: tuple[bytes, ...] = ()
-
-    def __call__(self) -> tuple[bytes, ...]:
-        current = self._directory.current()
-        if current is not self._of:
-            pinned = current.pinned_node_cas()
-            self._cas = tuple(ca for agency in sorted(pinned) for ca in pinned[agency])
-            self._of = current
-        return self._cas
-
-
 class RunningNode:
     """A whole node. Built by ``start``; ``stop`` ends it."""
 
@@ -177,11 +78,11 @@ class RunningNode:
         self._stopping = threading.Event()
         self.directory = DirectoryStore(home.path)
         directory = self._joined(self.directory, config)
-        self.identity = NodeIdentity(home, config.agency, directory.federation)
+        self.identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
         self.identity.renew_if_due(utc_now())
         self.store = open_store(home.database_url(config), clock=utc_now)
         held.callback(self.store.close)
-        self._refusals = RefusalLog()
+        self._refusals = Refusals(config.agency, self.store)
         self.node = self._wire(directory)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
@@ -240,7 +141,7 @@ class RunningNode:
 
     def _listeners(self) -> tuple[Endpoint, Endpoint]:
         node, config = self.node, self._config
-        members = _Cas(self.directory)
+        members = MemberCas(self.directory)
         own_operators = (self.identity.operator_ca.der,)
         exchange = ExchangeServicer(
             node,
@@ -251,13 +152,13 @@ class RunningNode:
         delivery = DeliveryServicer(Receiving(node, self._keeper), Receiver(node))
         peers = build_server(
             config.listen,
-            server_credentials(_Material(self.identity, members)),
+            server_credentials(ListenerMaterial(self.identity, members)),
             [
                 Guard(
                     Listener.FEDERATION,
                     PeerIdentifier(self.directory.current, utc_now),
                     utc_now,
-                    self._on_refusal,
+                    self._refusals.note,
                 )
             ],
             [
@@ -277,8 +178,8 @@ class RunningNode:
         )
         own = build_server(
             config.operator_listen,
-            server_credentials(_Material(self.identity, lambda: own_operators)),  # type: ignore[arg-type]
-            [Guard(Listener.OPERATOR, people, utc_now, self._on_refusal)],
+            server_credentials(ListenerMaterial(self.identity, lambda: own_operators)),
+            [Guard(Listener.OPERATOR, people, utc_now, self._refusals.note)],
             [partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator)],
             grace_seconds=limits.IMPORT_SECONDS,
         )
@@ -344,7 +245,7 @@ class RunningNode:
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
             endpoint.stop(limits.STOP_SECONDS / 2)
         self.delivery.stop()
-        self._write_refusals(self._refusals.flush())
+        self._refusals.flush()
         self._log_life("node.stopped")
         self._held.close()
 
@@ -361,7 +262,8 @@ class RunningNode:
             for work in (
                 lambda: self.directory.refresh(utc_now()),
                 lambda: self.identity.renew_if_due(utc_now()),
-                lambda: self._write_refusals(self._refusals.due(utc_now())),
+                lambda: self._refusals.write_due(utc_now()),
+                lambda: drop_stale(self.node),
             ):
                 try:
                     work()
@@ -369,43 +271,6 @@ class RunningNode:
                     _log.warning("housekeeping.waits", reason=error.reason, text=error.message)
                 except Exception as error:  # noqa: BLE001 - the next round tries again
                     _log.error("housekeeping.failed", error=type(error).__name__, text=str(error))
-
-    def _on_refusal(self, refusal: Refusal) -> None:
-        self._write_refusals(self._refusals.add(refusal))
-
-    def _write_refusals(self, entries: Sequence[RefusalEntry]) -> None:
-        if not entries:
-            return
-        made = [self._refusal_entry(one) for one in entries]
-
-        def work(tx: Tx) -> None:
-            for entry in made:
-                tx.audit.append(entry)
-
-        try:
-            self.store.write(work)
-        except TielineError as error:
-            _log.error("audit.refusals_lost", count=len(made), reason=error.reason)
-
-    def _refusal_entry(self, one: RefusalEntry) -> AuditEntry:
-        refusal = one.refusal
-        return AuditEntry(
-            action="refusal",
-            at=refusal.at,
-            agency=self._config.agency,
-            person=refusal.person,
-            peer=refusal.peer,
-            purpose=refusal.purpose,
-            case_ref=refusal.case_ref,
-            detail={
-                "method": refusal.method,
-                "reason": refusal.reason,
-                "check": refusal.check,
-                "claimed": refusal.claimed,
-                "count": one.count,
-                "last": one.last.isoformat(),
-            },
-        )
 
 
 def _epoch(tx: Tx) -> str:
