@@ -16,7 +16,7 @@ from tieline_client.errors import (
     WrongState,
 )
 
-_CORRUPT = ("malformed", "not a database", "disk image")
+_CORRUPT = ("malformed", "not a database", "disk image", "unsupported file format")
 _RETRY = frozenset({"40001", "40P01"})
 """SQLSTATEs of serialisation failure and deadlock."""
 _TAKEN = "23505"

@@ -187,7 +187,7 @@ class Imports:
                 exclusions.c.import_no,
                 sorted(values),
                 exclusions.c.kind == kind,
-                exclusions.c.import_no.in_(counted),
+                (exclusions.c.import_no + 0).in_(counted),  # by digest, not list by list
             )
         }
 

@@ -70,8 +70,8 @@ class Items:
             select(item_fills.c.item, item_fills.c.value)
             .where(
                 item_fills.c.item > after,
-                item_fills.c.kind == kind,
-                item_fills.c.import_no.in_(_COMPLETE),
+                item_fills.c.kind + 0 == kind,  # by item, in order: not by the index of values
+                item_fills.c.import_no.not_in(_STAGED),
             )
             .order_by(item_fills.c.item)
         )

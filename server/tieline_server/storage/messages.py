@@ -6,12 +6,15 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, delete, func, insert, literal_column, select
 
 from tieline_server.domain.messages import Destination, InMessage, OutMessage, OutState, Reply
 from tieline_server.domain.referral import Urgency
 from tieline_server.storage.schema import destinations, inbox, outbox
 from tieline_server.storage.session import Session
+
+_QUEUED = outbox.c.state == literal_column(f"'{OutState.QUEUED.value}'")
+"""Spelled out, not bound: only so is the partial index of queued messages known to serve."""
 
 
 class Outbox:
@@ -33,7 +36,7 @@ class Outbox:
         """Return queued messages for a recipient: lanes by urgency, then sequence."""
         found = (
             select(outbox)
-            .where(outbox.c.recipient == recipient, outbox.c.state == OutState.QUEUED.value)
+            .where(outbox.c.recipient == recipient, _QUEUED)
             .order_by(outbox.c.lane, outbox.c.sequence)
             .limit(limit)
         )
@@ -70,9 +73,7 @@ class Outbox:
     def destinations(self) -> list[Destination]:
         """Return every recipient with queued messages or a back-off, by agency."""
         waiting = (
-            select(outbox.c.recipient, func.count())
-            .where(outbox.c.state == OutState.QUEUED.value)
-            .group_by(outbox.c.recipient)
+            select(outbox.c.recipient, func.count()).where(_QUEUED).group_by(outbox.c.recipient)
         )
         queued = {row[0]: row[1] for row in self._run(waiting)}
         known = {row.agency: row for row in self._run(select(destinations))}

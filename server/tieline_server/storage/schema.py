@@ -84,7 +84,7 @@ imports = Table(
     Column("fingerprint", Words, nullable=False, index=True),
     Column("answerable", Boolean, nullable=False),
     Column("exclusions", Boolean, nullable=False),
-    Column("generation", BigInteger),
+    Column("generation", BigInteger, index=True),
     Column("completed", UtcTime),
 )
 """``generation`` is NULL until the import is complete."""

@@ -162,9 +162,9 @@ class SqliteStore:
                 place(connection, self._bulk, leaves)
         except Exception as error:  # noqa: BLE001 - every caller of the group is told
             self._drop()
-            meant = translate(error)
-            failure = meant if isinstance(meant, StorageCorrupt) else unavailable(_root(error))
-            for job in jobs:
+            damaged = isinstance(translate(error), StorageCorrupt)
+            for job in jobs:  # an exception of its own each: threads write their traces into it
+                failure = corrupt() if damaged else unavailable(_root(error))
                 job.future.set_exception(job.error or failure)
             return ended
         for job in jobs:

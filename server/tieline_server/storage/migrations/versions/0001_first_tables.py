@@ -141,6 +141,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         sa.UniqueConstraint("id", name=op.f("uq_imports_id")),
     )
     op.create_index(op.f("ix_imports_fingerprint"), "imports", ["fingerprint"], unique=False)
+    op.create_index(op.f("ix_imports_generation"), "imports", ["generation"], unique=False)
     op.create_table(
         "inbox",
         sa.Column("sender", WORDS, nullable=False),
