@@ -292,6 +292,7 @@ def answer_in(message: payload_pb2.BroadcastAnswer, agency: str, person: str) ->
         kind=kind,
         at=moment(message.answer_time),
         country=message.country if kind is not AnswerKind.OURS else "",
+        confidence=int(parse_confidence(message.confidence)) if kind is AnswerKind.ASSESS else 0,
         series=message.series if kind is AnswerKind.OURS else "",
         text=clean(message.text),
     )
