@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -373,3 +374,11 @@ def test_numbers_that_cannot_be_are_not_kept_but_do_no_harm(store: Store) -> Non
     load(store, [one])
     with pytest.raises(InvalidInput):
         load(store, [record(md5="b", media_type="image/\x00png")])
+
+
+def test_the_cycle_collector_runs_again_after_a_batch(store: Store) -> None:
+    key = begin(store)
+    stage(store, key, [record(md5="a")])
+    with pytest.raises(InvalidDigest):
+        stage(store, key, [Record(1)])
+    assert gc.isenabled()

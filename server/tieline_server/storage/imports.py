@@ -14,6 +14,7 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 
 from tieline_server.domain.ports import ImportHead, StageCounts
 from tieline_server.storage import staging
+from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import (
     exclusions,
@@ -83,7 +84,9 @@ class Imports:
         """
         self._session.lock_items()
         self._unite_leftovers()
-        return staging.stage(self._session, self._open(import_id), records, series, voter)
+        head = self._open(import_id)
+        with collector_paused():
+            return staging.stage(self._session, head, records, series, voter)
 
     def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts:
         """Stage known-good records; one is new when any of its exact digests is."""
