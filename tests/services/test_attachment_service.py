@@ -53,7 +53,8 @@ def _chunk(*items: int, **changes: Any) -> Chunk:
 
 def _packed(series: str, *chunks: Chunk | bytes, items: int = 0) -> Packed:
     data = tuple(c if isinstance(c, bytes) else c.SerializeToString() for c in chunks)
-    name = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in data)).hexdigest()
+    digests = b"".join(hashlib.sha256(one).digest() for one in data)
+    name = hashlib.sha256(series.encode() + digests).hexdigest()
     count = items or sum(one.items for one in chunks if isinstance(one, Chunk))
     return Packed(Attachment(name, "", len(data), count, series=series), data)
 

@@ -277,7 +277,7 @@ class AttachmentRef(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """SHA-256 over the concatenated SHA-256 of the chunks, hex."""
+    """SHA-256 over the id of the series and the SHA-256 of each chunk, hex."""
     chunks: _builtins.int
     """How many chunks."""
     items: _builtins.int

@@ -1,9 +1,9 @@
 """A series' items on their way: cut into chunks at the sender, staged as they come at the receiver.
 
-An attachment is known by the SHA-256 over its chunks' SHA-256. The sender keeps the chunks as sent,
-so a broken transfer goes on at any chunk and gives the same bytes. The receiver stages each chunk
-durably and invisibly; the signed message that names the attachment makes all of it count, or, when
-anything differs, none of it.
+An attachment is known by the SHA-256 over its series and its chunks' SHA-256. The sender keeps the
+chunks as sent, so a broken transfer goes on at any chunk and gives the same bytes. The receiver
+stages each chunk durably and invisibly; the signed message that names the attachment makes all of
+it count, or, when anything differs, none of it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def pack_series(node: Node, series: str, peer: str, since: int = 0) -> Packed | 
     if not chunks:
         return None
     digests = [hashlib.sha256(chunk).digest() for chunk in chunks]
-    attachment = Attachment(_name(digests), peer, len(chunks), items, series=series)
+    attachment = Attachment(_name(series, digests), peer, len(chunks), items, series=series)
     return Packed(attachment, tuple(chunks))
 
 
@@ -76,8 +76,8 @@ def _page(node: Node, series: str, after: int, since: int) -> Sequence[ItemRow]:
     )
 
 
-def _name(digests: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+def _name(series: str, digests: Sequence[bytes]) -> str:
+    return hashlib.sha256(series.encode() + b"".join(digests)).hexdigest()
 
 
 def _encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
@@ -279,7 +279,7 @@ def claim(
     if len(digests) < attachment.chunks:
         raise WrongState(f"{len(digests)} of {attachment.chunks} chunks have come")
     announced = (attachment.chunks, attachment.items)
-    if _name(digests) != reference.id or announced != (reference.chunks, reference.items):
+    if _name(series, digests) != reference.id or announced != (reference.chunks, reference.items):
         raise InvalidInput("the chunks are not those that the message names")
     tx.imports.amend(attachment.import_id, case_ref, handling, answerable=answerable)
     tx.imports.complete(attachment.import_id)
