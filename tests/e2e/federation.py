@@ -147,7 +147,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env=os.environ | environment,
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | environment,
             )
 
     def wait_ready(self) -> None:
@@ -176,11 +176,13 @@ class Node:
             return 0
         process.send_signal(number)
         try:
-            return process.wait(START_SECONDS)
+            return process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.send_signal(signal.SIGABRT)  # the log gets what each thread was doing
             process.wait()
-            raise
+            raise AssertionError(
+                f"{self.agency} did not end: {self.log.read_text()[-8_000:]}"
+            ) from None
 
     @property
     def running(self) -> bool:
@@ -326,10 +328,10 @@ class Federation:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                process.send_signal(signal.SIGABRT)  # the log gets what each thread was doing
                 process.wait()
-                stuck.append(agency)
-        assert not stuck, f"these did not end within {STOP_SECONDS} s of SIGTERM: {stuck}"
+                stuck.append(f"{agency}\n{self.nodes[agency].log.read_text()[-8_000:]}")
+        assert not stuck, f"not ended within {STOP_SECONDS} s of SIGTERM: {'; '.join(stuck)}"
 
 
 def _wait_version(client: OperatorClient, version: int) -> None:
