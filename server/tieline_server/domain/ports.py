@@ -292,9 +292,9 @@ class InboxRepository(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Chunks of items that belong to a message. ``id`` is hex SHA-256 over the id of the
-    series and the SHA-256 of the chunks in order. At the sender chunks are kept as sent; at the receiver they are
-    staged under ``import_id`` as they come, and only their digests are kept."""
+    """Chunks of items that belong to a message. ``id`` is hex SHA-256 over the id of the series
+    and the SHA-256 of the chunks in order. At the sender chunks are kept as sent; at the receiver
+    they are staged under ``import_id`` as they come, and only their digests are kept."""
 
     id: str
     peer: str
