@@ -47,6 +47,8 @@ ATTACHMENTS_OPEN_PER_PEER = 64
 """Staged attachments of one peer whose messages have not come."""
 STAGED_LIFE = timedelta(days=7)
 """What is staged and not claimed by its message is erased after this."""
+REFERENCES_PER_SERIES = 64
+"""Numbers in other systems that are kept of a series; an ICSE export has one for every image."""
 PASS_ONS_MOST = 6
 """Hands that a referral may go through; each adds its envelope around those before."""
 
@@ -119,6 +121,9 @@ CONNECTION_STREAMS = 100
 CONNECTION_GRACE_SECONDS = 90
 """What a call may still take once its connection is past CONNECTION_AGE_SECONDS."""
 HANDSHAKE_SECONDS = 10
+RECONNECT_FIRST_SECONDS = 0.2
+RECONNECT_MOST_SECONDS = 1.0
+"""After a failed connection gRPC itself waits so long; the longer back-off is delivery's."""
 KEEPALIVE_SECONDS = 60
 KEEPALIVE_ANSWER_SECONDS = 20
 

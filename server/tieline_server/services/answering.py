@@ -377,13 +377,14 @@ def _announced(answer: _Answer, kind: DigestKind) -> int:
 
 
 def _series_entry(index: int, series: Series, *, with_name: bool) -> exchange_pb2.SeriesEntry:
-    numbers = [f"{reference.scheme}:{reference.value}" for reference in series.references]
+    numbers = [f"repository:{series.number}"] if series.number else []
+    numbers += [f"{reference.scheme}:{reference.value}" for reference in series.references]
     return exchange_pb2.SeriesEntry(
         index=index,
         id=series.id,
         name=series.name if with_name else "",
         status=series.status.value,
-        references=numbers + ([f"repository:{series.number}"] if series.number else []),
+        references=numbers[: limits.REFERENCES_PER_SERIES],
         contact_name=series.contact.name,
         contact_email=series.contact.email,
         contact_phone=series.contact.phone,

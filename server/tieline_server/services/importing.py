@@ -119,7 +119,7 @@ class Import:
         self.counts = Counts()
         self.rejected: list[tuple[int, str]] = []
         self._series: dict[str, Series] = {}
-        self._references: dict[str, set[ExternalReference]] = {}
+        self._references: dict[str, dict[ExternalReference, None]] = {}
         now = node.clock()
         default = node.defaults.handling(now.date())
         handling = handling_in(header.handling, default)
@@ -198,11 +198,10 @@ class Import:
         for series in self._series.values():
             if tx.series.get(series.id) is None:
                 tx.series.add(series)
-            wanted = self._references.get(series.id, set()) - set(series.references)
-            if wanted:
-                tx.series.add_references(
-                    series.id, sorted(wanted, key=lambda r: r.scheme + r.value)
-                )
+            named = self._references.get(series.id, {})
+            fresh = [one for one in named if one not in series.references]
+            room = max(limits.REFERENCES_PER_SERIES - len(series.references), 0)
+            tx.series.add_references(series.id, fresh[:room])
         tx.imports.complete(self.head.id)
         tx.audit.append(self._entry("import"))
 
@@ -251,8 +250,9 @@ class Import:
             series = self._node.store.read(lambda tx: tx.series.by_name(name)) or self._new(name)
             self._series[name] = series
         if record.references:
-            known = self._references.setdefault(series.id, set())
-            known.update(ExternalReference(*pair) for pair in record.references)
+            known = self._references.setdefault(series.id, {})
+            if len(known) < limits.REFERENCES_PER_SERIES:
+                known.update(dict.fromkeys(ExternalReference(*pair) for pair in record.references))
         return series.id
 
     def _new(self, name: str) -> Series:

@@ -68,7 +68,8 @@ def keep_series(tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> None
         tx.series.add(series)
     else:
         fresh = [one for one in series.references if one not in known.references]
-        tx.series.add_references(series.id, fresh)
+        room = max(limits.REFERENCES_PER_SERIES - len(known.references), 0)
+        tx.series.add_references(series.id, fresh[:room])
     have = {one.id for one in tx.series.assessments(series.id)}
     for message in notice.assessments:
         assessment = assessment_in(message)
