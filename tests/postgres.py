@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tieline_server.storage.engine import open_store
+from tieline_server.storage.schema import metadata
 
 START_SECONDS = 60.0
 _USER = "tieline"
@@ -33,6 +34,7 @@ class PostgresCluster:
 
     socket: Path
     template: str = ""
+    shared: str = ""
     names: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str) -> str:
@@ -52,6 +54,23 @@ class PostgresCluster:
                 )
             )
         return name
+
+    def empty(self) -> str:
+        """Return the one database that tests use in turn, with every row gone; quicker than new."""
+        if not self.shared:
+            self.shared = self.create()
+        with self.connect() as connection:
+            connection.execute(  # and wait until they are gone
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [self.shared],
+            )
+        with self.connect(self.shared) as connection, connection.transaction():
+            connection.execute("SET LOCAL session_replication_role = replica")  # no foreign keys
+            for table in metadata.tables:
+                connection.execute(
+                    psycopg.sql.SQL("DELETE FROM {}").format(psycopg.sql.Identifier(table))
+                )
+        return self.shared
 
 
 def find_binaries() -> Path | None:
@@ -117,8 +136,8 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
 
 @pytest.fixture
 def postgres_url(postgres_cluster: PostgresCluster) -> str:
-    """Return the URL of a fresh, migrated database."""
-    return postgres_cluster.url(postgres_cluster.create())
+    """Return the URL of an empty, migrated database."""
+    return postgres_cluster.url(postgres_cluster.empty())
 
 
 def _account() -> pwd.struct_passwd | None:

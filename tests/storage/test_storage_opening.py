@@ -95,8 +95,7 @@ def test_postgres_gets_the_types_collations_and_indexes_of_the_schema(
         for database in (made, wanted):
             with postgres_cluster.connect(database) as connection:
                 found.append(sorted(connection.execute(query, ["alembic_version"]).fetchall()))
-        spelled = [str(rows).replace("character varying", "text") for rows in found]
-        assert spelled[0] == spelled[1]
+        assert set(found[0]) ^ set(found[1]) == set()
         assert len(found[0]) > 20
 
 
@@ -153,8 +152,9 @@ def test_a_newer_versions_database_is_left_alone(store_url: str, engine: Engine)
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StorageTooNew, match=r"9999.*newer Tieline"):
         open_store(store_url, clock=now)
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+        connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": REVISION})
 
 
 def test_a_missing_folder_says_so(tmp_path: Path) -> None:

@@ -1,501 +1,87 @@
-"""Tables, as SQLAlchemy Core. The migrations make them; a test holds the two together.
-
-What is staged. An item's row is written by the first import that names it (``import_no``); what
-another import adds to it stands in ``item_fills``. Columns and fills alike count only once their
-import is complete, so completing is one short update and discarding leaves nothing. An item whose
-own import is complete is visible; any other is visible only through a complete import's holdings.
-"""
+"""All tables, as SQLAlchemy Core. The migrations make them; a test holds the two together."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    Table,
-    text,
-)
-
-from tieline_server.storage.types import Key, UtcTime, Words
-
-REVISION = "0001"
-"""The newest migration (storage/migrations/versions)."""
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# --- bookkeeping ------------------------------------------------------------------------------
-
-meta = Table(
-    "meta",
+from tieline_server.storage.schema_base import (
+    REVISION,
+    counters,
+    meta,
     metadata,
-    Column("key", Words, primary_key=True),
-    Column("value", Words, nullable=False),
 )
-counters = Table(
+from tieline_server.storage.schema_exchange import (
+    assessments,
+    audit_leaves,
+    audit_nodes,
+    audit_pending,
+    broadcast_answers,
+    broadcast_recipients,
+    broadcasts,
+    destinations,
+    inbox,
+    incoming_attachments,
+    incoming_chunks,
+    operators,
+    outbox,
+    outgoing_attachments,
+    outgoing_chunks,
+    queries,
+    query_ids,
+    referral_steps,
+    referrals,
+    series,
+    series_references,
+    upload_steps,
+    uploads,
+)
+from tieline_server.storage.schema_items import (
+    exclusions,
+    holdings,
+    imports,
+    item_changes,
+    item_fills,
+    item_links,
+    items,
+    series_keys,
+    vote_kinds,
+    votes,
+)
+
+__all__ = [
     "counters",
-    metadata,
-    Column("name", Words, primary_key=True),
-    Column("value", BigInteger, nullable=False),
-)
-
-# --- imports and items ------------------------------------------------------------------------
-
-
-def _handling() -> list[Column[Any]]:
-    """Return the columns of a Handling."""
-    return [
-        Column("handling", SmallInteger, nullable=False),
-        Column("tlp", SmallInteger, nullable=False),
-        Column("source_evaluation", Words, nullable=False),
-        Column("information_evaluation", SmallInteger, nullable=False),
-        Column("retain_until", Date, nullable=False),
-        Column("restriction", Words, nullable=False),
-    ]
-
-
-imports = Table(
-    "imports",
-    metadata,
-    Column("no", Key, primary_key=True, autoincrement=False),
-    Column("id", Words, nullable=False, unique=True),
-    Column("source", Words, nullable=False),
-    Column("format", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("agency", Words, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    *_handling(),
-    Column("created", UtcTime, nullable=False),
-    Column("fingerprint", Words, nullable=False, index=True),
-    Column("answerable", Boolean, nullable=False),
-    Column("exclusions", Boolean, nullable=False),
-    Column("generation", BigInteger, index=True),
-    Column("completed", UtcTime),
-)
-"""``generation`` is NULL until the import is complete."""
-
-items = Table(
-    "items",
-    metadata,
-    Column("id", Key, primary_key=True, autoincrement=False),
-    Column("import_no", Key, nullable=False),
-    Column("md5", LargeBinary),
-    Column("sha1", LargeBinary),
-    Column("sha256", LargeBinary),
-    Column("pdq", LargeBinary),
-    Column("photodna", LargeBinary),
-    Column("pdq_quality", SmallInteger),
-    Column("size", BigInteger),
-    Column("media_type", Words),
-    Column("perceptual", Boolean, nullable=False),
-)
-"""``perceptual`` items were never named by an exact digest; only they are known by PDQ."""
-
-for _name in ("md5", "sha1", "sha256"):
-    _where = text(f"{_name} IS NOT NULL")
-    Index(f"ix_items_{_name}", items.c[_name], sqlite_where=_where, postgresql_where=_where)
-for _name in ("pdq", "photodna"):
-    _where = text(f"perceptual AND {_name} IS NOT NULL")
-    Index(f"ix_items_{_name}", items.c[_name], sqlite_where=_where, postgresql_where=_where)
-
-item_fills = Table(
-    "item_fills",
-    metadata,
-    Column("item", Key, primary_key=True, autoincrement=False),
-    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
-    Column("import_no", Key, primary_key=True, autoincrement=False),
-    Column("value", LargeBinary, nullable=False),
-    Index("ix_item_fills_kind_value", "kind", "value"),
-    Index("ix_item_fills_import_no", "import_no", "item"),
-    sqlite_with_rowid=False,
-)
-item_links = Table(
-    "item_links",
-    metadata,
-    Column("import_no", Key, primary_key=True, autoincrement=False),
-    Column("low", Key, primary_key=True, autoincrement=False),
-    Column("high", Key, primary_key=True, autoincrement=False),
-    Index("ix_item_links_low", "low"),
-    Index("ix_item_links_high", "high"),
-    sqlite_with_rowid=False,
-)
-"""Items that a record of the import showed to be one; united after it is complete."""
-
-series_keys = Table(
-    "series_keys",
-    metadata,
-    Column("no", Key, primary_key=True, autoincrement=False),
-    Column("id", Words, nullable=False, unique=True),
-)
-holdings = Table(
-    "holdings",
-    metadata,
-    Column("import_no", Key, primary_key=True, autoincrement=False),
-    Column("item", Key, primary_key=True, autoincrement=False),
-    Column("series_no", Key, primary_key=True, autoincrement=False),
-    Column("victim_identified", Boolean),
-    Column("offender_identified", Boolean),
-    Column("distributed", Boolean),
-    Column("submissions", BigInteger),
-    Column("baseline", Boolean),
-    Index("ix_holdings_item", "item"),
-    Index(
-        "ix_holdings_series_no",
-        "series_no",
-        "item",
-        sqlite_where=text("series_no > 0"),
-        postgresql_where=text("series_no > 0"),
-    ),
-    sqlite_with_rowid=False,
-)
-"""``series_no`` 0 is none. Flags are as this import stated them, NULL when it did not."""
-
-vote_kinds = Table(
-    "vote_kinds",
-    metadata,
-    Column("no", Key, primary_key=True, autoincrement=False),
-    Column("agency", Words, nullable=False),
-    Column("scheme", Words, nullable=False),
-    Column("code", Words, nullable=False),
-    Index("uq_vote_kinds", "agency", "scheme", "code", unique=True),
-)
-votes = Table(
-    "votes",
-    metadata,
-    Column("import_no", Key, primary_key=True, autoincrement=False),
-    Column("item", Key, primary_key=True, autoincrement=False),
-    Column("vote_no", Key, primary_key=True, autoincrement=False),
-    Index("ix_votes_item", "item"),
-    sqlite_with_rowid=False,
-)
-exclusions = Table(
+    "meta",
+    "metadata",
+    "REVISION",
     "exclusions",
-    metadata,
-    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
-    Column("digest", LargeBinary, primary_key=True),
-    Column("import_no", Key, primary_key=True, autoincrement=False),
-    Index("ix_exclusions_import_no", "import_no"),
-    sqlite_with_rowid=False,
-)
-item_changes = Table(
+    "holdings",
+    "imports",
     "item_changes",
-    metadata,
-    Column("generation", Key, primary_key=True, autoincrement=False),
-    Column("import_id", Words, nullable=False),
-    Column("erased", LargeBinary, nullable=False),
-)
-"""``erased`` holds item ids as little-endian int64."""
-
-# --- series -----------------------------------------------------------------------------------
-
-series = Table(
-    "series",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("name", Words, nullable=False, index=True),
-    Column("status", Words, nullable=False),
-    Column("origin", Words, nullable=False),
-    *_handling(),
-    Column("contact_name", Words, nullable=False),
-    Column("contact_email", Words, nullable=False),
-    Column("contact_phone", Words, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    Column("victims", BigInteger),
-    Column("identified", BigInteger, nullable=False),
-    Column("first_seen", UtcTime),
-    Column("last_seen", UtcTime),
-    Column("clues", Words, nullable=False),
-    Column("number", Words, nullable=False),
-)
-series_references = Table(
-    "series_references",
-    metadata,
-    Column("series", Words, ForeignKey("series.id"), primary_key=True),
-    Column("scheme", Words, primary_key=True),
-    Column("value", Words, primary_key=True),
-    Column("position", Integer, nullable=False),
-)
-assessments = Table(
+    "item_fills",
+    "item_links",
+    "items",
+    "series_keys",
+    "vote_kinds",
+    "votes",
     "assessments",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("series", Words, nullable=False, index=True),
-    Column("agency", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("country", Words, nullable=False),
-    Column("confidence", SmallInteger, nullable=False),
-    Column("grounds", Words, nullable=False),
-    Column("confirmed", Boolean, nullable=False),
-    Column("eliminated", Boolean, nullable=False),
-    Column("made", UtcTime, nullable=False),
-)
-
-# --- referrals, uploads, broadcasts -----------------------------------------------------------
-
-referrals = Table(
-    "referrals",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("root", Words, nullable=False),
-    Column("series", Words, nullable=False, index=True),
-    Column("direction", Words, nullable=False),
-    Column("sender", Words, nullable=False),
-    Column("recipient", Words, nullable=False),
-    Column("country", Words, nullable=False),
-    Column("urgency", SmallInteger, nullable=False),
-    Column("purpose", Words, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("note", Words, nullable=False),
-    Column("state", Words, nullable=False),
-)
-referral_steps = Table(
-    "referral_steps",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("referral", Words, ForeignKey("referrals.id"), nullable=False, index=True),
-    Column("state", Words, nullable=False),
-    Column("agency", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("text", Words, nullable=False),
-    Column("passed_to", Words, nullable=False),
-    Column("identified", BigInteger),
-    Column("tentative", BigInteger),
-    Column("safeguarded", BigInteger),
-    Column("offenders", BigInteger),
-)
-"""The four counts are NULL together when the step tells no outcome."""
-
-uploads = Table(
-    "uploads",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("series", Words, nullable=False, index=True),
-    Column("direction", Words, nullable=False),
-    Column("sender", Words, nullable=False),
-    Column("repository", Words, nullable=False),
-    Column("purpose", Words, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("items", BigInteger, nullable=False),
-    Column("generation", BigInteger, nullable=False),
-    Column("state", Words, nullable=False),
-    Column("reference", Words, nullable=False),
-)
-upload_steps = Table(
-    "upload_steps",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("upload", Words, ForeignKey("uploads.id"), nullable=False, index=True),
-    Column("state", Words, nullable=False),
-    Column("agency", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("reference", Words, nullable=False),
-)
-broadcasts = Table(
-    "broadcasts",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("series", Words, nullable=False, index=True),
-    Column("direction", Words, nullable=False),
-    Column("sender", Words, nullable=False),
-    Column("originator", Words, nullable=False),
-    Column("group", Words, nullable=False),
-    Column("group_version", BigInteger, nullable=False),
-    Column("purpose", Words, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("question", Words, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("state", Words, nullable=False),
-)
-broadcast_recipients = Table(
-    "broadcast_recipients",
-    metadata,
-    Column("broadcast", Words, ForeignKey("broadcasts.id"), primary_key=True),
-    Column("agency", Words, primary_key=True),
-    Column("state", Words, nullable=False),
-)
-broadcast_answers = Table(
-    "broadcast_answers",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("broadcast", Words, ForeignKey("broadcasts.id"), nullable=False, index=True),
-    Column("agency", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("country", Words, nullable=False),
-    Column("confidence", SmallInteger, nullable=False),
-    Column("series", Words, nullable=False),
-    Column("text", Words, nullable=False),
-)
-
-# --- messages ---------------------------------------------------------------------------------
-
-outbox = Table(
-    "outbox",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("recipient", Words, nullable=False),
-    Column("lane", SmallInteger, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("subject", Words, nullable=False, index=True),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("attachment", Words, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("state", Words, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
-    Column("settled", UtcTime),
-    Column("reason", Words, nullable=False),
-    Index("uq_outbox_sequence", "recipient", "lane", "sequence", unique=True),
-    Index(
-        "ix_outbox_queued",
-        "recipient",
-        "lane",
-        "sequence",
-        sqlite_where=text("state = 'queued'"),
-        postgresql_where=text("state = 'queued'"),
-    ),
-)
-destinations = Table(
-    "destinations",
-    metadata,
-    Column("agency", Words, primary_key=True),
-    Column("attempts", BigInteger, nullable=False),
-    Column("next_attempt", UtcTime),
-    Column("last_error", Words, nullable=False),
-)
-inbox = Table(
-    "inbox",
-    metadata,
-    Column("sender", Words, primary_key=True),
-    Column("id", Words, primary_key=True),
-    Column("lane", SmallInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("subject", Words, nullable=False, index=True),
-    Column("digest", LargeBinary, nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("received", UtcTime, nullable=False),
-    Column("reply", SmallInteger, nullable=False),
-    Column("reason", Words, nullable=False),
-)
-outgoing_attachments = Table(
-    "outgoing_attachments",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("peer", Words, nullable=False),
-    Column("chunks", Integer, nullable=False),
-    Column("items", BigInteger, nullable=False),
-    Column("import_id", Words, nullable=False),
-    Column("series", Words, nullable=False),
-)
-outgoing_chunks = Table(
-    "outgoing_chunks",
-    metadata,
-    Column("attachment", Words, ForeignKey("outgoing_attachments.id"), primary_key=True),
-    Column("index", Integer, primary_key=True, autoincrement=False),
-    Column("data", LargeBinary, nullable=False),
-)
-incoming_attachments = Table(
-    "incoming_attachments",
-    metadata,
-    Column("peer", Words, primary_key=True),
-    Column("id", Words, primary_key=True),
-    Column("chunks", Integer, nullable=False),
-    Column("items", BigInteger, nullable=False),
-    Column("import_id", Words, nullable=False),
-    Column("series", Words, nullable=False),
-    Column("opened", UtcTime, nullable=False),
-)
-incoming_chunks = Table(
-    "incoming_chunks",
-    metadata,
-    Column("peer", Words, primary_key=True),
-    Column("attachment", Words, primary_key=True),
-    Column("index", Integer, primary_key=True, autoincrement=False),
-    Column("digest", LargeBinary, nullable=False),
-)
-
-# --- people, queries, audit -------------------------------------------------------------------
-
-operators = Table(
-    "operators",
-    metadata,
-    Column("name", Words, primary_key=True),
-    Column("roles", Words, nullable=False),
-    Column("serials", Words, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("revoked", UtcTime),
-)
-"""``roles`` and ``serials`` are JSON lists; a serial is hex, as it may have 160 bits."""
-
-query_ids = Table(
-    "query_ids",
-    metadata,
-    Column("peer", Words, primary_key=True),
-    Column("request", Words, primary_key=True),
-    Column("header_digest", LargeBinary, nullable=False),
-    Column("at", UtcTime, nullable=False),
-)
-queries = Table(
-    "queries",
-    metadata,
-    Column("peer", Words, primary_key=True),
-    Column("request", Words, primary_key=True),
-    Column("person", Words, nullable=False),
-    Column("purpose", Words, nullable=False),
-    Column("case_ref", Words, nullable=False),
-    Column("header_digest", LargeBinary, nullable=False),
-    Column("header", LargeBinary, nullable=False),
-    Column("records", BigInteger, nullable=False),
-    Column("hits", BigInteger, nullable=False),
-    Column("receipt", LargeBinary, nullable=False),
-    Column("at", UtcTime, nullable=False, index=True),
-)
-audit_leaves = Table(
     "audit_leaves",
-    metadata,
-    Column("position", Key, primary_key=True, autoincrement=False),
-    Column("leaf", LargeBinary, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
-)
-audit_nodes = Table(
     "audit_nodes",
-    metadata,
-    Column("level", SmallInteger, primary_key=True, autoincrement=False),
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""Complete subtrees above the leaves (level 1 and up)."""
-
-audit_pending = Table(
     "audit_pending",
-    metadata,
-    Column("no", Key, primary_key=True),
-    Column("leaf", LargeBinary, nullable=False),
-)
-"""Entries that wait for the sequencer (PostgreSQL; on SQLite always empty)."""
+    "broadcast_answers",
+    "broadcast_recipients",
+    "broadcasts",
+    "destinations",
+    "inbox",
+    "incoming_attachments",
+    "incoming_chunks",
+    "operators",
+    "outbox",
+    "outgoing_attachments",
+    "outgoing_chunks",
+    "queries",
+    "query_ids",
+    "referral_steps",
+    "referrals",
+    "series",
+    "series_references",
+    "upload_steps",
+    "uploads",
+]
