@@ -228,11 +228,14 @@ class Import:
         self.counts.set_aside += junk
         if self.head.exclusions:
             return record if has_digest(record) else None
+        if record.deleted:  # a tombstone may well have no digest
+            self.counts.excluded += 1
+            return None
         if not has_digest(record):
             if not junk:
                 self.rejected.append((record.number, "it has no digest that can be matched"))
             return None
-        if record.deleted or not belongs(record, self._node.defaults.categories, self._stated):
+        if not belongs(record, self._node.defaults.categories, self._stated):
             self.counts.excluded += 1
             return None
         if not record.votes and self._stated:
