@@ -1,4 +1,4 @@
-"""NCMEC tombstones: an entry that was deleted there is neither held here nor a fault of the file."""
+"""NCMEC tombstones: an entry that was deleted there is not held here, and no fault of the file."""
 
 from __future__ import annotations
 
