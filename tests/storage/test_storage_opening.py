@@ -123,7 +123,7 @@ def test_a_damaged_file_says_so(path: Path, start: int) -> None:
     with path.open("r+b") as file:
         file.seek(start)
         file.write(b"\xa5" * 4096)
-    with pytest.raises(StorageCorrupt, match="tieline node restore"):
+    with pytest.raises(StorageCorrupt, match="last backup"):
         reopen(path)
 
 

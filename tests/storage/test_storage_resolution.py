@@ -6,8 +6,10 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record
 from tieline_client.identifiers import new_series_id
 from tieline_server.domain.ports import Store
@@ -93,6 +95,39 @@ def stored_state(store: Store, series: list[str]) -> set[tuple[object, ...]]:
     return {(frozenset(by_item[item]), *digests[item]) for item in by_item}
 
 
+class Mirror:
+    """An index that knows only what changes tell it: it must end up with all that is visible."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.rows: dict[DigestKind, dict[int, bytes]] = {kind: {} for kind in DigestKind}
+
+    def follow(self, store: Store) -> None:
+        for change in store.read(lambda tx: tx.items.changes(self.generation)):
+            for item in change.erased:
+                for rows in self.rows.values():
+                    rows.pop(item, None)
+            if change.import_id:
+                for kind in DigestKind:
+                    self._add(store, change.import_id, kind)
+            self.generation = change.generation
+        for kind in DigestKind:
+            page = store.read(lambda tx, k=kind: tx.items.digests(k, 0, 100_000))  # type: ignore[misc]
+            assert self.rows[kind] == {
+                int(item): row.tobytes() for item, row in zip(page.ids, page.rows, strict=True)
+            }
+
+    def _add(self, store: Store, key: str, kind: DigestKind) -> None:
+        page = store.read(lambda tx: tx.items.import_digests(key, kind, 0, 100_000))
+        for item, row in zip(page.ids, page.rows, strict=True):
+            self.rows[kind][int(item)] = row.tobytes()
+
+
+@pytest.fixture
+def mirror() -> Mirror:
+    return Mirror()
+
+
 name = st.sampled_from("abc")
 record_names = st.dictionaries(st.sampled_from(KINDS), name, min_size=1)
 batches = st.lists(st.lists(record_names, min_size=1, max_size=5), min_size=1, max_size=3)
@@ -110,7 +145,7 @@ quick = settings(
 @quick
 @given(plan=imports)
 def test_imports_one_after_another_match_the_oracle(
-    store: Store, plan: list[tuple[bool, list[list[Names]]]]
+    store: Store, mirror: Mirror, plan: list[tuple[bool, list[list[Names]]]]
 ) -> None:
     oracle, all_series, example = Oracle(), [], next(EXAMPLES)
     before = store.read(lambda tx: tx.items.stats())
@@ -129,6 +164,7 @@ def test_imports_one_after_another_match_the_oracle(
         else:
             discard(store, key, limit=3)
         assert stored_state(store, all_series) == oracle.state(example)
+        mirror.follow(store)
     after = store.read(lambda tx: tx.items.stats())
     assert after.items - before.items == len(oracle.items)
     assert after.holdings - before.holdings == sum(len(i.series) for i in oracle.items)
@@ -143,6 +179,7 @@ def test_imports_one_after_another_match_the_oracle(
        order=st.permutations([0, 1, 2]))  # fmt: skip
 def test_interleaved_imports_lose_no_digest_and_contradict_none(
     store: Store,
+    mirror: Mirror,
     plan: list[tuple[Names, int]],
     fates: tuple[bool, bool, bool],
     order: list[int],
@@ -159,6 +196,7 @@ def test_interleaved_imports_lose_no_digest_and_contradict_none(
             complete(store, keys[which])
         else:
             discard(store, keys[which], limit=2)
+        mirror.follow(store)
     rows = {
         series: store.read(lambda tx, s=series: tx.items.of_series(s, after=0, limit=9))  # type: ignore[misc]
         for _, _, series in told
