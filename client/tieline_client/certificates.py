@@ -325,7 +325,7 @@ def _check_now(identity: LeafIdentity, is_revoked: IsRevoked, now: datetime) -> 
     if now > identity.not_after:
         raise CertificateExpired(
             f"the certificate of {identity.spiffe} ended at {identity.not_after:%Y-%m-%dT%H:%MZ};"
-            " run `tieline node renew` there"
+            " restart that node, which renews it"
         )
     if is_revoked(identity.agency, identity.serial):
         raise CertificateRevoked(

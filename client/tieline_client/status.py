@@ -68,7 +68,7 @@ _BARE: Mapping[grpc.StatusCode, tuple[type[TielineError], str]] = {
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         TrustError,
-        "it does not accept this certificate; check with `tieline doctor`",
+        "it does not accept this certificate; check its dates and the clock",
     ),
     grpc.StatusCode.PERMISSION_DENIED: (RefusedError, "it refused without a reason"),
     grpc.StatusCode.UNIMPLEMENTED: (UnknownMethod, "it does not serve this method"),

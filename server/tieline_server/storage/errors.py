@@ -68,7 +68,7 @@ def translate(error: Exception) -> Exception:
 def corrupt() -> StorageCorrupt:
     """Return the error for a damaged database."""
     return StorageCorrupt(
-        "the database is damaged; stop the node and run `tieline node restore` with the last backup"
+        "the database is damaged; stop the node and put back the last backup of its home"
     )
 
 
