@@ -60,6 +60,7 @@ from tieline_server.trust.peer_pool import PeerPool
 _log = structlog.get_logger(__name__)
 
 _HOUSEKEEPING_SECONDS = 5.0
+_SIGNAL_SECONDS = 0.5
 _EPOCH = "epoch"
 
 
@@ -316,7 +317,9 @@ def serve(path: Path) -> None:
         signal.signal(number, lambda *_: ended.set())
     with running(path):
         print("ready", file=sys.stderr, flush=True)
-        ended.wait()
+        # The system may hand a signal to any thread; only this one runs its handler, once awake.
+        while not ended.wait(_SIGNAL_SECONDS):
+            pass
 
 
 def _configure_log() -> None:

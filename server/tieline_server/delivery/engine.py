@@ -73,7 +73,7 @@ class DeliveryEngine:
         with self._lock:
             loop = self._loops.get(agency)
         if loop is not None:
-            loop.reachable()
+            loop.end_wait()
 
     def stop(self) -> None:
         """End every loop after the call it is in."""
@@ -93,16 +93,10 @@ class _Loop:
         self._node, self._agency, self._stopping = node, agency, stopping
         self.signal = threading.Event()
         self._heard = threading.Event()
-        self._backing_off = False
         self.thread = threading.Thread(target=self._run, name=f"to-{agency}", daemon=True)
 
-    def reachable(self) -> None:
-        """End the back-off, if there is one."""
-        if self._backing_off:
-            self.end_wait()
-
     def end_wait(self) -> None:
-        """Look at once at what is due, or at whether the node stops."""
+        """End the back-off, now or as it begins: the peer was heard from, or the node stops."""
         self._heard.set()
         self.signal.set()
 
@@ -110,6 +104,9 @@ class _Loop:
         attempts = self._stored_attempts()
         while not self._stopping.is_set():
             self.signal.clear()
+            self._heard.clear()
+            if self._stopping.is_set():  # its signal may just have been cleared
+                return
             try:
                 attempts = self._round(attempts)
             except Exception as error:  # noqa: BLE001 - a loop that ends would strand its messages
@@ -172,15 +169,13 @@ class _Loop:
         )
 
     def _pause(self, attempts: int, seconds: float | None = None) -> bool:
-        """Wait out a back-off; True when the peer was heard from meanwhile, or the node stops."""
+        """Wait out a back-off; True when the peer was heard from meanwhile, or the node stops.
+
+        Meanwhile includes the attempt that failed, so that a word at the wrong moment is not lost.
+        """
         wait = _wait_seconds(attempts) if seconds is None else seconds
-        self._heard.clear()
-        self._backing_off = True
-        try:
-            jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
-            return self._heard.wait(wait * jitter)
-        finally:
-            self._backing_off = False
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+        return self._heard.wait(wait * jitter)
 
     # --- one message ---
 
