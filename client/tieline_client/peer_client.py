@@ -15,13 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import grpc
-from tieline.v1 import (
-    delivery_pb2,
-    delivery_pb2_grpc,
-    envelope_pb2,
-    exchange_pb2,
-    exchange_pb2_grpc,
-)
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
 from tieline_client.certificates import Kind, LeafCache, Purpose
@@ -32,6 +26,7 @@ from tieline_client.payloads import Audience, open_payload
 from tieline_client.status import from_rpc_error
 
 WIRE_VERSION = f"{WIRE_MAJOR}.{WIRE_MINOR}"
+_EXCHANGE, _DELIVERY = "/tieline.v1.ExchangeService", "/tieline.v1.DeliveryService"
 
 
 class PeerClient:
@@ -65,8 +60,19 @@ class PeerClient:
             roots=current.member(agency).node_cas,
             identity=identity,
         )
-        self._exchange = exchange_pb2_grpc.ExchangeServiceStub(self._channel)
-        self._delivery = delivery_pb2_grpc.DeliveryServiceStub(self._channel)
+        # Answers are parsed here, where what does not parse is an error like any other.
+        self._hello = self._channel.unary_unary(
+            f"{_EXCHANGE}/Hello", exchange_pb2.HelloRequest.SerializeToString, None
+        )
+        self._overlap = self._channel.stream_stream(
+            f"{_EXCHANGE}/Overlap", exchange_pb2.OverlapRequest.SerializeToString, None
+        )
+        self._deliver = self._channel.unary_unary(
+            f"{_DELIVERY}/Deliver", delivery_pb2.DeliverRequest.SerializeToString, None
+        )
+        self._put_chunk = self._channel.unary_unary(
+            f"{_DELIVERY}/PutChunk", delivery_pb2.PutChunkRequest.SerializeToString, None
+        )
         self._greeting = threading.Lock()
         self._greeted_version = 0
         self._connected = False
@@ -101,8 +107,8 @@ class PeerClient:
             nonce=nonce, wire_version=WIRE_VERSION, directory_version=directory.version
         )
         with self._translated():
-            answer = self._exchange.Hello(request, timeout=limits.HELLO_SECONDS)
-        constraints.check(answer)
+            data = self._hello(request, timeout=limits.HELLO_SECONDS)
+        answer = constraints.open_nested(data, exchange_pb2.HelloResponse)
         # 1
         payload = open_payload(
             answer.proof,
@@ -146,10 +152,9 @@ class PeerClient:
         call = None
         try:
             with self._translated():
-                call = self._exchange.Overlap(requests(), timeout=timeout)
-                for response in call:
-                    constraints.check(response)
-                    yield response
+                call = self._overlap(requests(), timeout=timeout)
+                for data in call:
+                    yield constraints.open_nested(data, exchange_pb2.OverlapResponse)
         finally:
             if call is not None:
                 call.cancel()  # type: ignore[no-untyped-call]  # the stub lacks the annotation
@@ -158,17 +163,15 @@ class PeerClient:
         """Deliver one message; the answer comes after the peer's durable commit."""
         self.hello()
         with self._translated():
-            answer = self._delivery.Deliver(request, timeout=limits.DELIVER_SECONDS)
-        constraints.check(answer)
-        return answer
+            data = self._deliver(request, timeout=limits.DELIVER_SECONDS)
+        return constraints.open_nested(data, delivery_pb2.DeliverResponse)
 
     def put_chunk(self, request: delivery_pb2.PutChunkRequest) -> delivery_pb2.PutChunkResponse:
         """Send one chunk of an attachment, or with none ask which comes next."""
         self.hello()
         with self._translated():
-            answer = self._delivery.PutChunk(request, timeout=limits.DELIVER_SECONDS)
-        constraints.check(answer)
-        return answer
+            data = self._put_chunk(request, timeout=limits.DELIVER_SECONDS)
+        return constraints.open_nested(data, delivery_pb2.PutChunkResponse)
 
     def close(self) -> None:
         """Close the channel; calls under way end with Unreachable."""

@@ -129,6 +129,9 @@ def channel_options(target_name: str, *, use_proxy: bool = False) -> Options:
         # Retries are ours: they need the outbox, back-off in storage and the same request id.
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
+        # Else gRPC answers for up to two minutes that a peer is away which has long come back.
+        ("grpc.initial_reconnect_backoff_ms", _milliseconds(limits.RECONNECT_FIRST_SECONDS)),
+        ("grpc.max_reconnect_backoff_ms", _milliseconds(limits.RECONNECT_MOST_SECONDS)),
         # Channels share no connections, so that new credentials never ride on old ones.
         ("grpc.use_local_subchannel_pool", 1),
         *_message_options(),

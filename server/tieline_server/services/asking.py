@@ -182,7 +182,8 @@ class Question:
         except (RefusedError, LimitExceeded) as error:
             end.status, end.reason = "refused", error.message
         except TielineError as error:
-            end.status, end.reason = "refused", f"{agency}: {error.message}"
+            about = "" if error.message.startswith(agency) else f"{agency}: "
+            end.status, end.reason = "refused", f"{about}{error.message}"
         except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
             end.status, end.reason = (
                 "unreachable",
