@@ -139,9 +139,9 @@ class _Loop:
             if message.subject in waiting:
                 continue
             try:
-                failure = self._deliver(message) or failure
+                failed = self._deliver(message)
             except TielineError as error:
-                failure = error.message
+                failed = failure = error.message
                 _log.warning(
                     "delivery.refused" if isinstance(error, RefusedError) else "delivery.waits",
                     peer=self._agency,
@@ -150,7 +150,8 @@ class _Loop:
                 )
                 if isinstance(error, TrustError) or not _only_this(error):
                     break
-            if failure:
+            if failed:
+                failure = failed
                 waiting.add(message.subject)
         if not failure:
             if attempts:
