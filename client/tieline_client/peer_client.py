@@ -26,6 +26,7 @@ from tieline_client.payloads import Audience, open_payload
 from tieline_client.status import from_rpc_error
 
 WIRE_VERSION = f"{WIRE_MAJOR}.{WIRE_MINOR}"
+_WATCHER_SECONDS = 0.5
 _EXCHANGE, _DELIVERY = "/tieline.v1.ExchangeService", "/tieline.v1.DeliveryService"
 
 
@@ -175,7 +176,11 @@ class PeerClient:
 
     def close(self) -> None:
         """Close the channel; calls under way end with Unreachable."""
-        self._channel.close()
+        self._channel.unsubscribe(self._on_state)
+        # gRPC's watcher looks now and then whether anybody listens, and fails on a closed channel.
+        later = threading.Timer(_WATCHER_SECONDS, self._channel.close)
+        later.daemon = True
+        later.start()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
