@@ -180,9 +180,7 @@ class Node:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # the log gets what each thread was doing
             process.wait()
-            raise AssertionError(
-                f"{self.agency} did not end: {self.log.read_text()[-8_000:]}"
-            ) from None
+            raise AssertionError(f"{self.agency} did not end: {self.log.read_text()}") from None
 
     @property
     def running(self) -> bool:
@@ -330,7 +328,7 @@ class Federation:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGABRT)  # the log gets what each thread was doing
                 process.wait()
-                stuck.append(f"{agency}\n{self.nodes[agency].log.read_text()[-8_000:]}")
+                stuck.append(f"{agency}\n{self.nodes[agency].log.read_text()}")
         assert not stuck, f"not ended within {STOP_SECONDS} s of SIGTERM: {'; '.join(stuck)}"
 
 

@@ -6,8 +6,10 @@ under agreements, and the hub. Tests that end a node leave it running again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -546,6 +548,37 @@ def test_sender_and_receiver_may_be_killed_and_each_message_counts_once(
         "SELECT id FROM outbox WHERE recipient = 'es-gc' AND state != 'delivered'"
     )
     assert steps == []
+
+
+def test_what_a_peer_cannot_take_yet_holds_up_nothing_else(
+    trial: Federation, tmp_path: Path
+) -> None:
+    sender, receiver = trial["pt-pj"], trial["es-gc"]
+    referral = told_pt(trial, tmp_path)
+    receiver.stop()
+    # The referral's own sender is put back to a time before it: it knows nothing of the referral.
+    with contextlib.closing(sqlite3.connect(receiver.home / "database.sqlite3")) as database:
+        database.execute("DELETE FROM referral_steps WHERE referral = ?", (referral,))
+        database.execute("DELETE FROM referrals WHERE id = ?", (referral,))
+        database.commit()
+    receiver.start()
+    step(sender, "ack", referral)
+
+    def put_off() -> Any:
+        entries = sender.run("outbox", "--state", "queued").ok().json["entries"]
+        return [one for one in entries if one["subject"] == referral and one["reason"]]
+
+    tried = "SELECT attempts FROM outbox WHERE subject = ? AND state = 'queued'"
+    wait_for("it was tried often", lambda: sender.rows(tried, referral)[0][0] >= 5)
+    assert "not known" in put_off()[0]["reason"]
+    step(sender, "accept", referral)
+    for urgency in ("routine", "immediate"):
+        series = make_series(sender, tmp_path, items=1)
+        (one,) = refer(sender, series, "--agency", "es-gc", "--urgency", urgency)
+        arrived(receiver, one["id"])
+        becomes(sender, one["id"], "delivered")
+    assert len(sender.rows(tried, referral)) == 2
+    assert sender.rows(tried, referral)[1] == (0,), "a step waits behind the one before it"
 
 
 def test_a_receiver_killed_amid_the_chunks_of_a_series_goes_on_where_it_was(

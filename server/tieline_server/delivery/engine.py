@@ -7,15 +7,18 @@ transaction with what the delivery means (a referral is ``delivered``) and the a
 
 Replies: APPLIED and DUPLICATE settle; REFUSED settles for good and the operator is told in the
 outbox; UNSUPPORTED parks the message and those behind it of the same subject; RETRY leaves it
-queued. A status that no retry changes counts as REFUSED, and so does a message that expired here.
-Whoever cannot be reached, or answers RETRY, is left alone for a while: the back-off doubles up to
-five minutes, with jitter, is kept in storage, and ends when the peer is heard from.
+queued, to come again later with those behind it of the same subject, while all others go on. A
+status that no retry changes counts as REFUSED, and so does a message that expired here. Whoever
+cannot be reached is left alone for a while: the back-off doubles up to five minutes, with jitter,
+is kept in storage, and ends when the peer is heard from.
 """
 
 from __future__ import annotations
 
 import random
 import threading
+import time
+from collections.abc import Iterable
 from datetime import timedelta
 
 import structlog
@@ -28,7 +31,6 @@ from tieline_client.errors import (
     RequestIdReused,
     SignatureRefused,
     TielineError,
-    TrustError,
     UnknownMethod,
 )
 from tieline_client.identifiers import new_id
@@ -93,6 +95,8 @@ class _Loop:
         self._node, self._agency, self._stopping = node, agency, stopping
         self.signal = threading.Event()
         self._heard = threading.Event()
+        self._later: dict[str, float] = {}
+        """Messages that the peer would not take yet, and when to try them again (monotonic)."""
         self.thread = threading.Thread(target=self._run, name=f"to-{agency}", daemon=True)
 
     def end_wait(self) -> None:
@@ -125,41 +129,69 @@ class _Loop:
 
     def _round(self, attempts: int) -> int:
         """Deliver what is due; return the failed attempts in a row."""
-        due = list(
-            self._node.store.read(lambda tx: tx.outbox.due(self._agency, limits.DELIVERY_BATCH))
-        )
+        due = self._due()
         if not due:
-            self.signal.wait()
+            self._wait_for_mail()
             return attempts
         waiting: set[str] = set()
-        failure = ""
         for message in due:
             if self._stopping.is_set():
                 return attempts
             if message.subject in waiting:
                 continue
             try:
-                failed = self._deliver(message)
+                why = self._deliver(message)
             except TielineError as error:
-                failed = failure = error.message
                 _log.warning(
                     "delivery.refused" if isinstance(error, RefusedError) else "delivery.waits",
                     peer=self._agency,
                     reason=error.reason,
                     text=error.message,
                 )
-                if isinstance(error, TrustError) or not _only_this(error):
-                    break
-            if failed:
-                failure = failed
+                if not _only_this(error):
+                    return self._back_off(attempts + 1, error.message)
+                why = error.message
+            self._later.pop(message.id, None)
+            if why:
+                self._put_off(message, why)
                 waiting.add(message.subject)
-        if not failure:
-            if attempts:
-                self._node.store.write(lambda tx: tx.outbox.clear_back_off(self._agency))
-            return 0
-        self._remember(attempts + 1, failure)
-        if not self._pause(attempts + 1):
-            return attempts + 1
+        if attempts:
+            self._node.store.write(lambda tx: tx.outbox.clear_back_off(self._agency))
+        return 0
+
+    def _due(self) -> list[OutMessage]:
+        """What may be tried now: a message that was put off holds back its subject, no other."""
+        limit = limits.DELIVERY_BATCH + len(self._later)
+        queued = list(self._node.store.read(lambda tx: tx.outbox.due(self._agency, limit)))
+        now = time.monotonic()
+        held = {one.subject for one in queued if self._later.get(one.id, 0.0) > now}
+        return [one for one in queued if one.subject not in held]
+
+    def _wait_for_mail(self) -> None:
+        """Sleep until woken, or until the first message that was put off is due again."""
+        if not self._later:
+            self.signal.wait()
+            return
+        self.signal.wait(max(min(self._later.values()) - time.monotonic(), 0.0))
+        self._forget(one for one, due in self._later.items() if due <= time.monotonic())
+
+    def _forget(self, messages: Iterable[str]) -> None:
+        for one in list(messages):
+            del self._later[one]
+
+    def _put_off(self, message: OutMessage, why: str) -> None:
+        """Leave a message queued, with the reason for the operator, and try it again later."""
+        now = self._node.clock()
+        self._node.store.write(
+            lambda tx: tx.outbox.settle(message.id, OutState.QUEUED, now, why[:500])
+        )
+        self._later[message.id] = time.monotonic() + _jittered(_wait_seconds(message.attempts + 1))
+
+    def _back_off(self, attempts: int, why: str) -> int:
+        """Leave the peer alone for a while; return the failed attempts in a row."""
+        self._remember(attempts, why)
+        if not self._pause(attempts):
+            return attempts
         self._node.store.write(lambda tx: tx.outbox.clear_back_off(self._agency))
         return 0
 
@@ -175,8 +207,7 @@ class _Loop:
         Meanwhile includes the attempt that failed, so that a word at the wrong moment is not lost.
         """
         wait = _wait_seconds(attempts) if seconds is None else seconds
-        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
-        return self._heard.wait(wait * jitter)
+        return self._heard.wait(_jittered(wait))
 
     # --- one message ---
 
@@ -316,6 +347,14 @@ def _wait_seconds(attempts: int) -> float:
     return min(doubled, limits.RETRY_MOST_SECONDS)
 
 
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+
+
 def _only_this(error: TielineError) -> bool:
-    """Whether an error concerns one message rather than the peer as a whole."""
-    return error.status in ("INVALID_ARGUMENT", "ALREADY_EXISTS", "PERMISSION_DENIED")
+    """Whether an error concerns one message rather than the peer as a whole.
+
+    A signature that the peer does not accept is the message's: its key may have been retired since.
+    """
+    only = ("INVALID_ARGUMENT", "ALREADY_EXISTS", "PERMISSION_DENIED")
+    return error.status in only or isinstance(error, SignatureRefused)
