@@ -200,7 +200,7 @@ def _issue(
     ca = authority.certificate
     if not ca.not_valid_before_utc <= now < ca.not_valid_after_utc:
         raise CertificateAuthority(
-            f"{subject(ca)} is not valid now and can issue nothing; check the clock, or make a new home"
+            f"{subject(ca)} is not valid now and can issue nothing; check the clock"
         )
     identifier = load_authority(authority.der).key_identifier
     name = [
