@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 # --- identifiers and text (characters) ---
-AGENCY_ID_CHARS = 32
 NAME_CHARS = 200
 CODE_CHARS = 64
 REFERENCE_CHARS = 200
@@ -77,7 +76,6 @@ READ_BYTES = 16 * 1024
 
 # --- time ---
 CLOCK_TOLERANCE = timedelta(hours=25)
-REQUEST_ID_MEMORY = timedelta(hours=75)
 NODE_LEAF_LIFE = timedelta(days=7)
 OPERATOR_LEAF_LIFE = timedelta(days=365)
 AUTHORITY_LIFE = timedelta(days=3650)

@@ -8,7 +8,7 @@ Every repository hangs off ``tx``; each returns and takes the frozen dataclasses
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -482,12 +482,3 @@ class Clock(Protocol):
     """The time, so that tests can turn it. Always UTC."""
 
     def __call__(self) -> datetime: ...
-
-
-class Progress(Protocol):
-    """Called with counts as long work proceeds."""
-
-    def __call__(self, done: int) -> None: ...
-
-
-RecordSource = Iterator[Record]
