@@ -85,6 +85,8 @@ QUERY_LIFE = timedelta(minutes=15)
 
 # --- connections (seconds, counts) ---
 HELLO_SECONDS = 5.0
+GREETERS = 8
+"""Peers greeted at once by a node that starts."""
 UNARY_SECONDS = 15.0
 QUERY_SECONDS = 60.0
 STREAM_IDLE_SECONDS = 20.0

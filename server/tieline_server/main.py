@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import structlog
 from tieline.v1 import delivery_pb2_grpc, exchange_pb2_grpc, operator_pb2, operator_pb2_grpc
@@ -118,6 +119,7 @@ class RunningNode:
             config.agency, self.directory.current, lambda: self.identity.identity, utc_now
         )
         self._held.callback(pool.close)
+        self._peers = pool
         return Node(
             agency=config.agency,
             federation=directory.federation,
@@ -238,7 +240,32 @@ class RunningNode:
             endpoint.set_serving(True)
         self._log_life("node.started")
         self.delivery.start()
+        self._greet_peers()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+
+    def _greet_peers(self) -> None:
+        """Say Hello to all, so that what waits for this node, or in it, goes now and not when some
+        back-off ends."""
+        own = self._config.agency
+        members = self.directory.current().active_members()
+        left = SimpleQueue[str]()
+        for member in members:
+            if member.agency != own:
+                left.put(member.agency)
+
+        def work() -> None:
+            while not self._stopping.is_set():
+                try:
+                    agency = left.get_nowait()
+                    self._peers.greet(agency)
+                except Empty:
+                    return
+                except (TielineError, ValueError):  # away, or this node stops meanwhile
+                    continue
+                self.delivery.heard_from(agency)
+
+        for _ in range(min(limits.GREETERS, left.qsize())):
+            threading.Thread(target=work, name="greeting", daemon=True).start()
 
     def stop(self) -> None:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""

@@ -90,6 +90,10 @@ class PeerPool:
         for client in clients:
             client.close()
 
+    def greet(self, agency: str) -> None:
+        """Say Hello to a peer; raise a TielineError when it does not answer as itself."""
+        self.client(agency).hello()
+
     def overlap(
         self,
         agency: str,
