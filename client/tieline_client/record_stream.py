@@ -150,7 +150,7 @@ def visible(text: str) -> str:
 
 def source_name(path: Path) -> str:
     """Return a file's name as it may be kept and shown: no folders, no controls, valid UTF-8."""
-    name = os.fsencode(path.name).decode("utf-8", "replace")
+    name = os.fsencode(path.name or str(path)).decode("utf-8", "replace")
     return visible(name)[:_NAME_CHARS]
 
 

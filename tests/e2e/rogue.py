@@ -128,12 +128,12 @@ class Rogue:
 
     # --- as a server ---
 
-    def hello(self, request: bytes, caller: str, leaf: bytes = b"", **changes: Any) -> bytes:
+    def hello(self, request: bytes, to: str, leaf: bytes = b"", **changes: Any) -> bytes:
         """The honest answer to a Hello, but for what is overridden."""
         asked = exchange_pb2.HelloRequest.FromString(request)
         fields: dict[str, Any] = {
             "nonce": asked.nonce,
-            "caller": str(SpiffeId(self.federation, caller)),
+            "caller": str(SpiffeId(self.federation, to)),
             "leaf": leaf or tls.to_der(self.identity.leaf_pem),
             "wire_version": WIRE_VERSION,
             "directory_version": self.directory.version,
@@ -141,7 +141,7 @@ class Rogue:
         proof = payload_pb2.HelloProof(**(fields | changes))
         sealed = self.sealer.seal(
             payload_pb2.Payload(hello=proof),
-            Audience(agency=caller),
+            Audience(agency=to),
             datetime.now(UTC),
             limits.QUERY_LIFE,
         )

@@ -163,12 +163,12 @@ def _tell(error: typer.TyperException) -> int:
     """Say in one line what was wrong with the words, and where their help is."""
     said = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
-    if context is not None and (not said or "\n" in said):
+    if context is not None and (not said or "Usage:" in said):
         # A group without a command: its help is the answer, and rich has printed it already.
         if said:
             say(said)
         return EXIT_USAGE
     where = context.command_path if context is not None else "tieline"
-    say(f"error: {said.rstrip('.')}; see `{where} --help`")
+    say(f"error: {' '.join(said.split()).rstrip('.')}; see `{where} --help`")
     code = getattr(error, "exit_code", EXIT_USAGE)
     return code if isinstance(code, int) else EXIT_USAGE
