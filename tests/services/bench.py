@@ -7,6 +7,7 @@ TLS and gRPC is left out. ``Bench.clock`` turns every node's time; ``Bench.offli
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import shutil
@@ -64,6 +65,12 @@ WAIT_SECONDS = 20.0
 Tamper = Callable[[Iterator[exchange_pb2.OverlapResponse]], Iterable[exchange_pb2.OverlapResponse]]
 
 
+@functools.cache
+def _rules() -> PolicyEngine:
+    """The rules as shipped, read once: they hold no state."""
+    return PolicyEngine(default_folder())
+
+
 @dataclass
 class Bench:
     """The directory, the time, and the nodes by agency."""
@@ -81,7 +88,7 @@ class Bench:
     )
 
     def __post_init__(self) -> None:
-        self.policy = PolicyEngine(default_folder())
+        self.policy = _rules()
         self.directory = Directory(
             federation=FEDERATION,
             version=1,

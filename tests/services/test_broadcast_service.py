@@ -1,0 +1,114 @@
+"""The hub asks a group, the group answers: who is asked, what is shown, what an answer does."""
+
+from __future__ import annotations
+
+import pytest
+from tieline.v1 import operator_pb2, series_pb2
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, TielineError
+from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.series_work import SeriesWork
+
+from tests.services.bench import (
+    ANA,
+    CASE,
+    ES,
+    FBI,
+    HUB,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    records,
+)
+
+
+def _broadcast(node: Running, series: str, **changes: object) -> operator_pb2.BroadcastView:
+    fields: dict[str, object] = {
+        "series": [series],
+        "group": "desks",
+        "purpose": PURPOSE,
+        "case_ref": CASE,
+    } | changes
+    request = operator_pb2.BroadcastSeriesRequest(**fields)  # type: ignore[arg-type]
+    return Broadcasting(node.node).broadcast(ANA, request)[0]
+
+
+def _answer(node: Running, broadcast: str, kind: str, **more: object) -> operator_pb2.InboxEntry:
+    request = operator_pb2.AnswerBroadcastRequest(id=broadcast, kind=kind, **more)  # type: ignore[arg-type]
+    return Broadcasting(node.node).answer(ANA, request)
+
+
+def test_a_referred_series_is_asked_about_in_its_owners_name(bench: Bench) -> None:
+    es, hub, pt = bench[ES], bench[HUB], bench[PT]
+    series = es.series(records(range(4)))
+    es.refer(series, agency=HUB)
+    bench.flow()
+    sent = _broadcast(hub, series)
+    # Neither the owner nor the hub itself is asked; us-fbi has no agreement.
+    assert dict(sent.recipients) == {PT: "queued"}
+    bench.flow()
+    (entry,) = pt.inbox()
+    assert (entry.broadcast.sender, entry.broadcast.originator) == (HUB, ES)
+    assert entry.broadcast.question == "Who can place this?"
+    assert entry.series.notice.items == 4
+    Broadcasting(pt.node).acknowledge(ANA, entry.id)
+    with pytest.raises(TielineError, match="already"):
+        Broadcasting(pt.node).acknowledge(ANA, entry.id)
+    _answer(pt, entry.id, "assess", country="PT", confidence=3, text="tiles")
+    bench.flow()
+    (shown,) = Broadcasting(hub.node).find()
+    assert dict(shown.recipients) == {PT: "answered"}
+    assert [(one.kind, one.country) for one in shown.answers] == [("assess", "PT")]
+    notice = SeriesWork(hub.node).get(series).notice
+    assert [(one.agency, one.country, one.grounds) for one in notice.assessments] == [
+        (PT, "PT", "tiles")
+    ]
+
+
+def test_an_elimination_takes_a_country_out_and_ours_names_a_series(bench: Bench) -> None:
+    hub, pt, es = bench[HUB], bench[PT], bench[ES]
+    series = hub.series(records(range(2)))
+    _broadcast(hub, series, question="Whose tiles?")
+    bench.flow()
+    broadcast = pt.inbox()[0].id
+    assert pt.inbox()[0].broadcast.question == "Whose tiles?"
+    _answer(pt, broadcast, "eliminate", country="PT")
+    ours = es.series(records(range(2)), name="Nosso")
+    _answer(es, es.inbox()[0].id, "ours", series=ours)
+    bench.flow()
+    (shown,) = Broadcasting(hub.node).find()
+    assert {one.kind: one.country or one.series for one in shown.answers} == {
+        "eliminate": "PT",
+        "ours": ours,
+    }
+    assert not SeriesWork(hub.node).get(series).likely_countries
+
+
+def test_somebody_elses_series_is_not_ours(bench: Bench) -> None:
+    hub, pt, es = bench[HUB], bench[PT], bench[ES]
+    theirs = es.series(records(range(2)))
+    es.refer(theirs, agency=PT)
+    _broadcast(hub, hub.series(records(range(2)), name="B"))
+    bench.flow()
+    broadcast = next(one.id for one in pt.inbox() if one.kind == "broadcast")
+    with pytest.raises(InvalidInput, match="own"):
+        _answer(pt, broadcast, "ours", series=theirs)
+
+
+def test_only_a_hub_asks_a_group_that_exists_about_what_may_spread(bench: Bench) -> None:
+    hub, es = bench[HUB], bench[ES]
+    bench[PT], bench[FBI]
+    series = hub.series(records(range(2)))
+    with pytest.raises(RoleRefused, match="hub"):
+        _broadcast(es, es.series(records(range(2))))
+    with pytest.raises(NotFound, match="desks"):
+        _broadcast(hub, series, group="desk")
+    with pytest.raises(NotFound):
+        _broadcast(hub, "Roxo")
+    with pytest.raises(PolicyRefused):
+        _broadcast(hub, series, purpose="deconfliction")
+    handling = series_pb2.Handling(code=2, tlp=3, source="A", information=1)
+    (strict,) = hub.load(records(range(9, 11)), series="Strict", handling=handling).series
+    with pytest.raises(PolicyRefused, match="H2"):
+        _broadcast(hub, strict)
+    assert not Broadcasting(hub.node).find()
