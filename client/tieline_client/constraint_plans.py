@@ -117,6 +117,7 @@ _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_AUDIT_LEAF: _json_object,
     constraints_pb2.BYTES_KIND_PUBLIC_KEY: _der,
     constraints_pb2.BYTES_KIND_PHOTODNA: _exactly_or_absent,
+    constraints_pb2.BYTES_KIND_COLUMN: _at_most,
 }
 _FIXED_LENGTHS = {
     constraints_pb2.BYTES_KIND_SHA256: (32,),

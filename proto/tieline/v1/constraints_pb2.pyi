@@ -47,6 +47,10 @@ class _BytesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesKind.V
     """A SubjectPublicKeyInfo, DER, on the operator port only."""
     BYTES_KIND_PHOTODNA: _BytesKind.ValueType  # 10
     """PhotoDNA, exactly 144 opaque bytes, on the operator port only."""
+    BYTES_KIND_COLUMN: _BytesKind.ValueType  # 11
+    """A column of fixed-width values in the order of the records, at most the stated length, on the
+    operator port only.
+    """
 
 class BytesKind(_BytesKind, metaclass=_BytesKindEnumTypeWrapper):
     """What a bytes field may hold. Nothing else travels: a picture has no field to travel in."""
@@ -73,6 +77,10 @@ BYTES_KIND_PUBLIC_KEY: BytesKind.ValueType  # 9
 """A SubjectPublicKeyInfo, DER, on the operator port only."""
 BYTES_KIND_PHOTODNA: BytesKind.ValueType  # 10
 """PhotoDNA, exactly 144 opaque bytes, on the operator port only."""
+BYTES_KIND_COLUMN: BytesKind.ValueType  # 11
+"""A column of fixed-width values in the order of the records, at most the stated length, on the
+operator port only.
+"""
 Global___BytesKind: _TypeAlias = BytesKind  # noqa: Y015
 
 @_typing.final

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from tieline.v1 import digests_pb2 as _digests_pb2
+from tieline.v1 import exchange_pb2 as _exchange_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
@@ -223,17 +225,22 @@ class ImportRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___ImportHeader:
         """First."""
 
     @_builtins.property
     def records(self) -> Global___RecordBatch:
-        """Then these."""
+        """Then these, in any mixture."""
 
     @_builtins.property
     def finish(self) -> Global___ImportFinish:
         """Last: without it nothing is kept."""
+
+    @_builtins.property
+    def columns(self) -> Global___RecordColumns:
+        """Records of which no column says more than these can."""
 
     def __init__(
         self,
@@ -241,16 +248,175 @@ class ImportRequest(_message.Message):
         header: Global___ImportHeader | None = ...,
         records: Global___RecordBatch | None = ...,
         finish: Global___ImportFinish | None = ...,
+        columns: Global___RecordColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "records", "finish"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "records", "finish", "columns"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 Global___ImportRequest: _TypeAlias = ImportRequest  # noqa: Y015
+
+@_typing.final
+class PackedColumn(_message.Message):
+    """One kind of digest of the records of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    kind: _digests_pb2.DigestKind.ValueType
+    """The kind, which fixes the width."""
+    present: _builtins.bytes
+    """Bit i (byte i / 8, lowest bit first): record i has one. Empty: every record has."""
+    digests: _builtins.bytes
+    """Packed, in the order of the records that have one."""
+    def __init__(
+        self,
+        *,
+        kind: _digests_pb2.DigestKind.ValueType = ...,
+        present: _builtins.bytes = ...,
+        digests: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "kind", b"kind", "present", b"present"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedColumn: _TypeAlias = PackedColumn  # noqa: Y015
+
+@_typing.final
+class VoteSet(_message.Message):
+    """Categories as one record states them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMES_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schemes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Schemes, in step with `codes`."""
+
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes in those schemes."""
+
+    def __init__(
+        self,
+        *,
+        schemes: _abc.Iterable[_builtins.str] | None = ...,
+        codes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "schemes", b"schemes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteSet: _TypeAlias = VoteSet  # noqa: Y015
+
+@_typing.final
+class RecordColumns(_message.Message):
+    """Up to 10,000 records in the order of the file, column by column. A column that is empty states
+    nothing; every other has a value for each record.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_NUMBER_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    PDQ_QUALITY_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPES_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    VOTE_SETS_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    SERIES_NAMES_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    ENTIRE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Records."""
+    first_number: _builtins.int
+    """Position in the file of the first, from 1; the others follow without gaps unless `numbers`
+    names them.
+    """
+    pdq_quality: _builtins.bytes
+    """PDQ quality, a byte each; 255 is not stated."""
+    flags: _builtins.bytes
+    """A byte each; from the lowest bit two bits for victim_identified, offender_identified,
+    distributed and baseline: 0 not stated, 1 false, 2 true.
+    """
+    entire: _builtins.bool
+    """The format states that every record belongs."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions in the file, ascending."""
+
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackedColumn]:
+        """A column for each kind that occurs, kinds ascending."""
+
+    @_builtins.property
+    def sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Bytes of the binary, plus one; 0 is not stated."""
+
+    @_builtins.property
+    def media_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Media types that occur."""
+
+    @_builtins.property
+    def media_type(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index into `media_types` from 1; 0 is none."""
+
+    @_builtins.property
+    def vote_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___VoteSet]:
+        """Sets of categories that occur."""
+
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index into `vote_sets` from 1; 0 is none."""
+
+    @_builtins.property
+    def series_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Series names that occur."""
+
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index into `series_names` from 1; 0 is none."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        first_number: _builtins.int = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        digests: _abc.Iterable[Global___PackedColumn] | None = ...,
+        pdq_quality: _builtins.bytes = ...,
+        sizes: _abc.Iterable[_builtins.int] | None = ...,
+        media_types: _abc.Iterable[_builtins.str] | None = ...,
+        media_type: _abc.Iterable[_builtins.int] | None = ...,
+        vote_sets: _abc.Iterable[Global___VoteSet] | None = ...,
+        votes: _abc.Iterable[_builtins.int] | None = ...,
+        series_names: _abc.Iterable[_builtins.str] | None = ...,
+        series: _abc.Iterable[_builtins.int] | None = ...,
+        flags: _builtins.bytes = ...,
+        entire: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digests", b"digests", "entire", b"entire", "first_number", b"first_number", "flags", b"flags", "media_type", b"media_type", "media_types", b"media_types", "numbers", b"numbers", "pdq_quality", b"pdq_quality", "series", b"series", "series_names", b"series_names", "sizes", b"sizes", "vote_sets", b"vote_sets", "votes", b"votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordColumns: _TypeAlias = RecordColumns  # noqa: Y015
 
 @_typing.final
 class RecordBatch(_message.Message):
@@ -709,8 +875,53 @@ class ListPeersResponse(_message.Message):
 Global___ListPeersResponse: _TypeAlias = ListPeersResponse  # noqa: Y015
 
 @_typing.final
+class GetAskTermsRequest(_message.Message):
+    """Asks what may be asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAskTermsRequest: _TypeAlias = GetAskTermsRequest  # noqa: Y015
+
+@_typing.final
+class GetAskTermsResponse(_message.Message):
+    """What the client leaves out before it asks: records of other categories stay at home."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    RECORDS_MOST_FIELD_NUMBER: _builtins.int
+    records_most: _builtins.int
+    """Most records of one question."""
+    @_builtins.property
+    def categories(self) -> Global___VoteSet:
+        """Listed categories. A record without any belongs when the question states one (--category)."""
+
+    def __init__(
+        self,
+        *,
+        categories: Global___VoteSet | None = ...,
+        records_most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "records_most", b"records_most"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAskTermsResponse: _TypeAlias = GetAskTermsResponse  # noqa: Y015
+
+@_typing.final
 class AskHeader(_message.Message):
-    """How to ask."""
+    """How to ask, and what: the list itself follows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -719,9 +930,11 @@ class AskHeader(_message.Message):
     PEERS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     NEAR_FIELD_NUMBER: _builtins.int
-    CATEGORY_SCHEME_FIELD_NUMBER: _builtins.int
-    CATEGORY_CODE_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    LIST_DIGEST_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Purpose code."""
     case_ref: _builtins.str
@@ -730,15 +943,21 @@ class AskHeader(_message.Message):
     """Every member."""
     near: _builtins.bool
     """PDQ too."""
-    category_scheme: _builtins.str
-    """Scheme of --category."""
-    category_code: _builtins.str
-    """Its code."""
     deadline_seconds: _builtins.int
     """Seconds to wait for each peer; 0 for the default."""
+    records: _builtins.int
+    """Records asked."""
+    excluded: _builtins.int
+    """Records that stay at home: of other categories, or known good."""
+    list_digest: _builtins.bytes
+    """SHA-256 over all packed digests, kinds in order."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers by id; empty: those that policy lists."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Distinct digests by kind: md5, sha1, sha256, pdq."""
 
     def __init__(
         self,
@@ -748,13 +967,15 @@ class AskHeader(_message.Message):
         peers: _abc.Iterable[_builtins.str] | None = ...,
         all: _builtins.bool = ...,
         near: _builtins.bool = ...,
-        category_scheme: _builtins.str = ...,
-        category_code: _builtins.str = ...,
         deadline_seconds: _builtins.int = ...,
+        records: _builtins.int = ...,
+        excluded: _builtins.int = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        list_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "category_code", b"category_code", "category_scheme", b"category_scheme", "deadline_seconds", b"deadline_seconds", "near", b"near", "peers", b"peers", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "counts", b"counts", "deadline_seconds", b"deadline_seconds", "excluded", b"excluded", "list_digest", b"list_digest", "near", b"near", "peers", b"peers", "purpose", b"purpose", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -767,32 +988,26 @@ class AskOverlapRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
-    RECORDS_FIELD_NUMBER: _builtins.int
-    FINISH_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___AskHeader:
         """First."""
 
     @_builtins.property
-    def records(self) -> Global___RecordBatch:
+    def batch(self) -> _digests_pb2.DigestList:
         """Then these."""
-
-    @_builtins.property
-    def finish(self) -> Global___ImportFinish:
-        """Last."""
 
     def __init__(
         self,
         *,
         header: Global___AskHeader | None = ...,
-        records: Global___RecordBatch | None = ...,
-        finish: Global___ImportFinish | None = ...,
+        batch: _digests_pb2.DigestList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "header", b"header", "part", b"part", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "records", "finish"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -804,16 +1019,26 @@ class AskOverlapResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    KNOWN_GOOD_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
-    OVERLAPS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def started(self) -> Global___AskStarted:
-        """Who is asked, and how many records."""
+    def known_good(self) -> Global___KnownGood:
+        """Digests on this node's exclusion lists: leave their records out and ask again."""
 
     @_builtins.property
-    def overlaps(self) -> Global___PeerOverlaps:
-        """Overlaps of one peer."""
+    def started(self) -> Global___AskStarted:
+        """Who is asked."""
+
+    @_builtins.property
+    def series(self) -> Global___PeerSeries:
+        """A series that hits of the same peer name by its index."""
+
+    @_builtins.property
+    def hits(self) -> Global___PeerHits:
+        """Hits of one peer."""
 
     @_builtins.property
     def end(self) -> Global___PeerEnd:
@@ -822,19 +1047,49 @@ class AskOverlapResponse(_message.Message):
     def __init__(
         self,
         *,
+        known_good: Global___KnownGood | None = ...,
         started: Global___AskStarted | None = ...,
-        overlaps: Global___PeerOverlaps | None = ...,
+        series: Global___PeerSeries | None = ...,
+        hits: Global___PeerHits | None = ...,
         end: Global___PeerEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "overlaps", b"overlaps", "part", b"part", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "hits", b"hits", "known_good", b"known_good", "part", b"part", "series", b"series", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "overlaps", b"overlaps", "part", b"part", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "hits", b"hits", "known_good", b"known_good", "part", b"part", "series", b"series", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["started", "overlaps", "end"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["known_good", "started", "series", "hits", "end"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 Global___AskOverlapResponse: _TypeAlias = AskOverlapResponse  # noqa: Y015
+
+@_typing.final
+class KnownGood(_message.Message):
+    """Digests that are known good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    kind: _digests_pb2.DigestKind.ValueType
+    """Their kind."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions in the asked list of that kind, ascending."""
+
+    def __init__(
+        self,
+        *,
+        kind: _digests_pb2.DigestKind.ValueType = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KnownGood: _TypeAlias = KnownGood  # noqa: Y015
 
 @_typing.final
 class AskStarted(_message.Message):
@@ -848,7 +1103,7 @@ class AskStarted(_message.Message):
     asked: _builtins.int
     """Records asked."""
     excluded: _builtins.int
-    """Records outside the listed categories, not asked."""
+    """Records that stayed at home."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers asked."""
@@ -869,126 +1124,60 @@ class AskStarted(_message.Message):
 Global___AskStarted: _TypeAlias = AskStarted  # noqa: Y015
 
 @_typing.final
-class PeerOverlaps(_message.Message):
-    """Overlaps at one peer."""
+class PeerSeries(_message.Message):
+    """A series of one peer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENCY_FIELD_NUMBER: _builtins.int
-    OVERLAPS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     @_builtins.property
-    def overlaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Overlap]:
-        """Each an asked record that matched."""
+    def series(self) -> _exchange_pb2.SeriesEntry:
+        """As it disclosed it."""
 
     def __init__(
         self,
         *,
         agency: _builtins.str = ...,
-        overlaps: _abc.Iterable[Global___Overlap] | None = ...,
+        series: _exchange_pb2.SeriesEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "overlaps", b"overlaps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PeerOverlaps: _TypeAlias = PeerOverlaps  # noqa: Y015
+Global___PeerSeries: _TypeAlias = PeerSeries  # noqa: Y015
 
 @_typing.final
-class Overlap(_message.Message):
-    """One asked record that a peer holds too."""
+class PeerHits(_message.Message):
+    """Hits of one peer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ASKED_FIELD_NUMBER: _builtins.int
-    RECORD_FIELD_NUMBER: _builtins.int
-    MATCHED_FIELD_NUMBER: _builtins.int
-    MATCH_FIELD_NUMBER: _builtins.int
-    DISTANCE_FIELD_NUMBER: _builtins.int
-    DISCLOSURE_FIELD_NUMBER: _builtins.int
-    SERIES_FIELD_NUMBER: _builtins.int
-    AMBIGUOUS_FIELD_NUMBER: _builtins.int
-    asked: _builtins.str
-    """The asked record's strongest digest, type:hex."""
-    record: _builtins.int
-    """The record's number."""
-    matched: _builtins.str
-    """md5, sha1, sha256 or pdq: the strongest kind that matched."""
-    match: _builtins.str
-    """exact or near."""
-    distance: _builtins.int
-    """Hamming distance of a near match."""
-    disclosure: _builtins.str
-    """hit, count, reference or detail."""
-    ambiguous: _builtins.bool
-    """Matched by MD5 only, and the peer holds that MD5 with two SHA-1s."""
+    AGENCY_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The peer."""
     @_builtins.property
-    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisclosedSeries]:
-        """Series, as far as disclosed."""
+    def hits(self) -> _exchange_pb2.HitBatch:
+        """As it answered them."""
 
     def __init__(
         self,
         *,
-        asked: _builtins.str = ...,
-        record: _builtins.int = ...,
-        matched: _builtins.str = ...,
-        match: _builtins.str = ...,
-        distance: _builtins.int = ...,
-        disclosure: _builtins.str = ...,
-        series: _abc.Iterable[Global___DisclosedSeries] | None = ...,
-        ambiguous: _builtins.bool = ...,
+        agency: _builtins.str = ...,
+        hits: _exchange_pb2.HitBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ambiguous", b"ambiguous", "asked", b"asked", "disclosure", b"disclosure", "distance", b"distance", "match", b"match", "matched", b"matched", "record", b"record", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Overlap: _TypeAlias = Overlap  # noqa: Y015
-
-@_typing.final
-class DisclosedSeries(_message.Message):
-    """A peer's series, as far as disclosed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REFERENCES_FIELD_NUMBER: _builtins.int
-    CONTACT_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """Its id."""
-    name: _builtins.str
-    """Its name."""
-    status: _builtins.str
-    """Its status."""
-    @_builtins.property
-    def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """scheme:value."""
-
-    @_builtins.property
-    def contact(self) -> _series_pb2.DutyContact:
-        """Whom to call."""
-
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        status: _builtins.str = ...,
-        references: _abc.Iterable[_builtins.str] | None = ...,
-        contact: _series_pb2.DutyContact | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "id", b"id", "name", b"name", "references", b"references", "status", b"status"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DisclosedSeries: _TypeAlias = DisclosedSeries  # noqa: Y015
+Global___PeerHits: _TypeAlias = PeerHits  # noqa: Y015
 
 @_typing.final
 class PeerEnd(_message.Message):
@@ -1002,6 +1191,7 @@ class PeerEnd(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    DISCLOSURE_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     status: _builtins.str
@@ -1014,6 +1204,8 @@ class PeerEnd(_message.Message):
     """Near answers were capped."""
     receipt: _builtins.str
     """The id of the signed receipt, kept by the node."""
+    disclosure: _builtins.str
+    """hit, count, reference or detail: the most that any hit discloses."""
     def __init__(
         self,
         *,
@@ -1023,10 +1215,11 @@ class PeerEnd(_message.Message):
         count: _builtins.int | None = ...,
         truncated: _builtins.bool = ...,
         receipt: _builtins.str = ...,
+        disclosure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "count", b"count", "reason", b"reason", "receipt", b"receipt", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "count", b"count", "disclosure", b"disclosure", "reason", b"reason", "receipt", b"receipt", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015

@@ -56,6 +56,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListPeersRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ListPeersResponse.FromString,
                 _registered_method=True)
+        self.GetAskTerms = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetAskTerms',
+                request_serializer=tieline_dot_v1_dot_operator__pb2.GetAskTermsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.GetAskTermsResponse.FromString,
+                _registered_method=True)
         self.AskOverlap = channel.stream_stream(
                 '/tieline.v1.OperatorService/AskOverlap',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AskOverlapRequest.SerializeToString,
@@ -202,8 +207,16 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAskTerms(self, request, context):
+        """Which categories may be asked abroad. Caller: analyst.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AskOverlap(self, request_iterator, context):
-        """Asks peers which records they hold. Caller: analyst. Header first, then records.
+        """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
+        ends its side when all is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -378,6 +391,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListPeers,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ListPeersRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ListPeersResponse.SerializeToString,
+            ),
+            'GetAskTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAskTerms,
+                    request_deserializer=tieline_dot_v1_dot_operator__pb2.GetAskTermsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.GetAskTermsResponse.SerializeToString,
             ),
             'AskOverlap': grpc.stream_stream_rpc_method_handler(
                     servicer.AskOverlap,
@@ -600,6 +618,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/ListPeers',
             tieline_dot_v1_dot_operator__pb2.ListPeersRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ListPeersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAskTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetAskTerms',
+            tieline_dot_v1_dot_operator__pb2.GetAskTermsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.GetAskTermsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,8 +45,12 @@ class OperatorServiceStub:
     """The node itself. Caller: any role."""
     ListPeers: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListPeersRequest, _operator_pb2.ListPeersResponse]
     """The members, and which of them policy lists for a purpose. Caller: any role."""
+    GetAskTerms: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetAskTermsRequest, _operator_pb2.GetAskTermsResponse]
+    """Which categories may be asked abroad. Caller: analyst."""
     AskOverlap: _grpc.StreamStreamMultiCallable[_operator_pb2.AskOverlapRequest, _operator_pb2.AskOverlapResponse]
-    """Asks peers which records they hold. Caller: analyst. Header first, then records."""
+    """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
+    ends its side when all is sent.
+    """
     ListSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]
@@ -107,8 +111,12 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """The node itself. Caller: any role."""
     ListPeers: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListPeersRequest, _operator_pb2.ListPeersResponse]  # type: ignore[assignment]
     """The members, and which of them policy lists for a purpose. Caller: any role."""
+    GetAskTerms: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetAskTermsRequest, _operator_pb2.GetAskTermsResponse]  # type: ignore[assignment]
+    """Which categories may be asked abroad. Caller: analyst."""
     AskOverlap: _aio.StreamStreamMultiCallable[_operator_pb2.AskOverlapRequest, _operator_pb2.AskOverlapResponse]  # type: ignore[assignment]
-    """Asks peers which records they hold. Caller: analyst. Header first, then records."""
+    """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
+    ends its side when all is sent.
+    """
     ListSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]  # type: ignore[assignment]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]  # type: ignore[assignment]
@@ -192,12 +200,22 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """The members, and which of them policy lists for a purpose. Caller: any role."""
 
     @_abc_1.abstractmethod
+    def GetAskTerms(
+        self,
+        request: _operator_pb2.GetAskTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.GetAskTermsResponse, _abc.Awaitable[_operator_pb2.GetAskTermsResponse]]:
+        """Which categories may be asked abroad. Caller: analyst."""
+
+    @_abc_1.abstractmethod
     def AskOverlap(
         self,
         request_iterator: _MaybeAsyncIterator[_operator_pb2.AskOverlapRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operator_pb2.AskOverlapResponse], _abc.AsyncIterator[_operator_pb2.AskOverlapResponse]]:
-        """Asks peers which records they hold. Caller: analyst. Header first, then records."""
+        """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
+        ends its side when all is sent.
+        """
 
     @_abc_1.abstractmethod
     def ListSeries(
