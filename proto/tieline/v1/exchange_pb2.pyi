@@ -115,6 +115,7 @@ class OverlapResponse(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def series(self) -> Global___SeriesEntry:
         """A series that later hits name by its index."""
@@ -127,22 +128,51 @@ class OverlapResponse(_message.Message):
     def end(self) -> Global___OverlapEnd:
         """A signed Receipt, with what goes with it."""
 
+    @_builtins.property
+    def batch(self) -> Global___SeriesBatch:
+        """Several series at once: a message for each costs more than what it says."""
+
     def __init__(
         self,
         *,
         series: Global___SeriesEntry | None = ...,
         hits: Global___HitBatch | None = ...,
         end: Global___OverlapEnd | None = ...,
+        batch: Global___SeriesBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "hits", b"hits", "part", b"part", "series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "end", b"end", "hits", b"hits", "part", b"part", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "hits", b"hits", "part", b"part", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "end", b"end", "hits", b"hits", "part", b"part", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["series", "hits", "end"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["series", "hits", "end", "batch"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 Global___OverlapResponse: _TypeAlias = OverlapResponse  # noqa: Y015
+
+@_typing.final
+class SeriesBatch(_message.Message):
+    """Series that later hits name, as many as the cap on a message's text lets through."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesEntry]:
+        """As `OverlapResponse.series`."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___SeriesEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesBatch: _TypeAlias = SeriesBatch  # noqa: Y015
 
 @_typing.final
 class SeriesEntry(_message.Message):

@@ -892,6 +892,32 @@ class GetAskTermsRequest(_message.Message):
 Global___GetAskTermsRequest: _TypeAlias = GetAskTermsRequest  # noqa: Y015
 
 @_typing.final
+class Category(_message.Message):
+    """A category: the scheme and the code in that scheme."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEME_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    scheme: _builtins.str
+    """For example vics-us."""
+    code: _builtins.str
+    """The code in it."""
+    def __init__(
+        self,
+        *,
+        scheme: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "scheme", b"scheme"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Category: _TypeAlias = Category  # noqa: Y015
+
+@_typing.final
 class GetAskTermsResponse(_message.Message):
     """What the client leaves out before it asks: records of other categories stay at home."""
 
@@ -902,16 +928,16 @@ class GetAskTermsResponse(_message.Message):
     records_most: _builtins.int
     """Most records of one question."""
     @_builtins.property
-    def categories(self) -> Global___VoteSet:
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Category]:
         """Listed categories. A record without any belongs when the question states one (--category)."""
 
     def __init__(
         self,
         *,
-        categories: Global___VoteSet | None = ...,
+        categories: _abc.Iterable[Global___Category] | None = ...,
         records_most: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "records_most", b"records_most"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -1034,7 +1060,7 @@ class AskOverlapResponse(_message.Message):
 
     @_builtins.property
     def series(self) -> Global___PeerSeries:
-        """A series that hits of the same peer name by its index."""
+        """Series that hits of the same peer name by their index."""
 
     @_builtins.property
     def hits(self) -> Global___PeerHits:
@@ -1125,7 +1151,7 @@ Global___AskStarted: _TypeAlias = AskStarted  # noqa: Y015
 
 @_typing.final
 class PeerSeries(_message.Message):
-    """A series of one peer."""
+    """Series of one peer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1134,16 +1160,16 @@ class PeerSeries(_message.Message):
     agency: _builtins.str
     """The peer."""
     @_builtins.property
-    def series(self) -> _exchange_pb2.SeriesEntry:
-        """As it disclosed it."""
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[_exchange_pb2.SeriesEntry]:
+        """As it disclosed them."""
 
     def __init__(
         self,
         *,
         agency: _builtins.str = ...,
-        series: _exchange_pb2.SeriesEntry | None = ...,
+        series: _abc.Iterable[_exchange_pb2.SeriesEntry] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
