@@ -52,7 +52,7 @@ def test_empty_questions_and_empty_index() -> None:
     matcher.add(DigestKind.SHA1, np.empty(0, dtype=np.int64), none)
     matcher.merge()
     matcher.rebuild([], 3)
-    assert matcher.generation == 3
+    assert matcher.applied == 3
     assert len(matcher.exact(DigestKind.SHA1, np.zeros((5, 20), dtype=np.uint8)).positions) == 0
     matcher.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tieline_client.digests import EXACT_KINDS, DigestKind
+from tieline_server.domain.ports import HoldingSet
 from tieline_server.matching import matcher as matchers
+from tieline_server.matching.compiled import I64, U8
 from tieline_server.matching.matcher import Matcher
 
 from tests.matching.brute import as_answers, exact_pairs, flipped, near_answers, random_digests
@@ -23,11 +26,12 @@ _POOL = {kind: random_digests(_RNG, kind, 24) for kind in DigestKind}
 _POOL[DigestKind.PDQ][8:] = flipped(
     _RNG, _POOL[DigestKind.PDQ][np.arange(16) % 8], _RNG.integers(0, 40, 16)
 )
+_SETS: list[HoldingSet] = [(), ((1, 0),), ((1, 0), (2, 7)), ((3, 1),)]
 _PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 23)), min_size=1, max_size=12)
 
 
 class History(RuleBasedStateMachine):
-    """The model is the set of pairs; the log stands for storage's changes, one a generation."""
+    """The model is the set of pairs; the log stands for storage's changes, one number each."""
 
     @initialize()
     def begin(self) -> None:
@@ -36,6 +40,7 @@ class History(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.matcher = Matcher(self.folder)
         self.model: set[tuple[DigestKind, int, int]] = set()
+        self.held: dict[int, HoldingSet] = {}
         self.log: list[tuple[str, DigestKind, list[tuple[int, int]]]] = []
 
     def teardown(self) -> None:
@@ -48,17 +53,22 @@ class History(RuleBasedStateMachine):
         ids = np.array([item for item, _ in pairs], dtype=np.int64)
         if what == "add":
             self.matcher.add(kind, ids, _POOL[kind][[at for _, at in pairs]])
+        elif what == "hold":
+            self.matcher.hold(ids, self.matcher.holding_numbers([_SETS[at] for _, at in pairs]))
         else:
             self.matcher.erase(ids)
 
     def change(self, what: str, kind: DigestKind, pairs: list[tuple[int, int]]) -> None:
         self.log.append((what, kind, pairs))
         self.apply(what, kind, pairs)
-        self.matcher.set_generation(len(self.log))
+        self.matcher.set_applied(len(self.log))
         if what == "add":
             self.model |= {(kind, item, at) for item, at in pairs}
+        elif what == "hold":
+            self.held |= {item: _SETS[at] for item, at in pairs}
         else:
             gone = {item for item, _ in pairs}
+            self.held |= dict.fromkeys(gone, ())
             self.model = {entry for entry in self.model if entry[1] not in gone}
 
     @rule(kind=st.sampled_from(DigestKind), pairs=_PAIRS)
@@ -68,6 +78,10 @@ class History(RuleBasedStateMachine):
     @rule(ids=st.lists(st.integers(0, 12), min_size=1, max_size=4))
     def erase(self, ids: list[int]) -> None:
         self.change("erase", DigestKind.MD5, [(item, 0) for item in ids])
+
+    @rule(pairs=st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 3)), max_size=6))
+    def hold(self, pairs: list[tuple[int, int]]) -> None:
+        self.change("hold", DigestKind.MD5, pairs)
 
     @rule()
     def merge(self) -> None:
@@ -82,22 +96,27 @@ class History(RuleBasedStateMachine):
         self.matcher.close()
         self.matcher = Matcher.open(self.folder)
         for number, change in enumerate(self.log, 1):
-            if number > self.matcher.generation:
+            if number > self.matcher.applied:
                 self.apply(*change)
-                self.matcher.set_generation(number)
+                self.matcher.set_applied(number)
 
     @rule()
     def rebuild(self) -> None:
-        source = [
-            (kind, np.array([item], dtype=np.int64), _POOL[kind][[at]])
-            for kind, item, at in self.model
-        ]
-        self.matcher.rebuild(source, len(self.log))
+        def source() -> Iterator[tuple[DigestKind, I64, U8]]:
+            ids = np.array(list(self.held), dtype=np.int64)
+            self.matcher.hold(ids, self.matcher.holding_numbers(self.held.values()))
+            for kind, item, at in self.model:
+                yield kind, np.array([item], dtype=np.int64), _POOL[kind][[at]]
+
+        self.matcher.rebuild(source(), len(self.log))
 
     @invariant()
     def answers_equal_the_model(self) -> None:
         if not hasattr(self, "model"):
             return
+        items = np.array([-1, 10**9, *range(13), *self.held], dtype=np.int64)
+        held_as = [self.matcher.holding_set(n) for n in self.matcher.holdings(items).tolist()]
+        assert held_as == [self.held.get(item, ()) for item in items.tolist()]
         for kind in EXACT_KINDS:
             held = [(item, _POOL[kind][at].tobytes()) for k, item, at in self.model if k is kind]
             hits = self.matcher.exact(kind, _POOL[kind])
@@ -193,11 +212,11 @@ def test_a_merge_runs_in_the_background_when_due(
     matcher.add(DigestKind.MD5, np.arange(99), random_digests(rng, DigestKind.MD5, 99))
     assert not matcher.merge_if_due()
     matcher.add(DigestKind.MD5, np.array([200]), random_digests(rng, DigestKind.MD5, 1))
-    matcher.set_generation(5)
+    matcher.set_applied(5)
     assert matcher.merge_if_due()
     assert matcher._background is not None
     matcher._background.join()
-    assert matcher.stats()["snapshot_generation"] == 5
+    assert matcher.stats()["snapshot_applied"] == 5
     assert matcher.stats()["merge_failure"] is None
     assert not matcher.merge_if_due()
     matcher.close()

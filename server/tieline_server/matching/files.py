@@ -26,11 +26,12 @@ from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.matching.compiled import frozen
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _BLOCK = 8 * 1024 * 1024
 _OURS = re.compile(
-    r"(?:md5|sha1|sha256|pdq)-\d{10}\.(?:rows|ids|offsets|filter|probes|postings)|spill-.*|.*\.tmp"
+    r"(?:md5|sha1|sha256|pdq)-\d{10}\.(?:rows|ids|offsets|filter|probes|postings)"
+    r"|holdings-\d{10}\.(?:numbers|starts|pairs)|spill-.*|.*\.tmp"
 )
 
 Array = npt.NDArray[Any]
@@ -106,6 +107,13 @@ class FolderStore:
 
     def load(self, section: Section) -> Array:
         """Map a section read-only. Raises IndexDamaged when the file is not as long as it was."""
+        return frozen(self._map(section, mmap.ACCESS_READ))
+
+    def load_private(self, section: Section) -> Array:
+        """Map a section copy-on-write: changes are this process's own and never reach the file."""
+        return self._map(section, mmap.ACCESS_COPY)
+
+    def _map(self, section: Section, access: int) -> Array:
         dtype = np.dtype(section.dtype)
         size = int(np.prod(section.shape, dtype=np.int64)) * dtype.itemsize
         path = self.folder / section.file
@@ -114,13 +122,13 @@ class FolderStore:
                 if os.fstat(file.fileno()).st_size != size:
                     raise IndexDamaged(f"index file {section.file} is cut short; it is rebuilt")
                 if size == 0:
-                    return frozen(np.empty(section.shape, dtype))
-                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                    return np.empty(section.shape, dtype)
+                mapped = mmap.mmap(file.fileno(), size, access=access)
         except OSError as error:
             raise IndexDamaged(
                 f"index file {section.file} cannot be read ({error.strerror}); it is rebuilt"
             ) from error
-        return frozen(np.frombuffer(mapped, dtype=dtype).reshape(section.shape))
+        return np.frombuffer(mapped, dtype=dtype).reshape(section.shape)
 
     def commit(self, body: dict[str, Any], keep: Iterable[str]) -> None:
         """Make ``body`` the manifest, durably, then remove the files it no longer names."""

@@ -3,8 +3,9 @@
 The life of a digest: `add` mixes it and puts it into the open delta, where the next lookup finds
 it. When deltas have grown (`merge_if_due`), a merge freezes them, writes a new snapshot of
 everything that is alive, and swaps it in; what came meanwhile stays above. `erase` takes effect at
-once and leaves the files at the next merge. After a restart the snapshot is mapped and reflects
-`generation`; the node then replays storage's later changes, which is safe to do twice.
+once and leaves the files at the next merge. After a restart the snapshot is mapped; the node then
+replays storage's changes after `applied`, which is safe to do twice. Beside the digests stands
+under what each item is held (holdings.py).
 
 Any number of threads look up, without locks; `add`, `erase` and the swaps take turns (layers.py).
 Small PDQ deltas are walked; grown ones become segments in memory, each at least twice as large as
@@ -26,12 +27,13 @@ from tieline_client import limits
 from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_client.errors import InvalidDigest, InvalidInput, TielineError
 
-from tieline_server.domain.ports import ExactHits, NearHits
+from tieline_server.domain.ports import ExactHits, HoldingSet, NearHits
 from tieline_server.matching import snapshot as snapshots
 from tieline_server.matching.chunks import LANES, permutation
-from tieline_server.matching.compiled import I64, U8
+from tieline_server.matching.compiled import I64, U8, U32
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import FolderStore, IndexDamaged, MemoryStore
+from tieline_server.matching.holdings import HoldingColumn, private
 from tieline_server.matching.layers import Layers, new_delta
 from tieline_server.matching.mixing import mix_keys, new_secret
 from tieline_server.matching.near import NearSegment, search
@@ -48,6 +50,8 @@ _WALKED_ROWS = 32_768
 """PDQ delta rows that are compared one by one; more become a segment in memory."""
 _DUE_LEAST, _DUE_MOST = 50_000, 1_000_000
 """A merge is due when a tenth of the snapshot is pending, within these bounds (rows)."""
+_PENDING_MOST = 3 * _DUE_MOST
+"""Rows of one kind above the snapshot, at which whoever adds in bulk has to wait for a merge."""
 _WORKERS = min(os.cpu_count() or 1, 8)
 
 
@@ -55,7 +59,7 @@ class Matcher:
     """Exact and near lookups over everything the node holds.
 
     ``folder`` keeps snapshots (None: memory only). ``on_damage`` is told, once, in words, when the
-    background check finds a damaged file: the snapshot is then dropped, `generation` is 0, and the
+    background check finds a damaged file: the snapshot is then dropped, `applied` is 0, and the
     node rebuilds from storage.
     """
 
@@ -77,9 +81,10 @@ class Matcher:
         self._not_before = 0
         self._secret = new_secret()
         self._snapshot = Snapshot()
+        self._holdings = HoldingColumn()
         self._verified = True
         self._open(verify_at_open_bytes)
-        self._generation = self._snapshot.generation
+        self._applied = self._snapshot.applied
         self._mixer = Mixer(mix_keys(self._secret), permutation(self._secret))
         self._layers = Layers.of(dict(self._snapshot.exact), self._snapshot.near, self._mixer.keys)
         if not self._verified:
@@ -90,15 +95,15 @@ class Matcher:
 
     @classmethod
     def open(cls, folder: Path, on_damage: Callable[[str], None] | None = None) -> Matcher:
-        """Map the snapshot in ``folder``; `generation` is 0 when there is none or it is damaged."""
+        """Map the snapshot in ``folder``; `applied` is 0 when there is none or it is damaged."""
         return cls(folder, on_damage)
 
     # --- lookups ------------------------------------------------------------------------------
 
     @property
-    def generation(self) -> int:
-        """Storage's generation that answers reflect."""
-        return self._generation
+    def applied(self) -> int:
+        """Number of storage's last change that answers reflect."""
+        return self._applied
 
     def exact(self, kind: DigestKind, digests: U8) -> ExactHits:
         """Return all pairs (position in ``digests``, item id) of equal digests.
@@ -162,7 +167,25 @@ class Matcher:
             np.concatenate(truncated),
         )
 
+    def holdings(self, item_ids: I64) -> U32:
+        """Return the number (n,) of the set of holdings of each item, 0 for one that has none."""
+        return self._holdings.numbers_of(item_ids)
+
+    def holding_set(self, number: int) -> HoldingSet:
+        """Return the holdings that a number stands for."""
+        return self._holdings.set_of(number)
+
     # --- changes ------------------------------------------------------------------------------
+
+    def holding_numbers(self, sets: Iterable[HoldingSet]) -> U32:
+        """Return the numbers that stand for sets of holdings, giving out new ones."""
+        with self._update:
+            return self._holdings.intern(sets)
+
+    def hold(self, item_ids: I64, numbers: U32) -> None:
+        """Set under what items (n,) are held: numbers (n,) of `holding_numbers`, 0 for nothing."""
+        with self._update:
+            self._holdings.hold(np.ascontiguousarray(item_ids, dtype=np.int64), numbers)
 
     def add(self, kind: DigestKind, item_ids: I64, digests: U8) -> None:
         """Add pairs of item id (n,) and digest (n, width); pairs that are there change nothing.
@@ -193,14 +216,15 @@ class Matcher:
         with self._update:
             layers = self._layers
             if len(ids):
+                self._holdings.hold(ids, np.zeros(len(ids), dtype=np.uint32))
                 epoch = layers.epoch + 1
                 tombstones = layers.tombstones.with_erased(ids, epoch)
                 self._layers = replace(layers, tombstones=tombstones, epoch=epoch)
 
-    def set_generation(self, generation: int) -> None:
-        """State that all changes of storage up to ``generation`` have been applied."""
+    def set_applied(self, applied: int) -> None:
+        """State that all changes of storage up to ``applied`` have been applied."""
         with self._update:
-            self._generation = generation
+            self._applied = applied
 
     def _settle(self) -> None:
         """Turn a grown PDQ delta, and small segments not twice as large, into one segment."""
@@ -232,8 +256,9 @@ class Matcher:
     def merge_due(self) -> bool:
         """Whether enough is pending that a merge pays."""
         layers = self._layers
+        beside = max(len(layers.tombstones.ids), self._holdings.changed // 10)
         return any(
-            max(layers.pending(kind), len(layers.tombstones.ids))
+            max(layers.pending(kind), beside)
             >= max(self._not_before, min(max(layers.held(kind) // 10, _DUE_LEAST), _DUE_MOST))
             for kind in DigestKind
         )
@@ -250,6 +275,19 @@ class Matcher:
             self._background.start()
             return True
 
+    def wait_for_room(self) -> None:
+        """Return once no more is pending than a merge takes up while another is written.
+
+        Whoever adds millions calls it between batches, so that memory stays bounded.
+        """
+        while any(self._layers.pending(kind) >= _PENDING_MOST for kind in DigestKind):
+            self.merge_if_due()
+            with self._update:
+                background = self._background
+            if background is None or not background.is_alive():
+                return  # no merge can help: it failed, or is put off
+            background.join()
+
     def merge(self) -> None:
         """Write everything that is alive into a new snapshot and swap it in.
 
@@ -261,37 +299,52 @@ class Matcher:
             self._verify(old)
             with self._update:
                 frozen = self._layers
-                generation = self._generation
+                applied = self._applied
                 self._layers = frozen.thawing(self._mixer.keys)
+                self._holdings.begin_write()
             try:
-                made = snapshots.merge_layers(frozen, old, self._store, generation)
+                made = snapshots.merge_layers(frozen, old, self._store, applied)
+                made = self._with_holdings(made)
                 self._save(made)
             except BaseException:
                 with self._update:
+                    self._holdings.abandon_write()
                     layers = self._layers
                     self._layers = replace(layers, near=replace(layers.near, frozen=0))
                 raise
             with self._update:
                 self._layers = _on_top_of(made, self._layers, frozen)
                 self._snapshot = made
+                self._rebase(made)
             self._not_before = 0
 
-    def rebuild(self, source: Iterable[tuple[DigestKind, I64, U8]], generation: int) -> None:
-        """Make a new snapshot from storage, as it is at ``generation``, and swap it in.
+    def rebuild(self, source: Iterable[tuple[DigestKind, I64, U8]], applied: int) -> None:
+        """Make a new snapshot from storage, as it is at ``applied``, and swap it in.
 
         ``source`` yields (kind, item ids (n,), digests (n, width)) in any order and is consumed
         while lookups and changes go on. What was added or erased since the last merge stays in
-        force on top of it. `generation` becomes the given one: replay later changes afterwards.
-        Raises as `merge`.
+        force on top of it. `applied` becomes the given one: replay later changes afterwards.
+        Under what items are held is forgotten first; the source states it anew, by `hold`, while
+        it is consumed. Raises as `merge`.
         """
         with self._maintain:
             number = self._snapshot.number + 1
-            made = snapshots.build(_checked(source), self._mixer, number, self._store, generation)
-            self._save(made)
+            with self._update:
+                self._holdings = HoldingColumn()
+            made = snapshots.build(_checked(source), self._mixer, number, self._store, applied)
+            with self._update:
+                self._holdings.begin_write()
+            try:
+                made = self._with_holdings(made)
+                self._save(made)
+            except BaseException:
+                self._holdings.abandon_write()
+                raise
             with self._update:
                 self._layers = _replaced(made, self._layers)
                 self._snapshot = made
-                self._generation = generation
+                self._rebase(made)
+                self._applied = applied
                 self._verified, self._damage = True, None
 
     def wait_verified(self) -> bool:
@@ -304,13 +357,14 @@ class Matcher:
         """Return counts and states, for `node status` and metrics; no content."""
         layers = self._layers
         return {
-            "generation": self._generation,
+            "applied": self._applied,
             "snapshot": self._snapshot.number,
-            "snapshot_generation": self._snapshot.generation,
+            "snapshot_applied": self._snapshot.applied,
             "snapshot_bytes": self._snapshot.size(),
             "rows": {kind.label: layers.held(kind) for kind in DigestKind},
             "pending": {kind.label: layers.pending(kind) for kind in DigestKind},
             "erased": len(layers.tombstones.ids),
+            "held": len(self._holdings),
             "verified": self._verified,
             "damage": self._damage,
             "merging": self._background is not None and self._background.is_alive(),
@@ -336,10 +390,14 @@ class Matcher:
                 self._verified = self._snapshot.size() <= verify_at_open_bytes
                 if self._verified:
                     self._snapshot.verify()
+                if self._snapshot.holdings is not None:
+                    base = private(self._store, self._snapshot.holdings)
+                    self._holdings = HoldingColumn.of(self._snapshot.holdings, base)
             self._store.sweep(self._snapshot.files())
         except IndexDamaged as damage:
             self._damage = damage.message
             self._snapshot, self._verified = Snapshot(), True
+            self._holdings = HoldingColumn()
             self._store.discard()
 
     def _check(self, snapshot: Snapshot) -> None:
@@ -358,12 +416,20 @@ class Matcher:
                 if self._snapshot is snapshot:
                     self._snapshot = Snapshot(number=snapshot.number)
                     self._layers = _replaced(self._snapshot, self._layers)
-                    self._generation = 0
+                    self._applied = 0
                     self._damage = damage.message
                     if isinstance(self._store, FolderStore):
                         self._store.discard()
             raise
         self._verified = True
+
+    def _with_holdings(self, made: Snapshot) -> Snapshot:
+        prefix = f"holdings-{made.number:010d}"
+        return replace(made, holdings=self._holdings.write(self._store, prefix))
+
+    def _rebase(self, made: Snapshot) -> None:
+        assert made.holdings is not None
+        self._holdings.rebase(private(self._store, made.holdings))
 
     def _save(self, made: Snapshot) -> None:
         if isinstance(self._store, FolderStore):

@@ -14,11 +14,14 @@ from tieline_server.matching.compiled import I64, U8, U32, U64, frozen
 from tieline_server.matching.exact import ExactSegment
 from tieline_server.matching.files import (
     FORMAT,
+    Array,
     FolderStore,
     IndexDamaged,
+    Section,
     Store,
     verify,
 )
+from tieline_server.matching.holdings import HoldingFiles
 from tieline_server.matching.layers import Layers
 from tieline_server.matching.mixing import SECRET_BYTES, lanes_of, mix
 from tieline_server.matching.near import NearSegment
@@ -48,12 +51,14 @@ class Mixer:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Number of the manifest, storage's generation it reflects, and a segment for each kind."""
+    """Number of the manifest, storage's last change in it, a segment for each kind, and under
+    what items are held."""
 
     number: int = 0
-    generation: int = 0
+    applied: int = 0
     exact: Mapping[DigestKind, ExactSegment | None] = field(default_factory=dict)
     near: NearSegment | None = None
+    holdings: HoldingFiles | None = None
 
     def segments(self) -> dict[DigestKind, ExactSegment | NearSegment]:
         found: dict[DigestKind, ExactSegment | NearSegment] = {}
@@ -64,26 +69,28 @@ class Snapshot:
             found[DigestKind.PDQ] = self.near
         return found
 
-    def files(self) -> list[str]:
-        return [
-            section.file
-            for segment in self.segments().values()
-            for section in segment.table.sections.values()
-        ]
-
-    def size(self) -> int:
-        """Bytes of all arrays, mapped or not."""
-        return sum(a.nbytes for s in self.segments().values() for a in s.arrays().values())
-
-    def verify(self) -> None:
-        """Compare every file with its checksum, two at a time. Raises IndexDamaged."""
-        pairs = [
+    def arrays(self) -> list[tuple[Section, Array]]:
+        """Return every array with where it stands."""
+        found = [
             (segment.table.sections[name], array)
             for segment in self.segments().values()
             for name, array in segment.arrays().items()
         ]
+        if self.holdings is not None:
+            found += [(self.holdings.sections[n], a) for n, a in self.holdings.arrays.items()]
+        return found
+
+    def files(self) -> list[str]:
+        return [section.file for section, _ in self.arrays()]
+
+    def size(self) -> int:
+        """Bytes of all arrays, mapped or not."""
+        return sum(array.nbytes for _, array in self.arrays())
+
+    def verify(self) -> None:
+        """Compare every file with its checksum, two at a time. Raises IndexDamaged."""
         with ThreadPoolExecutor(2, "tieline-verify") as pool:
-            list(pool.map(lambda pair: verify(*pair), pairs))
+            list(pool.map(lambda pair: verify(*pair), self.arrays()))
 
 
 def save(store: FolderStore, snapshot: Snapshot, secret: bytes) -> None:
@@ -91,11 +98,12 @@ def save(store: FolderStore, snapshot: Snapshot, secret: bytes) -> None:
     body = {
         "format": FORMAT,
         "number": snapshot.number,
-        "generation": snapshot.generation,
+        "applied": snapshot.applied,
         "secret": secret.hex(),
         "segments": {
             kind.label: segment.to_json() for kind, segment in snapshot.segments().items()
         },
+        "holdings": None if snapshot.holdings is None else snapshot.holdings.to_json(),
     }
     store.commit(body, snapshot.files())
 
@@ -115,7 +123,9 @@ def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
                 near = NearSegment.load(store, described)
             else:
                 exact[kind] = ExactSegment.load(store, described)
-        snapshot = Snapshot(int(body["number"]), int(body["generation"]), exact, near)
+        described = body["holdings"]
+        holdings = None if described is None else HoldingFiles.load(store, described)
+        snapshot = Snapshot(int(body["number"]), int(body["applied"]), exact, near, holdings)
     except (KeyError, TypeError, ValueError) as error:
         raise IndexDamaged("the index manifest is incomplete; it is rebuilt") from error
     if len(secret) != SECRET_BYTES:
@@ -123,7 +133,7 @@ def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
     return snapshot, secret
 
 
-def merge_layers(layers: Layers, old: Snapshot, store: Store, generation: int) -> Snapshot:
+def merge_layers(layers: Layers, old: Snapshot, store: Store, applied: int) -> Snapshot:
     """Write one snapshot of all that is alive in ``layers``; kinds without change keep theirs.
 
     Raises LimitExceeded, FilterNotBuilt, OSError; what was written by then is swept later.
@@ -150,7 +160,7 @@ def merge_layers(layers: Layers, old: Snapshot, store: Store, generation: int) -
             segment = layers.exact[kind].segment
             runs += [] if segment is None else [TableRun(segment.table, dead)]
             exact[kind] = ExactSegment.write(store, prefix, runs, lanes, layers.epoch)
-    return Snapshot(number, generation, exact, near)
+    return Snapshot(number, applied, exact, near)
 
 
 def build(
@@ -158,7 +168,7 @@ def build(
     mixer: Mixer,
     number: int,
     store: Store,
-    generation: int,
+    applied: int,
 ) -> Snapshot:
     """Write a snapshot of everything that ``source`` yields, in bounded memory. Raises as above."""
     folder = store.folder if isinstance(store, FolderStore) else None
@@ -174,4 +184,4 @@ def build(
         exact[kind] = ExactSegment.write(store, prefix, runs, kind.width // 4, 0)
     runs = collectors.pop(DigestKind.PDQ).runs()
     near = NearSegment.write(store, f"pdq-{number:010d}", runs, 0, abreast=2)
-    return Snapshot(number, generation, exact, near)
+    return Snapshot(number, applied, exact, near)

@@ -117,7 +117,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
             exclusions=stats.exclusions,
             digests=stats.by_kind,
             generation=stats.generation,
-            index_generation=self._node.matching.generation,
+            index_generation=self._node.matching.applied,
         )
 
     def GetStatus(

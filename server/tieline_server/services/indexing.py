@@ -29,18 +29,18 @@ class IndexKeeper:
     def refresh(self) -> int:
         """Apply every change since the index's generation; return the generation reached."""
         current = self._store.read(lambda tx: tx.items.generation())
-        if self._matching.generation >= current:
-            return self._matching.generation
+        if self._matching.applied >= current:
+            return self._matching.applied
         with self._lock:
-            after = self._matching.generation
+            after = self._matching.applied
             if after == 0:
                 self._matching.rebuild(self._everything(), current)
                 after = current
             for change in self._store.read(lambda tx: tx.items.changes(after)):
                 self._apply(change)
-                self._matching.set_generation(change.generation)
+                self._matching.set_applied(change.generation)
             self._matching.merge_if_due()
-            return self._matching.generation
+            return self._matching.applied
 
     def _everything(self) -> Iterator[tuple[DigestKind, Ids, Rows]]:
         for kind in DigestKind:

@@ -1,0 +1,186 @@
+"""Under what each item is held, beside the digests: one number an item, so that a hit costs a look.
+
+Items are held in few different ways: an import and a series, or several such pairs. Each way (a
+*holding set*) has a number, and a column indexed by item id holds each item's. Set 0 is empty: not
+held, erased, or unknown. The column of a snapshot is mapped copy-on-write: what changes becomes
+private memory page by page, what grows is private until the next merge writes it.
+
+One thread changes it (the matcher sees to that) while others read: a number is written whole, and
+sets are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tieline_server.domain.ports import HoldingSet
+from tieline_server.matching.compiled import I64, U32
+from tieline_server.matching.files import (
+    Array,
+    FolderStore,
+    IndexDamaged,
+    Section,
+    Store,
+    sections_from_json,
+    sections_to_json,
+)
+
+_GROWTH = 65_536
+"""Least items by which the private part grows."""
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingFiles:
+    """A column as a snapshot holds it: ``numbers`` (items,) uint32, and the sets as ``starts``
+    (sets + 1,) int64 into ``pairs`` (n, 2) uint32 of import and series numbers."""
+
+    sections: Mapping[str, Section]
+    arrays: Mapping[str, Array]
+
+    @classmethod
+    def load(cls, store: FolderStore, body: dict[str, Any]) -> HoldingFiles:
+        sections = sections_from_json(body)
+        if sections.keys() != {"numbers", "starts", "pairs"}:
+            raise IndexDamaged("the index manifest is incomplete; it is rebuilt")
+        return cls(sections, {name: store.load(one) for name, one in sections.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return sections_to_json(dict(self.sections))
+
+
+class HoldingColumn:
+    """The numbers of all items and the sets they stand for."""
+
+    def __init__(self) -> None:
+        self._sets: list[HoldingSet] = [()]
+        self._numbers: dict[HoldingSet, int] = {(): 0}
+        self._parts: tuple[U32, U32] = (_none(), _none())
+        self._end = 0
+        self._journal: list[tuple[I64, U32]] | None = None
+        self.changed = 0
+        """Items held anew since the files were written."""
+
+    @classmethod
+    def of(cls, files: HoldingFiles, base: U32) -> HoldingColumn:
+        """Return the column of a snapshot; ``base`` is its numbers, see `private`."""
+        column = cls()
+        starts, pairs = files.arrays["starts"], files.arrays["pairs"]
+        column._sets = _sets_of(starts, pairs)
+        column._numbers = {one: number for number, one in enumerate(column._sets)}
+        column._parts = (base, _none())
+        column._end = len(base)
+        return column
+
+    def __len__(self) -> int:
+        return self._end
+
+    def numbers_of(self, item_ids: I64) -> U32:
+        """Return the set number of each item (n,), 0 for what is not held or out of range."""
+        base, tail = self._parts
+        out = np.zeros(len(item_ids), dtype=np.uint32)
+        low = (item_ids >= 0) & (item_ids < len(base))
+        out[low] = base[item_ids[low]]
+        if len(tail):
+            high = (item_ids >= len(base)) & (item_ids < len(base) + len(tail))
+            out[high] = tail[item_ids[high] - len(base)]
+        return out
+
+    def set_of(self, number: int) -> HoldingSet:
+        """Return the (import, series) pairs that a number stands for."""
+        return self._sets[number] if number < len(self._sets) else ()
+
+    def intern(self, sets: Iterable[HoldingSet]) -> U32:
+        """Return the numbers of sets, giving out new ones."""
+        numbers = []
+        for one in sets:
+            number = self._numbers.get(one)
+            if number is None:
+                number = len(self._sets)
+                self._sets.append(one)
+                self._numbers[one] = number
+            numbers.append(number)
+        return np.asarray(numbers, dtype=np.uint32)
+
+    def hold(self, item_ids: I64, numbers: U32) -> None:
+        """Set the numbers of items."""
+        if not len(item_ids):
+            return
+        base, tail = self._reserve(int(item_ids.max()) + 1)
+        low = item_ids < len(base)
+        base[item_ids[low]] = numbers[low]
+        if not low.all():
+            tail[item_ids[~low] - len(base)] = numbers[~low]
+        self.changed += len(item_ids)
+        if self._journal is not None:
+            self._journal.append((item_ids, numbers))
+
+    def begin_write(self) -> None:
+        """Remember what is held from here on, for `rebase`."""
+        self._journal = []
+
+    def write(self, store: Store, prefix: str) -> HoldingFiles:
+        """Write the column as it is; changes meanwhile may or may not be in it (see `rebase`)."""
+        sections, arrays = {}, {}
+        writer = store.writer(f"{prefix}.numbers", "<u4")
+        (base, tail), end = self._parts, self._end
+        for start in range(0, len(base), _BLOCK):
+            writer.append(base[start : start + _BLOCK])
+        writer.append(tail[: end - len(base)])
+        sections["numbers"], arrays["numbers"] = writer.finish()
+        sets = self._sets[:]  # after the numbers: whatever they name is there
+        starts = np.cumsum([0, *(len(one) for one in sets)], dtype=np.int64)
+        pairs = np.asarray([pair for one in sets for pair in one], dtype=np.uint32)
+        for name, array, dtype in (("starts", starts, "<i8"), ("pairs", pairs, "<u4")):
+            writer = store.writer(f"{prefix}.{name}", dtype)
+            writer.append(array)
+            sections[name], arrays[name] = writer.finish(*(() if name == "starts" else (2,)))
+        return HoldingFiles(sections, arrays)
+
+    def rebase(self, base: U32) -> None:
+        """Use what `write` wrote, mapped copy-on-write, with what was held since `begin_write`."""
+        journal, self._journal = self._journal or [], None
+        fresh = HoldingColumn()
+        fresh._parts, fresh._end = (base, _none()), len(base)
+        for item_ids, numbers in journal:
+            fresh.hold(item_ids, numbers)
+        self._parts, self._end = fresh._parts, fresh._end
+        self.changed = sum(len(item_ids) for item_ids, _ in journal)
+
+    def abandon_write(self) -> None:
+        """Forget what `begin_write` began."""
+        self._journal = None
+
+    def _reserve(self, end: int) -> tuple[U32, U32]:
+        base, tail = self._parts
+        if end > len(base) + len(tail):
+            grown = np.zeros(max(end - len(base), len(tail) * 3 // 2, _GROWTH), dtype=np.uint32)
+            grown[: len(tail)] = tail
+            tail = grown
+            self._parts = base, tail
+        self._end = max(self._end, end)
+        return base, tail
+
+
+def _none() -> U32:
+    return np.zeros(0, dtype=np.uint32)
+
+
+def _sets_of(starts: Array, pairs: Array) -> list[HoldingSet]:
+    if not len(starts) or starts[0] != 0 or starts[-1] != len(pairs) or (np.diff(starts) < 0).any():
+        raise IndexDamaged("the index's holdings do not fit together; it is rebuilt")
+    flat = [(int(import_no), int(series)) for import_no, series in pairs.tolist()]
+    bounds = starts.tolist()
+    return [tuple(flat[a:b]) for a, b in pairwise(bounds)]
+
+
+def private(store: Store, files: HoldingFiles) -> U32:
+    """Return the numbers of a snapshot as memory of one's own, page by page where they change."""
+    if isinstance(store, FolderStore):
+        return store.load_private(files.sections["numbers"])
+    return files.arrays["numbers"].copy()
