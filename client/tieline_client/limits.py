@@ -53,6 +53,8 @@ PASS_ONS_MOST = 6
 
 # --- imports ---
 RECORDS_PER_IMPORT_BATCH = 2_000
+RECORDS_PER_COLUMNS = 10_000
+"""Records of one batch in columns: one transaction of staging."""
 RECORDS_PER_STAGE_TRANSACTION = 10_000
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
