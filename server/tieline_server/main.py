@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -47,7 +47,7 @@ from tieline_server.rpc.server import Endpoint, build_server
 from tieline_server.services.answering import Answerer
 from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
-from tieline_server.services.importing import discard_leftovers
+from tieline_server.services.importing import discard, leftovers
 from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
@@ -82,10 +82,11 @@ class RunningNode:
         directory = self._joined(self.directory, config)
         self.identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
         self.identity.renew_if_due(utc_now())
-        self.store = open_store(home.database_url(config), clock=utc_now)
+        matching = self._open_matching()
+        self.store = open_store(home.database_url(config), clock=utc_now, matching=matching)
         held.callback(self.store.close)
         self._refusals = Refusals(config.agency, self.store)
-        self.node = self._wire(directory)
+        self.node = self._wire(directory, matching)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
         self._keeper = IndexKeeper(self.store, self.node.matching)
@@ -111,9 +112,8 @@ class RunningNode:
             ) from None
         return directory
 
-    def _wire(self, directory: Directory) -> Node:
+    def _wire(self, directory: Directory, matching: Matching) -> Node:
         config = self._config
-        matching: Matching = self._open_matching()
         policies = Path(config.policies) if config.policies else default_folder()
         pool = PeerPool(
             config.agency, self.directory.current, lambda: self.identity.identity, utc_now
@@ -231,10 +231,8 @@ class RunningNode:
 
     def start(self) -> None:
         """Open both ports; peers and people are answered from here on."""
-        left = discard_leftovers(self.store, self._attachments_under_way())
-        if left:
-            _log.info("import.leftovers_erased", imports=left)
-        self._keeper.refresh()
+        self.store.index.start()
+        left = leftovers(self.store, self._attachments_under_way())
         for endpoint in (self.operator_endpoint, self.peer_endpoint):
             endpoint.start()
             endpoint.set_serving(True)
@@ -242,6 +240,17 @@ class RunningNode:
         self.delivery.start()
         self._greet_peers()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
+        if left:
+            threading.Thread(
+                target=self._erase_leftovers, args=(left,), name="leftovers", daemon=True
+            ).start()
+
+    def _erase_leftovers(self, left: Sequence[str]) -> None:
+        """Erase what imports left that ended with their process; nothing of it counts meanwhile."""
+        self.store.index.refresh(wait=True)
+        for import_id in left:
+            discard(self.store, import_id)
+        _log.info("import.leftovers_erased", imports=len(left))
 
     def _greet_peers(self) -> None:
         """Say Hello to all, so that what waits for this node, or in it, goes now and not when some

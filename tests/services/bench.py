@@ -156,8 +156,8 @@ class Running:
         self.bench, self.agency = bench, agency
         path = bench.folder / f"{agency}.sqlite3"
         shutil.copyfile(bench.empty, path)
-        self.store = open_store(f"sqlite:///{path}", clock=bench.clock)
         self.matching = Matcher(None)
+        self.store = open_store(f"sqlite:///{path}", clock=bench.clock, matching=self.matching)
         self.node = Node(
             agency=agency,
             federation=FEDERATION,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
+import numpy as np
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling, HandlingCode, Tlp
@@ -19,6 +21,8 @@ from tieline_server.domain.series import (
     Series,
     SeriesStatus,
 )
+from tieline_server.matching.matcher import Matcher
+from tieline_server.storage.engine import open_store
 
 X = TypeVar("X")
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -28,6 +32,17 @@ PLAIN = Handling(HandlingCode.H0, Tlp.AMBER, "X", 4, date(2030, 1, 1))
 
 def now() -> datetime:
     return NOON
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """Open a store with an index in memory that has caught up with it."""
+    with (
+        closing(Matcher(None)) as matching,
+        closing(open_store(url, clock=now, matching=matching)) as store,
+    ):
+        store.index.refresh(wait=True)
+        yield store
 
 
 def md5(name: str) -> bytes:
@@ -129,18 +144,32 @@ def visible(store: Store, kind: DigestKind) -> dict[int, bytes]:
         after = int(page.ids[-1])
 
 
-def of_import(store: Store, key: str, kind: DigestKind) -> dict[int, bytes]:
-    """Return what an import tells the index of a kind, read in small pages."""
-    found: dict[int, bytes] = {}
-    after = 0
-    while True:
-        page = store.read(
-            lambda tx, a=after: tx.items.import_digests(key, kind, a, 2)  # type: ignore[misc]
-        )
-        if not len(page.ids):
-            return found
-        found.update((int(i), row.tobytes()) for i, row in zip(page.ids, page.rows, strict=True))
-        after = int(page.ids[-1])
+def answered(store: Store, kind: DigestKind, values: Iterable[bytes]) -> dict[int, bytes]:
+    """Return what `answered_pairs` finds by item id."""
+    return dict(answered_pairs(store, kind, values))
+
+
+def answered_pairs(
+    store: Store, kind: DigestKind, values: Iterable[bytes]
+) -> set[tuple[int, bytes]]:
+    """Return what a peer's question for these digests may find as (item id, digest): by the index,
+    held by a complete import, and stated by complete imports alone."""
+    store.index.refresh(wait=True)
+    wanted = sorted(values)
+    matching = store.index.matching  # type: ignore[attr-defined]
+    asked = np.frombuffer(b"".join(wanted), dtype=np.uint8).reshape(-1, kind.width)
+    near = kind is DigestKind.PDQ
+    hits = matching.near(asked, radius=0) if near else matching.exact(kind, asked)
+    sets = [matching.holding_set(number) for number in matching.holdings(hits.item_ids).tolist()]
+
+    def work(tx: Tx) -> list[bool]:
+        counted = tx.items.held_under({number for one in sets for number, _ in one})
+        held = [any(number in counted for number, _ in one) for one in sets]
+        sure = tx.items.confirmed(kind, hits.item_ids, asked[hits.positions])
+        return [a and b for a, b in zip(held, sure.tolist(), strict=True)]
+
+    pairs = zip(hits.item_ids.tolist(), hits.positions.tolist(), store.read(work), strict=True)
+    return {(item, wanted[position]) for item, position, counts in pairs if counts}
 
 
 def series(agency: str = "pt-pj", **changes: object) -> Series:

@@ -11,7 +11,7 @@ from tieline_server.domain.ports import Store
 from tieline_server.storage.engine import open_store
 
 from tests.postgres import postgres_cluster, postgres_url
-from tests.storage.building import now
+from tests.storage.building import now, opened
 
 __all__ = ["postgres_cluster", "postgres_url", "store", "store_url"]
 
@@ -36,6 +36,5 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
-    opened = open_store(store_url, clock=now)
-    yield opened
-    opened.close()
+    with opened(store_url) as one:
+        yield one

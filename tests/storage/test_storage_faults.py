@@ -19,7 +19,7 @@ from tieline_server.domain.ports import Store, Tx
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.sqlite import SqliteStore
 
-from tests.storage.building import discard, now
+from tests.storage.building import discard, now, opened
 from tests.storage.test_storage_transactions import entry, verify
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_what_was_acknowledged_survives_a_kill(store_url: str, seed: int) -> Non
     acknowledged: list[str] = []
     for _ in range(3 if store_url.startswith("sqlite") else 1):
         acknowledged = run_and_kill(store_url, rng.randrange(1, 120))
-        with closing(open_store(store_url, clock=now)) as store:
+        with opened(store_url) as store:
             check_whole(store, acknowledged)
             for key in store.read(lambda tx: tx.imports.incomplete()):
                 discard(store, key)

@@ -17,13 +17,13 @@ from tieline_server.storage.errors import AlreadyStored
 
 from tests.storage.building import (
     HANDLING,
+    answered,
     begin,
     complete,
     discard,
     head,
     load,
     md5,
-    of_import,
     pdq,
     record,
     series,
@@ -81,14 +81,16 @@ def test_pages_hold_numpy_rows_of_the_kinds_width(store: Store) -> None:
 def test_staged_is_invisible_everywhere_until_complete(store: Store) -> None:
     store.write(lambda tx: tx.series.add(series(id=SERIES)))
     load(store, [record(md5="a"), record(2, md5="c")], OTHER)
-    before = store.read(lambda tx: (tx.items.stats(), tx.items.generation(), tx.items.changes(0)))
+    before = store.read(lambda tx: (tx.items.stats(), tx.items.generation()))
     key = begin(store)
     stage(store, key, [record(md5="a", sha1="a", pdq="a", votes=[A]), record(2, md5="b")], SERIES)
     stage(store, key, [record(3, md5="c", sha1="d"), record(4, md5="c", sha1="e")], SERIES)
-    after = store.read(lambda tx: (tx.items.stats(), tx.items.generation(), tx.items.changes(0)))
+    after = store.read(lambda tx: (tx.items.stats(), tx.items.generation()))
     assert after == before
     assert set(visible(store, MD5).values()) == {md5("a"), md5("c")}
-    assert visible(store, SHA1) == visible(store, PDQ) == of_import(store, key, MD5) == {}
+    assert visible(store, SHA1) == visible(store, PDQ) == {}
+    assert answered(store, SHA1, [sha1("a"), sha1("d")]) == {}
+    assert list(answered(store, MD5, [md5("a"), md5("b")]).values()) == [md5("a")]
     assert [h[1:] for h in held(store, list(range(10)))] == [(OTHER, False)] * 2
     assert store.read(lambda tx: tx.items.of_series(SERIES, after=0, limit=10)) == []
     assert store.read(lambda tx: tx.items.count_of_series(SERIES)) == 0
@@ -155,10 +157,10 @@ def test_the_same_content_again_changes_nothing(store: Store) -> None:
 )
 def test_another_case_is_another_holding(store: Store, change: dict[str, object]) -> None:
     load(store, [record(md5="a")], SERIES)
-    key = load(store, [record(md5="a")], SERIES, **change)
+    load(store, [record(md5="a")], SERIES, **change)
     item = next(iter(visible(store, MD5)))
     assert len(held(store, [item])) == 2
-    assert of_import(store, key, MD5) == {item: md5("a")}
+    assert answered(store, MD5, [md5("a")]) == {item: md5("a")}
     answerable = held(store, [item], answerable_only=True)
     assert len(answerable) == (1 if change == {"answerable": False} else 2)
 
@@ -193,10 +195,10 @@ def test_digest_types_that_meet_in_one_batch_are_one_item(store: Store) -> None:
 
 def test_digests_that_an_item_lacked_are_filled_in(store: Store) -> None:
     load(store, [record(md5="a")], SERIES)
-    key = load(store, [record(md5="a", sha1="a", pdq="a", media_type="image/png")], SERIES)
+    load(store, [record(md5="a", sha1="a", pdq="a", media_type="image/png")], SERIES)
     item = next(iter(visible(store, MD5)))
-    assert visible(store, SHA1) == of_import(store, key, SHA1) == {item: sha1("a")}
-    assert visible(store, PDQ) == of_import(store, key, PDQ) == {item: pdq("a")}
+    assert visible(store, SHA1) == answered(store, SHA1, [sha1("a")]) == {item: sha1("a")}
+    assert visible(store, PDQ) == answered(store, PDQ, [pdq("a")]) == {item: pdq("a")}
     (row,) = store.read(lambda tx: tx.items.of_series(SERIES, after=0, limit=9))
     assert (row.sha1, row.media_type) == (sha1("a"), "image/png")
     assert store.read(lambda tx: tx.items.stats()).by_kind == {
@@ -205,9 +207,9 @@ def test_digests_that_an_item_lacked_are_filled_in(store: Store) -> None:
         "sha256": 0,
         "pdq": 1,
     }
-    last = load(store, [record(sha1="a", sha256="a")])
-    assert of_import(store, last, SHA256) == {item: sha256("a")}
-    assert of_import(store, last, MD5) == {item: md5("a")}
+    load(store, [record(sha1="a", sha256="a")])
+    assert answered(store, SHA256, [sha256("a")]) == {item: sha256("a")}
+    assert answered(store, MD5, [md5("a")]) == {item: md5("a")}
 
 
 def test_an_md5_with_two_sha1s_stays_two_flagged_items(store: Store) -> None:
@@ -285,8 +287,8 @@ def test_erasing_a_series_takes_its_items_unless_others_hold_them(store: Store) 
     assert store.write(lambda tx: tx.items.erase_series(SERIES)) == 1
     assert set(visible(store, MD5).values()) == {md5("b"), md5("c")}
     assert visible(store, SHA1) == {ids[md5("b")]: sha1("b")}
-    change = store.read(lambda tx: tx.items.changes(2))
-    assert [(c.generation, c.import_id, c.erased) for c in change] == [(3, "", (ids[md5("a")],))]
+    assert set(answered(store, MD5, map(md5, "abc")).values()) == {md5("b"), md5("c")}
+    assert store.read(lambda tx: (tx.items.generation(), tx.items.erasures())) == (3, 1)
     assert store.write(lambda tx: tx.items.erase_series(SERIES)) == 0
     assert store.read(lambda tx: tx.items.generation()) == 3
     load(store, [record(md5="a")], SERIES)
@@ -301,10 +303,10 @@ def test_erasing_hides_what_only_a_staged_import_still_holds(store: Store) -> No
     stage(store, key, [record(md5="a")], OTHER)
     assert store.write(lambda tx: tx.items.erase_series(SERIES)) == 0
     assert visible(store, MD5) == visible(store, SHA1) == {}
-    assert store.read(lambda tx: tx.items.changes(2))[0].erased == (item,)
+    assert answered(store, MD5, [md5("a")]) == answered(store, SHA1, [sha1("a")]) == {}
     assert store.read(lambda tx: tx.items.stats()).items == 0
     complete(store, key)
-    assert of_import(store, key, SHA1) == {item: sha1("a")}
+    assert answered(store, SHA1, [sha1("a")]) == {item: sha1("a")}
     (row,) = store.read(lambda tx: tx.items.of_series(OTHER, after=0, limit=9))
     assert (row.md5, row.media_type) == (md5("a"), "image/png")
 

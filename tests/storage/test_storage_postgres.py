@@ -19,7 +19,7 @@ from tieline_server.storage.postgres import PostgresStore
 from tieline_server.storage.sequencer import SEQUENCER_LOCK
 
 from tests.postgres import PostgresCluster
-from tests.storage.building import begin, complete, each, now, record, stage, visible
+from tests.storage.building import begin, complete, each, now, opened, record, stage, visible
 from tests.storage.test_storage_transactions import entry, verify
 
 pytestmark = pytest.mark.postgres
@@ -172,7 +172,7 @@ def test_staging_waits_for_no_reader_and_no_other_writer(
     postgres_cluster: PostgresCluster, database: str
 ) -> None:
     """While a batch is being staged, messages go out: only resolution is one at a time."""
-    with closing(open_store(postgres_cluster.url(database), clock=now)) as store:
+    with opened(postgres_cluster.url(database)) as store:
         key = begin(store)
 
         def staging(tx: Tx) -> int:

@@ -17,9 +17,8 @@ from tieline_client.errors import StorageUnavailable
 from tieline_client.identifiers import new_id
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import Store, Tx
-from tieline_server.storage.engine import open_store
 
-from tests.storage.building import NOON, load, now, record
+from tests.storage.building import NOON, load, opened, record
 from tests.storage.test_storage_exchange import message
 
 WRITERS = 4
@@ -81,9 +80,8 @@ def full(store: Store, limit: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    opened = open_store(sys.argv[2], clock=now)
-    if sys.argv[1] == "kill":
-        kill(opened)
-    else:
-        sys.stdout.write(json.dumps(full(opened, int(sys.argv[3]))))
-        opened.close()
+    with opened(sys.argv[2]) as store:
+        if sys.argv[1] == "kill":
+            kill(store)
+        else:
+            sys.stdout.write(json.dumps(full(store, int(sys.argv[3]))))

@@ -66,19 +66,6 @@ class StageCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """Something that moves the index: a completed import, or erased items.
-
-    ``import_id`` is empty when nothing is added. An import may be named again when items that it
-    told of were united; ``erased`` then, too, are the ids that are gone.
-    """
-
-    generation: int
-    import_id: str
-    erased: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class DigestPage:
     """Digests of one kind: ids (n,) int64 and rows (n, width) uint8, ids ascending."""
 
@@ -96,6 +83,14 @@ class HoldingView:
     handling: Handling
     import_id: str
     md5_conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldUnder:
+    """A complete, answerable import, as far as an answer needs it."""
+
+    import_id: str
+    handling: Handling
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +167,8 @@ class ItemRepository(Protocol):
     """Items and their holdings."""
 
     def generation(self) -> int: ...
-    def changes(self, after: int) -> list[Change]: ...
-    def import_digests(
-        self, import_id: str, kind: DigestKind, after: int, limit: int
-    ) -> DigestPage:
-        """Digests of the items held under an import, by item id > after, at most limit."""
+    def erasures(self) -> int:
+        """How often holdings were erased: an answer under way compares it before it discloses."""
         ...
 
     def digests(self, kind: DigestKind, after: int, limit: int) -> DigestPage:
@@ -190,6 +182,22 @@ class ItemRepository(Protocol):
 
         ``flag_conflicts`` costs another look; only a match by MD5 needs it.
         """
+        ...
+
+    def held_under(self, numbers: Iterable[int]) -> dict[int, HeldUnder]:
+        """Of imports by number (see HoldingSet), those that are complete and answerable."""
+        ...
+
+    def series_ids(self, numbers: Iterable[int]) -> dict[int, str]:
+        """The ids of series by number (see HoldingSet)."""
+        ...
+
+    def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Whether complete imports alone state each pair of visible item (n,) and digest."""
+        ...
+
+    def conflicting(self, ids: Iterable[int]) -> set[int]:
+        """Those whose MD5 another visible item has with another SHA-1 or SHA-256."""
         ...
 
     def of_series(self, series: str, *, after: int, limit: int, since: int = 0) -> list[ItemRow]:
@@ -429,8 +437,38 @@ class Tx(Protocol):
     def meta(self) -> MetaRepository: ...
 
 
+class Index(Protocol):
+    """How far the index of a store has come."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why it could not follow, in words."""
+        ...
+
+    def refresh(self, *, wait: bool = False) -> int:
+        """Bring it up to what is committed; return the generation that answers reflect.
+
+        While a start's catch-up runs, returns what it has reached unless told to ``wait``. Raises
+        StorageUnavailable while it is being rebuilt.
+        """
+        ...
+
+    def reflected(self) -> int:
+        """The generation that answers reflect at this moment, however old."""
+        ...
+
+    def start(self) -> None:
+        """Make it usable when the node starts, in the background where that takes long."""
+        ...
+
+
 class Store(Protocol):
     """The durable truth. Raises StorageUnavailable when a write could not be made durable."""
+
+    @property
+    def index(self) -> Index:
+        """The index that follows this store."""
+        ...
 
     def read(self, work: Callable[[Tx], T]) -> T: ...
     def write(self, work: Callable[[Tx], T]) -> T: ...

@@ -277,12 +277,9 @@ def discard(store: Store, import_id: str) -> None:
         pass
 
 
-def discard_leftovers(store: Store, keep: frozenset[str]) -> int:
-    """Erase what imports left that ended with their process; return how many there were."""
-    left = [one for one in store.read(lambda tx: tx.imports.incomplete()) if one not in keep]
-    for import_id in left:
-        discard(store, import_id)
-    return len(left)
+def leftovers(store: Store, keep: frozenset[str]) -> list[str]:
+    """Return the imports that ended with their process; `discard` erases what they left."""
+    return [one for one in store.read(lambda tx: tx.imports.incomplete()) if one not in keep]
 
 
 def _fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:

@@ -8,13 +8,16 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 from tieline_client.errors import ConfigurationError
 
-from tieline_server.domain.ports import Clock, Store
+from tieline_server.domain.ports import Clock, Matching, Store
 from tieline_server.storage.postgres import PostgresStore
 from tieline_server.storage.sqlite import SqliteStore
 
 
-def open_store(url: str, *, clock: Clock) -> Store:
+def open_store(url: str, *, clock: Clock, matching: Matching | None = None) -> Store:
     """Open, check and migrate a store: ``sqlite:///PATH`` or ``postgresql+psycopg://...``.
+
+    ``matching`` is the index that items are found by; without one no items can be staged or
+    erased, which is enough to read and to keep people and settings.
 
     Raises ConfigurationError for another URL, StorageUnavailable, StorageCorrupt, StorageTooNew.
     """
@@ -25,9 +28,11 @@ def open_store(url: str, *, clock: Clock) -> Store:
             "the database URL cannot be read; use sqlite:///PATH or postgresql+psycopg://..."
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return SqliteStore(Path(str(parsed.database)), clock=clock)
+        return SqliteStore(Path(str(parsed.database)), clock=clock, matching=matching)
     if parsed.get_backend_name() == "postgresql":
-        return PostgresStore(parsed.set(drivername="postgresql+psycopg"), clock=clock)
+        return PostgresStore(
+            parsed.set(drivername="postgresql+psycopg"), clock=clock, matching=matching
+        )
     raise ConfigurationError(
         f"databases of kind {parsed.drivername[:32]!r} are not served; "
         "use sqlite:///PATH or postgresql+psycopg://..."

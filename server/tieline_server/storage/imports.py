@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import ColumnElement, Row, Table, delete, insert, or_, select, tuple_, update
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, NotFound, WrongState
@@ -14,13 +13,13 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 
 from tieline_server.domain.ports import ImportHead, StageCounts
 from tieline_server.storage import staging
+from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import (
     exclusions,
     holdings,
     imports,
-    item_changes,
     item_fills,
     item_links,
     items,
@@ -132,8 +131,7 @@ class Imports:
             .values(generation=generation, completed=self._session.now())
         )
         united = unite(self._session, LINKS_PER_TRANSACTION)
-        record_change(self._session, generation, import_id, united.gone)
-        self._announce(united.announce)
+        record_change(self._session, import_no=head.no, touched=united.grown, erased=united.gone)
         return generation
 
     def discard(self, import_id: str, limit: int) -> bool:
@@ -197,13 +195,8 @@ class Imports:
     def _unite_leftovers(self) -> None:
         united = unite(self._session, LINKS_PER_TRANSACTION)
         if united.gone:
-            record_change(self._session, self._session.next("generation"), "", united.gone)
-            self._announce(united.announce)
-
-    def _announce(self, numbers: Sequence[int]) -> None:
-        found = select(imports.c.id).where(imports.c.no.in_(numbers)).order_by(imports.c.no)
-        for import_id in list(self._session.connection.scalars(found)) if numbers else []:
-            record_change(self._session, self._session.next("generation"), import_id, [])
+            self._session.next("generation")
+            record_change(self._session, touched=united.grown, erased=united.gone)
 
     def _discard_holdings(self, number: int, limit: int) -> int:
         """Erase up to ``limit`` holdings with the items that then have none; return how many."""
@@ -221,6 +214,7 @@ class Imports:
         held = set(self._session.connection.scalars(left))
         delete_items(self._session, touched - held)
         self._hand_over(number, held)
+        record_change(self._session, erased=touched)
         return len(rows)
 
     def _hand_over(self, number: int, held: set[int]) -> None:
@@ -275,10 +269,3 @@ def row_handling(row: Row[Any]) -> Handling:
         retain_until=row.retain_until,
         restriction=row.restriction,
     )
-
-
-def record_change(session: Session, generation: int, import_id: str, erased: Sequence[int]) -> None:
-    """Tell the indexes what a generation brought."""
-    packed = np.asarray(erased, dtype="<i8").tobytes()
-    row = {"generation": generation, "import_id": import_id, "erased": packed}
-    session.connection.execute(insert(item_changes).values(**row))

@@ -6,19 +6,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Select, delete, func, select, update
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Vote
 from tieline_client.handling import Handling
 
-from tieline_server.domain.ports import Change, DigestPage, HoldingView, ItemRow, Stats
+from tieline_server.domain.ports import (
+    DigestPage,
+    HeldUnder,
+    HoldingView,
+    Ids,
+    ItemRow,
+    Rows,
+    Stats,
+)
 from tieline_server.storage import resolve, schema
-from tieline_server.storage.imports import record_change, row_handling
+from tieline_server.storage.imports import row_handling
+from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.resolve import COLUMNS, Values
 from tieline_server.storage.schema import (
     holdings,
     imports,
-    item_changes,
     item_fills,
     items,
     series_keys,
@@ -46,17 +55,9 @@ class Items:
         """Return the generation of the last change, 0 before the first."""
         return self._session.counter("generation")
 
-    def changes(self, after: int) -> list[Change]:
-        """Return what changed after a generation, in order."""
-        found = select(item_changes).where(item_changes.c.generation > after)
-        return [
-            Change(
-                row.generation,
-                row.import_id,
-                tuple(np.frombuffer(row.erased, dtype="<i8").tolist()),
-            )
-            for row in self._run(found.order_by(item_changes.c.generation))
-        ]
+    def erasures(self) -> int:
+        """Return how often holdings were erased so far."""
+        return self._session.counter("erasure")
 
     def digests(self, kind: DigestKind, after: int, limit: int) -> DigestPage:
         """Return a page of the digests of all visible items; see `ItemRepository.digests`."""
@@ -77,35 +78,43 @@ class Items:
         )
         return self._page(kind, [columns, fills], limit)
 
-    def import_digests(
-        self, import_id: str, kind: DigestKind, after: int, limit: int
-    ) -> DigestPage:
-        """Return a page of the digests that an import holds or filled in; none until complete."""
-        number = self._session.connection.scalar(
-            select(imports.c.no).where(imports.c.id == import_id, imports.c.generation.is_not(None))
+    def held_under(self, numbers: Iterable[int]) -> dict[int, HeldUnder]:
+        """Return, of imports by number, those that are complete and answerable."""
+        found = select(imports).where(
+            self._among(imports.c.no, sorted(numbers)),
+            imports.c.generation.is_not(None),
+            imports.c.answerable,
         )
-        if number is None:
-            return self._page(kind, [], limit)
-        digest = items.c[COLUMNS[kind]]
-        mine = item_fills.alias("mine")
-        sources: list[Select[Any]] = []
-        for item, own in ((holdings.c.item, holdings), (mine.c.item, mine)):
-            touched = (own.c.import_no == number, item > after)
-            sources.append(
-                select(item, digest)
-                .join(items, items.c.id == item)
-                .where(*touched, digest.is_not(None), items.c.import_no.not_in(_STAGED))
-                .distinct()
-                .order_by(item)
+        return {row.no: HeldUnder(row.id, row_handling(row)) for row in self._run(found)}
+
+    def series_ids(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Return the ids that series numbers of holdings stand for."""
+        found = select(series_keys).where(self._among(series_keys.c.no, sorted(numbers)))
+        return {row.no: row.id for row in self._run(found)}
+
+    def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return for each pair of item and digest whether complete imports alone state it.
+
+        An item that a complete import holds may have been staged first by one that is not.
+        """
+        sure = np.ones(len(ids), dtype=np.bool_)
+        if not len(ids) or self._session.connection.scalar(_STAGED.limit(1)) is None:
+            return sure
+        unsure: set[int] = set()
+        for chunk in _chunks(np.unique(ids)):
+            found = select(items.c.id).where(
+                self._among(items.c.id, chunk), items.c.import_no.in_(_STAGED)
             )
-            sources.append(
-                select(item, item_fills.c.value)
-                .join(item_fills, item_fills.c.item == item)
-                .where(*touched, item_fills.c.kind == kind, item_fills.c.import_no.in_(_COMPLETE))
-                .distinct()
-                .order_by(item)
-            )
-        return self._page(kind, sources, limit)
+            unsure.update(self._session.connection.scalars(found))
+        values = self._values(sorted(unsure), (kind,)) if unsure else {}
+        for at in np.flatnonzero(np.isin(ids, list(unsure))):
+            sure[at] = values.get(int(ids[at]), {}).get(kind) == rows[at].tobytes()
+        return sure
+
+    def conflicting(self, ids: Iterable[int]) -> set[int]:
+        """Return the items whose MD5 another visible item has with another SHA-1 or SHA-256."""
+        wanted = set(ids)
+        return self._conflicting(wanted) if wanted else set()
 
     def holdings(
         self, items: Sequence[int], *, answerable_only: bool, flag_conflicts: bool = True
@@ -234,9 +243,10 @@ class Items:
             delete_items(self._session, ids)
         for item in hidden:
             self._hide(item)
-        if gone or hidden:
-            generation = self._session.next("generation")
-            record_change(self._session, generation, "", sorted(gone | hidden))
+        if touched:
+            self._session.next("generation")
+            self._session.next("erasure")
+            record_change(self._session, touched=touched, erased=gone | hidden)
         return len(gone)
 
     # --- parts ---
@@ -312,16 +322,12 @@ class Items:
         own = {
             i: v for i, v in self._values(sorted(ids), resolve.EXACT).items() if resolve.MD5 in v
         }
+        if not own:
+            return set()
         md5s = sorted({values[resolve.MD5] for values in own.values()})
-        match, connection = self._session.bulk.match, self._session.connection
-        sharing = match(connection, items.c.md5, items.c.id, md5s) + match(
-            connection,
-            item_fills.c.value,
-            item_fills.c.item,
-            md5s,
-            item_fills.c.kind == resolve.MD5,
-        )
-        others = {item for _, item in sharing} - own.keys()
+        rows = np.frombuffer(b"".join(md5s), dtype=np.uint8).reshape(len(md5s), -1)
+        sharing = self._session.feed.candidates(self._session, DigestKind.MD5, rows)[1]
+        others = set(sharing.tolist()) - own.keys()
         contents: dict[tuple[bytes, int], set[bytes]] = {}
         for values in [*own.values(), *self._values(sorted(others), resolve.EXACT).values()]:
             for kind in (resolve.SHA1, resolve.SHA256):

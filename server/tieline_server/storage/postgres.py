@@ -18,9 +18,10 @@ from typing import TypeVar
 from sqlalchemy import URL, Connection, create_engine, func, select, text
 from tieline_client.errors import ConfigurationError, StorageUnavailable
 
-from tieline_server.domain.ports import Clock, Tx
+from tieline_server.domain.ports import Clock, Matching, Tx
 from tieline_server.storage.bulk import PostgresBulk
 from tieline_server.storage.errors import may_retry, translating, unavailable
+from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.sequencer import LAG_SECONDS, Sequencer
 from tieline_server.storage.session import Session
@@ -48,8 +49,16 @@ _SETTINGS = {
 class PostgresStore:
     """`domain.ports.Store` over one PostgreSQL database, shared by several node processes."""
 
-    def __init__(self, url: URL, *, clock: Clock, lag_seconds: float = LAG_SECONDS) -> None:
+    def __init__(
+        self,
+        url: URL,
+        *,
+        clock: Clock,
+        matching: Matching | None = None,
+        lag_seconds: float = LAG_SECONDS,
+    ) -> None:
         self._clock = clock
+        self.index = IndexFeed(matching, self._read_session)
         self._bulk = PostgresBulk()
         self._closed = False
         self._engine = create_engine(
@@ -79,8 +88,7 @@ class PostgresStore:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
-        with translating(), self._snapshot.connect() as connection, connection.begin():
-            return work(SqlTx(self._session(connection, writing=False)))
+        return self._read_session(lambda session: work(SqlTx(session)))
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work``, again where that may help, and return once it is on disk.
@@ -114,13 +122,20 @@ class PostgresStore:
         if self._closed:
             return
         self._closed = True
+        self.index.close()
         self._sequencer.stop()
         with contextlib.suppress(StorageUnavailable):
             self._sequencer.drain()
         self._engine.dispose()
 
+    def _read_session(self, work: Callable[[Session], T]) -> T:
+        with translating(), self._snapshot.connect() as connection, connection.begin():
+            return work(self._session(connection, writing=False))
+
     def _session(self, connection: Connection, *, writing: bool) -> Session:
-        return Session(connection, self._bulk, self._clock, writing=writing, postgres=True)
+        return Session(
+            connection, self._bulk, self._clock, writing=writing, postgres=True, feed=self.index
+        )
 
     def _prepare(self, connection: Connection) -> None:
         if connection.scalar(text("SHOW server_encoding")) != "UTF8":

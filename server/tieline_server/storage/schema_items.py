@@ -57,11 +57,12 @@ items = Table(
     Column("media_type", Words),
     Column("perceptual", Boolean, nullable=False),
 )
-"""``perceptual`` items were never named by an exact digest; only they are known by PDQ."""
+"""``perceptual`` items were never named by an exact digest; only they are known by PDQ.
 
-for _name in ("md5", "sha1", "sha256"):
-    _where = text(f"{_name} IS NOT NULL")
-    Index(f"ix_items_{_name}", items.c[_name], sqlite_where=_where, postgresql_where=_where)
+MD5, SHA-1 and SHA-256 have no index here: a tree over tens of millions of random keys takes a page
+write for every digest. Items are found by the index beside the database (index_feed.py).
+"""
+
 for _name in ("pdq", "photodna"):
     _where = text(f"perceptual AND {_name} IS NOT NULL")
     Index(f"ix_items_{_name}", items.c[_name], sqlite_where=_where, postgresql_where=_where)
@@ -148,8 +149,13 @@ exclusions = Table(
 item_changes = Table(
     "item_changes",
     metadata,
-    Column("generation", Key, primary_key=True, autoincrement=False),
-    Column("import_id", Words, nullable=False),
+    Column("no", Key, primary_key=True, autoincrement=False),
+    Column("generation", Key, nullable=False),
+    Column("first", Key, nullable=False),
+    Column("last", Key, nullable=False),
+    Column("import_no", Key, nullable=False),
+    Column("touched", LargeBinary, nullable=False),
     Column("erased", LargeBinary, nullable=False),
 )
-"""``erased`` holds item ids as little-endian int64."""
+"""What the index follows, see index_feed.py. ``touched`` and ``erased`` hold item ids as
+little-endian int64; ``import_no`` is 0 unless an import became complete."""

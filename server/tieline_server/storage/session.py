@@ -14,26 +14,34 @@ from tieline_client.errors import NotFound
 from tieline_server.domain.ports import Clock
 from tieline_server.storage import schema
 from tieline_server.storage.bulk import Bulk
+from tieline_server.storage.index_feed import Change, IndexFeed
 
 
 @dataclass(slots=True)
 class Session:
-    """A connection inside a transaction. ``pending`` are audit leaves for the writer to place."""
+    """A connection inside a transaction. ``pending`` are audit leaves for the writer to place;
+    ``uncommitted`` are the changes of items that this transaction has made so far."""
 
     connection: Connection
     bulk: Bulk
     clock: Clock
     writing: bool
     postgres: bool
+    feed: IndexFeed
     pending: list[bytes] = field(default_factory=list)
+    uncommitted: list[Change] = field(default_factory=list)
 
     def now(self) -> datetime:
         """Return the time of the node's clock."""
         return self.clock()
 
     def lock_items(self) -> None:
-        """Let no other transaction resolve, complete or erase items until this one ends."""
+        """Let no other transaction resolve, complete or erase items until this one ends.
+
+        From here on the index knows every item. Raises StorageUnavailable while it cannot.
+        """
         self.bulk.lock_items(self.connection)
+        self.feed.ready(self)
 
     def locked(self, statement: Select[Any]) -> Select[Any]:
         """Return ``statement``, holding its rows until the end of a writing transaction.

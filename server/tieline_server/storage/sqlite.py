@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineError
 
-from tieline_server.domain.ports import Clock, Tx
+from tieline_server.domain.ports import Clock, Matching, Tx
 from tieline_server.storage.audit import place
 from tieline_server.storage.bulk import SqliteBulk
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
+from tieline_server.storage.index_feed import Change, IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.session import Session
 from tieline_server.storage.tx import SqlTx
@@ -71,8 +72,16 @@ class _Job:
 class SqliteStore:
     """`domain.ports.Store` over one SQLite file. Used from any number of threads."""
 
-    def __init__(self, path: Path, *, clock: Clock, group_works: int = GROUP_WORKS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        matching: Matching | None = None,
+        group_works: int = GROUP_WORKS,
+    ) -> None:
         self._clock = clock
+        self.index = IndexFeed(matching, self._read_session)
         self._group_works = group_works
         self._bulk = SqliteBulk()
         _prepare_file(path)
@@ -98,8 +107,7 @@ class SqliteStore:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
-        with translating(), self._reading.connect() as connection, connection.begin():
-            return work(SqlTx(self._session(connection, writing=False)))
+        return self._read_session(lambda session: work(SqlTx(session)))
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in the writer and return once it is on disk. Raises StorageUnavailable."""
@@ -128,7 +136,12 @@ class SqliteStore:
             if not already:
                 self._jobs.put(None)
         self._thread.join()
+        self.index.close()
         self._reading.dispose()
+
+    def _read_session(self, work: Callable[[Session], T]) -> T:
+        with translating(), self._reading.connect() as connection, connection.begin():
+            return work(self._session(connection, writing=False))
 
     # --- the writer's thread ---
 
@@ -143,12 +156,13 @@ class SqliteStore:
         """Run one group of works; whether the end of the queue was met in it."""
         jobs = [first]
         ended = False
+        leaves: list[bytes] = []
+        changes: list[Change] = []
         try:
             connection = self._open()
             with connection.begin():
-                leaves: list[bytes] = []
                 until = time.monotonic() + GROUP_SECONDS
-                self._run(connection, first, leaves)
+                self._run(connection, first, leaves, changes)
                 while len(jobs) < self._group_works and time.monotonic() < until:
                     try:
                         job = self._jobs.get_nowait()
@@ -158,7 +172,7 @@ class SqliteStore:
                         ended = True
                         break
                     jobs.append(job)
-                    self._run(connection, job, leaves)
+                    self._run(connection, job, leaves, changes)
                 place(connection, self._bulk, leaves)
         except Exception as error:  # noqa: BLE001 - every caller of the group is told
             self._drop()
@@ -167,6 +181,7 @@ class SqliteStore:
                 failure = corrupt() if damaged else unavailable(_root(error))
                 job.future.set_exception(job.error or failure)
             return ended
+        self._tell_index(changes)
         for job in jobs:
             if job.error is not None:
                 job.future.set_exception(job.error)
@@ -174,9 +189,22 @@ class SqliteStore:
                 job.future.set_result(job.result)
         return ended
 
-    def _run(self, connection: Connection, job: _Job, leaves: list[bytes]) -> None:
+    def _tell_index(self, changes: list[Change]) -> None:
+        """Before the next work: staging finds known items by the index."""
+        if not changes:
+            return
+        try:
+            self._read_session(lambda session: self.index.committed(session, changes))
+        except Exception as error:  # noqa: BLE001 - committed is committed; it is replayed later
+            self.index.failure = str(error)
+
+    def _run(
+        self, connection: Connection, job: _Job, leaves: list[bytes], changes: list[Change]
+    ) -> None:
         """Run one work in a savepoint. Raises when SQLite gave up the whole transaction."""
         session = self._session(connection, writing=True)
+        before = len(changes)
+        session.uncommitted = changes
         connection.exec_driver_sql("SAVEPOINT work")
         try:
             job.result = job.work(SqlTx(session))
@@ -187,6 +215,7 @@ class SqliteStore:
             if not driver.in_transaction:
                 raise unavailable(_root(error)) from error
             connection.exec_driver_sql("ROLLBACK TO work")
+            del changes[before:]
         else:
             leaves += session.pending
         connection.exec_driver_sql("RELEASE work")
@@ -205,7 +234,9 @@ class SqliteStore:
     # --- opening ---
 
     def _session(self, connection: Connection, *, writing: bool) -> Session:
-        return Session(connection, self._bulk, self._clock, writing=writing, postgres=False)
+        return Session(
+            connection, self._bulk, self._clock, writing=writing, postgres=False, feed=self.index
+        )
 
     def _check_and_migrate(self, path: Path) -> None:
         with translating(), self._writing.connect() as connection:

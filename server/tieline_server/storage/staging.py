@@ -1,7 +1,7 @@
 """Staging a batch of records: load what they touch, resolve, write.
 
 1. Check the records' widths and sizes.
-2. Find the items that share a digest with any of them, in columns and fills (one statement a kind).
+2. Find the items that share a digest with any of them: by the index, and among staged fills.
 3. Load those items whole, with what is staged by other imports marked as not solid.
 4. Resolve record by record (resolve.py).
 5. Write new items, fills, links, holdings and votes, leaving out what complete imports have.
@@ -11,16 +11,19 @@ Nothing of it counts until the import is complete: every row carries the import'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from sqlalchemy import Row, and_, insert, or_, select
+from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
 from tieline_client.formats.record import Record, Vote
 from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import StageCounts
 from tieline_server.storage import resolve
+from tieline_server.storage.index_feed import Digests, pair_arrays, record_change
 from tieline_server.storage.resolve import (
     COLUMNS,
     EXACT,
@@ -180,23 +183,16 @@ def _load(session: Session, own: int, stated: Sequence[Values]) -> list[Item]:
         for kind in kinds:
             if kind in values:
                 into[kind].add(values[kind])
-    has_fills = session.connection.scalar(select(item_fills.c.item).limit(1)) is not None
-    ids: set[int] = set()
-    for kind, digests in (exact | perceptual).items():
-        only = (items.c.perceptual,) if kind in perceptual else ()
+    ids = _sharing(session, exact)
+    for kind, digests in perceptual.items():
         wanted = sorted(digests)
-        found = session.bulk.match(
-            session.connection, items.c[COLUMNS[kind]], items.c.id, wanted, *only
-        )
-        ids.update(item for _, item in found)
-        if has_fills and wanted:
-            found = session.bulk.match(
-                session.connection,
-                item_fills.c.value,
-                item_fills.c.item,
-                wanted,
-                item_fills.c.kind == kind,
-            )
+        own_column = (items.c[COLUMNS[kind]], items.c.id)
+        of_fills = (item_fills.c.value, item_fills.c.item)
+        for target, where in (
+            (own_column, items.c.perceptual),
+            (of_fills, item_fills.c.kind == kind),
+        ):
+            found = session.bulk.match(session.connection, *target, wanted, where)
             ids.update(item for _, item in found)
     if not ids:
         return []
@@ -210,6 +206,41 @@ def _load(session: Session, own: int, stated: Sequence[Values]) -> list[Item]:
             one.values = other.values | one.values
             one.solid |= other.solid
     return list(loaded.values())
+
+
+def _sharing(session: Session, exact: Mapping[int, Collection[bytes]]) -> set[int]:
+    """Return the items that share an exact digest, staged fills included."""
+    ids: set[int] = set()
+    fills = staged_fills(session)
+    for kind, digests in exact.items():
+        if digests:
+            wanted = sorted(digests)
+            rows = np.frombuffer(b"".join(wanted), dtype=np.uint8).reshape(len(wanted), -1)
+            ids.update(session.feed.candidates(session, DigestKind(kind), rows)[1].tolist())
+            if fills:
+                ids.update(item for _, item in fills_of(session, kind, wanted))
+    return ids
+
+
+def staged_fills(session: Session) -> bool:
+    """Whether an incomplete import filled in anything: the index does not know it yet."""
+    found = (
+        select(item_fills.c.item)
+        .join(imports, imports.c.no == item_fills.c.import_no)
+        .where(imports.c.generation.is_(None))
+    )
+    return session.connection.scalar(found.limit(1)) is not None
+
+
+def fills_of(session: Session, kind: int, values: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Return (value, item) of fills of a kind among these values."""
+    return session.bulk.match(
+        session.connection,
+        item_fills.c.value,
+        item_fills.c.item,
+        values,
+        item_fills.c.kind == kind,
+    )
 
 
 def _links(session: Session, ids: set[int], own: int) -> set[tuple[int, int]]:
@@ -260,7 +291,40 @@ def _write(
     put(connection, holdings, _HOLDING_COLUMNS, new_holdings)
     new_votes = _votes(session, head.no, held, known, voter)
     put(connection, votes, ("import_no", "item", "vote_no"), new_votes)
+    _tell(session, head, created, new_holdings)
     return len(created)
+
+
+def _tell(
+    session: Session,
+    head: Row[Any],
+    created: Sequence[Item],
+    new_holdings: Sequence[tuple[object, ...]],
+) -> None:
+    """Record what the index has to learn: new items, and those that are held more widely."""
+    new = {item.id for item in created}
+    sets: dict[int, list[tuple[int, int]]] = {item: [] for item in sorted(new)}
+    touched: set[int] = set()
+    for row in new_holdings:
+        item, series_no = int(row[1]), int(row[2])  # type: ignore[call-overload]
+        if item in new:
+            sets[item].append((head.no, series_no))
+        else:
+            touched.add(item)
+    if not new and not touched:
+        return
+    fresh: Digests = {}
+    for kind in DigestKind:
+        pairs = [(item.id, item.values[kind]) for item in created if kind in item.values]
+        if pairs:
+            fresh[kind] = pair_arrays(kind, pairs)
+    record_change(
+        session,
+        new=(min(new), max(new)) if new else (0, -1),
+        touched=touched,
+        fresh=fresh,
+        held=(np.asarray(list(sets), dtype=np.int64), [tuple(sorted(s)) for s in sets.values()]),
+    )
 
 
 def _item(item: Item, import_no: int, record: Record) -> tuple[object, ...]:

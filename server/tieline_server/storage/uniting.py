@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, and_, delete, or_, select
-from tieline_client.digests import DigestKind
 
 from tieline_server.storage import resolve
 from tieline_server.storage.resolve import COLUMNS, Item
@@ -21,11 +20,10 @@ from tieline_server.storage.staging import load_items
 
 
 class United(NamedTuple):
-    """``gone`` are the item ids that were given up; ``announce`` are numbers of imports whose
-    digests some remaining item gained in a way the index has not seen."""
+    """``gone`` are the item ids that were given up, ``grown`` those that took over from them."""
 
-    gone: list[int]
-    announce: list[int]
+    gone: set[int]
+    grown: set[int]
 
 
 def unite(session: Session, limit: int) -> United:
@@ -39,7 +37,7 @@ def unite(session: Session, limit: int) -> United:
     )
     pairs = sorted({(row.low, row.high) for row in session.connection.execute(found)})
     if not pairs:
-        return United([], [])
+        return United(set(), set())
     loaded = load_items(session, {item for pair in pairs for item in pair}, None)
     for low, high in pairs:
         _drop_link(session, low, high)
@@ -47,13 +45,13 @@ def unite(session: Session, limit: int) -> United:
             _join(loaded[low].final(), loaded[high].final())
     moved = {item.id: item.final() for item in loaded.values() if item.into is not None}
     if not moved:
-        return United([], [])
-    announce = _move_digests(session, moved)
+        return United(set(), set())
+    _move_digests(session, moved)
     _move(session, holdings, moved)
     _move(session, votes, moved)
     _move_links(session, moved)
     delete_items(session, moved)
-    return United(sorted(moved), announce)
+    return United(set(moved), {item.id for item in moved.values()})
 
 
 def delete_items(session: Session, ids: Iterable[int]) -> None:
@@ -86,8 +84,8 @@ def _drop_link(session: Session, low: int, high: int) -> None:
     )
 
 
-def _move_digests(session: Session, moved: Mapping[int, Item]) -> list[int]:
-    """Give the digests of items to the ones they became; return imports to announce again."""
+def _move_digests(session: Session, moved: Mapping[int, Item]) -> None:
+    """Give the digests of items to the ones they became."""
     run = session.connection.execute
     lows = {item.id for item in moved.values()}
     before = load_items(session, lows, None)
@@ -104,7 +102,6 @@ def _move_digests(session: Session, moved: Mapping[int, Item]) -> list[int]:
                 stated.append((row.id, kind, row.import_no, value))
     for row in run(select(item_fills).where(item_fills.c.item.in_(wanted))):
         stated.append((row.item, row.kind, row.import_no, row.value))
-    announce: set[int] = set()
     for high, kind, import_no, value in stated:
         low = before[moved[high].id]
         if low.solid >> kind & 1:
@@ -113,9 +110,6 @@ def _move_digests(session: Session, moved: Mapping[int, Item]) -> list[int]:
         session.insert_new(item_fills, new)
         if import_no in complete:
             low.solid |= 1 << kind
-            if kind in set(DigestKind):
-                announce.add(import_no)
-    return sorted(announce)
 
 
 def _move(session: Session, table: Table, moved: Mapping[int, Item]) -> None:

@@ -179,10 +179,14 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
     )
     op.create_table(
         "item_changes",
-        sa.Column("generation", KEY, autoincrement=False, nullable=False),
-        sa.Column("import_id", WORDS, nullable=False),
+        sa.Column("no", KEY, autoincrement=False, nullable=False),
+        sa.Column("generation", KEY, nullable=False),
+        sa.Column("first", KEY, nullable=False),
+        sa.Column("last", KEY, nullable=False),
+        sa.Column("import_no", KEY, nullable=False),
+        sa.Column("touched", sa.LargeBinary(), nullable=False),
         sa.Column("erased", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("generation", name=op.f("pk_item_changes")),
+        sa.PrimaryKeyConstraint("no", name=op.f("pk_item_changes")),
     )
     op.create_table(
         "item_fills",
@@ -221,14 +225,6 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
     )
     op.create_index(
-        "ix_items_md5",
-        "items",
-        ["md5"],
-        unique=False,
-        sqlite_where=sa.text("md5 IS NOT NULL"),
-        postgresql_where=sa.text("md5 IS NOT NULL"),
-    )
-    op.create_index(
         "ix_items_pdq",
         "items",
         ["pdq"],
@@ -243,22 +239,6 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         unique=False,
         sqlite_where=sa.text("perceptual AND photodna IS NOT NULL"),
         postgresql_where=sa.text("perceptual AND photodna IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_items_sha1",
-        "items",
-        ["sha1"],
-        unique=False,
-        sqlite_where=sa.text("sha1 IS NOT NULL"),
-        postgresql_where=sa.text("sha1 IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_items_sha256",
-        "items",
-        ["sha256"],
-        unique=False,
-        sqlite_where=sa.text("sha256 IS NOT NULL"),
-        postgresql_where=sa.text("sha256 IS NOT NULL"),
     )
     op.create_table(
         "meta",
