@@ -61,6 +61,22 @@ def is_junk(kind: DigestKind, digest: bytes) -> bool:
     return (kind, digest) in JUNK
 
 
+_JUNK_ROWS = {
+    kind: np.array([list(value) for each, value in sorted(JUNK) if each is kind], dtype=np.uint8)
+    for kind in DigestKind
+}
+
+
+def junk_rows(kind: DigestKind, rows: U8) -> npt.NDArray[np.bool_]:
+    """Return a mask of the (n, width) rows that are content-free; see `is_junk`."""
+    found = np.zeros(len(rows), dtype=bool)
+    for junk in _JUNK_ROWS[kind]:
+        # Few rows share even the first byte.
+        alike = np.flatnonzero(rows[:, 0] == junk[0])
+        found[alike] |= (rows[alike] == junk).all(axis=1)
+    return found
+
+
 def parse_hex(kind: DigestKind, text: str) -> bytes:
     """Return the bytes of a hex digest of a known kind, any case; raise InvalidDigest otherwise."""
     try:

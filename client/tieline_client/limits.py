@@ -67,6 +67,11 @@ RECORD_BYTES = 8 * 1024 * 1024
 ALTERNATIVE_HASHES = 64
 """Entries of one record's AlternativeHashes that are looked at."""
 LINE_BYTES = 64 * 1024
+LINES_PER_BLOCK = RECORDS_PER_COLUMNS
+LINE_BLOCK_BYTES = 2 * 1024 * 1024
+"""Lines that are parsed at once, whichever comes first."""
+READ_LINES_BYTES = 1024 * 1024
+"""One read of a file of lines."""
 XML_DEPTH = 64
 XML_TOKEN_BYTES = 1024 * 1024
 """One tag, comment or piece of text of an XML file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from typing import NamedTuple
 
 from tieline_client.digests import DigestKind
 from tieline_client.formats.fields import BadRecord, read_digest, read_quality, shown
@@ -31,8 +32,25 @@ _BY_LABEL = {
     "pdq": DigestKind.PDQ,
 }
 _BY_CHARS = {32: DigestKind.MD5, 40: DigestKind.SHA1, 64: DigestKind.SHA256}
-_LOOK_AHEAD = 100
+LOOK_AHEAD = 100
 """Lines looked at for a word on whether 64 hex digits are PDQ."""
+
+
+class Style(NamedTuple):
+    """Lines that begin with the hex digits of one kind, and then have no more than a name.
+
+    ``tail`` is what the ``tail_chars`` characters after the digits look like.
+    """
+
+    kind: DigestKind
+    tail: re.Pattern[str]
+    tail_chars: int
+
+
+_BARE = re.compile("")
+_MAYBE_NAMED = re.compile(" ?")
+_NAMED = re.compile(r" [ *][^\s,;]")
+"""After 64 digits a number may be a quality."""
 
 Parsed = tuple[DigestKind, bytes, int | None]
 """Kind, digest, and the quality that a PDQ may have."""
@@ -53,6 +71,17 @@ def parse_line(line: str, *, bare_64_is_pdq: bool = False) -> Parsed:
     raise BadRecord(f"{shown(line)} is not a hash, nor a line of md5sum and its kin")
 
 
+def style_of(line: str, *, bare_64_is_pdq: bool = False) -> Style | None:
+    """Return the style of a line, None when it is in none that can be told by its first digits."""
+    digits = _HEX.match(line)
+    kind = _BY_CHARS.get(len(digits[0])) if digits else None
+    if kind is not DigestKind.SHA256:
+        return None if kind is None else Style(kind, _MAYBE_NAMED, 1)
+    if len(line) > 2 * kind.width:
+        return Style(kind, _NAMED, 3)
+    return Style(DigestKind.PDQ if bare_64_is_pdq else kind, _BARE, 1)
+
+
 def says_pdq(lines: Iterable[str]) -> bool:
     """Whether the lines say that bare 64 hex digits are PDQ: by a comment or by a quality."""
     return any(_PDQ_SAID.fullmatch(line) or _QUALITY.fullmatch(line) for line in lines)
@@ -64,25 +93,32 @@ def read_list(lines: Iterable[str], *, bare_64_is_pdq: bool = False) -> Iterator
     64 bare hex digits are SHA-256 unless ``bare_64_is_pdq`` or the file's first lines say PDQ.
     """
     flow = iter(lines)
-    head = [line.strip() for line in islice(flow, _LOOK_AHEAD)]
+    head = [line.strip() for line in islice(flow, LOOK_AHEAD)]
     pdq = bare_64_is_pdq or says_pdq(head)
     number = 0
     for line in chain(head, flow):
         text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        number += 1
-        if "\0" in text:
-            yield Rejected(number, "the line contains a NUL character")
-            continue
-        try:
-            kind, digest, quality = parse_line(text, bare_64_is_pdq=pdq)
-        except BadRecord as error:
-            yield Rejected(number, error.message)
-            continue
-        record = Record(number, entire=True, pdq_quality=quality)
-        setattr(record, kind.label, digest)
-        yield record
+        if is_record(text):
+            number += 1
+            yield read_line(number, text, bare_64_is_pdq=pdq)
+
+
+def is_record(text: str) -> bool:
+    """Whether a line without surrounding space is a record, good or bad."""
+    return bool(text) and not text.startswith("#")
+
+
+def read_line(number: int, text: str, *, bare_64_is_pdq: bool) -> Record | Rejected:
+    """Return the record of one line without surrounding space."""
+    if "\0" in text:
+        return Rejected(number, "the line contains a NUL character")
+    try:
+        kind, digest, quality = parse_line(text, bare_64_is_pdq=bare_64_is_pdq)
+    except BadRecord as error:
+        return Rejected(number, error.message)
+    record = Record(number, entire=True, pdq_quality=quality)
+    setattr(record, kind.label, digest)
+    return record
 
 
 def _bare(digits: str, bare_64_is_pdq: bool) -> Parsed:

@@ -42,9 +42,12 @@ def is_icse(columns: Collection[str]) -> bool:
     return not {"md5", "sha1"}.isdisjoint(columns) and not _MARKS.isdisjoint(columns)
 
 
-def read_icse(lines: Iterable[str], name: str) -> Iterator[Record | Rejected]:
-    """Yield the rows of an ICSE-style CSV. Raises FormatError when the table is broken."""
-    for number, row in read_table(lines, name, is_icse, HEADER):
+def read_icse(blocks: Iterable[list[str]], name: str) -> Iterator[Record | Rejected]:
+    """Yield the rows of an ICSE-style CSV, given as blocks of lines.
+
+    Raises FormatError when the table is broken.
+    """
+    for number, row in read_table(blocks, name, is_icse, HEADER):
         if isinstance(row, Rejected):
             yield row
             continue

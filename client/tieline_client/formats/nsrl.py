@@ -34,7 +34,7 @@ HEADER_V2 = (
 SQLITE_MAGIC = b"SQLite format 3\0"
 _VIEWS = ("FILE", "METADATA", "DISTINCT_HASH")
 """In this order: DISTINCT_HASH would first be sorted as a whole."""
-_KINDS = {"sha256": DigestKind.SHA256, "sha1": DigestKind.SHA1, "md5": DigestKind.MD5}
+KINDS = {"sha256": DigestKind.SHA256, "sha1": DigestKind.SHA1, "md5": DigestKind.MD5}
 _SIZES = ("file_size", "bytes")
 _MARKS_V2 = frozenset(("filename", "filesize", "productcode", "crc32", "opsystemcode"))
 
@@ -57,25 +57,35 @@ def read_nsrl_v2(lines: Iterable[str], name: str) -> Iterator[Record | Rejected]
     cost one record. Raises FormatError without the header.
     """
     flow = iter(lines)
+    columns = read_header(next(flow, ""), name)
+    number = 0
+    for line in flow:
+        if line.strip():
+            number += 1
+            yield read_row(number, columns, line)
+
+
+def read_header(line: str, name: str) -> list[str]:
+    """Return the columns of an RDSv2 list. Raises FormatError."""
     try:
-        columns = [column(cell) for cell in _cells(next(flow, ""))]
+        columns = [column(cell) for cell in _cells(line)]
     except BadRecord:
         columns = []
     if not is_nsrl_v2(columns):
         raise FormatError(name, None, f"not NSRL RDSv2: its header is {','.join(HEADER_V2)}")
-    number = 0
-    for line in flow:
-        if not line.strip():
-            continue
-        number += 1
-        try:
-            cells = _cells(line)
-            if len(cells) != len(columns):
-                raise BadRecord(f"{len(cells)} cells where the header has {len(columns)} columns")
-            row = dict(zip(columns, cells, strict=True))
-            yield _record(number, row, row.get("filesize"))
-        except BadRecord as error:
-            yield Rejected(number, error.message)
+    return columns
+
+
+def read_row(number: int, columns: list[str], line: str) -> Record | Rejected:
+    """Return the record of one line of an RDSv2 list."""
+    try:
+        cells = _cells(line)
+        if len(cells) != len(columns):
+            raise BadRecord(f"{len(cells)} cells where the header has {len(columns)} columns")
+        row = dict(zip(columns, cells, strict=True))
+        return _record(number, row, row.get("filesize"))
+    except BadRecord as error:
+        return Rejected(number, error.message)
 
 
 def _cells(line: str) -> list[str]:
@@ -88,7 +98,7 @@ def _cells(line: str) -> list[str]:
 def _record(number: int, row: dict[str, Any], size: object) -> Record:
     notes: list[str] = []
     record = Record(number)
-    for key, kind in _KINDS.items():
+    for key, kind in KINDS.items():
         if key in row:
             setattr(record, key, read_digest(kind, row[key]))
     record.size = read_count(size, "size", notes)
@@ -111,7 +121,7 @@ def read_nsrl_v3(
         with closing(sqlite3.connect(uri, uri=True)) as database:
             steps = _confine(database)
             view, columns = _find_view(database, name)
-            selected = [key for key in (*_KINDS, *_SIZES) if key in columns]
+            selected = [key for key in (*KINDS, *_SIZES) if key in columns]
             quoted = ", ".join(f'"{key}"' for key in selected)
             cursor = database.execute(f'SELECT {quoted} FROM "{view}"')  # noqa: S608 (constants)
             number = 0
@@ -179,7 +189,7 @@ def _find_view(database: sqlite3.Connection, name: str) -> tuple[str, set[str]]:
         if view in names:
             cursor = database.execute(f'SELECT * FROM "{view}" LIMIT 0')  # noqa: S608 (constants)
             columns = {str(each[0]).lower() for each in cursor.description}
-            if not _KINDS.keys().isdisjoint(columns):
+            if not KINDS.keys().isdisjoint(columns):
                 return view, columns
     raise FormatError(
         name, None, f"not NSRL RDSv3: the database has none of {', '.join(_VIEWS)} with digests"

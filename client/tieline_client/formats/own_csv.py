@@ -19,7 +19,7 @@ from tieline_client.formats.fields import (
     read_vote,
 )
 from tieline_client.formats.record import Record, Rejected, Vote
-from tieline_client.formats.tabular import Row, read_table
+from tieline_client.formats.tabular import Row, Table
 from tieline_client.limits import CODE_CHARS
 
 HEADER = ("md5", "sha1", "sha256", "pdq", "quality", "category", "series", "media_type")
@@ -33,27 +33,51 @@ def is_own_csv(columns: Collection[str]) -> bool:
     return not _DIGESTS.isdisjoint(columns)
 
 
-def read_own_csv(
-    first_look: Iterable[str], lines: Iterable[str], name: str
-) -> Iterator[Record | Rejected]:
-    """Yield the rows of our own CSV, whose lines are given twice.
+def open_own_csv(
+    first_look: Iterable[list[str]], blocks: Iterable[list[str]], name: str
+) -> tuple[Table, bool]:
+    """Return the table of our own CSV, whose lines are given twice, and whether it is a plain list.
 
     A file in which no row states a category is a plain list, the importer's own statement that
     all of it belongs; so the rows are looked through once for a category, as far as the first.
     Raises FormatError when the table is broken.
     """
-    entire = not any(
-        isinstance(row, dict) and row.get("category", "").strip()
-        for _, row in read_table(first_look, name, is_own_csv, HEADER)
-    )
-    for number, row in read_table(lines, name, is_own_csv, HEADER):
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        try:
-            yield _record(number, row, entire)
-        except BadRecord as error:
-            yield Rejected(number, error.message)
+    table = Table(blocks, name, is_own_csv, HEADER)
+    if "category" not in table.columns:
+        return table, True
+    return table, not _states_category(Table(first_look, name, is_own_csv, HEADER))
+
+
+def read_own_csv(
+    first_look: Iterable[list[str]], blocks: Iterable[list[str]], name: str
+) -> Iterator[Record | Rejected]:
+    """Yield the rows of our own CSV one by one; see `open_own_csv`."""
+    table, entire = open_own_csv(first_look, blocks, name)
+    for first, rows in table.blocks():
+        for number, cells in enumerate(rows, first):
+            yield read_row(table, number, cells, entire=entire)
+
+
+def read_row(table: Table, number: int, cells: list[str], *, entire: bool) -> Record | Rejected:
+    """Return one row."""
+    row = table.row(number, cells)
+    if isinstance(row, Rejected):
+        return row
+    try:
+        return _record(number, row, entire)
+    except BadRecord as error:
+        return Rejected(number, error.message)
+
+
+def _states_category(table: Table) -> bool:
+    at = table.columns.index("category")
+    for first, rows in table.blocks():
+        for number, cells in enumerate(rows, first):
+            if len(cells) > at and cells[at].strip():
+                row = table.row(number, cells)
+                if not isinstance(row, Rejected):
+                    return True
+    return False
 
 
 def _record(number: int, row: Row, entire: bool) -> Record:
@@ -66,10 +90,10 @@ def _record(number: int, row: Row, entire: bool) -> Record:
         pdq=_digest(DigestKind.PDQ, get("pdq")),
         media_type=read_text(get("mediatype"), "media_type"),
         series=read_text(get("series"), "series"),
-        votes=_votes(get("category")),
+        votes=read_votes(get("category")),
         entire=entire,
     )
-    quality = read_quality((get("quality") or "").strip())
+    quality = read_own_quality(get("quality") or "")
     if record.pdq is not None:
         record.pdq_quality = quality
     check_identified(record)
@@ -83,7 +107,13 @@ def _digest(kind: DigestKind, cell: str | None) -> bytes | None:
     return read_digest(kind, rest if colon and label.strip().lower() == kind.label else cell)
 
 
-def _votes(cell: str | None) -> tuple[Vote, ...]:
+def read_own_quality(cell: str) -> int | None:
+    """Return a PDQ quality. Raises BadRecord."""
+    return read_quality(cell.strip())
+
+
+def read_votes(cell: str | None) -> tuple[Vote, ...]:
+    """Return the categories of a cell. Raises BadRecord."""
     text = read_text(cell, "category", _CATEGORIES_CHARS)
     votes: list[Vote] = []
     for part in text.split(",") if text else ():

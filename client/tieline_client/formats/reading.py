@@ -9,7 +9,9 @@ whoever imports it keeps nothing of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from tieline_client.formats.detect import FileFormat, detect_head, file_name, read_head, unreadable
 from tieline_client.formats.hashdeep import read_hashdeep
@@ -19,8 +21,16 @@ from tieline_client.formats.ncmec import read_ncmec
 from tieline_client.formats.nsrl import SQLITE_MAGIC, read_nsrl_v2, read_nsrl_v3
 from tieline_client.formats.own_csv import read_own_csv
 from tieline_client.formats.record import Record, Rejected
-from tieline_client.formats.text import Progress, lines, raw_chunks, split_mark, utf8_chunks
+from tieline_client.formats.text import (
+    Progress,
+    file_lines,
+    raw_chunks,
+    split_mark,
+    utf8_chunks,
+)
 from tieline_client.formats.vics import read_vics
+
+T = TypeVar("T")
 
 
 def open_records(
@@ -40,13 +50,13 @@ def open_records(
     name = file_name(path)
     head = read_head(path)
     found = detect_head(head, name) if format is None else format
-    reader = _reader(
+    reader = open_reader(
         path, name, found, head, bare_64_is_pdq=bare_64_is_pdq, on_progress=on_progress
     )
-    return _guarded(reader, name)
+    return guarded(reader, name)
 
 
-def _reader(
+def open_reader(
     path: Path,
     name: str,
     found: FileFormat,
@@ -55,9 +65,7 @@ def _reader(
     bare_64_is_pdq: bool,
     on_progress: Progress | None,
 ) -> Iterator[Record | Rejected]:
-    def text(progress: Progress | None = on_progress) -> Iterator[str]:
-        return lines(utf8_chunks(path, name, progress), name)
-
+    """Return the record reader of a format; ``head`` are the file's first bytes."""
     match found:
         case FileFormat.VICS:
             return read_vics(utf8_chunks(path, name, on_progress), name)
@@ -66,20 +74,27 @@ def _reader(
         case FileFormat.NSRL if head.startswith(SQLITE_MAGIC):
             return read_nsrl_v3(path, name, on_progress)
         case FileFormat.NSRL if split_mark(head)[1]:  # saved again by an editor
-            return read_nsrl_v2(text(), name)
+            return read_nsrl_v2(_lines(file_lines(path, name, on_progress)), name)
         case FileFormat.NSRL:
-            return read_nsrl_v2(lines(raw_chunks(path, on_progress), name, "latin-1"), name)
+            return read_nsrl_v2(_lines(file_lines(path, name, on_progress, "latin-1")), name)
         case FileFormat.ICSE:
-            return read_icse(text(), name)
+            return read_icse(file_lines(path, name, on_progress), name)
         case FileFormat.HASHDEEP:
-            return read_hashdeep(text(), name)
+            return read_hashdeep(_lines(file_lines(path, name, on_progress)), name)
         case FileFormat.CSV:
-            return read_own_csv(text(None), text(), name)
+            lines = file_lines(path, name, on_progress)
+            return read_own_csv(file_lines(path, name), lines, name)
         case FileFormat.LIST:
-            return read_list(text(), bare_64_is_pdq=bare_64_is_pdq)
+            lines = file_lines(path, name, on_progress)
+            return read_list(_lines(lines), bare_64_is_pdq=bare_64_is_pdq)
 
 
-def _guarded(reader: Iterator[Record | Rejected], name: str) -> Iterator[Record | Rejected]:
+def _lines(blocks: Iterator[list[str]]) -> Iterator[str]:
+    return chain.from_iterable(blocks)
+
+
+def guarded(reader: Iterator[T], name: str) -> Iterator[T]:
+    """Yield what a reader does; what the system does not let it read becomes FormatError."""
     try:
         yield from reader
     except OSError as error:

@@ -1,4 +1,8 @@
-"""Delimited tables with a header: rows as dictionaries, whatever the order of the columns."""
+"""Delimited tables with a header: rows as lists of cells in blocks, or one by one as dictionaries.
+
+A block of lines without a quote is split where the delimiter stands; only where quotes are does the
+csv module look at every character. Both ways are the same table.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ DELIMITERS = (";", ",", "\t")
 """``;`` is the formats' own; the others are what spreadsheets make of it."""
 
 Row = dict[str, str]
+Cells = list[str]
 
 
 def column(name: str) -> str:
@@ -32,72 +37,154 @@ def parse_header(line: str) -> tuple[str, list[str]]:
 
 
 def read_table(
-    lines: Iterable[str], name: str, is_ours: Callable[[list[str]], bool], header: Iterable[str]
+    blocks: Iterable[list[str]],
+    name: str,
+    is_ours: Callable[[list[str]], bool],
+    header: Iterable[str],
 ) -> Iterator[tuple[int, Row | Rejected]]:
-    """Yield (number from 1, row) for each row below the header; blank lines are no rows.
-
-    A row with another number of cells than the header has columns is Rejected. Raises FormatError
-    for a header that is missing, ambiguous or not ``is_ours`` (``header`` is then shown as an
-    example), and for broken quotes, after which nothing could be told apart.
-    """
-    flow = iter(lines)
-    first = next((line for line in flow if line.strip()), "")
-    try:
-        delimiter, columns = parse_header(first)
-    except ValueError:
-        raise FormatError(name, None, "the header's quotes or line ends are broken") from None
-    if not 0 < len(columns) <= TABLE_COLUMNS:
-        raise FormatError(name, None, f"the header has not 1 to {TABLE_COLUMNS} columns")
-    if not is_ours(columns):
-        raise FormatError(name, None, f"the header is not that of the format: {';'.join(header)}")
-    named = [each for each in columns if each]
-    if len(set(named)) != len(named):
-        raise FormatError(name, None, "a column of the header stands twice")
-    bounded = _Bounded(flow, name)
-    rows = csv.reader(bounded, delimiter=delimiter, strict=True)
-    number = 0
-    try:
-        for cells in rows:
-            bounded.row_ends()
-            if not cells or (len(cells) == 1 and not cells[0].strip()):
-                continue
-            number += 1
-            yield number, _row(columns, cells, number)
-    except csv.Error as error:
-        raise FormatError(
-            name, number + 1, f"the table's quotes or line ends are broken: {error}"
-        ) from None
+    """Yield (number from 1, row) for each row below the header; see `Table`."""
+    table = Table(blocks, name, is_ours, header)
+    for first, rows in table.blocks():
+        for number, cells in enumerate(rows, first):
+            yield number, table.row(number, cells)
 
 
-def _row(columns: list[str], cells: list[str], number: int) -> Row | Rejected:
-    width = len(columns)
-    if len(cells) != width:
-        # Trailing delimiters make empty cells that say nothing.
-        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
-            return Rejected(number, f"{len(cells)} cells where the header has {width} columns")
-        cells = cells[:width]
-    row = dict(zip(columns, cells, strict=True))
-    if any("\0" in cell for cell in cells):
-        culprit = next(name for name, cell in row.items() if "\0" in cell)
-        return Rejected(number, f"{shown(culprit)} contains a NUL character")
-    return row
+class Table:
+    """The rows of a table given as blocks of lines (text.py); blank lines are no rows."""
 
+    def __init__(
+        self,
+        blocks: Iterable[list[str]],
+        name: str,
+        is_ours: Callable[[list[str]], bool],
+        header: Iterable[str],
+    ) -> None:
+        """Read the header.
 
-class _Bounded:
-    """Hands lines to the csv module, which would join them without end on an open quote."""
-
-    def __init__(self, lines: Iterator[str], name: str) -> None:
-        self._lines = lines
+        Raises FormatError when it is missing, ambiguous or not ``is_ours`` (``header`` is then
+        shown as an example).
+        """
         self._name = name
-        self._row_chars = 0
+        self._feed = _Feed(blocks, name)
+        first = next((line for line in self._feed if line.strip()), "")
+        try:
+            self._delimiter, self.columns = parse_header(first)
+        except ValueError:
+            raise FormatError(name, None, "the header's quotes or line ends are broken") from None
+        if not 0 < len(self.columns) <= TABLE_COLUMNS:
+            raise FormatError(name, None, f"the header has not 1 to {TABLE_COLUMNS} columns")
+        if not is_ours(self.columns):
+            raise FormatError(
+                name, None, f"the header is not that of the format: {';'.join(header)}"
+            )
+        named = [each for each in self.columns if each]
+        if len(set(named)) != len(named):
+            raise FormatError(name, None, "a column of the header stands twice")
 
-    def row_ends(self) -> None:
-        self._row_chars = 0
+    def blocks(self) -> Iterator[tuple[int, list[Cells]]]:
+        """Yield (number of the first, rows) until the table ends.
+
+        Raises FormatError for broken quotes, after which nothing could be told apart.
+        """
+        number = 1
+        while lines := self._feed.block():
+            text = "".join(lines)
+            rows: list[Cells] = []
+            try:
+                if '"' in text or "\r" in text:
+                    rows.extend(self._parsed(lines))
+                else:
+                    delimiter = self._delimiter
+                    rows = [line.split(delimiter) for line in lines]
+            except csv.Error as error:
+                raise FormatError(
+                    self._name,
+                    number + len(_without_blank(rows)),
+                    f"the table's quotes or line ends are broken: {error}",
+                ) from None
+            rows = _without_blank(rows)
+            if rows:
+                yield number, rows
+            number += len(rows)
+
+    def row(self, number: int, cells: Cells) -> Row | Rejected:
+        """Return a row by its columns; one with another number of cells than columns, or with a
+        NUL character, is Rejected."""
+        width = len(self.columns)
+        if len(cells) != width:
+            # Trailing delimiters make empty cells that say nothing.
+            if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+                return Rejected(number, f"{len(cells)} cells where the header has {width} columns")
+            cells = cells[:width]
+        row = dict(zip(self.columns, cells, strict=True))
+        if "\0" in "".join(cells):
+            culprit = next(name for name, cell in row.items() if "\0" in cell)
+            return Rejected(number, f"{shown(culprit)} contains a NUL character")
+        return row
+
+    def _parsed(self, lines: list[str]) -> Iterator[Cells]:
+        """Parse the lines of a block, and those after it until the last row is closed."""
+        feed = self._feed
+        feed.put_back(lines)
+        ends = feed.taken + len(lines)
+        for cells in csv.reader(feed.whole_lines(), delimiter=self._delimiter, strict=True):
+            yield cells
+            feed.row_chars = 0
+            if feed.taken >= ends:
+                return
+
+
+def _without_blank(rows: list[Cells]) -> list[Cells]:
+    if not rows or min(map(len, rows)) > 1:
+        return rows
+    return [cells for cells in rows if len(cells) > 1 or (cells and cells[0].strip())]
+
+
+class _Feed:
+    """Lines one by one or as what is left of a block.
+
+    The csv module would join lines without end on an open quote: ``row_chars`` counts those of the
+    row in progress.
+    """
+
+    def __init__(self, blocks: Iterable[list[str]], name: str) -> None:
+        self.taken = 0
+        self.row_chars = 0
+        self._blocks = iter(blocks)
+        self._name = name
+        self._lines: list[str] = []
+        self._at = 0
+
+    def block(self) -> list[str]:
+        """Return the lines left of this block, or the next; empty at the end."""
+        lines = self._lines[self._at :] if self._at else self._lines
+        while not lines:
+            found = next(self._blocks, None)
+            if found is None:
+                return []
+            lines = found
+        self._lines, self._at = [], 0
+        self.taken += len(lines)
+        return lines
+
+    def put_back(self, lines: list[str]) -> None:
+        """Take back the block that was given out last."""
+        self._lines, self._at = lines, 0
+        self.taken -= len(lines)
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            self._row_chars += len(line)
-            if self._row_chars > LINE_BYTES:
+        while lines := self.block():
+            self.put_back(lines)
+            for line in lines:
+                self._at += 1
+                self.taken += 1
+                yield line
+
+    def whole_lines(self) -> Iterator[str]:
+        """Yield lines with their ends. Raises FormatError when a row takes too many."""
+        for line in self:
+            self.row_chars += len(line)
+            if self.row_chars > LINE_BYTES:
                 raise FormatError(
                     self._name, None, f"a row is longer than {LINE_BYTES} bytes; a quote is open"
                 )

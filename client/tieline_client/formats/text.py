@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tieline_client.errors import FormatError
-from tieline_client.limits import LINE_BYTES, READ_BYTES
+from tieline_client.limits import (
+    LINE_BLOCK_BYTES,
+    LINE_BYTES,
+    LINES_PER_BLOCK,
+    READ_BYTES,
+    READ_LINES_BYTES,
+)
 
 Progress = Callable[[int], None]
 """Takes the number of bytes of the file that were read so far."""
@@ -30,24 +36,28 @@ def split_mark(head: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def raw_chunks(path: Path, on_progress: Progress | None = None) -> Iterator[bytes]:
-    """Yield the file's bytes as they are, READ_BYTES at a time."""
+def raw_chunks(
+    path: Path, on_progress: Progress | None = None, size: int = READ_BYTES
+) -> Iterator[bytes]:
+    """Yield the file's bytes as they are, ``size`` at a time."""
     read = 0
     with path.open("rb", buffering=0) as file:
-        while chunk := file.read(READ_BYTES):
+        while chunk := file.read(size):
             read += len(chunk)
             yield chunk
             if on_progress is not None:
                 on_progress(read)
 
 
-def utf8_chunks(path: Path, name: str, on_progress: Progress | None = None) -> Iterator[bytes]:
+def utf8_chunks(
+    path: Path, name: str, on_progress: Progress | None = None, size: int = READ_BYTES
+) -> Iterator[bytes]:
     """Yield the file as UTF-8 without mark, whatever its mark says it is.
 
     What carries no mark of UTF-16 or UTF-32 passes unchecked. Raises FormatError when a marked
     encoding does not decode.
     """
-    chunks = raw_chunks(path, on_progress)
+    chunks = raw_chunks(path, on_progress, size)
     first = next(chunks, b"")
     encoding, skip = split_mark(first)
     if encoding == "utf-8":
@@ -66,29 +76,70 @@ def utf8_chunks(path: Path, name: str, on_progress: Progress | None = None) -> I
         ) from None
 
 
-def lines(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[str]:
-    """Yield the lines of a text without their ends (LF or CRLF).
+def file_lines(
+    path: Path, name: str, on_progress: Progress | None = None, encoding: str = "utf-8"
+) -> Iterator[list[str]]:
+    """Yield the lines of a file in blocks, see `line_blocks`; UTF-8 stands for what a mark says."""
+    if encoding == "utf-8":
+        chunks = utf8_chunks(path, name, on_progress, READ_LINES_BYTES)
+    else:
+        chunks = raw_chunks(path, on_progress, READ_LINES_BYTES)
+    return line_blocks(chunks, name, encoding)
+
+
+def line_blocks(chunks: Iterable[bytes], name: str, encoding: str = "utf-8") -> Iterator[list[str]]:
+    """Yield the lines of a text without their ends (LF or CRLF), up to LINES_PER_BLOCK at a time.
 
     Bytes that are not UTF-8 become lone surrogates, so that a file name in another encoding does
-    no harm where it is not kept. Raises FormatError for a line over LINE_BYTES.
+    no harm where it is not kept. Raises FormatError for a line over LINE_BYTES, after the lines
+    before it.
     """
-    count = 0
+    count = size = 0
     rest = b""
+    block: list[str] = []
     for chunk in chunks:
-        block = rest + chunk if rest else chunk
-        end = block.rfind(b"\n") + 1
-        rest = block[end:]
+        data = rest + chunk if rest else chunk
+        end = data.rfind(b"\n") + 1
+        rest = data[end:]
         if end:
-            text = block[: end - 1].decode(encoding, "surrogateescape")
-            for line in text.split("\n"):
-                count += 1
-                if len(line) > LINE_BYTES:
-                    raise _too_long(name, count)
-                yield line.removesuffix("\r")
-        if len(rest) > LINE_BYTES:
+            text = data[:end].decode(encoding, "surrogateescape").replace("\r\n", "\n")
+            found = text.split("\n")
+            found.pop()
+            long = _first_too_long(found, encoding)
+            if long is not None:
+                yield from _cut([*block, *found[:long]])
+                raise _too_long(name, count + long + 1)
+            count += len(found)
+            size += end
+            block += found
+        if len(rest.removesuffix(b"\r")) > LINE_BYTES:
+            yield from _cut(block)
             raise _too_long(name, count + 1)
+        if len(block) >= LINES_PER_BLOCK or size >= LINE_BLOCK_BYTES:
+            *full, block = _cut(block)
+            yield from full
+            if size >= LINE_BLOCK_BYTES:
+                yield block
+                block = []
+            size = 0
     if rest:
-        yield rest.decode(encoding, "surrogateescape").removesuffix("\r")
+        block.append(rest.decode(encoding, "surrogateescape").removesuffix("\r"))
+    yield from _cut(block)
+
+
+def _cut(block: list[str]) -> list[list[str]]:
+    return [
+        block[start : start + LINES_PER_BLOCK] for start in range(0, len(block), LINES_PER_BLOCK)
+    ]
+
+
+def _first_too_long(lines: list[str], encoding: str) -> int | None:
+    if 4 * max(map(len, lines)) <= LINE_BYTES:  # no encoding takes more for a character
+        return None
+    for at, line in enumerate(lines):
+        if len(line.encode(encoding, "surrogateescape")) > LINE_BYTES:
+            return at
+    return None
 
 
 def _too_long(name: str, line: int) -> FormatError:
