@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tieline_client.columns import of_records
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record
 from tieline_client.identifiers import new_series_id
@@ -113,7 +114,9 @@ def check_index(store: Store, example: int) -> None:
 NAMES = "abc"
 name = st.sampled_from(NAMES)
 record_names = st.dictionaries(st.sampled_from(KINDS), name, min_size=1)
-batches = st.lists(st.lists(record_names, min_size=1, max_size=5), min_size=1, max_size=3)
+batch = st.tuples(st.booleans(), st.lists(record_names, min_size=1, max_size=5))
+"""Whether it is staged as columns, and its records."""
+batches = st.lists(batch, min_size=1, max_size=3)
 imports = st.lists(st.tuples(st.booleans(), batches), min_size=1, max_size=4)
 EXAMPLES = itertools.count()
 """Each example has digests of its own, so that all can share one store."""
@@ -125,22 +128,31 @@ quick = settings(
 )
 
 
+def stage_as_columns(store: Store, key: str, records: list[Record], series: list[str]) -> None:
+    named = [replace(one, series=name) for one, name in zip(records, series, strict=True)]
+    columns = of_records(named)
+    store.write(lambda tx: tx.imports.stage_columns(key, columns, columns.series_names, "pt-pj"))
+
+
 @quick
 @given(plan=imports)
 def test_imports_one_after_another_match_the_oracle(
-    store: Store, plan: list[tuple[bool, list[list[Names]]]]
+    store: Store, plan: list[tuple[bool, list[tuple[bool, list[Names]]]]]
 ) -> None:
     oracle, all_series, example = Oracle(), [], next(EXAMPLES)
     before = store.read(lambda tx: tx.items.stats())
     for kept, staged in plan:
         key = begin(store)
-        for batch in staged:
-            given_series = [new_series_id("pt-pj") for _ in batch]
-            records = [make(names, example) for names in batch]
-            store.write(lambda tx: tx.imports.stage(key, records, given_series, "pt-pj"))  # noqa: B023
+        for as_columns, rows in staged:
+            given_series = [new_series_id("pt-pj") for _ in rows]
+            records = [make(names, example) for names in rows]
+            if as_columns:
+                stage_as_columns(store, key, records, given_series)
+            else:
+                store.write(lambda tx: tx.imports.stage(key, records, given_series, "pt-pj"))  # noqa: B023
             all_series += given_series
             if kept:
-                for names, one in zip(batch, given_series, strict=True):
+                for names, one in zip(rows, given_series, strict=True):
                     oracle.take(names, one)
         if kept:
             complete(store, key)

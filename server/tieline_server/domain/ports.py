@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from tieline_client.columns import Columns
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling
@@ -137,6 +138,12 @@ class ImportRepository(Protocol):
         *complete* import already has (same item, series, case reference) is not added again.
         ``voter`` is the agency whose votes the records' votes are.
         """
+        ...
+
+    def stage_columns(
+        self, import_id: str, columns: Columns, series: Sequence[str | None], voter: str
+    ) -> StageCounts:
+        """As `stage`, for columns; ``series`` is parallel to ``columns.series_names``."""
         ...
 
     def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts: ...

@@ -8,8 +8,9 @@ gets arrays and COPY.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 import psycopg
@@ -34,6 +35,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from tieline_server.storage.packed import Packed, insert_statement
+
 Rows = Iterable[Sequence[object]]
 IMPORT_LOCK = 7_430_001
 """PostgreSQL advisory lock: items are resolved by one transaction at a time."""
@@ -46,6 +49,12 @@ class Bulk(Protocol):
         self, connection: Connection, table: Table, names: Sequence[str], rows: Rows
     ) -> None:
         """Insert rows given as tuples in the order of ``names``."""
+        ...
+
+    def insert_columns(
+        self, connection: Connection, table: Table, columns: Mapping[str, Packed], count: int
+    ) -> None:
+        """Insert ``count`` rows given column by column."""
         ...
 
     def match(
@@ -77,6 +86,12 @@ class SqliteBulk:
         batch = [tuple(row) for row in rows]
         if batch:
             connection.exec_driver_sql(_insert_text(table, tuple(names)), batch)
+
+    def insert_columns(
+        self, connection: Connection, table: Table, columns: Mapping[str, Packed], count: int
+    ) -> None:
+        if count:
+            connection.exec_driver_sql(*insert_statement(table.name, columns, count))
 
     def match(
         self,
@@ -120,6 +135,13 @@ class PostgresBulk:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def insert_columns(
+        self, connection: Connection, table: Table, columns: Mapping[str, Packed], count: int
+    ) -> None:
+        if count:
+            rows = zip(*(column.values() for column in columns.values()), strict=False)
+            self.insert(connection, table, list(columns), islice(rows, count))
 
     def match(
         self,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Table, delete, insert, or_, select, tuple_, update
+from tieline_client.columns import Columns
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, NotFound, WrongState
 from tieline_client.formats.record import Record
 from tieline_client.handling import Handling, HandlingCode, Tlp
 
 from tieline_server.domain.ports import ImportHead, StageCounts
-from tieline_server.storage import staging
+from tieline_server.storage import staging, staging_columns
 from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
@@ -86,6 +87,16 @@ class Imports:
         head = self._open(import_id)
         with collector_paused():
             return staging.stage(self._session, head, records, series, voter)
+
+    def stage_columns(
+        self, import_id: str, columns: Columns, series: Sequence[str | None], voter: str
+    ) -> StageCounts:
+        """Stage a batch of columns (see `ImportRepository.stage_columns`). Raises as `stage`."""
+        self._session.lock_items()
+        self._unite_leftovers()
+        head = self._open(import_id)
+        with collector_paused():
+            return staging_columns.stage_columns(self._session, head, columns, series, voter)
 
     def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts:
         """Stage known-good records; one is new when any of its exact digests is."""

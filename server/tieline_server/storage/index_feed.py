@@ -126,7 +126,7 @@ class IndexFeed:
         self._generation = 0
         self._known = False
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self._closing = threading.Event()
         self.failure: str | None = None
 
     @property
@@ -221,7 +221,7 @@ class IndexFeed:
 
     def close(self) -> None:
         """End a catch-up that is under way."""
-        self._closing = True
+        self._closing.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -266,13 +266,13 @@ class IndexFeed:
         if self._lost(self._behind()):
             self._rebuild()
             self._generation = self._read(self._generation_at)
-        while not self._closing:
+        while not self._closing.is_set():
             changes = self._read(lambda s: changes_after(s, self.matching.applied))
             if not changes:
                 break
             for change in changes:
                 self._read(lambda session, one=change: self._apply(session, one))  # type: ignore[misc]
-                if self._closing:
+                if self._closing.is_set():
                     return
             self.matching.merge_if_due()
             self.matching.wait_for_room()
@@ -339,7 +339,7 @@ class IndexFeed:
 
         def source() -> Iterator[tuple[DigestKind, Ids, Rows]]:
             for start in range(1, last + 1, PAGE):
-                if self._closing:
+                if self._closing.is_set():
                     raise _not_ready()
                 end = min(start + PAGE - 1, last)
                 yield from self._read(lambda s, a=start, b=end: _range(s, a, b))  # type: ignore[misc]

@@ -56,11 +56,11 @@ _INT63 = 2**63 - 1
 Held = tuple[Item, Record, int]
 """A record with its item and its series' number."""
 
-_ITEM_COLUMNS = (
+ITEM_COLUMNS = (
     *("id", "import_no", "md5", "sha1", "sha256", "pdq", "photodna"),
     *("pdq_quality", "size", "media_type", "perceptual"),
 )
-_HOLDING_COLUMNS = (
+HOLDING_COLUMNS = (
     *("import_no", "item", "series_no", "victim_identified", "offender_identified"),
     *("distributed", "submissions", "baseline"),
 )
@@ -278,7 +278,7 @@ def _write(
         elif item.id not in described:
             described[item.id] = record
     put, connection = session.bulk.insert, session.connection
-    put(connection, items, _ITEM_COLUMNS, [_item(i, head.no, described[i.id]) for i in created])
+    put(connection, items, ITEM_COLUMNS, [_item(i, head.no, described[i.id]) for i in created])
     put(
         connection,
         item_fills,
@@ -288,7 +288,7 @@ def _write(
     for low, high in sorted(resolver.links):
         session.insert_new(item_links, {"import_no": head.no, "low": low, "high": high})
     new_holdings = list(_holdings(head, held, _already_held(session, head, known)))
-    put(connection, holdings, _HOLDING_COLUMNS, new_holdings)
+    put(connection, holdings, HOLDING_COLUMNS, new_holdings)
     new_votes = _votes(session, head.no, held, known, voter)
     put(connection, votes, ("import_no", "item", "vote_no"), new_votes)
     _tell(session, head, created, new_holdings)
@@ -401,7 +401,7 @@ def _votes(
     wanted: dict[tuple[int, int], None] = {}
     for item, record, _ in held:
         if record.votes not in numbers:
-            numbers[record.votes] = [_vote_number(session, voter, vote) for vote in record.votes]
+            numbers[record.votes] = [vote_number(session, voter, vote) for vote in record.votes]
         for number in numbers[record.votes]:
             wanted[(item.id, number)] = None
     if known:
@@ -418,7 +418,7 @@ def _votes(
     return [(import_no, item, number) for item, number in wanted]
 
 
-def _vote_number(session: Session, voter: str, vote: Vote) -> int:
+def vote_number(session: Session, voter: str, vote: Vote) -> int:
     c = vote_kinds.c
     found = select(c.no).where(c.agency == voter, c.scheme == vote.scheme, c.code == vote.code)
     number = session.connection.scalar(found)
