@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tieline_client.errors import InvalidDigest
-
-U8 = npt.NDArray[np.uint8]
+from tieline_client.packed import U8, is_strictly_ascending
 
 
 class DigestKind(enum.IntEnum):
@@ -141,29 +140,6 @@ def unpack(kind: DigestKind, packed: bytes, *, after: bytes | None = None) -> U8
     if len(rows) and after is not None and after >= packed[: kind.width]:
         raise InvalidDigest(f"{kind.label} digests are not strictly ascending across batches")
     return rows
-
-
-def is_strictly_ascending(rows: U8) -> bool:
-    """Whether each (n, width) row is lexicographically greater than the one before.
-
-    Numpy compares rows as big-endian words, eight bytes at a time, deciding at the first that
-    differs.
-    """
-    if len(rows) < 2:
-        return True
-    width = rows.shape[1]
-    padded = np.zeros((len(rows), -(-width // 8) * 8), dtype=np.uint8)
-    padded[:, :width] = rows
-    words = padded.view(">u8")
-    before, here = words[:-1], words[1:]
-    undecided = np.ones(len(before), dtype=bool)
-    for column in range(words.shape[1]):
-        if np.any(undecided & (before[:, column] > here[:, column])):
-            return False
-        undecided &= before[:, column] == here[:, column]
-        if not undecided.any():
-            return True
-    return False
 
 
 def rows(kind: DigestKind, packed: bytes) -> Iterator[bytes]:

@@ -28,6 +28,14 @@ DIGESTS_PER_BATCH = 20_000
 DIGESTS_PER_BATCH_MAX = 50_000
 RECORDS_PER_QUERY = 5_000_000
 HITS_PER_BATCH = 10_000
+SERIES_PER_BATCH = 1_000
+SPOOL_MEMORY_BYTES = 256 * 1024
+"""A question's list, or one peer's answer, that is larger waits in a file."""
+EARLY_SECONDS = 1.0
+"""Peers are asked while the list still comes in when the rest will take no longer."""
+CATEGORIES_LISTED = 256
+EXCLUSION_ROUNDS = 3
+"""Times that a question is sent again without what is known good."""
 SERIES_PER_ANSWER = 100_000
 """Series that one peer may name in one answer."""
 NEAR_RADIUS = 31

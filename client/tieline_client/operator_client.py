@@ -14,9 +14,14 @@ from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import payload_pb2, series_pb2
 
 from tieline_client import limits
+from tieline_client.asked_file import AskedFile
+from tieline_client.asked_list import AskedList, AskTerms
+from tieline_client.asking import AskOptions, ask, build_list
 from tieline_client.errors import FormatError, Unreachable
 from tieline_client.formats import FileFormat, Rejected, open_records
+from tieline_client.formats.record import Vote
 from tieline_client.operator_connection import OperatorConnection, make
+from tieline_client.overlap_answers import Event
 from tieline_client.record_stream import RecordStream, file_digest, file_state, source_name
 
 Progress = Callable[[int], None]
@@ -55,19 +60,6 @@ class ImportReport:
     def usable(self) -> bool:
         """Whether at least one record counted."""
         return self.rejected_count < self.records
-
-
-@dataclass(frozen=True, slots=True)
-class AskOptions:
-    """How to ask. No ``peers`` and not ``everyone``: those that policy lists for the purpose."""
-
-    purpose: str
-    case_ref: str
-    peers: tuple[str, ...] = ()
-    everyone: bool = False
-    near: bool = False
-    category: tuple[str, str] = ("", "")
-    deadline_seconds: int = 0
 
 
 class OperatorClient(OperatorConnection):
@@ -133,37 +125,24 @@ class OperatorClient(OperatorConnection):
 
     def ask_overlap(
         self,
-        stream: RecordStream,
+        source: AskedFile | AskedList,
         options: AskOptions,
-        on_event: Callable[[pb.AskOverlapResponse], None],
+        on_event: Callable[[Event], None],
     ) -> None:
         """Ask peers which records they hold; ``on_event`` is called as they answer.
 
-        Raises as import_file; nothing is asked of a file that turns out to be broken.
+        A list that is made already is asked as it is. Raises as import_file; nothing is asked of a
+        file that turns out to be broken.
         """
-        scheme, code = options.category
-        header = make(
-            pb.AskHeader,
-            purpose=options.purpose,
-            case_ref=options.case_ref,
-            peers=options.peers,
-            all=options.everyone,
-            near=options.near,
-            category_scheme=scheme,
-            category_code=code,
-            deadline_seconds=options.deadline_seconds,
-        )
+        if not isinstance(source, AskedList):
+            source = build_list(self.get_ask_terms(), source, options)
+        ask(self, source, options, on_event)
 
-        def parts() -> Iterator[pb.AskOverlapRequest]:
-            yield pb.AskOverlapRequest(header=header)
-            for batch in stream.batches():
-                yield pb.AskOverlapRequest(records=batch)
-            yield pb.AskOverlapRequest(finish=pb.ImportFinish(records=stream.sent))
-
-        answering = options.deadline_seconds or limits.QUERY_SECONDS
-        deadline = limits.ASK_SENDING_SECONDS + answering
-        for event in self.converse(self.stub.AskOverlap, parts(), deadline):
-            on_event(event)
+    def get_ask_terms(self) -> AskTerms:
+        """What may be asked abroad."""
+        terms = self.call(self.stub.GetAskTerms, pb.GetAskTermsRequest())
+        categories = frozenset(Vote(one.scheme, one.code) for one in terms.categories)
+        return AskTerms(categories, min(terms.records_most, limits.RECORDS_PER_QUERY))
 
     # --- the node ------------------------------------------------------------------------------
 

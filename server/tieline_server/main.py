@@ -132,6 +132,7 @@ class RunningNode:
             defaults=config.defaults(),
             peers=pool,
             epoch=self.store.write(_epoch),
+            scratch=self._home.path,
         )
 
     def _open_matching(self) -> Matcher:

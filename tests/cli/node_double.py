@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc as pb_grpc
-from tieline_client import keys
+from tieline_client import keys, limits
 from tieline_client.certificates import Kind
+from tieline_client.digests import DigestKind, format_digest, rows
 from tieline_client.identifiers import dns_name, new_id
 from tieline_client.profile import Profile
 from tieline_client.tls import (
@@ -64,9 +66,13 @@ class NodeDouble:
     def __init__(self) -> None:
         self.requests: dict[str, list[Any]] = {}
         self.records: list[pb.ItemRecord] = []
-        self.answers: dict[str, Any] = {}
+        self.digests: list[str] = []
+        """What the last question asked, ``type:hex`` in the order of the list."""
+        self.answers: dict[str, Any] = {
+            "GetAskTerms": pb.GetAskTermsResponse(records_most=limits.RECORDS_PER_QUERY)
+        }
         self.finished: list[bool] = []
-        """For each import or question: whether its finish came."""
+        """For each import or question: whether all of it came."""
 
     def only(self, method: str) -> Any:
         """Return the one request of a method."""
@@ -82,14 +88,14 @@ class NodeDouble:
             found.abort(context)
         return getattr(pb, METHODS[method].output_type.name)() if found is None else found
 
-    def _take(self, method: str, parts: Iterator[Any]) -> list[pb.ItemRecord]:
+    def _take_import(self, parts: Iterator[Any]) -> list[pb.ItemRecord]:
         records: list[pb.ItemRecord] = []
         finished = False
         try:
             for part in parts:
                 kind = part.WhichOneof("part")
                 if kind == "header":
-                    self.requests.setdefault(method, []).append(part.header)
+                    self.requests.setdefault("Import", []).append(part.header)
                 elif kind == "records":
                     assert 0 < len(part.records.records) <= 2000
                     records.extend(part.records.records)
@@ -101,11 +107,29 @@ class NodeDouble:
         self.records.extend(records)
         return records
 
+    def _take_question(self, parts: Iterator[Any]) -> None:
+        header = next(parts).header
+        self.requests.setdefault("AskOverlap", []).append(header)
+        came = hashlib.sha256()
+        counts = [0] * len(DigestKind)
+        self.digests = []
+        try:
+            for part in parts:
+                kind = DigestKind(part.batch.kind)
+                came.update(part.batch.digests)
+                each = [format_digest(kind, one) for one in rows(kind, part.batch.digests)]
+                counts[kind - 1] += len(each)
+                self.digests += each
+        except grpc.RpcError:
+            pass  # the client cut the stream off
+        whole = (list(header.counts), header.list_digest) == (counts, came.digest())
+        self.finished.append(whole)
+
     def Import(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         answer = self.answers.get("Import")
         if isinstance(answer, Refusal):
             answer.abort(context)
-        records = self._take("Import", parts)
+        records = self._take_import(parts)
         yield pb.ImportResponse(staged=len(records))
         if answer is None:
             answer = pb.ImportReport(records=len(records), items_new=len(records))
@@ -113,7 +137,7 @@ class NodeDouble:
         yield pb.ImportResponse(report=answer)
 
     def AskOverlap(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        self._take("AskOverlap", parts)
+        self._take_question(parts)
         answer = self.answers["AskOverlap"]
         if isinstance(answer, Refusal):
             answer.abort(context)

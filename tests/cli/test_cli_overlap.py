@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
+from tieline.v1 import exchange_pb2
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import series_pb2
-from tieline_client import formats
 from tieline_client.cli import overlap as overlap_module
+from tieline_client.digests import DigestKind, parse
+from tieline_client.formats import block_reading
 
 from tests.cli.node_double import Refusal, Run, Served
 
@@ -30,16 +31,19 @@ def started(*peers: str, asked: int = 2, excluded: int = 0) -> pb.AskOverlapResp
     return pb.AskOverlapResponse(started=pb.AskStarted(asked=asked, excluded=excluded, peers=peers))
 
 
-def hit(agency: str, **values: Any) -> pb.AskOverlapResponse:
-    stated: dict[str, Any] = {
-        "asked": f"sha1:{SHA1[0]}",
-        "record": 1,
-        "matched": "sha1",
-        "match": "exact",
-        "disclosure": "hit",
-    }
-    one = pb.Overlap(**(stated | values))
-    return pb.AskOverlapResponse(overlaps=pb.PeerOverlaps(agency=agency, overlaps=[one]))
+def hit(agency: str, asked: str = f"sha1:{SHA1[0]}", **columns: Any) -> pb.AskOverlapResponse:
+    """One hit of a digest of `file`."""
+    kind, digest = parse(asked)
+    among = sorted(bytes.fromhex(one) for one in SHA1[:2])
+    position = among.index(digest) if kind is DigestKind.SHA1 else 0
+    hits = exchange_pb2.HitBatch(kind=int(kind), positions=[position], **columns)  # type: ignore[arg-type]
+    return pb.AskOverlapResponse(hits=pb.PeerHits(agency=agency, hits=hits))
+
+
+def named(agency: str, **values: Any) -> pb.AskOverlapResponse:
+    """A series, under index 1."""
+    entry = exchange_pb2.SeriesEntry(index=1, id=SERIES, **values)
+    return pb.AskOverlapResponse(series=pb.PeerSeries(agency=agency, series=[entry]))
 
 
 def end(agency: str, status: str, reason: str = "", **values: Any) -> pb.AskOverlapResponse:
@@ -55,23 +59,28 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_document_is_the_contracts(run: Run, served: Served, file: Path) -> None:
-    detail = pb.DisclosedSeries(
-        id=SERIES,
+def test_the_document_is_the_contracts(run: Run, served: Served, tmp_path: Path) -> None:
+    detail = named(
+        "us-ice",
         name="Blue room",
         status="localised",
         references=["icse:4711"],
-        contact=series_pb2.DutyContact(name="Duty desk", phone="+1 555"),
+        contact_name="Duty desk",
+        contact_phone="+1 555",
     )
+    pdq = "f0" * 32
+    mixed = tmp_path / "mixed.txt"
+    mixed.write_text(f"sha1:{SHA1[0]}\nsha1:{SHA1[1]}\npdq:{pdq}\n")
     served.node.answers["AskOverlap"] = [
         started("us-ice", "us-fbi", "europol-ec3", excluded=1),
-        hit("us-ice", disclosure="detail", series=[detail]),
-        end("us-ice", "answered", receipt="r-1", count=1),
-        hit("us-fbi", matched="pdq", match="near", distance=12, ambiguous=True),
+        detail,
+        hit("us-ice", series=[1]),
+        end("us-ice", "answered", receipt="r-1", count=1, disclosure="detail"),
+        hit("us-fbi", f"pdq:{pdq}", distances=[12], ambiguous=[0]),
         end("us-fbi", "answered", truncated=True),
         end("europol-ec3", "refused", "no agreement"),
     ]
-    result = run("overlap", file, *WHY, "--json")
+    result = run("overlap", mixed, *WHY, "--near", "--json")
     assert result.code == 0
     document = result.document
     assert (document["asked"], document["excluded"], document["rejected"]) == (2, 1, [])
@@ -91,8 +100,9 @@ def test_the_document_is_the_contracts(run: Run, served: Served, file: Path) -> 
 
     header = served.node.only("AskOverlap")
     assert (header.purpose, header.case_ref) == ("victim-identification", "2026-118")
-    assert (list(header.peers), header.all, header.near) == ([], False, False)
-    assert [each.sha1.hex() for each in served.node.records] == SHA1[:2]
+    assert (list(header.peers), header.all, header.near) == ([], False, True)
+    assert (header.records, list(header.counts)) == (3, [0, 2, 0, 1])
+    assert served.node.digests == [*(f"sha1:{one}" for one in sorted(SHA1[:2])), f"pdq:{pdq}"]
     assert served.node.finished == [True]
 
 
@@ -165,9 +175,7 @@ def test_options_reach_the_node(run: Run, served: Served, tmp_path: Path) -> Non
     header = served.node.only("AskOverlap")
     assert (list(header.peers), header.near) == (["us-ice", "us-fbi"], True)
     assert header.deadline_seconds == 7
-    assert (header.category_scheme, header.category_code) == ("vics-us", "2")
-    assert served.node.records[0].pdq.hex() == "f0" * 32
-    assert not served.node.records[0].sha256
+    assert served.node.digests == [f"pdq:{'f0' * 32}"]
 
 
 def test_all_names_the_members_first(run: Run, served: Served, file: Path) -> None:
@@ -190,7 +198,7 @@ def test_stdin_is_spooled_privately_and_deleted(
     run: Run, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Path] = []
-    opened = formats.open_records
+    opened = block_reading.open_blocks
 
     def spy(path: Path, **options: Any) -> Any:
         seen.append(path)
@@ -198,11 +206,11 @@ def test_stdin_is_spooled_privately_and_deleted(
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         return opened(path, **options)
 
-    monkeypatch.setattr(overlap_module, "open_records", spy)
+    monkeypatch.setattr(overlap_module, "open_blocks", spy)
     served.node.answers["AskOverlap"] = [started("us-ice"), end("us-ice", "answered")]
     result = run("overlap", "-", *WHY, "--json", stdin=f"sha1:{SHA1[3]}\n".encode())
     assert result.code == 0
-    assert [each.sha1.hex() for each in served.node.records] == [SHA1[3]]
+    assert served.node.digests == [f"sha1:{SHA1[3]}"]
     assert not seen[0].exists()
     assert not seen[0].parent.exists()
 
@@ -264,11 +272,11 @@ def test_what_the_node_refuses_is_one_line_and_an_exit_code(
 def test_hostile_metadata_is_inert_for_people_and_escaped_in_json(
     run: Run, served: Served, file: Path
 ) -> None:
-    series = pb.DisclosedSeries(id=SERIES, name=HOSTILE, references=[HOSTILE])
     served.node.answers["AskOverlap"] = [
         started("us-ice"),
-        hit("us-ice", disclosure="detail", series=[series]),
-        end("us-ice", "pending", HOSTILE),
+        named("us-ice", name=HOSTILE, references=[HOSTILE]),
+        hit("us-ice", series=[1]),
+        end("us-ice", "pending", HOSTILE, disclosure="detail"),
     ]
     shown = run("overlap", file, *WHY)
     for stream in (shown.out, shown.err):

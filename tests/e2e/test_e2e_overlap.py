@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 from tieline.v1 import envelope_pb2
-from tieline.v1 import operator_pb2 as pb
+from tieline_client.asked_file import AskedFile
+from tieline_client.asking import AskOptions
 from tieline_client.digests import JUNK, DigestKind
-from tieline_client.formats import open_records
-from tieline_client.operator_client import AskOptions
+from tieline_client.formats.block_reading import open_blocks
+from tieline_client.overlap_answers import Event, PeerAnswer
 from tieline_client.payloads import Audience, open_payload
-from tieline_client.record_stream import RecordStream
 from tieline_server.policy.loading import default_folder
 from tieline_server.trust.directory_store import DirectoryStore
 
@@ -355,19 +355,17 @@ def test_a_peer_that_is_down_or_hangs_delays_nobody(trial: Federation, tmp_path:
     released = threading.Event()
     ends: list[tuple[str, str, bool]] = []
 
-    def on_event(event: pb.AskOverlapResponse) -> None:
-        if event.HasField("end"):
-            ends.append((event.end.agency, event.end.status, released.is_set()))
+    def on_event(event: Event) -> None:
+        if isinstance(event, PeerAnswer):
+            ends.append((event.agency, event.status, released.is_set()))
             if {agency for agency, _, _ in ends} == set(wanted) - {"fr-pn"}:
                 released.set()
 
     os.kill(hanging.pid, signal.SIGSTOP)
     try:
         with trial["pt-pj"].client() as client:
-            stream = RecordStream("held.txt", open_records(held))
-            client.ask_overlap(
-                stream, AskOptions(PURPOSE, "C-2", wanted, deadline_seconds=4), on_event
-            )
+            options = AskOptions(PURPOSE, "C-2", wanted, deadline_seconds=4)
+            client.ask_overlap(AskedFile("held.txt", open_blocks(held)), options, on_event)
     finally:
         os.kill(hanging.pid, signal.SIGCONT)
     assert [agency for agency, _, _ in ends][-1] == "fr-pn"

@@ -33,6 +33,8 @@ from tieline.v1 import (
 )
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import keys, limits
+from tieline_client.asked_list import AskTerms, ListBuilder
+from tieline_client.digests import DigestKind
 from tieline_client.errors import TielineError
 from tieline_client.formats.record import Record, Vote
 from tieline_client.identifiers import new_id
@@ -50,7 +52,18 @@ from tieline_server.services.people import IssuedLeaf, People
 from tieline_server.storage.engine import open_store
 
 from tests.rpc.guarded import only_reason
-from tests.services.bench import CASE, ES, HUB, PT, PURPOSE, START, Bench, make_bench, records
+from tests.services.bench import (
+    ABUSE,
+    CASE,
+    ES,
+    HUB,
+    PT,
+    PURPOSE,
+    START,
+    Bench,
+    make_bench,
+    records,
+)
 
 grpc_max_workers = 8
 ALL = "analyst,officer,auditor,admin"
@@ -260,24 +273,57 @@ def test_an_import_that_is_broken_keeps_nothing(
 
 
 def _question(numbers: range, **header: Any) -> list[pb.AskOverlapRequest]:
-    fields: dict[str, Any] = {"purpose": PURPOSE, "case_ref": CASE, "peers": [ES]} | header
-    batch = pb.RecordBatch(records=[to_wire(one) for one in records(numbers)])
+    builder = ListBuilder(AskTerms(frozenset({ABUSE})), near=False)
+    for one in records(numbers):
+        builder.add(one)
+    asked = builder.build()
+    fields: dict[str, Any] = {
+        "purpose": PURPOSE,
+        "case_ref": CASE,
+        "peers": [ES],
+        "records": len(asked),
+        "counts": asked.counts(),
+        "list_digest": asked.digest,
+    }
     return [
-        pb.AskOverlapRequest(header=pb.AskHeader(**fields)),
-        pb.AskOverlapRequest(records=batch),
-        pb.AskOverlapRequest(finish=pb.ImportFinish(records=len(numbers))),
+        pb.AskOverlapRequest(header=pb.AskHeader(**(fields | header))),
+        *(
+            pb.AskOverlapRequest(
+                batch=digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
+            )
+            for kind, packed in asked.batches()
+        ),
     ]
 
 
-def test_a_question_streams_its_start_the_overlaps_and_each_peers_end(
+def test_what_may_be_asked_abroad(stubs: Stubs) -> None:
+    terms = stubs.call("GetAskTerms", pb.GetAskTermsRequest())
+    assert {(one.scheme, one.code) for one in terms.categories} == {ABUSE, Vote("vics-us", "2")}
+    assert terms.records_most == limits.RECORDS_PER_QUERY
+
+
+def test_a_question_streams_its_start_the_hits_and_each_peers_end(
     stubs: Stubs, bench: Bench
 ) -> None:
     bench[ES].load(records(range(3)))
     answer = stubs.call("AskOverlap", _question(range(2, 6)))
-    assert [one.WhichOneof("part") for one in answer] == ["started", "overlaps", "end"]
+    assert [one.WhichOneof("part") for one in answer] == ["started", *["hits"] * 3, "end"]
     assert answer[0].started.asked == 4
-    assert [one.record for one in answer[1].overlaps.overlaps] == [2]
-    assert (answer[2].end.agency, answer[2].end.status) == (ES, "answered")
+    kinds = [one.hits.hits.kind for one in answer[1:4]]
+    assert kinds == [DigestKind.MD5, DigestKind.SHA1, DigestKind.SHA256]
+    assert all(len(one.hits.hits.positions) == 1 for one in answer[1:4])
+    assert (answer[4].end.agency, answer[4].end.status) == (ES, "answered")
+
+
+def _put(parts: list[pb.AskOverlapRequest], index: int, **batch: Any) -> Any:
+    """The question with other digests in one of its batches."""
+    changed = [pb.AskOverlapRequest.FromString(one.SerializeToString()) for one in parts]
+    changed[index].batch.MergeFrom(digests_pb2.DigestList(**batch))
+    return changed
+
+
+def _junk(kind: DigestKind, count: int) -> bytes:
+    return b"".join(bytes([n]) * kind.width for n in range(1, count + 1))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +332,21 @@ def test_a_question_streams_its_start_the_overlaps_and_each_peers_end(
         ([], "MALFORMED_MESSAGE"),
         (_question(range(2))[1:], "MALFORMED_MESSAGE"),
         (_question(range(2))[:2], "INVALID_INPUT"),
+        (_question(range(2))[:1], "INVALID_INPUT"),
+        ([*_question(range(2)), _question(range(2))[0]], "MALFORMED_MESSAGE"),
+        ([*_question(range(2)), _question(range(2))[1]], "MALFORMED_MESSAGE"),
+        (_question(range(2))[:1] + _question(range(2))[:0:-1], "MALFORMED_MESSAGE"),
+        ([*_question(range(2)), _question(range(2))[3]], "INVALID_DIGEST"),
+        (_put(_question(range(2)), 1, digests=_junk(DigestKind.MD5, 2)), "INVALID_INPUT"),
+        (_put(_question(range(2)), 1, digests=_junk(DigestKind.MD5, 3)), "INVALID_INPUT"),
+        (_put(_question(range(2)), 1, digests=_junk(DigestKind.MD5, 2)[::-1]), "INVALID_DIGEST"),
+        (_put(_question(range(2)), 1, digests=b"\x01" * 17), "INVALID_DIGEST"),
+        (_put(_question(range(2)), 1, kind=7), "INVALID_DIGEST"),
+        (_question(range(2), list_digest=bytes(32)), "INVALID_INPUT"),
+        (_question(range(2), counts=[2, 2, 1]), "INVALID_INPUT"),
+        (_question(range(2), counts=[2, 2, 3]), "INVALID_INPUT"),
+        (_question(range(2), records=0), "INVALID_INPUT"),
+        (_question(range(2), counts=[2, 2, 2, 1]), "INVALID_INPUT"),
         (_question(range(2), peers=[PT]), "INVALID_INPUT"),
         (_question(range(2), purpose="tea"), "INVALID_INPUT"),
     ],

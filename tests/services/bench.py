@@ -19,11 +19,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
+import numpy as np
+from tieline.v1 import (
+    delivery_pb2,
+    digests_pb2,
+    envelope_pb2,
+    exchange_pb2,
+    operator_pb2,
+    payload_pb2,
+)
 from tieline_client import constraints, keys
+from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
+from tieline_client.digests import DigestKind
 from tieline_client.directory import Directory, Group, Member, Role, SigningKey
 from tieline_client.errors import Unreachable
 from tieline_client.formats.record import Record, Vote
+from tieline_client.overlap_answers import Gathering, Overlap, PeerAnswer
+from tieline_client.packed import Index
 from tieline_client.payloads import Audience, Sealer
 from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.messages import OutMessage
@@ -226,20 +238,58 @@ class Running:
 
     def ask(
         self, records: Sequence[Record], *peers: str, **header: object
-    ) -> tuple[dict[str, operator_pb2.PeerEnd], dict[str, list[operator_pb2.Overlap]]]:
-        """Ask; return each peer's end and its overlaps."""
-        fields: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "peers": peers} | header
+    ) -> tuple[dict[str, PeerAnswer], dict[str, list[Overlap]]]:
+        """Ask as a person's client does; return each peer's end and its overlaps."""
+        builder = ListBuilder(
+            AskTerms(self.node.defaults.categories), near=bool(header.get("near"))
+        )
+        for one in records:
+            builder.add(one)
+        asked = builder.build()
+        ends: dict[str, PeerAnswer] = {}
+        while known := self._converse(asked, ends, {"peers": peers} | header):
+            asked = asked.without(known)
+        found = {agency: list(end.overlaps()) for agency, end in ends.items()}
+        return ends, {agency: overlaps for agency, overlaps in found.items() if overlaps}
+
+    def _converse(
+        self, asked: AskedList, ends: dict[str, PeerAnswer], header: dict[str, object]
+    ) -> dict[DigestKind, Index]:
+        """Send a list; take the ends, or return what is known good."""
+        gathering = Gathering(asked)
+        known: dict[DigestKind, Index] = {}
+        for response in self.ask_raw(asked, **header):
+            if response.HasField("known_good"):
+                kind = DigestKind(response.known_good.kind)
+                known[kind] = np.array(response.known_good.positions, dtype=np.int64)
+            elif isinstance(event := gathering.take(response), PeerAnswer):
+                ends[event.agency] = event
+        return known
+
+    def ask_raw(
+        self, asked: AskedList, **header: object
+    ) -> Iterator[operator_pb2.AskOverlapResponse]:
+        """Yield what the node says of a list, through the wire's bytes."""
+        fields: dict[str, object] = {
+            "purpose": PURPOSE,
+            "case_ref": CASE,
+            "records": len(asked),
+            "excluded": asked.excluded,
+            "counts": asked.counts(),
+            "list_digest": asked.digest,
+        } | header
         question = Question(self.node, ANA, operator_pb2.AskHeader(**fields))  # type: ignore[arg-type]
-        question.add(records)
-        ends: dict[str, operator_pb2.PeerEnd] = {}
-        overlaps: dict[str, list[operator_pb2.Overlap]] = {}
-        for response in question.ask():
-            constraints.check(response)
-            if response.HasField("end"):
-                ends[response.end.agency] = response.end
-            elif response.HasField("overlaps"):
-                overlaps.setdefault(response.overlaps.agency, []).extend(response.overlaps.overlaps)
-        return ends, overlaps
+        try:
+            for kind, packed in asked.batches():
+                batch = digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
+                question.take(
+                    constraints.open_nested(batch.SerializeToString(), digests_pb2.DigestList)
+                )
+            for response in question.answer():
+                constraints.check(response)
+                yield response
+        finally:
+            question.close()
 
     def seal(
         self,

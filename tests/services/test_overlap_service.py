@@ -102,7 +102,7 @@ def test_the_hub_learns_references_at_once_and_others_hits(bench: Bench) -> None
     assert {one.disclosure for one in overlaps[PT]} == {"reference"}
     shown = overlaps[PT][0].series[0]
     assert (shown.id, shown.name) == (series, "")
-    assert shown.contact.email == f"duty@{PT}.example"
+    assert shown.contact_email == f"duty@{PT}.example"
     ends, overlaps = bench[ES].ask(records(range(3)), PT)
     assert [list(one.series) for one in overlaps[PT]] == [[], [], []]
     assert ends[PT].reason == f"more waits for a person at {PT}"
@@ -142,7 +142,8 @@ def test_both_sides_log_the_question_the_misses_are_in_neither(bench: Bench) -> 
     assert (answered["person"], answered["peer"]) == ("ana", ES)
     assert (answered["purpose"], answered["case"]) == (PURPOSE, CASE)
     assert len(disclosed["detail"]["items"]) == 1  # type: ignore[index]
-    assert result["detail"]["overlaps"] == 1  # type: ignore[index]
+    # One record, by each of its three digests.
+    assert result["detail"]["overlaps"] == 3  # type: ignore[index]
     miss = record(5).sha1
     assert miss is not None
     for running in (bench[PT], bench[ES]):
@@ -405,6 +406,7 @@ def _hit(kind: Any, position: int, *distances: int) -> Tamper:
 
 
 _SHA1, _PDQ = digests_pb2.DIGEST_KIND_SHA1, digests_pb2.DIGEST_KIND_PDQ
+_SHA256 = digests_pb2.DIGEST_KIND_SHA256
 
 ROGUES: dict[str, tuple[Tamper, str]] = {
     "a position that was not asked": (_hit(_SHA1, 10**6), "position"),
@@ -413,7 +415,8 @@ ROGUES: dict[str, tuple[Tamper, str]] = {
     "columns of different length": (_on_hits(lambda hits: hits.series.append(1)), "columns"),
     "distances of exact hits": (_on_hits(lambda hits: hits.distances.append(1)), "columns"),
     "a hit less than the receipt says": (_without_hits, "receipt"),
-    "a hit more": (_hit(_SHA1, 0), "receipt"),
+    "a hit more": (_hit(_SHA256, 7), "receipt"),
+    "a hit again": (_hit(_SHA1, 0), "ascend"),
     "an altered hit": (_on_hits(lambda hits: hits.positions.pop()), "receipt"),
     "no receipt": (_without_end, "without a receipt"),
     "a disclosure that its receipt does not state": (_rewritten(_boast), "receipt"),

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from tieline_client.asked_file import AskedFile
+from tieline_client.asking import AskOptions
 from tieline_client.cli.answers import Answers
 from tieline_client.cli.common import (
     CaseOption,
@@ -28,10 +30,10 @@ from tieline_client.cli.common import (
 )
 from tieline_client.cli.output import Json, emit, run, say
 from tieline_client.errors import LimitExceeded, UsageError
-from tieline_client.formats import open_records
-from tieline_client.limits import QUERY_SECONDS_MOST, RECORDS_PER_QUERY, STDIN_BYTES
-from tieline_client.operator_client import AskOptions, OperatorClient
-from tieline_client.record_stream import RecordStream, source_name
+from tieline_client.formats.block_reading import open_blocks
+from tieline_client.limits import QUERY_SECONDS_MOST, STDIN_BYTES
+from tieline_client.operator_client import OperatorClient
+from tieline_client.record_stream import source_name
 
 _COPY_BYTES = 1024 * 1024
 
@@ -103,11 +105,11 @@ def overlap(
             _show_everyone(client, purpose, ask_back=not yes and str(file) != "-")
         answers = Answers(show=not as_json)
         with progress_bar("reading", path.stat().st_size) as advance:
-            records = open_records(path, bare_64_is_pdq=near, on_progress=advance)
-            stream = RecordStream(source_name(path), records, RECORDS_PER_QUERY)
-            client.ask_overlap(stream, options, answers.take)
-    document = answers.document(stream)
-    emit(as_json, document, lambda: answers.close(stream))
+            blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=advance)
+            asked = AskedFile(source_name(path), blocks)
+            client.ask_overlap(asked, options, answers.take)
+    document = answers.document(asked)
+    emit(as_json, document, lambda: answers.close(asked))
     answers.complain()
     if code := answers.exit_code():
         raise typer.Exit(code)

@@ -153,6 +153,10 @@ class ImportRepository(Protocol):
         """Return those that a complete exclusion list names."""
         ...
 
+    def has_exclusions(self) -> bool:
+        """Whether any exclusion list counts."""
+        ...
+
     def amend(
         self, import_id: str, case_ref: str, handling: Handling, *, answerable: bool = True
     ) -> None:

@@ -80,6 +80,7 @@ _OPERATOR = {
     "GetStats": _person(ROLES),
     "GetStatus": _person(ROLES),
     "ListPeers": _person(ROLES),
+    "GetAskTerms": _person(frozenset({ANALYST})),
     "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
     "ListSeries": _person(_READERS),
     "GetSeries": _person(_READERS),

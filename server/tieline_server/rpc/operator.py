@@ -89,21 +89,29 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     def AskOverlap(
         self, request_iterator: Iterator[pb.AskOverlapRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.AskOverlapResponse]:
-        """Header, records, finish; then the peers' answers as they come."""
+        """Header, then the list; then the peers' answers as they come."""
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("part") != "header":
             raise MalformedMessage("a question starts with its header")
         question = Question(self._node, _person(context), first.header)
-        for request in request_iterator:
-            part = request.WhichOneof("part")
-            if part == "records":
-                question.add([record_in(one) for one in request.records.records])
-            elif part == "finish":
-                yield from question.ask()
-                return
-            else:
-                raise MalformedMessage("a question holds a header, records and a finish")
-        raise InvalidInput("the question ended before its finish; nobody was asked")
+        try:
+            for request in request_iterator:
+                if request.WhichOneof("part") != "batch":
+                    raise MalformedMessage("after its header a question holds digests only")
+                question.take(request.batch)
+            yield from question.answer()
+        finally:
+            question.close()
+
+    def GetAskTerms(
+        self, request: pb.GetAskTermsRequest, context: grpc.ServicerContext
+    ) -> pb.GetAskTermsResponse:
+        """What may be asked abroad."""
+        listed = sorted(self._node.defaults.categories)
+        return pb.GetAskTermsResponse(
+            categories=[pb.Category(scheme=one.scheme, code=one.code) for one in listed],
+            records_most=limits.RECORDS_PER_QUERY,
+        )
 
     def GetStats(
         self, request: pb.GetStatsRequest, context: grpc.ServicerContext

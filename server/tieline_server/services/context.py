@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Protocol
 
 from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
@@ -91,6 +92,8 @@ class Node:
     peers: Peers
     epoch: str
     wake: Callable[[str], None] = field(default=lambda _agency: None)
+    scratch: Path | None = None
+    """Where files without a name are made; None: where the system keeps temporary ones."""
 
     def party(self, agency: str) -> Party:
         """Return an agency as policy sees it; raise UnknownAgency or PolicyRefused."""

@@ -131,6 +131,13 @@ class Imports:
         listed = self._listed(digests, imports.c.generation.is_not(None))
         return {(DigestKind(kind), value) for kind, value in listed}
 
+    def has_exclusions(self) -> bool:
+        """Whether any exclusion list counts."""
+        counted = select(imports.c.no).where(
+            imports.c.exclusions, imports.c.generation.is_not(None)
+        )
+        return self._session.connection.scalar(counted.limit(1)) is not None
+
     def complete(self, import_id: str) -> int:
         """Make the import count and return the new generation; see `ImportRepository.complete`."""
         self._session.lock_items()

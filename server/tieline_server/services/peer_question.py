@@ -1,0 +1,205 @@
+"""One peer's part of a question: the signed header and the list out, the answer in and checked.
+
+1. A series is named once, and before the hits that name it.
+2. Hits fit the list that was asked (hit_columns.py).
+3. The receipt is the peer's, for this request, this header and this answer.
+4. What does not hold makes the peer refused, and none of its hits is shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tieline.v1 import exchange_pb2, operator_pb2, payload_pb2
+from tieline_client import limits
+from tieline_client.errors import (
+    DirectoryExpired,
+    LimitExceeded,
+    MalformedMessage,
+    RefusedError,
+    SignatureRefused,
+    TielineError,
+    Unreachable,
+)
+from tieline_client.hit_columns import check_hits
+from tieline_client.payloads import Audience, open_payload
+
+from tieline_server.services.context import Node
+from tieline_server.services.spool import Kept
+
+Batches = Callable[[], Iterable[exchange_pb2.OverlapRequest]]
+
+
+@dataclass(slots=True)
+class PeerResult:
+    """How one peer ended. ``overlaps`` counts the asked digests that hit."""
+
+    end: operator_pb2.PeerEnd
+    kept: Kept
+    overlaps: int = 0
+    receipt: bytes = b""
+
+    def messages(self) -> Iterator[operator_pb2.AskOverlapResponse]:
+        """Yield what the peer answered, then its end."""
+        agency = self.end.agency
+        series = operator_pb2.PeerSeries(agency=agency)
+        size = 0
+        for data in self.kept:
+            response = exchange_pb2.OverlapResponse.FromString(data)
+            entries = _entries(response)
+            if series.series and (
+                not entries
+                or size + len(data) > limits.RECORD_BATCH_BYTES
+                or len(series.series) + len(entries) > limits.SERIES_PER_BATCH
+            ):
+                yield operator_pb2.AskOverlapResponse(series=series)
+                series, size = operator_pb2.PeerSeries(agency=agency), 0
+            if entries:
+                series.series.extend(entries)
+                size += len(data)
+            else:
+                hits = operator_pb2.PeerHits(agency=agency, hits=response.hits)
+                yield operator_pb2.AskOverlapResponse(hits=hits)
+        if series.series:
+            yield operator_pb2.AskOverlapResponse(series=series)
+        yield operator_pb2.AskOverlapResponse(end=self.end)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What an answer has said so far."""
+
+    series: set[int] = field(default_factory=set)
+    last: dict[int, int] = field(default_factory=dict)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+class PeerQuestion:
+    """Asks one peer. ``payload`` is the query as it is signed, ``counts`` its digests by kind."""
+
+    def __init__(
+        self,
+        node: Node,
+        agency: str,
+        payload: payload_pb2.Payload,
+        counts: Sequence[int],
+        deadline: float,
+    ) -> None:
+        self._node, self._agency = node, agency
+        self._payload, self._counts, self._deadline = payload, counts, deadline
+        self._seen = _Seen()
+
+    def ask(self, batches: Batches) -> PeerResult:
+        """Ask, and return how it ended; nothing is raised."""
+        end = operator_pb2.PeerEnd(agency=self._agency)
+        result = PeerResult(end, Kept(self._node.scratch))
+        try:
+            self._exchange(result, batches)
+        except (Unreachable, DirectoryExpired) as error:
+            end.status, end.reason = "unreachable", error.message
+        except (RefusedError, LimitExceeded) as error:
+            end.status, end.reason = "refused", error.message
+        except TielineError as error:
+            about = "" if error.message.startswith(self._agency) else f"{self._agency}: "
+            end.status, end.reason = "refused", f"{about}{error.message}"
+        except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
+            failure = f"asking {self._agency} failed: {type(error).__name__}"
+            end.status, end.reason = "unreachable", failure
+        if end.status in ("unreachable", "refused"):
+            result.overlaps = 0
+            result.kept.clear()
+        end.reason = end.reason[: limits.FREE_TEXT_CHARS]
+        return result
+
+    def _exchange(self, result: PeerResult, batches: Batches) -> None:
+        node, seen = self._node, self._seen
+        envelope = node.sealer.seal(
+            self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
+        )
+        end: exchange_pb2.OverlapEnd | None = None
+        for response in node.peers.overlap(self._agency, envelope, batches(), self._deadline):
+            part = response.WhichOneof("part")
+            if part == "end":
+                end = response.end
+                break
+            data = response.SerializeToString(deterministic=True)
+            seen.digest.update(data)
+            if part == "hits":
+                result.overlaps += self._take_hits(response.hits)
+            elif part is None:  # of a newer minor version of the wire
+                continue
+            else:
+                self._take_series(_entries(response))
+            result.kept.add(data)
+        if end is None:
+            raise MalformedMessage(f"{self._agency} ended its answer without a receipt")
+        receipt = self._check_receipt(end, hashlib.sha256(envelope.payload).digest())
+        told = result.end
+        result.receipt = end.receipt.SerializeToString()
+        told.receipt, told.disclosure, told.truncated = receipt.id, end.disclosure, end.truncated
+        if end.HasField("count"):
+            told.count = end.count
+        told.status = "pending" if end.pending and not result.overlaps else "answered"
+        if end.pending:
+            told.reason = f"more waits for a person at {self._agency}"
+
+    # 1
+    def _take_series(self, entries: Sequence[exchange_pb2.SeriesEntry]) -> None:
+        known = self._seen.series
+        for entry in entries:
+            if len(known) >= limits.SERIES_PER_ANSWER:
+                raise LimitExceeded(
+                    f"{self._agency} names over {limits.SERIES_PER_ANSWER} series; ask for less"
+                )
+            if entry.index in known or not entry.index:
+                raise MalformedMessage(f"{self._agency} gives two series one index")
+            known.add(entry.index)
+
+    # 2
+    def _take_hits(self, batch: exchange_pb2.HitBatch) -> int:
+        """Return how many digests hit that did not before."""
+        kind, hits = check_hits(batch, self._counts)
+        if not self._seen.series.issuperset(index for index in set(batch.series) if index):
+            raise MalformedMessage(f"{self._agency} names a series that it did not send")
+        positions = hits.positions
+        if not len(positions):
+            return 0
+        last = self._seen.last.get(kind, -1)
+        if positions[0] < last:
+            raise MalformedMessage(f"{self._agency} answered positions that do not ascend")
+        self._seen.last[kind] = int(positions[-1])
+        changes = int((positions[1:] != positions[:-1]).sum())
+        return changes + int(positions[0] != last)
+
+    # 3
+    def _check_receipt(
+        self, end: exchange_pb2.OverlapEnd, request_digest: bytes
+    ) -> payload_pb2.Payload:
+        payload = open_payload(
+            end.receipt,
+            directory=self._node.directory(),
+            issuer=self._agency,
+            audience=Audience(agency=self._node.agency),
+            now=self._node.clock(),
+        )
+        receipt = payload.receipt
+        if (
+            payload.WhichOneof("body") != "receipt"
+            or receipt.request != self._payload.id
+            or receipt.request_digest != request_digest
+            or receipt.answer_digest != self._seen.digest.digest()
+            or receipt.disclosure != end.disclosure
+        ):
+            raise SignatureRefused(
+                f"{self._agency}'s receipt is not for this question and its answer"
+            )
+        return payload
+
+
+def _entries(response: exchange_pb2.OverlapResponse) -> Sequence[exchange_pb2.SeriesEntry]:
+    """Return the series of a response; empty when it holds none."""
+    if response.HasField("series"):
+        return [response.series]
+    return response.batch.series

@@ -1,0 +1,110 @@
+"""What comes once and is read by several, each at its own pace, in memory that stays flat.
+
+Small things stay in memory; larger ones go to a file without a name in the node's home, which is
+gone with the process whatever happens to it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, StorageUnavailable
+
+
+class Spool:
+    """``size`` bytes, written front to back by one thread and read anywhere by others."""
+
+    def __init__(self, size: int, folder: Path | None) -> None:
+        """Files are made in ``folder``; None: where the system keeps temporary files."""
+        self._memory = bytearray()
+        self._file = None
+        if size > limits.SPOOL_MEMORY_BYTES:
+            try:
+                self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            except OSError as error:
+                raise _full(error) from error
+        self._came = 0
+        self._broken = False
+        self._changed = threading.Condition()
+
+    def write(self, data: bytes) -> None:
+        """Add to the end. Raises StorageUnavailable when the disk is full."""
+        if self._file is None:
+            self._memory += data
+        else:
+            left = memoryview(data)
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError as error:
+                raise _full(error) from error
+        with self._changed:
+            self._came += len(data)
+            self._changed.notify_all()
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``start``, once they came.
+
+        Raises InvalidInput when what is written was broken off.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._came >= start + size or self._broken)
+            if self._broken:
+                raise InvalidInput("the question broke off before its end")
+            if self._file is None:
+                return bytes(self._memory[start : start + size])
+            descriptor = os.dup(self._file.fileno())
+        try:
+            return os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
+
+    def break_off(self) -> None:
+        """Nothing more is read: whoever waits is told, and the file goes."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
+            if self._file is not None:
+                self._file.close()
+
+
+class Kept:
+    """Messages kept until they may be shown, in order."""
+
+    def __init__(self, folder: Path | None) -> None:
+        where = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(limits.SPOOL_MEMORY_BYTES, dir=where)  # noqa: SIM115
+
+    def add(self, message: bytes) -> None:
+        """Keep one more. Raises StorageUnavailable when the disk is full."""
+        try:
+            self._file.write(len(message).to_bytes(4, "big"))
+            self._file.write(message)
+        except OSError as error:
+            raise _full(error) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield them from the first."""
+        self._file.seek(0)
+        while length := self._file.read(4):
+            yield self._file.read(int.from_bytes(length, "big"))
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._file.seek(0)
+        self._file.truncate()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+def _full(error: OSError) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"a temporary file cannot be written: {error.strerror or error}; make room in the home"
+    )
