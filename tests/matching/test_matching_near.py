@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
 from tieline_client.digests import DigestKind
@@ -87,8 +89,20 @@ def test_every_distance_up_to_31_and_none_beyond(
 def test_a_scheme_covers_256_bits_once_and_radius_31(scheme: chunks.Scheme) -> None:
     assert scheme.plan[:, 1].sum() == 256
     assert (scheme.plan[:, 2] + 1).sum() >= 32
-    assert np.bitwise_count(scheme.masks).sum() == 256
-    assert (np.bitwise_or.reduce(scheme.masks, axis=0) == np.uint64(2**64 - 1)).all()
+    for chunk, (_, bits, flips, _, _) in enumerate(scheme.plan):
+        turns = scheme.turns[scheme.bounds[chunk, 0] : scheme.bounds[chunk, flips + 1]]
+        assert len(np.unique(turns)) == sum(comb(bits, count) for count in range(flips + 1))
+    steps = [(flips, chunk) for flips, first, last in scheme.groups for chunk in range(first, last)]
+    assert len(steps) == (scheme.plan[:, 2] + 1).sum()
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("bits", [16, 20])
+def test_buckets_are_spread_one_to_one(bits: int) -> None:
+    seen = np.zeros(1 << bits, dtype=np.bool_)
+    for value in range(1 << bits):
+        seen[chunks.spread(value)] = True
+    assert seen.all()
 
 
 def test_the_permutation_keeps_distances_and_depends_on_the_secret() -> None:

@@ -7,19 +7,26 @@ bits go together, and so that nobody can choose digests that crowd one bucket.
 
 The search is a list of *steps* (flips, chunk), fewest flips first: after s steps everything at
 distance below s has been seen. A radius r therefore takes the first r + 1 steps.
+
+Buckets that differ from one another in a high bit lie a power of two apart, so those of one step
+would crowd a few sets of the processor's caches and push one another out before they are read.
+`spread` therefore moves each bucket of the chunks after the first within its neighbourhood.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from tieline_server.matching.compiled import I64, U32, U64, frozen, kernel, signed
+from tieline_server.matching.compiled import I64, U32, frozen, kernel, signed
 from tieline_server.matching.mixing import expand
 
 BITS = 256
 LANES = 8
+FLIPS_MOST = 2
+GROUP_BUCKETS = 300
 _WIDE_FROM = 3_000_000
 """Rows from which 11 wide chunks beat 16 of 16 bits, whose tables are 130 times smaller."""
 
@@ -28,12 +35,16 @@ _WIDE_FROM = 3_000_000
 class Scheme:
     """``plan`` (m, 5): first bit, bits, flips allowed, start in the probes, first lane.
 
-    ``masks`` (m, 4): each chunk's bits in the four 64-bit words of a row.
+    ``turns[bounds[c, f] : bounds[c, f + 1]]`` lead, by exclusive or, from a bucket of chunk c to
+    those that are f flips away. ``groups`` (g, 3): flips, first chunk and the one after the last of
+    steps that are taken together.
     """
 
     name: str
     plan: I64
-    masks: U64
+    turns: I64
+    bounds: I64
+    groups: I64
 
     @property
     def probes(self) -> int:
@@ -41,17 +52,47 @@ class Scheme:
         return int(self.plan[-1, 3] + (1 << self.plan[-1, 1]) + 1)
 
 
+def _spread(value: int) -> int:
+    """Return where the bucket of a value lies: linear over exclusive or, one to one."""
+    high = value >> 14
+    return value ^ (((high ^ (high << 3) ^ (high << 7) ^ (high >> 3)) & 0x3FF) << 4)
+
+
+spread = kernel(_spread)
+
+
 def _scheme(name: str, sizes: list[tuple[int, int]]) -> Scheme:
     plan = np.zeros((len(sizes), 5), dtype=np.int64)
-    masks = np.zeros((len(sizes), LANES), dtype=np.uint32)
+    bounds = np.zeros((len(sizes), FLIPS_MOST + 2), dtype=np.int64)
+    turns: list[int] = []
     first = start = 0
-    for chunk, (bits, flips) in enumerate(sizes):
-        plan[chunk] = (first, bits, flips, start, min(first // 32, LANES - 2))
-        for bit in range(first, first + bits):
-            masks[chunk, bit // 32] |= np.uint32(1 << (31 - bit % 32))
+    for chunk, (bits, most) in enumerate(sizes):
+        plan[chunk] = (first, bits, most, start, min(first // 32, LANES - 2))
+        for flips in range(most + 1):
+            for at in combinations(range(bits), flips):
+                turn = sum(1 << bit for bit in at)
+                turns.append(_spread(turn) if chunk else turn)
+            bounds[chunk, flips + 1 :] = len(turns)
+        bounds[chunk + 1 :, 0] = len(turns)
         first += bits
         start += (1 << bits) + 1 if chunk else 0
-    return Scheme(name, frozen(plan), frozen(masks.view(np.uint64)))
+    return Scheme(name, frozen(plan), frozen(np.array(turns)), frozen(bounds), _groups(bounds))
+
+
+def _groups(bounds: I64) -> I64:
+    """Take steps together while their buckets are at most GROUP_BUCKETS."""
+    groups: list[list[int]] = []
+    for flips in range(FLIPS_MOST + 1):
+        buckets = GROUP_BUCKETS
+        for chunk, count in enumerate(bounds[:, flips + 1] - bounds[:, flips]):
+            if not count:
+                continue
+            buckets += int(count)
+            if buckets > GROUP_BUCKETS or groups[-1][2] != chunk:
+                groups.append([flips, chunk, chunk])
+                buckets = int(count)
+            groups[-1][2] = chunk + 1
+    return frozen(np.array(groups))
 
 
 WIDE = _scheme("wide", [(24, 2)] * 6 + [(23, 2)] * 4 + [(20, 1)])
@@ -98,10 +139,17 @@ def chunk_of(rows: U32, i: int, plan: I64) -> int:
 
 
 @kernel
+def bucket_of(rows: U32, i: int, plan: I64) -> int:
+    """Return the bucket of row i in that chunk: its value, spread unless it is the first chunk."""
+    value = chunk_of(rows, i, plan)
+    return value if plan[0] == 0 else spread(value)
+
+
+@kernel
 def count_chunk(rows: U32, plan: I64, offsets: U32) -> None:
     """Make ``offsets`` (2^bits + 1, zero) the starts of the buckets of one chunk."""
     for i in range(rows.shape[0]):
-        offsets[chunk_of(rows, i, plan) + 1] += np.uint32(1)
+        offsets[bucket_of(rows, i, plan) + 1] += np.uint32(1)
     for bucket in range(len(offsets) - 1):
         offsets[bucket + 1] += offsets[bucket]
 
@@ -111,6 +159,6 @@ def post_chunk(rows: U32, plan: I64, offsets: U32, postings: U32) -> None:
     """Write the rows of each bucket of one chunk, in order (the second half of a counting sort)."""
     place = offsets.copy()
     for i in range(rows.shape[0]):
-        bucket = chunk_of(rows, i, plan)
+        bucket = bucket_of(rows, i, plan)
         postings[place[bucket]] = i
         place[bucket] += np.uint32(1)

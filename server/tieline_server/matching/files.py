@@ -26,7 +26,7 @@ from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.matching.compiled import frozen
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _BLOCK = 8 * 1024 * 1024
 _OURS = re.compile(

@@ -93,9 +93,11 @@ class NearSegment:
             table.id_base,
             table.offsets,
             self.probes,
-            self.postings,
+            self.postings.reshape(-1),
             scheme.plan,
-            scheme.masks,
+            scheme.turns,
+            scheme.bounds,
+            scheme.groups,
             table.epoch,
         )
 

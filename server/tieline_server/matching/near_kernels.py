@@ -6,23 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tieline_server.matching.chunks import chunk_of
+from tieline_server.matching.chunks import GROUP_BUCKETS, bucket_of
 from tieline_server.matching.compiled import I32, I64, U32, U64, kernel, popcount, prefetch, signed
 from tieline_server.matching.table import item_id
 from tieline_server.matching.tombstones import Flags, Tombstones, is_dead
 
-_MOST = 276
-"""Buckets of one step: two flips of 24 bits."""
-_PROBES = _MOST + 236
 _CANDIDATES = 256
-_LEVELS = 3
-"""Flips of a step: 0, 1 or 2."""
 
 
 class NearView(NamedTuple):
     """What kernels see of a segment; ``words`` (n, 4) is the memory of the table's rows.
 
-    ``firsts`` are the offsets of the first chunk, ``offsets`` those of all others.
+    ``firsts`` are the offsets of the first chunk, ``offsets`` those of all others, ``postings`` the
+    lists of those one behind the other; ``plan`` to ``groups`` are the scheme's.
     """
 
     words: U64
@@ -32,7 +28,9 @@ class NearView(NamedTuple):
     offsets: U32
     postings: U32
     plan: I64
-    masks: U64
+    turns: I64
+    bounds: I64
+    groups: I64
     epoch: int
 
 
@@ -51,27 +49,6 @@ class Nearest(NamedTuple):
     distances: I32
     counts: I64
     capped: Flags
-
-
-class Scratch(NamedTuple):
-    """Buckets to visit (where in the offsets, of which chunk), rows to compare (found by which)."""
-
-    probes: I64
-    probe_chunks: I64
-    starts: I64
-    ends: I64
-    found: I64
-    found_chunks: I64
-
-
-class Search(NamedTuple):
-    """Everything that one search in a segment works with."""
-
-    asked: Asked
-    held: NearView
-    dead: Tombstones
-    best: Nearest
-    scratch: Scratch
 
 
 class DeltaRows(NamedTuple):
@@ -97,6 +74,8 @@ def _distance(a: U64, i: int, b: U64, j: int) -> int:
 def _offer(item: int, distance: int, q: int, best: Nearest) -> None:
     """Put an item into the list of hash q, ordered by (distance, id), each item once."""
     count, cap = best.counts[q], best.ids.shape[1]
+    if best.capped[q] and (best.distances[q, cap - 1], best.ids[q, cap - 1]) < (distance, item):
+        return
     here = count
     for k in range(count):
         if best.ids[q, k] == item:
@@ -127,128 +106,107 @@ def _limit(q: int, radius: int, best: Nearest) -> int:
 
 
 @kernel
-def _first_seen(s: Search, q: int, row: int, chunk: int, flips: int) -> bool:
-    """Whether no step before (flips, chunk) has met this row."""
-    plan = s.held.plan
-    for other in range(plan.shape[0]):
-        differing = 0
-        for word in range(4):
-            bits = s.asked.words[q, word] ^ s.held.words[row, word]
-            differing += signed(popcount(bits & s.held.masks[other, word]))
-        if differing <= plan[other, 2] and (
-            differing < flips or (differing == flips and other < chunk)
-        ):
-            return False
-    return True
+def _ask_ahead(offsets: U32, bucket: int, turns: I64) -> None:
+    """Ask for the memory of the offsets of all buckets that ``turns`` lead to."""
+    for k in range(len(turns)):
+        prefetch(offsets, bucket ^ turns[k])
 
 
 @kernel
-def _compare(s: Search, q: int, count: int, flips: int) -> None:
-    """Compare the first ``count`` found rows with hash q."""
-    limit = _limit(q, s.asked.radius, s.best)
-    for k in range(count):
-        row = s.scratch.found[k]
-        distance = _distance(s.asked.words, q, s.held.words, row)
-        if distance > limit:
-            continue
-        if not _first_seen(s, q, row, s.scratch.found_chunks[k], flips):
-            continue
-        item = item_id(s.held.ids, s.held.id_base, row)
-        if not is_dead(item, s.held.epoch, s.dead):
-            _offer(item, distance, q, s.best)
-            limit = _limit(q, s.asked.radius, s.best)
+def _open(offsets: U32, bucket: int, turns: I64, rows: int, ranges: I64, used: int) -> int:
+    """Add the (start, end) of buckets that hold something; return how many ranges there are."""
+    for k in range(len(turns)):
+        at = bucket ^ turns[k]
+        start, end = signed(offsets[at]), min(signed(offsets[at + 1]), rows)
+        ranges[used, 0], ranges[used, 1] = start, end
+        used += start < end
+    return used
 
 
 @kernel
-def _visit(s: Search, q: int, probe_count: int, flips: int) -> None:
-    """Compare everything in the collected buckets with hash q."""
-    view, scratch = s.held, s.scratch
-    total = view.words.shape[0]
-    filled = 0
-    for k in range(probe_count):
-        chunk, probe = scratch.probe_chunks[k], scratch.probes[k]
+def _open_group(group: I64, asked: Asked, q: int, view: NearView, ranges: I64) -> tuple[int, int]:
+    """Find what the buckets of the steps ``group`` hold.
+
+    Returns how many ranges of rows there are, from the first chunk, and behind them of postings.
+    """
+    flips, rows = group[0], view.words.shape[0]
+    for chunk in range(group[1], group[2]):
+        turns = view.turns[view.bounds[chunk, flips] : view.bounds[chunk, flips + 1]]
+        offsets = view.firsts if chunk == 0 else view.offsets[view.plan[chunk, 3] :]
+        _ask_ahead(offsets, bucket_of(asked.lanes, q, view.plan[chunk]), turns)
+    direct = used = 0
+    for chunk in range(group[1], group[2]):
+        turns = view.turns[view.bounds[chunk, flips] : view.bounds[chunk, flips + 1]]
+        offsets = view.firsts if chunk == 0 else view.offsets[view.plan[chunk, 3] :]
+        bucket, before = bucket_of(asked.lanes, q, view.plan[chunk]), used
+        used = _open(offsets, bucket, turns, rows, ranges, used)
         if chunk == 0:
-            start, end = signed(view.firsts[probe]), signed(view.firsts[probe + 1])
-        else:
-            start, end = signed(view.offsets[probe]), signed(view.offsets[probe + 1])
-        end = min(end, total)
-        scratch.starts[filled], scratch.ends[filled] = start, end
-        scratch.probe_chunks[filled] = chunk
-        if start < end:
-            filled += 1
-            if chunk > 0:
-                prefetch(view.postings, (chunk - 1) * total + start)
-    count = 0
-    for k in range(filled):
-        chunk = scratch.probe_chunks[k]
-        for at in range(scratch.starts[k], scratch.ends[k]):
-            row = at if chunk == 0 else signed(view.postings[chunk - 1, at])
-            if row >= total:  # only in a damaged file
-                continue
-            prefetch(view.words, row * 4)
-            scratch.found[count] = row
-            scratch.found_chunks[count] = chunk
-            count += 1
-            if count == _CANDIDATES:
-                _compare(s, q, count, flips)
-                count = 0
-    _compare(s, q, count, flips)
+            direct = used
+            continue
+        for k in range(before, used):
+            ranges[k, 0] += (chunk - 1) * rows
+            ranges[k, 1] += (chunk - 1) * rows
+            prefetch(view.postings, ranges[k, 0])
+    return direct, used
 
 
 @kernel
-def _collect(s: Search, count: int, chunk: int, flips: int, value: int) -> int:
-    """Collect the buckets of one step: those at ``flips`` bits from ``value``."""
-    first, bits = s.held.plan[chunk, 3], s.held.plan[chunk, 1]
-    for one in range(bits if flips > 0 else 1):
-        for two in range(one + 1 if flips == 2 else 0, bits if flips == 2 else 1):
-            bucket = value
-            if flips > 0:
-                bucket ^= 1 << one
-            if flips == 2:
-                bucket ^= 1 << two
-            s.scratch.probes[count] = first + bucket
-            s.scratch.probe_chunks[count] = chunk
-            if chunk == 0:
-                prefetch(s.held.firsts, first + bucket)
-            else:
-                prefetch(s.held.offsets, first + bucket)
-            count += 1
-    return count
+def _compare(
+    asked: Asked, q: int, view: NearView, dead: Tombstones, best: Nearest, found: I64
+) -> None:
+    """Compare the found rows with hash q, and offer those that are near."""
+    held = view.words
+    a, b, c, d = asked.words[q, 0], asked.words[q, 1], asked.words[q, 2], asked.words[q, 3]
+    limit = _limit(q, asked.radius, best)
+    for k in range(len(found)):
+        row = found[k]
+        distance = signed(
+            popcount(a ^ held[row, 0])
+            + popcount(b ^ held[row, 1])
+            + popcount(c ^ held[row, 2])
+            + popcount(d ^ held[row, 3])
+        )
+        if distance <= limit:
+            item = item_id(view.ids, view.id_base, row)
+            if not is_dead(item, view.epoch, dead):
+                _offer(item, distance, q, best)
+                limit = _limit(q, asked.radius, best)
 
 
 @kernel
 def search_table(asked: Asked, view: NearView, dead: Tombstones, best: Nearest) -> None:
     """Search each asked hash in one segment.
 
-    Steps go by flips and then chunk (chunks.py); those of few buckets are collected and visited
-    together. The search of a hash ends before the radius is covered when its list is full and
-    nothing unseen can be nearer than the last in it.
+    Steps go by flips and then chunk (chunks.py), a group of them at a time. The search of a hash
+    ends before the radius is covered when its list is full and nothing unseen can be nearer than
+    the last in it. A row that is met again is offered again, which changes nothing.
     """
-    scratch = Scratch(
-        np.empty(_PROBES, dtype=np.int64),
-        np.empty(_PROBES, dtype=np.int64),
-        np.empty(_PROBES, dtype=np.int64),
-        np.empty(_PROBES, dtype=np.int64),
-        np.empty(_CANDIDATES, dtype=np.int64),
-        np.empty(_CANDIDATES, dtype=np.int64),
-    )
-    s = Search(asked, view, dead, best, scratch)
+    ranges = np.empty((GROUP_BUCKETS, 2), dtype=np.int64)
+    found = np.empty(_CANDIDATES, dtype=np.int64)
+    group = np.empty(3, dtype=np.int64)
+    last = view.words.shape[0] - 1
     for q in range(asked.words.shape[0]):
         steps = 0
-        for flips in range(_LEVELS):
+        for at in range(view.groups.shape[0]):
+            left = _limit(q, asked.radius, best) + 1 - steps
+            group[:] = view.groups[at]
+            group[2] = min(group[2], group[1] + left)
+            if left <= 0:
+                break
+            steps += group[2] - group[1]
+            direct, used = _open_group(group, asked, q, view, ranges)
             count = 0
-            for chunk in range(view.plan.shape[0]):
-                if view.plan[chunk, 2] < flips:
-                    continue
-                if steps > _limit(q, asked.radius, best):
-                    break
-                value = chunk_of(asked.lanes, q, view.plan[chunk])
-                count = _collect(s, count, chunk, flips, value)
-                steps += 1
-                if count > _PROBES - _MOST:
-                    _visit(s, q, count, flips)
-                    count = 0
-            _visit(s, q, count, flips)
+            for k in range(used):
+                for place in range(ranges[k, 0], ranges[k, 1]):
+                    row = place if k < direct else signed(view.postings[place])
+                    row = min(row, last)  # more only in a damaged file
+                    prefetch(view.words, row * 4)
+                    found[count] = row
+                    count += 1
+                    if count == _CANDIDATES:
+                        _compare(asked, q, view, dead, best, found)
+                        count = 0
+            _compare(asked, q, view, dead, best, found[:count])
 
 
 @kernel
