@@ -51,8 +51,11 @@ def kernel(function: F) -> F:
 
 def frozen(array: npt.NDArray[A]) -> npt.NDArray[A]:
     """Return ``array`` as a read-only, contiguous, aligned view; copies only where it must."""
-    view = np.require(array, requirements=["C", "A"]).view()
-    view.flags.writeable = False
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=["C", "A"])
+    view = array.view()
+    view.setflags(write=False)
     return view
 
 

@@ -30,13 +30,13 @@ from tieline_client.errors import InvalidDigest, InvalidInput, TielineError
 from tieline_server.domain.ports import ExactHits, HoldingSet, NearHits
 from tieline_server.matching import snapshot as snapshots
 from tieline_server.matching.chunks import LANES, permutation
-from tieline_server.matching.compiled import I64, U8, U32
+from tieline_server.matching.compiled import I32, I64, U8, U32
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import FolderStore, IndexDamaged, MemoryStore
 from tieline_server.matching.holdings import HoldingColumn, private
 from tieline_server.matching.layers import Layers, new_delta
 from tieline_server.matching.mixing import mix_keys, new_secret
-from tieline_server.matching.near import NearSegment, search
+from tieline_server.matching.near import NearSegment, columns, search
 from tieline_server.matching.near_kernels import Asked
 from tieline_server.matching.snapshot import Mixer, Snapshot
 from tieline_server.matching.sorting import Collector, Run
@@ -147,13 +147,11 @@ class Matcher:
             raise InvalidInput(f"cap {cap} is not 1 to {limits.NEAR_ANSWERS_PER_HASH_MOST} answers")
         picture = self._layers
 
-        def look(start: int) -> tuple[I64, I64, np.ndarray[Any, np.dtype[np.int32]], I64]:
+        def look(start: int) -> tuple[I64, I64, I32, I64]:
             rows = self._mixer.rows(DigestKind.PDQ, digests[start : start + _NEAR_TASK])
             near, asked = picture.near, Asked(rows, rows.view(np.uint64), radius)
             best = search(asked, cap, near.segments, near.deltas, picture.tombstones)
-            used = np.arange(cap) < best.counts[:, None]
-            positions = np.repeat(np.arange(start, start + len(rows)), best.counts)
-            return positions, best.ids[used], best.distances[used], best.capped.nonzero()[0] + start
+            return columns(best, start)
 
         starts = range(0, len(digests), _NEAR_TASK)
         if len(starts) <= 1:

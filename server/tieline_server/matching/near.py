@@ -25,7 +25,7 @@ from tieline_server.matching.chunks import (
     post_chunk,
     scheme_for,
 )
-from tieline_server.matching.compiled import I64, U32
+from tieline_server.matching.compiled import I32, I64, U32
 from tieline_server.matching.delta import Delta
 from tieline_server.matching.files import FolderStore, IndexDamaged, Store
 from tieline_server.matching.near_kernels import (
@@ -139,3 +139,15 @@ def search(
             rows = DeltaRows(view.rows.view(np.uint64), view.ids, view.epochs, count)
             search_delta(asked, rows, tombstones, best)
     return best
+
+
+def columns(best: Nearest, start: int) -> tuple[I64, I64, I32, I64]:
+    """Return positions from ``start`` on, item ids and distances of all, and capped positions."""
+    if len(best.counts) == 1:
+        count = int(best.counts[0])
+        positions, ids, distances = np.full(count, start), best.ids[0], best.distances[0]
+        capped = np.array([start] if best.capped[0] else [], dtype=np.int64)
+        return positions, ids[:count], distances[:count], capped
+    used = np.arange(best.ids.shape[1]) < best.counts[:, None]
+    positions = np.repeat(np.arange(start, start + len(used)), best.counts)
+    return positions, best.ids[used], best.distances[used], best.capped.nonzero()[0] + start
