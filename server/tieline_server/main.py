@@ -48,7 +48,6 @@ from tieline_server.services.answering import Answerer
 from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard, leftovers
-from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.refusals import Refusals
@@ -89,7 +88,6 @@ class RunningNode:
         self.node = self._wire(directory, matching)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
-        self._keeper = IndexKeeper(self.store, self.node.matching)
         self.peer_endpoint, self.operator_endpoint = self._listeners()
 
     @staticmethod
@@ -149,11 +147,11 @@ class RunningNode:
         own_operators = (self.identity.operator_ca.der,)
         exchange = ExchangeServicer(
             node,
-            Answerer(node, self._keeper),
+            Answerer(node),
             lambda: self.identity.leaf_der,
             self.delivery.heard_from,
         )
-        delivery = DeliveryServicer(Receiving(node, self._keeper), Receiver(node))
+        delivery = DeliveryServicer(Receiving(node), Receiver(node))
         peers = build_server(
             config.listen,
             server_credentials(ListenerMaterial(self.identity, members)),
@@ -171,7 +169,7 @@ class RunningNode:
             ],
         )
         issue = lambda name, key: self.identity.issue_operator(name, key, utc_now())  # noqa: E731
-        operator = OperatorServicer(node, self._keeper, People(node, issue), self._facts())
+        operator = OperatorServicer(node, People(node, issue), self._facts())
         people = OperatorIdentifier(
             config.agency,
             node.federation,

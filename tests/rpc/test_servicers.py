@@ -144,7 +144,7 @@ def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
         status=lambda: pb.GetStatusResponse(agency=PT, federation="demo"),
     )
     return (
-        OperatorServicer(running.node, running.keeper, People(running.node, _issue), facts),
+        OperatorServicer(running.node, People(running.node, _issue), facts),
         ExchangeServicer(running.node, running.answerer, lambda: b"\x30\x04leaf", greeted.append),
         DeliveryServicer(running.receiving, running.receiver),
     )

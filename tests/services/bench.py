@@ -49,7 +49,6 @@ from tieline_server.services.attachments import Receiver
 from tieline_server.services.context import Defaults, Node, Person
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
-from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.telling import Telling
 from tieline_server.storage.engine import open_store
@@ -186,9 +185,8 @@ class Running:
             peers=Lines(bench, agency),
             epoch=f"epoch-{agency}",
         )
-        self.keeper = IndexKeeper(self.store, self.matching)
-        self.answerer = Answerer(self.node, self.keeper)
-        self.receiving = Receiving(self.node, self.keeper)
+        self.answerer = Answerer(self.node)
+        self.receiving = Receiving(self.node)
         self.receiver = Receiver(self.node)
         self.engine = DeliveryEngine(self.node)
 
@@ -227,7 +225,9 @@ class Running:
             "case_ref": CASE,
             "file_digest": digest,
         } | header
-        work = Import(self.node, self.keeper, ANA, operator_pb2.ImportHeader(**fields))  # type: ignore[arg-type]
+        work = Import(self.node, ANA, operator_pb2.ImportHeader(**fields))  # type: ignore[arg-type]
+        if work.repeated is not None:
+            return work.repeated
         work.add(records)
         return work.finish(len(records))
 

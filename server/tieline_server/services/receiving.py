@@ -35,15 +35,14 @@ from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_uploads import IncomingUploads
-from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.referring import parse_urgency
 
 
 class Receiving:
     """Applies messages of peers."""
 
-    def __init__(self, node: Node, keeper: IndexKeeper) -> None:
-        self._node, self._keeper = node, keeper
+    def __init__(self, node: Node) -> None:
+        self._node = node
         referrals, broadcasts = IncomingReferrals(node), IncomingBroadcasts(node)
         uploads = IncomingUploads(node)
         self._handlers: dict[str, Callable[[Message], Handled]] = {
@@ -83,7 +82,7 @@ class Receiving:
             return self._reply(Reply.RETRY, error.reason, error.message)
         except (InvalidInput, RefusedError, WrongState) as error:
             return self._refuse(message, digest, error)
-        self._keeper.refresh()
+        self._node.store.index.refresh()
         if message.kind == "upload":  # a known series is numbered at once: its step goes out now
             self._node.wake(peer)
         return response

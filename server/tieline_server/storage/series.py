@@ -22,6 +22,9 @@ from tieline_server.storage.schema import assessments, series_references
 from tieline_server.storage.schema import series as table
 from tieline_server.storage.session import Session
 
+_AT_ONCE = 500
+"""Series looked up in one statement."""
+
 
 class SeriesRows:
     """`SeriesRepository` over SQLAlchemy."""
@@ -57,6 +60,16 @@ class SeriesRows:
         """Return a series; in a writing transaction it stays as it is until the end."""
         found = self._session.locked(select(table).where(table.c.id == series))
         return self._first(self._run(found).one_or_none())
+
+    def get_all(self, series: Sequence[str]) -> list[Series]:
+        """Return those of these series that there are, by id."""
+        found: list[Series] = []
+        for start in range(0, len(series), _AT_ONCE):
+            some = table.c.id.in_(series[start : start + _AT_ONCE])
+            found += self._with_references(
+                self._run(select(table).where(some).order_by(table.c.id)).all()
+            )
+        return found
 
     def by_name(self, name: str) -> Series | None:
         """Return the oldest own series with exactly this name."""
