@@ -300,6 +300,8 @@ class RunningNode:
                 lambda: self.identity.renew_if_due(utc_now()),
                 lambda: self._refusals.write_due(utc_now()),
                 lambda: drop_stale(self.node),
+                self.store.index.refresh,
+                self.node.matching.tidy_if_idle,
             ):
                 try:
                     work()

@@ -84,6 +84,11 @@ class History(RuleBasedStateMachine):
         self.change("hold", DigestKind.MD5, pairs)
 
     @rule()
+    def merge_some(self) -> None:
+        self.matcher.merge(whole=False)
+        assert not any(self.matcher.stats()["pending"].values())
+
+    @rule()
     def merge(self) -> None:
         self.matcher.merge()
         stats = self.matcher.stats()

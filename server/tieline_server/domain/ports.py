@@ -545,6 +545,10 @@ class Matching(Protocol):
         """Start a merge in the background when enough has changed since the snapshot."""
         ...
 
+    def tidy_if_idle(self) -> bool:
+        """Put what grew in parts together, in the background, when nothing is being added."""
+        ...
+
     def wait_for_room(self) -> None:
         """Return once so little is pending that more may be added in bounded memory."""
         ...

@@ -70,19 +70,19 @@ class ExactSegment:
 
 def lookup(
     rows: U32,
-    segment: ExactSegment | None,
+    segments: tuple[ExactSegment, ...],
     deltas: tuple[Delta, ...],
     tombstones: Tombstones,
 ) -> tuple[I64, I64]:
     """Return all pairs (row number, item id) of mixed rows (n, lanes), row numbers ascending."""
-    found = []
-    if segment is not None:
-        found.append(_all(probe_table, rows, segment.view(), tombstones))
+    found = [_all(probe_table, rows, segment.view(), tombstones) for segment in segments]
+    found = [pair for pair in found if len(pair[0])]
+    from_segments = len(found)
     found += [_all(probe_delta, rows, delta.view, tombstones) for delta in deltas if delta.count]
     found = [pair for pair in found if len(pair[0])]
     if not found:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    if len(found) == 1 and segment is not None and not any(delta.count for delta in deltas):
+    if len(found) == from_segments == 1:
         return found[0]
     positions = np.concatenate([pair[0] for pair in found])
     ids = np.concatenate([pair[1] for pair in found])

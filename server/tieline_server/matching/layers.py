@@ -1,13 +1,15 @@
 """What one lookup sees: an immutable picture of all layers, replaced as a whole.
 
-From the bottom: the snapshot's segment; for near also segments in memory, made of deltas that grew
-too long to be walked; deltas, of which only the last is added to. While a merge runs, everything
-that is there at its start is frozen below, and what comes is put above; at its end the new segment
-takes the place of what it was made from. A reader takes the picture once and needs no lock.
+From the bottom: the snapshot's segments, each larger than the next; for near also segments in
+memory, made of deltas that grew too long to be walked; deltas, of which only the last is added to.
+While a merge runs, everything that is there at its start is frozen below, and what comes is put
+above; at its end the new segment takes the place of what it was made from. A reader takes the
+picture once and needs no lock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tieline_client.digests import EXACT_KINDS, DigestKind
@@ -23,7 +25,7 @@ from tieline_server.matching.tombstones import Tombstones
 class ExactLayers:
     """One exact kind; the last delta is the open one."""
 
-    segment: ExactSegment | None
+    segments: tuple[ExactSegment, ...]
     deltas: tuple[Delta, ...]
 
 
@@ -31,14 +33,14 @@ class ExactLayers:
 class NearLayers:
     """PDQ. ``frozen`` counts the small segments (the first ones) that a merge is working on."""
 
-    segment: NearSegment | None
+    base: tuple[NearSegment, ...]
     small: tuple[NearSegment, ...]
     deltas: tuple[Delta, ...]
     frozen: int = 0
 
     @property
     def segments(self) -> tuple[NearSegment, ...]:
-        return self.small if self.segment is None else (self.segment, *self.small)
+        return self.base + self.small
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,14 @@ class Layers:
 
     @classmethod
     def of(
-        cls, exact: dict[DigestKind, ExactSegment | None], near: NearSegment | None, keys: U64
+        cls,
+        exact: Mapping[DigestKind, tuple[ExactSegment, ...]],
+        near: tuple[NearSegment, ...],
+        keys: U64,
     ) -> Layers:
         """Return a picture of a snapshot with an open delta above each kind."""
         layers = {
-            kind: ExactLayers(exact.get(kind), (new_delta(kind, keys),)) for kind in EXACT_KINDS
+            kind: ExactLayers(exact.get(kind, ()), (new_delta(kind, keys),)) for kind in EXACT_KINDS
         }
         return cls(layers, NearLayers(near, (), (new_delta(DigestKind.PDQ, keys),)))
 
@@ -71,9 +76,12 @@ class Layers:
         return rows
 
     def held(self, kind: DigestKind) -> int:
-        """Pairs of a kind in the snapshot."""
-        segment = self.near.segment if kind is DigestKind.PDQ else self.exact[kind].segment
-        return 0 if segment is None else segment.table.count
+        """Pairs of a kind in the snapshot; one that two segments hold counts twice."""
+        return sum(segment.table.count for segment in self.written(kind))
+
+    def written(self, kind: DigestKind) -> tuple[ExactSegment, ...] | tuple[NearSegment, ...]:
+        """The snapshot's segments of a kind, the largest first."""
+        return self.near.base if kind is DigestKind.PDQ else self.exact[kind].segments
 
     def thawing(self, keys: U64) -> Layers:
         """Return the picture at a merge's start: fresh deltas above everything."""

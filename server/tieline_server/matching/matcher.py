@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,13 +33,13 @@ from tieline_server.matching import snapshot as snapshots
 from tieline_server.matching.chunks import LANES, permutation
 from tieline_server.matching.compiled import I32, I64, U8, U32
 from tieline_server.matching.exact import lookup
-from tieline_server.matching.files import FolderStore, IndexDamaged, MemoryStore
+from tieline_server.matching.files import Array, FolderStore, IndexDamaged, MemoryStore, Section
 from tieline_server.matching.holdings import HoldingColumn, private
 from tieline_server.matching.layers import Layers, new_delta
 from tieline_server.matching.mixing import mix_keys, new_secret
 from tieline_server.matching.near import NearSegment, columns, search
 from tieline_server.matching.near_kernels import Asked
-from tieline_server.matching.snapshot import Mixer, Snapshot
+from tieline_server.matching.snapshot import Mixer, Plan, Snapshot
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
 
@@ -48,10 +49,12 @@ _EXACT_TASK = 32_768
 _NEAR_TASK = 16
 _WALKED_ROWS = 32_768
 """PDQ delta rows that are compared one by one; more become a segment in memory."""
-_DUE_LEAST, _DUE_MOST = 50_000, 1_000_000
+_DUE_LEAST, _DUE_MOST = 50_000, 500_000
 """A merge is due when a tenth of the snapshot is pending, within these bounds (rows)."""
 _PENDING_MOST = 3 * _DUE_MOST
 """Rows of one kind above the snapshot, at which whoever adds in bulk has to wait for a merge."""
+_QUIET_SECONDS = 30.0
+"""So long nothing is added before several segments are written as one."""
 _WORKERS = min(os.cpu_count() or 1, 8)
 
 
@@ -79,6 +82,7 @@ class Matcher:
         self._damage: str | None = None
         self._failure: str | None = None
         self._not_before = 0
+        self._touched = time.monotonic()
         self._secret = new_secret()
         self._snapshot = Snapshot()
         self._holdings = HoldingColumn()
@@ -86,7 +90,7 @@ class Matcher:
         self._open(verify_at_open_bytes)
         self._applied = self._snapshot.applied
         self._mixer = Mixer(mix_keys(self._secret), permutation(self._secret))
-        self._layers = Layers.of(dict(self._snapshot.exact), self._snapshot.near, self._mixer.keys)
+        self._layers = Layers.of(self._snapshot.exact, self._snapshot.near, self._mixer.keys)
         if not self._verified:
             self._checker = threading.Thread(
                 target=self._check, args=(self._snapshot,), name="tieline-check", daemon=True
@@ -119,7 +123,7 @@ class Matcher:
 
         def look(start: int) -> tuple[I64, I64]:
             rows = self._mixer.rows(kind, digests[start : start + _EXACT_TASK])
-            positions, ids = lookup(rows, layers.segment, layers.deltas, picture.tombstones)
+            positions, ids = lookup(rows, layers.segments, layers.deltas, picture.tombstones)
             return positions + start, ids
 
         starts = range(0, len(digests), _EXACT_TASK)
@@ -196,6 +200,7 @@ class Matcher:
             raise InvalidInput(f"{len(digests)} digests came with {ids.shape} item ids")
         rows = self._mixer.rows(kind, digests)
         with self._update:
+            self._touched = time.monotonic()
             step = _WALKED_ROWS if kind is DigestKind.PDQ else max(len(ids), 1)
             for start in range(0, len(ids), step):
                 layers = self._layers
@@ -286,22 +291,38 @@ class Matcher:
                 return  # no merge can help: it failed, or is put off
             background.join()
 
-    def merge(self) -> None:
-        """Write everything that is alive into a new snapshot and swap it in.
+    def tidy_if_idle(self) -> bool:
+        """Begin to write several segments as one in the background, when nothing was added for a
+        while; return whether it did. The node's housekeeping calls it."""
+        with self._update:
+            busy = self._background is not None and self._background.is_alive()
+            quiet = time.monotonic() - self._touched >= _QUIET_SECONDS
+            several = any(len(self._layers.written(kind)) > 1 for kind in DigestKind)
+            if busy or not quiet or not several or self._failure:
+                return False
+            self._background = threading.Thread(
+                target=self._merge_quietly, args=(True,), name="tieline-merge", daemon=True
+            )
+            self._background.start()
+            return True
+
+    def merge(self, *, whole: bool = True) -> None:
+        """Write what is pending, and segments that are not much larger, as one and swap it in; a
+        ``whole`` merge, or one after an erasure, takes in everything.
 
         Lookups and changes go on meanwhile. Raises IndexDamaged, LimitExceeded, FilterNotBuilt or
         OSError; the snapshot before stays in use then, nothing is lost.
         """
         with self._maintain:
             old = self._snapshot
-            self._verify(old)
             with self._update:
-                frozen = self._layers
+                plan = Plan.of(self._layers, whole=whole)
                 applied = self._applied
-                self._layers = frozen.thawing(self._mixer.keys)
+                self._layers = plan.layers.thawing(self._mixer.keys)
                 self._holdings.begin_write()
             try:
-                made = snapshots.merge_layers(frozen, old, self._store, applied)
+                self._verify(old, plan.arrays())
+                made = snapshots.merge_layers(plan, old.number + 1, self._store, applied)
                 made = self._with_holdings(made)
                 self._save(made)
             except BaseException:
@@ -311,7 +332,7 @@ class Matcher:
                     self._layers = replace(layers, near=replace(layers.near, frozen=0))
                 raise
             with self._update:
-                self._layers = _on_top_of(made, self._layers, frozen)
+                self._layers = _on_top_of(made, self._layers, plan.layers)
                 self._snapshot = made
                 self._rebase(made)
             self._not_before = 0
@@ -358,6 +379,7 @@ class Matcher:
             "applied": self._applied,
             "snapshot": self._snapshot.number,
             "snapshot_applied": self._snapshot.applied,
+            "segments": {kind.label: len(layers.written(kind)) for kind in DigestKind},
             "snapshot_bytes": self._snapshot.size(),
             "rows": {kind.label: layers.held(kind) for kind in DigestKind},
             "pending": {kind.label: layers.pending(kind) for kind in DigestKind},
@@ -400,15 +422,16 @@ class Matcher:
 
     def _check(self, snapshot: Snapshot) -> None:
         try:
-            self._verify(snapshot)
+            self._verify(snapshot, snapshot.arrays())
+            self._verified = True
         except IndexDamaged as damage:
             if self._on_damage is not None:
                 self._on_damage(damage.message)
 
-    def _verify(self, snapshot: Snapshot) -> None:
+    def _verify(self, snapshot: Snapshot, arrays: Iterable[tuple[Section, Array]]) -> None:
         """Verify, and on damage forget the snapshot, keeping what is pending above it."""
         try:
-            snapshot.verify()
+            snapshots.verify_all(arrays)
         except IndexDamaged as damage:
             with self._update:
                 if self._snapshot is snapshot:
@@ -419,7 +442,6 @@ class Matcher:
                     if isinstance(self._store, FolderStore):
                         self._store.discard()
             raise
-        self._verified = True
 
     def _with_holdings(self, made: Snapshot) -> Snapshot:
         prefix = f"holdings-{made.number:010d}"
@@ -433,9 +455,9 @@ class Matcher:
         if isinstance(self._store, FolderStore):
             snapshots.save(self._store, made, self._secret)
 
-    def _merge_quietly(self) -> None:
+    def _merge_quietly(self, whole: bool = False) -> None:
         try:
-            self.merge()
+            self.merge(whole=whole)
             self._failure = None
         except (TielineError, OSError) as error:
             self._failure = str(error)
@@ -450,14 +472,14 @@ def _on_top_of(made: Snapshot, now: Layers, frozen: Layers) -> Layers:
     exact = {
         kind: replace(
             layers,
-            segment=made.exact.get(kind),
+            segments=made.exact.get(kind, ()),
             deltas=layers.deltas[len(frozen.exact[kind].deltas) :],
         )
         for kind, layers in now.exact.items()
     }
     near = replace(
         now.near,
-        segment=made.near,
+        base=made.near,
         small=now.near.small[len(frozen.near.small) :],
         deltas=now.near.deltas[len(frozen.near.deltas) :],
         frozen=0,
@@ -468,9 +490,10 @@ def _on_top_of(made: Snapshot, now: Layers, frozen: Layers) -> Layers:
 def _replaced(made: Snapshot, now: Layers) -> Layers:
     """Return ``now`` with ``made`` as its snapshot and everything above kept."""
     exact = {
-        kind: replace(layers, segment=made.exact.get(kind)) for kind, layers in now.exact.items()
+        kind: replace(layers, segments=made.exact.get(kind, ()))
+        for kind, layers in now.exact.items()
     }
-    return replace(now, exact=exact, near=replace(now.near, segment=made.near))
+    return replace(now, exact=exact, near=replace(now.near, base=made.near))
 
 
 def _checked(

@@ -28,6 +28,9 @@ from tieline_server.matching.near import NearSegment
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
 
+_RATIO = 4
+"""A segment at most so many times as large as what is to be written is taken in with it: then every
+row is written a few times while a collection grows, and a lookup has few segments to look into."""
 _BATCH = 1_000_000
 """Rows mixed at once while a snapshot is built."""
 
@@ -51,31 +54,21 @@ class Mixer:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Number of the manifest, storage's last change in it, a segment for each kind, and under
-    what items are held."""
+    """Number of the manifest, storage's last change in it, the segments of each kind, the largest
+    first, and under what items are held."""
 
     number: int = 0
     applied: int = 0
-    exact: Mapping[DigestKind, ExactSegment | None] = field(default_factory=dict)
-    near: NearSegment | None = None
+    exact: Mapping[DigestKind, tuple[ExactSegment, ...]] = field(default_factory=dict)
+    near: tuple[NearSegment, ...] = ()
     holdings: HoldingFiles | None = None
 
-    def segments(self) -> dict[DigestKind, ExactSegment | NearSegment]:
-        found: dict[DigestKind, ExactSegment | NearSegment] = {}
-        for kind, segment in self.exact.items():
-            if segment is not None:
-                found[kind] = segment
-        if self.near is not None:
-            found[DigestKind.PDQ] = self.near
-        return found
+    def segments(self) -> dict[DigestKind, tuple[ExactSegment, ...] | tuple[NearSegment, ...]]:
+        return {**self.exact, DigestKind.PDQ: self.near}
 
     def arrays(self) -> list[tuple[Section, Array]]:
         """Return every array with where it stands."""
-        found = [
-            (segment.table.sections[name], array)
-            for segment in self.segments().values()
-            for name, array in segment.arrays().items()
-        ]
+        found = [pair for some in self.segments().values() for one in some for pair in parts(one)]
         if self.holdings is not None:
             found += [(self.holdings.sections[n], a) for n, a in self.holdings.arrays.items()]
         return found
@@ -89,8 +82,18 @@ class Snapshot:
 
     def verify(self) -> None:
         """Compare every file with its checksum, two at a time. Raises IndexDamaged."""
-        with ThreadPoolExecutor(2, "tieline-verify") as pool:
-            list(pool.map(lambda pair: verify(*pair), self.arrays()))
+        verify_all(self.arrays())
+
+
+def parts(segment: ExactSegment | NearSegment) -> list[tuple[Section, Array]]:
+    """Return the arrays of a segment with where they stand."""
+    return [(segment.table.sections[name], array) for name, array in segment.arrays().items()]
+
+
+def verify_all(arrays: Iterable[tuple[Section, Array]]) -> None:
+    """Compare files with their checksums, two at a time. Raises IndexDamaged."""
+    with ThreadPoolExecutor(2, "tieline-verify") as pool:
+        list(pool.map(lambda pair: verify(*pair), arrays))
 
 
 def save(store: FolderStore, snapshot: Snapshot, secret: bytes) -> None:
@@ -101,7 +104,8 @@ def save(store: FolderStore, snapshot: Snapshot, secret: bytes) -> None:
         "applied": snapshot.applied,
         "secret": secret.hex(),
         "segments": {
-            kind.label: segment.to_json() for kind, segment in snapshot.segments().items()
+            kind.label: [segment.to_json() for segment in segments]
+            for kind, segments in snapshot.segments().items()
         },
         "holdings": None if snapshot.holdings is None else snapshot.holdings.to_json(),
     }
@@ -115,14 +119,14 @@ def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
         return None
     try:
         secret = bytes.fromhex(body["secret"])
-        exact: dict[DigestKind, ExactSegment | None] = {}
-        near = None
+        exact: dict[DigestKind, tuple[ExactSegment, ...]] = {}
+        near: tuple[NearSegment, ...] = ()
         for label, described in body["segments"].items():
             kind = DigestKind[label.upper()]
             if kind is DigestKind.PDQ:
-                near = NearSegment.load(store, described)
+                near = tuple(NearSegment.load(store, one) for one in described)
             else:
-                exact[kind] = ExactSegment.load(store, described)
+                exact[kind] = tuple(ExactSegment.load(store, one) for one in described)
         described = body["holdings"]
         holdings = None if described is None else HoldingFiles.load(store, described)
         snapshot = Snapshot(int(body["number"]), int(body["applied"]), exact, near, holdings)
@@ -133,19 +137,57 @@ def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
     return snapshot, secret
 
 
-def merge_layers(layers: Layers, old: Snapshot, store: Store, applied: int) -> Snapshot:
-    """Write one snapshot of all that is alive in ``layers``; kinds without change keep theirs.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a merge takes in: for each kind how many of the snapshot's segments stay as they are."""
+
+    layers: Layers
+    kept: Mapping[DigestKind, int]
+
+    @classmethod
+    def of(cls, layers: Layers, *, whole: bool) -> Plan:
+        """Take in what is pending, and segments that are not _RATIO times as large as what is taken
+        in so far; all of them for a ``whole`` merge, or when something was erased."""
+        whole = whole or len(layers.tombstones.ids) > 0
+        kept = {}
+        for kind in DigestKind:
+            segments, rows = layers.written(kind), layers.pending(kind)
+            stay = len(segments)
+            while stay and (whole or (rows and segments[stay - 1].table.count <= _RATIO * rows)):
+                stay -= 1
+                rows += segments[stay].table.count
+            kept[kind] = stay
+        return cls(layers, kept)
+
+    def arrays(self) -> list[tuple[Section, Array]]:
+        """Return the arrays that are read."""
+        return [
+            pair
+            for kind, stay in self.kept.items()
+            for segment in self.layers.written(kind)[stay:]
+            for pair in parts(segment)
+        ]
+
+    def changes(self, kind: DigestKind) -> bool:
+        """Whether anything is to be written of a kind."""
+        layers, taken = self.layers, len(self.layers.written(kind)) - self.kept[kind]
+        return bool(layers.pending(kind) or taken > 1 or (taken and len(layers.tombstones.ids)))
+
+
+def merge_layers(plan: Plan, number: int, store: Store, applied: int) -> Snapshot:
+    """Write what ``plan`` takes in as one segment a kind; the others stay as they are.
 
     Raises LimitExceeded, FilterNotBuilt, OSError; what was written by then is swept later.
     """
-    number, dead = old.number + 1, layers.tombstones
+    layers, dead = plan.layers, plan.layers.tombstones
     folder = store.folder if isinstance(store, FolderStore) else None
-    exact: dict[DigestKind, ExactSegment | None] = {}
-    near = layers.near.segment
+    exact: dict[DigestKind, tuple[ExactSegment, ...]] = {}
+    near = layers.near.base
     for kind in DigestKind:
-        if not layers.pending(kind) and not len(dead.ids):
+        stay = plan.kept[kind]
+        if not plan.changes(kind):
             if kind in EXACT_KINDS:
-                exact[kind] = layers.exact[kind].segment
+                exact[kind] = layers.exact[kind].segments
             continue
         lanes = kind.width // 4
         collector = Collector(lanes, folder)
@@ -154,12 +196,15 @@ def merge_layers(layers: Layers, old: Snapshot, store: Store, applied: int) -> S
         runs = collector.runs()
         prefix = f"{kind.label}-{number:010d}"
         if kind is DigestKind.PDQ:
-            runs += [TableRun(segment.table, dead) for segment in layers.near.segments]
-            near = NearSegment.write(store, prefix, runs, layers.epoch, abreast=2)
+            taken = (*near[stay:], *layers.near.small)
+            runs += [TableRun(segment.table, dead) for segment in taken]
+            made = NearSegment.write(store, prefix, runs, layers.epoch, abreast=2)
+            near = near[:stay] if made is None else (*near[:stay], made)
         else:
-            segment = layers.exact[kind].segment
-            runs += [] if segment is None else [TableRun(segment.table, dead)]
-            exact[kind] = ExactSegment.write(store, prefix, runs, lanes, layers.epoch)
+            segments = layers.exact[kind].segments
+            runs += [TableRun(segment.table, dead) for segment in segments[stay:]]
+            written = ExactSegment.write(store, prefix, runs, lanes, layers.epoch)
+            exact[kind] = segments[:stay] if written is None else (*segments[:stay], written)
     return Snapshot(number, applied, exact, near)
 
 
@@ -177,11 +222,12 @@ def build(
         for start in range(0, len(ids), _BATCH):
             rows = mixer.rows(kind, digests[start : start + _BATCH])
             collectors[kind].add(rows, ids[start : start + _BATCH])
-    exact: dict[DigestKind, ExactSegment | None] = {}
+    exact: dict[DigestKind, tuple[ExactSegment, ...]] = {}
     for kind in EXACT_KINDS:
         runs: list[Run] = collectors.pop(kind).runs()
         prefix = f"{kind.label}-{number:010d}"
-        exact[kind] = ExactSegment.write(store, prefix, runs, kind.width // 4, 0)
+        made = ExactSegment.write(store, prefix, runs, kind.width // 4, 0)
+        exact[kind] = () if made is None else (made,)
     runs = collectors.pop(DigestKind.PDQ).runs()
     near = NearSegment.write(store, f"pdq-{number:010d}", runs, 0, abreast=2)
-    return Snapshot(number, applied, exact, near)
+    return Snapshot(number, applied, exact, () if near is None else (near,))
