@@ -63,6 +63,7 @@ PASS_ONS_MOST = 6
 RECORDS_PER_IMPORT_BATCH = 2_000
 RECORDS_PER_COLUMNS = 10_000
 """Records of one batch in columns: one transaction of staging."""
+VOTES_PER_RECORD = 16
 RECORDS_PER_STAGE_TRANSACTION = 10_000
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
@@ -184,6 +185,8 @@ AUDIT_SECONDS = 3600.0
 """The whole audit log."""
 RECORD_BATCH_BYTES = 1024 * 1024
 """A batch of records on its way to the own node; well under MESSAGE_BYTES."""
+COLUMNS_BATCH_BYTES = 1536 * 1024
+"""The same in columns; 10,000 records with every kind of digest fit."""
 STDIN_BYTES = 4 * 1024**3
 """A list that comes through a pipe and is spooled."""
 AUDIT_LEAF_BYTES = 64 * 1024

@@ -7,7 +7,6 @@ its finish, so a file that turns out to be broken half-way cancels the call and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tieline.v1 import operator_pb2 as pb
@@ -17,49 +16,11 @@ from tieline_client import limits
 from tieline_client.asked_file import AskedFile
 from tieline_client.asked_list import AskedList, AskTerms
 from tieline_client.asking import AskOptions, ask, build_list
-from tieline_client.errors import FormatError, Unreachable
-from tieline_client.formats import FileFormat, Rejected, open_records
+from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
+from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
 from tieline_client.operator_connection import OperatorConnection, make
 from tieline_client.overlap_answers import Event
-from tieline_client.record_stream import RecordStream, file_digest, file_state, source_name
-
-Progress = Callable[[int], None]
-"""Takes the bytes of the file that were read so far; called from another thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """What a whole file is imported under; empty parts are left to the file and the node."""
-
-    series: str = ""
-    exclusions: bool = False
-    category: tuple[str, str] = ("", "")
-    """Scheme and code for records that carry no category."""
-    case_ref: str = ""
-    handling: series_pb2.Handling | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import amounted to: the node's report, and what was rejected on this side.
-
-    ``records`` counts the file's records, usable or not; ``rejected`` names the first
-    REJECTED_LISTED by number.
-    """
-
-    file: str
-    format: FileFormat
-    records: int
-    rejected: tuple[Rejected, ...]
-    rejected_count: int
-    notes: tuple[tuple[int, str], ...]
-    node: pb.ImportReport
-
-    @property
-    def usable(self) -> bool:
-        """Whether at least one record counted."""
-        return self.rejected_count < self.records
 
 
 class OperatorClient(OperatorConnection):
@@ -76,52 +37,13 @@ class OperatorClient(OperatorConnection):
         file_format: FileFormat,
         options: ImportOptions,
         on_progress: Progress | None = None,
+        on_staged: Callable[[int], None] | None = None,
     ) -> ImportReport:
-        """Import one file whole or not at all.
+        """Import one file whole or not at all; see `importing.import_file`.
 
         Raises FormatError when the file is broken, NothingUsable when no record can be used.
         """
-        name, before = source_name(path), file_state(path)
-        scheme, code = options.category
-        header = make(
-            pb.ImportHeader,
-            source=name,
-            format=file_format.value,
-            file_digest=file_digest(path),
-            series=options.series,
-            exclusions=options.exclusions,
-            category_scheme=scheme,
-            category_code=code,
-            case_ref=options.case_ref,
-            handling=options.handling,
-        )
-        stream = RecordStream(name, open_records(path, file_format, on_progress=on_progress))
-
-        def parts() -> Iterator[pb.ImportRequest]:
-            yield pb.ImportRequest(header=header)
-            for batch in stream.batches():
-                yield pb.ImportRequest(records=batch)
-            if file_state(path) != before:
-                raise FormatError(name, None, "it changed while it was read; import it again")
-            yield pb.ImportRequest(finish=pb.ImportFinish(records=stream.sent))
-
-        report: pb.ImportReport | None = None
-        for response in self.converse(self.stub.Import, parts(), limits.IMPORT_SECONDS):
-            if response.HasField("report"):
-                report = response.report
-        if report is None:
-            raise Unreachable("the node ended the import without a report; import the file again")
-        at_node = [Rejected(each.record, each.reason) for each in report.rejected]
-        rejected = sorted([*stream.rejected, *at_node])[: limits.REJECTED_LISTED]
-        return ImportReport(
-            file=name,
-            format=file_format,
-            records=stream.sent + stream.rejected_count,
-            rejected=tuple(rejected),
-            rejected_count=stream.rejected_count + len(at_node),
-            notes=tuple(stream.notes),
-            node=report,
-        )
+        return import_file(self, path, file_format, options, on_progress, on_staged)
 
     def ask_overlap(
         self,

@@ -1,7 +1,9 @@
-"""A user's file on its way to the own node: records become batches, what is unusable is listed.
+"""A user's file on its way to the own node: records become messages, what is unusable is listed.
 
-The reader of the format runs as the batches are asked for, so that a file of any size needs the
-memory of one batch. Nothing here talks to the network.
+What columns can say travels in columns, up to RECORDS_PER_COLUMNS records a message. PhotoDNA,
+references, counts of sightings, tombstones, and what is over a cap travel or fail record by record.
+The reader of the format runs as the messages are asked for, so that a file of any size
+needs the memory of a few blocks. Nothing here talks to the network.
 """
 
 from __future__ import annotations
@@ -10,17 +12,28 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from tieline.v1 import operator_pb2 as pb
 
+from tieline_client import columns_wire
+from tieline_client.columns import Columns, merge
 from tieline_client.constraints import check
-from tieline_client.errors import FormatError, InvalidInput, LimitExceeded
-from tieline_client.formats import Record, Rejected
+from tieline_client.errors import FormatError, InvalidInput
+from tieline_client.formats import Record, Rejected, Vote
+from tieline_client.formats.blocks import Block
 from tieline_client.limits import (
+    CODE_CHARS,
+    COLUMNS_BATCH_BYTES,
+    NAME_CHARS,
     RECORD_BATCH_BYTES,
+    RECORDS_PER_COLUMNS,
     RECORDS_PER_IMPORT_BATCH,
     REJECTED_LISTED,
+    VOTES_PER_RECORD,
 )
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -42,63 +55,138 @@ class NothingUsable(FormatError):
 
 
 class RecordStream:
-    """The records of one file as batches, with what was left out on the way.
+    """The records of one file in messages of an import, with what was left out on the way.
 
-    ``rejected`` and ``notes`` name the first REJECTED_LISTED; ``rejected_count`` counts all.
+    ``sent`` counts records; ``rejected`` and ``notes`` name the first REJECTED_LISTED;
+    ``rejected_count`` counts all.
     """
 
-    def __init__(self, name: str, records: Iterable[Record | Rejected], most: int = 0) -> None:
+    def __init__(self, name: str, blocks: Iterable[Block]) -> None:
         self.name = name
         self.sent = 0
         self.rejected: list[Rejected] = []
         self.rejected_count = 0
         self.notes: list[tuple[int, str]] = []
-        self._records = records
-        self._most = most
+        self._blocks = blocks
 
-    def batches(self) -> Iterator[pb.RecordBatch]:
-        """Yield the usable records in the order of the file.
+    def messages(self) -> Iterator[pb.ImportRequest]:
+        """Yield the usable records; those of a block that have columns come first.
 
-        Raises FormatError when the file turns out to be broken, NothingUsable at the end when no
-        record was, and LimitExceeded beyond ``most`` records.
+        Raises FormatError when the file turns out to be broken, and NothingUsable at the end when
+        no record was usable.
         """
-        batch: list[pb.ItemRecord] = []
-        size = 0
-        for record in self._records:
-            if isinstance(record, Rejected):
-                self._reject(record)
-                continue
-            try:
-                item = to_wire(record)
-            except InvalidInput as error:
-                self._reject(Rejected(record.number, error.message))
-                continue
-            self._note(record)
-            item_size = item.ByteSize()
-            if batch and (
-                size + item_size > RECORD_BATCH_BYTES or len(batch) == RECORDS_PER_IMPORT_BATCH
-            ):
-                yield pb.RecordBatch(records=batch)
-                batch, size = [], 0
-            batch.append(item)
-            size += item_size
-            self.sent += 1
-            if self._most and self.sent > self._most:
-                raise LimitExceeded(
-                    f"{self.name} holds more than {self._most} records; split it and ask in parts"
-                )
+        waiting: list[Columns] = []
+        for block in self._blocks:
+            columns, items = self._sendable(block)
+            if columns is not None:
+                # Small blocks wait for more.
+                if sum(map(len, waiting)) + len(columns) > RECORDS_PER_COLUMNS:
+                    yield from self._columns(waiting)
+                    waiting = []
+                waiting.append(columns)
+            if items or sum(map(len, waiting)) > RECORDS_PER_COLUMNS // 2:
+                yield from self._columns(waiting)
+                waiting = []
+            for batch in _batches(items):
+                self.sent += len(batch.records)
+                yield pb.ImportRequest(records=batch)
+        yield from self._columns(waiting)
         if not self.sent:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)
+
+    def _columns(self, parts: list[Columns]) -> Iterator[pb.ImportRequest]:
+        if not parts:
+            return
+        columns = merge(parts)
+        message = columns_wire.to_wire(columns)
+        if message.ByteSize() > COLUMNS_BATCH_BYTES and len(columns) > 1:
+            half = len(columns) // 2
+            yield from self._columns([columns.take(slice(0, half))])
+            yield from self._columns([columns.take(slice(half, None))])
+            return
+        self.sent += len(columns)
+        yield pb.ImportRequest(columns=message)
+
+    def _sendable(self, block: Block) -> tuple[Columns | None, list[pb.ItemRecord]]:
+        """Return what of a block travels in columns, and what record by record."""
+        columns, records = block.columns, list(block.records)
+        if columns is not None:
+            columns = _all_visible(columns)
+            odd = _odd_texts(columns)
+            if odd.any():
+                records += columns.records(odd)
+                records.sort(key=lambda record: record.number)
+                columns = columns.take(~odd) if not odd.all() else None
+        rejected = list(block.rejected)
+        items = []
+        for record in records:
+            try:
+                items.append(to_wire(record))
+            except InvalidInput as error:
+                rejected.append(Rejected(record.number, error.message))
+        self.rejected_count += len(rejected)
+        self.rejected += sorted(rejected)[: REJECTED_LISTED - len(self.rejected)]
+        unusable = {each.record for each in rejected}
+        notes = [note for note in block.notes if note[0] not in unusable]
+        self.notes += notes[: REJECTED_LISTED - len(self.notes)]
+        return columns, items
+
+
+def _batches(items: list[pb.ItemRecord]) -> Iterator[pb.RecordBatch]:
+    batch: list[pb.ItemRecord] = []
+    size = 0
+    for item in items:
+        item_size = item.ByteSize()
+        if batch and (
+            size + item_size > RECORD_BATCH_BYTES or len(batch) == RECORDS_PER_IMPORT_BATCH
+        ):
+            yield pb.RecordBatch(records=batch)
+            batch, size = [], 0
+        batch.append(item)
+        size += item_size
+    if batch:
         yield pb.RecordBatch(records=batch)
 
-    def _reject(self, rejected: Rejected) -> None:
-        self.rejected_count += 1
-        if len(self.rejected) < REJECTED_LISTED:
-            self.rejected.append(rejected)
 
-    def _note(self, record: Record) -> None:
-        if record.notes and len(self.notes) < REJECTED_LISTED:
-            self.notes.append((record.number, "; ".join(record.notes)))
+def _all_visible(columns: Columns) -> Columns:
+    return replace(
+        columns,
+        media_types=tuple(map(visible, columns.media_types)),
+        series_names=tuple(map(visible, columns.series_names)),
+        vote_sets=tuple(
+            tuple(Vote(visible(vote.scheme), visible(vote.code)) for vote in votes)
+            for votes in columns.vote_sets
+        ),
+    )
+
+
+def _odd_texts(columns: Columns) -> npt.NDArray[np.bool_]:
+    """Return a mask of the records with a text that is over a cap or cannot be sent at all."""
+    odd = np.zeros(len(columns), dtype=bool)
+    for places, good in (
+        (columns.media_type, [_sendable_text(text, NAME_CHARS) for text in columns.media_types]),
+        (columns.series, [_sendable_text(text, NAME_CHARS) for text in columns.series_names]),
+        (columns.votes, [_sendable_votes(votes) for votes in columns.vote_sets]),
+    ):
+        if not all(good):
+            odd |= ~np.array([*good, True])[places]  # the last: none
+    return odd
+
+
+def _sendable_text(text: str, most: int) -> bool:
+    if len(text) > most:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sendable_votes(votes: tuple[Vote, ...]) -> bool:
+    return len(votes) <= VOTES_PER_RECORD and all(
+        _sendable_text(word, CODE_CHARS) for vote in votes for word in vote
+    )
 
 
 def to_wire(record: Record) -> pb.ItemRecord:

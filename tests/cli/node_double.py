@@ -20,9 +20,11 @@ from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc as pb_grpc
 from tieline_client import keys, limits
 from tieline_client.certificates import Kind
+from tieline_client.columns_wire import from_wire
 from tieline_client.digests import DigestKind, format_digest, rows
 from tieline_client.identifiers import dns_name, new_id
 from tieline_client.profile import Profile
+from tieline_client.record_stream import to_wire
 from tieline_client.tls import (
     Identity,
     ServerMaterial,
@@ -94,11 +96,11 @@ class NodeDouble:
         try:
             for part in parts:
                 kind = part.WhichOneof("part")
-                if kind == "header":
-                    self.requests.setdefault("Import", []).append(part.header)
-                elif kind == "records":
+                if kind == "records":
                     assert 0 < len(part.records.records) <= 2000
                     records.extend(part.records.records)
+                elif kind == "columns":
+                    records.extend(map(to_wire, from_wire(part.columns).records()))
                 else:
                     finished = part.finish.records == len(records)
         except grpc.RpcError:
@@ -129,6 +131,11 @@ class NodeDouble:
         answer = self.answers.get("Import")
         if isinstance(answer, Refusal):
             answer.abort(context)
+        self.requests.setdefault("Import", []).append(next(parts).header)
+        if answer is not None and answer.repeated:
+            yield pb.ImportResponse(report=answer)
+            return
+        yield pb.ImportResponse(staged=0)
         records = self._take_import(parts)
         yield pb.ImportResponse(staged=len(records))
         if answer is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,12 @@ def by_block(path: Path, stated: FileFormat | None, **options: Any) -> Outcome:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few lines have many blocks, and lines are cut at any byte."""
     monkeypatch.setattr(text_module, "LINES_PER_BLOCK", 3)
     monkeypatch.setattr(text_module, "READ_LINES_BYTES", 97)
     monkeypatch.setattr(text_module, "LINE_BYTES", 700)
     monkeypatch.setattr("tieline_client.formats.tabular.LINE_BYTES", 700)
-    return
 
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)

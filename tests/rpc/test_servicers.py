@@ -32,8 +32,9 @@ from tieline.v1 import (
     series_pb2,
 )
 from tieline.v1 import operator_pb2 as pb
-from tieline_client import keys, limits
+from tieline_client import columns_wire, keys, limits
 from tieline_client.asked_list import AskTerms, ListBuilder
+from tieline_client.columns import of_records
 from tieline_client.digests import DigestKind
 from tieline_client.errors import TielineError
 from tieline_client.formats.record import Record, Vote
@@ -211,14 +212,30 @@ def _import(numbers: range, **header: Any) -> list[pb.ImportRequest]:
 
 
 def test_an_import_reports_progress_and_what_it_amounts_to(stubs: Stubs, bench: Bench) -> None:
-    staged, done = stubs.call("Import", _import(range(5), series="Azul"))
-    assert staged.staged == 5
+    parts = _import(range(5), series="Azul")
+    opened, staged, done = stubs.call("Import", parts)
+    assert opened.HasField("staged")
+    assert (opened.staged, staged.staged) == (0, 5)
     assert (done.report.records, done.report.items_new) == (5, 5)
     assert len(done.report.series) == 1
     assert bench[PT].audit("import")[-1]["person"] == "ana"
     stats = stubs.call("GetStats", pb.GetStatsRequest())
     assert (stats.items, stats.digests["sha1"]) == (5, 5)
     assert stats.index_generation == stats.generation
+
+
+def test_an_import_in_columns_does_the_same(stubs: Stubs, bench: Bench) -> None:
+    columns = columns_wire.to_wire(of_records(records(range(20, 25))))
+    header, _, finish = _import(range(20, 25))
+    parts = [header, pb.ImportRequest(columns=columns), finish]
+    _, staged, done = stubs.call("Import", parts)
+    assert staged.staged == 5
+    assert (done.report.records, done.report.items_new) == (5, 5)
+    # The same file again: the header is enough.
+    (again,) = stubs.call("Import", parts[:1])
+    assert again.report.repeated
+    assert (again.report.items_new, again.report.items_known) == (0, 5)
+    assert again.report.import_id == done.report.import_id
 
 
 def _broken(parts: list[pb.ImportRequest], how: str) -> list[pb.ImportRequest]:
@@ -233,6 +250,9 @@ def _broken(parts: list[pb.ImportRequest], how: str) -> list[pb.ImportRequest]:
         return [header, batch, pb.ImportRequest(finish=pb.ImportFinish(records=9))]
     if how == "a part of nothing":
         return [header, pb.ImportRequest()]
+    if how == "columns that do not fit":
+        columns = pb.RecordColumns(count=10, first_number=1, flags=bytes(9))
+        return [header, pb.ImportRequest(columns=columns), finish]
     record = batch.records.records[0]
     if how == "half a category":
         record.codes.append("2")
@@ -252,6 +272,7 @@ def _broken(parts: list[pb.ImportRequest], how: str) -> list[pb.ImportRequest]:
         ("a part of nothing", "MALFORMED_MESSAGE"),
         ("half a category", "MALFORMED_MESSAGE"),
         ("half a reference", "MALFORMED_MESSAGE"),
+        ("columns that do not fit", "MALFORMED_MESSAGE"),
         ("a short digest", "INVALID_DIGEST"),
         ("no finish", "INVALID_INPUT"),
         ("a wrong count", "INVALID_INPUT"),

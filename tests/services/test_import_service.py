@@ -6,9 +6,10 @@ import pytest
 from tieline.v1 import operator_pb2, series_pb2
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Vote
-from tieline_server.services.importing import Import, belongs, discard_leftovers, without_junk
+from tieline_client.screening import belongs, without_junk
+from tieline_server.services.importing import Import, discard, leftovers
 
-from tests.services.bench import ABUSE, ANA, CASE, ES, PT, Bench, record, records
+from tests.services.bench import ABUSE, ANA, CASE, ES, PT, Bench, finish, record, records
 
 OTHER = Vote("vics-us", "3")
 LISTED = frozenset({ABUSE})
@@ -74,11 +75,36 @@ def test_the_same_file_twice_changes_nothing(bench: Bench) -> None:
     assert (again.items_new, again.items_known, again.import_id) == (0, 5, first.import_id)
     assert again.series == first.series
     assert node.store.read(lambda tx: tx.items.stats()) == before
+    assert (first.repeated, again.repeated) == (False, True)
+    assert node.audit("import.repeated")[-1]["subjects"] == [first.import_id]
+
+
+def test_a_file_counts_again_once_something_of_it_was_erased(bench: Bench) -> None:
+    node = bench[PT]
+    first = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
+    node.store.write(lambda tx: tx.items.erase_series(first.series[0]))
+    again = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
+    assert (again.items_new, again.items_known, again.repeated) == (5, 0, False)
+    assert again.import_id != first.import_id
+    assert node.store.read(lambda tx: tx.items.stats()).holdings == 5
+    third = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
+    assert (third.repeated, third.import_id) == (True, again.import_id)
+
+
+def test_the_same_file_twice_at_the_same_time_counts_once(bench: Bench) -> None:
+    node = bench[PT]
+    header = operator_pb2.ImportHeader(series="Azul", file_digest=b"\x01" * 32)
+    one, other = (Import(node.node, ANA, header) for _ in range(2))
+    for work in (one, other):
+        work.add(records(range(5)))
+    first, second = finish(one, 5), finish(other, 5)
+    assert (second.import_id, second.items_known) == (first.import_id, 5)
+    assert node.store.read(lambda tx: tx.items.stats()).holdings == 5
 
 
 def test_an_import_that_ends_early_leaves_nothing(bench: Bench) -> None:
     node = bench[PT]
-    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader(series="Azul"))
+    work = Import(node.node, ANA, operator_pb2.ImportHeader(series="Azul"))
     work.add(records(range(50)))
     work.abandon()
     stats = node.store.read(lambda tx: tx.items.stats())
@@ -88,10 +114,10 @@ def test_an_import_that_ends_early_leaves_nothing(bench: Bench) -> None:
 
 def test_a_wrong_count_at_the_end_keeps_nothing(bench: Bench) -> None:
     node = bench[PT]
-    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader(series="Azul"))
+    work = Import(node.node, ANA, operator_pb2.ImportHeader(series="Azul"))
     work.add(records(range(5)))
     with pytest.raises(InvalidInput, match="6 records were announced, 5 came"):
-        work.finish(6)
+        finish(work, 6)
     work.abandon()
     assert node.store.read(lambda tx: tx.items.stats()).items == 0
 
@@ -99,21 +125,24 @@ def test_a_wrong_count_at_the_end_keeps_nothing(bench: Bench) -> None:
 def test_what_a_crash_left_is_erased_at_the_next_start(bench: Bench) -> None:
     node = bench[PT]
     node.load(records(range(3)))
-    work = Import(node.node, node.keeper, ANA, operator_pb2.ImportHeader())
+    work = Import(node.node, ANA, operator_pb2.ImportHeader())
     work.add(records(range(2, 20)))
-    assert discard_leftovers(node.store, frozenset()) == 1
-    assert discard_leftovers(node.store, frozenset()) == 0
+    assert leftovers(node.store, frozenset({work.head.id})) == []
+    left = leftovers(node.store, frozenset())
+    assert left == [work.head.id]
+    discard(node.store, left[0])
+    assert leftovers(node.store, frozenset()) == []
     assert node.store.read(lambda tx: tx.items.stats()).items == 3
 
 
 def test_staged_items_are_no_answer(bench: Bench) -> None:
     holder, asker = bench[PT], bench[ES]
-    work = Import(holder.node, holder.keeper, ANA, operator_pb2.ImportHeader())
+    work = Import(holder.node, ANA, operator_pb2.ImportHeader())
     work.add(records(range(5)))
     ends, overlaps = asker.ask(records(range(5)), PT)
     assert ends[PT].status == "answered"
     assert overlaps == {}
-    work.finish(5)
+    finish(work, 5)
     _, overlaps = asker.ask(records(range(5)), PT)
     assert len(overlaps[PT]) == 5
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
 from tieline.v1 import series_pb2
 
 from tieline_client import keys
@@ -202,33 +212,54 @@ def parse_handling(
 # --- long work --------------------------------------------------------------------------------
 
 
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show bytes done of ``total`` on a terminal; in a pipe show nothing.
+class ProgressBar:
+    """How far a file has come; in a pipe it shows nothing."""
 
-    Yields what takes the bytes done so far.
-    """
+    def __init__(self, bar: Progress | None, what: str, total: int) -> None:
+        self._bar, self._total = bar, total
+        self._task = None if bar is None else bar.add_task(inert(what), total=max(total, 1))
+        self._step = max(total // 1000, 1)
+        self._shown = 0
+
+    def read(self, done: int) -> None:
+        """Take the bytes read so far."""
+        # Readers tell every few KiB; a thousand steps are enough for the eye.
+        if done - self._shown >= self._step or done >= self._total or done < self._shown:
+            self._shown = done
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=done)
+
+    def counted(self, records: int) -> None:
+        """Take the records that the node has so far."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, records=records)
+
+
+class _RecordsColumn(ProgressColumn):
+    """Records that the node has, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        records = task.fields.get("records")
+        if not records:
+            return Text("")
+        return Text(f"{records:,} records, {records / max(task.elapsed or 0.0, 0.1):,.0f}/s")
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[ProgressBar]:
+    """Show bytes done of ``total``, their rate and the time left, on a terminal; else nothing."""
     if not sys.stderr.isatty():
-        yield lambda _done: None
+        yield ProgressBar(None, what, total)
         return
     bar = Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         DownloadColumn(),
+        TransferSpeedColumn(),
+        _RecordsColumn(),
         TimeRemainingColumn(),
         console=err,
         transient=True,
     )
-    task = bar.add_task(inert(what), total=max(total, 1))
-    step = max(total // 1000, 1)
-    shown = 0
-
-    def advance(done: int) -> None:
-        # Readers tell every 16 KiB; a thousand steps are enough for the eye.
-        nonlocal shown
-        if done - shown >= step or done >= total or done < shown:
-            shown = done
-            bar.update(task, completed=done)
-
     with bar:
-        yield advance
+        yield ProgressBar(bar, what, total)

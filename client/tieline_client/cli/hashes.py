@@ -34,7 +34,8 @@ from tieline_client.errors import (
     UsageError,
 )
 from tieline_client.formats import FileFormat, detect
-from tieline_client.operator_client import ImportOptions, ImportReport, OperatorClient
+from tieline_client.importing import ImportOptions, ImportReport
+from tieline_client.operator_client import OperatorClient
 from tieline_client.record_stream import NothingUsable, source_name
 
 app = group("Files of hashes at the own node.")
@@ -88,9 +89,10 @@ def import_files(
 ) -> None:
     """Import files of hashes; each file counts whole or not at all.
 
-    Single records that cannot be used are listed and the rest counts. Importing the same file
-    twice changes nothing. VICS JSON, ICSE-style CSV, hashdeep, md5sum and its kin, NSRL, NCMEC
-    XML, PDQ lists and Tieline's own CSV are read.
+    Single records that cannot be used are listed and the rest counts. A file that counts already
+    under the same options is skipped, so a command that was interrupted can be repeated. VICS JSON,
+    ICSE-style CSV, hashdeep, md5sum and its kin, NSRL, NCMEC XML, PDQ lists and Tieline's own CSV
+    are read.
 
     Example: tieline hashes import seizure.json --series "Case 12" --case 2026-118 --home ./pt-pj
     """
@@ -129,6 +131,8 @@ def import_files(
                     break
             else:
                 documents.append(_done(report))
+                if report.node.repeated:
+                    say(f"{report.file}: the same counts already; skipped")
                 if not report.usable:
                     say(f"error: {report.file}: none of its records can be used; nothing was kept")
                     exit_code = max(exit_code, EXIT_FAILED)
@@ -146,12 +150,12 @@ def _import_one(
             "import it with --as exclusions"
         )
     try:
-        with progress_bar(source_name(path), path.stat().st_size) as advance:
-            return client.import_file(path, found, options, advance)
+        with progress_bar(source_name(path), path.stat().st_size) as bar:
+            return client.import_file(path, found, options, bar.read, bar.counted)
     except KeyboardInterrupt:
         say(
             f"interrupted; {source_name(path)} counts whole or not at all: "
-            "see `tieline hashes stats`, or import it again, which does no harm"
+            "see `tieline hashes stats`, or repeat the command, which skips what counts already"
         )
         raise
 
@@ -176,6 +180,7 @@ def _done(report: ImportReport) -> dict[str, object]:
         "excluded": report.node.excluded,
         "conflicts": report.node.conflicts,
         "set_aside": report.node.set_aside,
+        "skipped": report.node.repeated,
         "rejected": [{"record": each.record, "reason": each.reason} for each in report.rejected],
         "rejected_count": report.rejected_count,
         "notes": [{"record": record, "note": note} for record, note in report.notes],
@@ -205,6 +210,7 @@ def _failed(path: Path, found: FileFormat | None, error: TielineError) -> dict[s
         "excluded": 0,
         "conflicts": 0,
         "set_aside": 0,
+        "skipped": False,
         "rejected": rejected,
         "rejected_count": records or len(rejected),
         "notes": [],

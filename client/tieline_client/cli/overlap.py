@@ -104,8 +104,8 @@ def overlap(
         if everyone:
             _show_everyone(client, purpose, ask_back=not yes and str(file) != "-")
         answers = Answers(show=not as_json)
-        with progress_bar("reading", path.stat().st_size) as advance:
-            blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=advance)
+        with progress_bar("reading", path.stat().st_size) as bar:
+            blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=bar.read)
             asked = AskedFile(source_name(path), blocks)
             client.ask_overlap(asked, options, answers.take)
     document = answers.document(asked)

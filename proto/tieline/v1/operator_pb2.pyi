@@ -449,16 +449,26 @@ class ImportFinish(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
+    UNSENT_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
     records: _builtins.int
     """Records that were sent."""
+    unsent: _builtins.int
+    """Records of the file that could not be sent."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedRecord]:
+        """The first of them, for whoever sends the same file again."""
+
     def __init__(
         self,
         *,
         records: _builtins.int = ...,
+        unsent: _builtins.int = ...,
+        named: _abc.Iterable[Global___RejectedRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["named", b"named", "records", b"records", "unsent", b"unsent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,10 +483,10 @@ class ImportResponse(_message.Message):
     STAGED_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     staged: _builtins.int
-    """Records staged so far."""
+    """Records staged so far; 0 once the header was accepted and the file may be sent."""
     @_builtins.property
     def report(self) -> Global___ImportReport:
-        """At the end."""
+        """At the end; at once when the same file counts already."""
 
     def __init__(
         self,
@@ -535,6 +545,9 @@ class ImportReport(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     IMPORT_ID_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    UNSENT_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
     records: _builtins.int
     """Records sent."""
     items_new: _builtins.int
@@ -549,6 +562,10 @@ class ImportReport(_message.Message):
     """Digests that say nothing of content, set aside."""
     import_id: _builtins.str
     """The import's id; empty when nothing was new."""
+    repeated: _builtins.bool
+    """The same file counted already: this is what it amounted to then, and nothing changed."""
+    unsent: _builtins.int
+    """Of a repeated file: records that the client could not send then."""
     @_builtins.property
     def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The series, by id."""
@@ -556,6 +573,10 @@ class ImportReport(_message.Message):
     @_builtins.property
     def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedRecord]:
         """Records that the node could not use."""
+
+    @_builtins.property
+    def named(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedRecord]:
+        """The first of them."""
 
     def __init__(
         self,
@@ -569,10 +590,13 @@ class ImportReport(_message.Message):
         series: _abc.Iterable[_builtins.str] | None = ...,
         rejected: _abc.Iterable[Global___RejectedRecord] | None = ...,
         import_id: _builtins.str = ...,
+        repeated: _builtins.bool = ...,
+        unsent: _builtins.int = ...,
+        named: _abc.Iterable[Global___RejectedRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "excluded", b"excluded", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "records", b"records", "rejected", b"rejected", "series", b"series", "set_aside", b"set_aside"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "excluded", b"excluded", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "named", b"named", "records", b"records", "rejected", b"rejected", "repeated", b"repeated", "series", b"series", "set_aside", b"set_aside", "unsent", b"unsent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ import grpc
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc
 from tieline_client import limits
+from tieline_client.columns_wire import from_wire
 from tieline_client.errors import InvalidInput, MalformedMessage
 
 from tieline_server.domain.audit import AuditRecord
@@ -20,7 +21,6 @@ from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
-from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
@@ -50,8 +50,8 @@ def _person(context: grpc.ServicerContext) -> Person:
 class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     """One method per RPC."""
 
-    def __init__(self, node: Node, keeper: IndexKeeper, people: People, facts: NodeFacts) -> None:
-        self._node, self._keeper, self._people, self._facts = node, keeper, people, facts
+    def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
+        self._node, self._people, self._facts = node, people, facts
         self._series = SeriesWork(node)
         self._telling = Telling(node)
         self._referring = Referring(node)
@@ -66,16 +66,23 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("part") != "header":
             raise MalformedMessage("an import starts with its header")
-        work = Import(self._node, self._keeper, _person(context), first.header)
+        work = Import(self._node, _person(context), first.header)
+        if work.repeated is not None:
+            yield pb.ImportResponse(report=work.repeated)
+            return
+        yield pb.ImportResponse(staged=0)
         finished = False
         try:
             for request in request_iterator:
                 part = request.WhichOneof("part")
-                if part == "records":
+                if part == "columns":
+                    work.add_columns(from_wire(request.columns))
+                    yield pb.ImportResponse(staged=work.counts.records)
+                elif part == "records":
                     work.add([record_in(one) for one in request.records.records])
                     yield pb.ImportResponse(staged=work.counts.records)
                 elif part == "finish":
-                    report = work.finish(request.finish.records)
+                    report = work.finish(request.finish)
                     finished = True
                     yield pb.ImportResponse(report=report)
                     return
@@ -125,7 +132,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
             exclusions=stats.exclusions,
             digests=stats.by_kind,
             generation=stats.generation,
-            index_generation=self._node.matching.applied,
+            index_generation=self._node.store.index.reflected(),
         )
 
     def GetStatus(

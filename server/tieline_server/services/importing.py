@@ -1,8 +1,10 @@
 """Import: which records become holdings, staged in batches, counted in one short transaction.
 
-1. Header: a person, a case, restrictions; series are made as records name them.
-2. Each batch: records outside the listed categories are counted and dropped; content-free digests
-   are set aside; known-good items are dropped; the rest is staged, invisible.
+1. Header: a person, a case, restrictions; series are made as records name them. A file that counts
+   already, and of which nothing was erased since, is not sent again.
+2. Each batch, in columns (admission.py) or record by record: records outside the listed categories
+   are counted and dropped; content-free digests are set aside; known-good items are dropped; the
+   rest is staged, invisible.
 3. Finish: series, staged holdings and the audit entry become real together. An import that does not
    finish leaves nothing: its staged rows are erased, at the latest when the node starts again.
 """
@@ -10,23 +12,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+import numpy as np
+from google.protobuf import json_format
 from tieline.v1 import operator_pb2
 from tieline_client import limits
-from tieline_client.digests import DigestKind, is_junk
+from tieline_client.columns import Columns
+from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput
-from tieline_client.formats.record import Record, Vote
+from tieline_client.formats.record import Record
 from tieline_client.handling import Handling
-from tieline_client.identifiers import check_code, new_id, new_series_id
+from tieline_client.identifiers import new_id, new_series_id
+from tieline_client.screening import belongs, category_of, has_digest, without_junk
 
 from tieline_server.domain.audit import AuditEntry
-from tieline_server.domain.ports import ImportHead, Store, Tx
+from tieline_server.domain.ports import ImportHead, StageCounts, Store, Tx
 from tieline_server.domain.series import ExternalReference, Origin, Series, SeriesStatus
+from tieline_server.services.admission import admit, known_good, without_junk_digests
 from tieline_server.services.context import Node, Person, clean
-from tieline_server.services.indexing import IndexKeeper
 from tieline_server.services.notices import handling_in
 
 _DISCARD_ROWS = 5_000
@@ -46,42 +53,6 @@ class Counts:
     set_aside: int = 0
 
 
-def belongs(record: Record, categories: frozenset[Vote], stated: Vote | None) -> bool:
-    """Whether a record is in a category that the agency lists, so may be held and asked abroad.
-
-    ``stated`` is the person's ``--category``: it says what records without a category are, and
-    that its own code belongs. A format whose every record belongs (``entire``) needs none.
-    """
-    if record.entire:
-        return True
-    if not record.votes:
-        return stated is not None
-    return any(vote in categories or vote == stated for vote in record.votes)
-
-
-def without_junk(record: Record) -> tuple[Record, int]:
-    """Return the record without digests that say nothing of content, and how many there were."""
-    dropped = [
-        kind
-        for kind in DigestKind
-        if (value := getattr(record, kind.label)) is not None and is_junk(kind, value)
-    ]
-    quality = limits.PDQ_MIN_QUALITY if record.pdq_quality is None else record.pdq_quality
-    if record.pdq is not None and quality < limits.PDQ_MIN_QUALITY:
-        dropped = [*(kind for kind in dropped if kind is not DigestKind.PDQ), DigestKind.PDQ]
-    if not dropped:
-        return record, 0
-    kept = replace(record)
-    for kind in dropped:
-        setattr(kept, kind.label, None)
-    return kept, len(dropped)
-
-
-def has_digest(record: Record) -> bool:
-    """Whether anything is left to match."""
-    return any((record.md5, record.sha1, record.sha256, record.pdq))
-
-
 def without_known_good(store: Store, records: list[Record]) -> list[Record]:
     """Return the records of which no digest is on an exclusion list."""
     digests = [
@@ -90,7 +61,9 @@ def without_known_good(store: Store, records: list[Record]) -> list[Record]:
         for kind in DigestKind
         if (value := getattr(record, kind.label)) is not None
     ]
-    good = store.read(lambda tx: tx.imports.excluded(digests)) if digests else set()
+    good = store.read(
+        lambda tx: tx.imports.excluded(digests) if tx.imports.has_exclusions() else set()
+    )
     if not good:
         return records
     return [
@@ -100,20 +73,15 @@ def without_known_good(store: Store, records: list[Record]) -> list[Record]:
     ]
 
 
-def category_of(scheme: str, code: str) -> Vote | None:
-    """Return the --category a header states; raise InvalidInput for half of one."""
-    if not scheme and not code:
-        return None
-    return Vote(check_code(scheme, "category scheme"), check_code(code, "category code"))
-
-
 class Import:
-    """One import under way. Not shared between threads."""
+    """One import under way. Not shared between threads.
 
-    def __init__(
-        self, node: Node, keeper: IndexKeeper, person: Person, header: operator_pb2.ImportHeader
-    ) -> None:
-        self._node, self._keeper, self._person = node, keeper, person
+    ``repeated`` is the report of the same file under the same options when that counts already:
+    then nothing is begun.
+    """
+
+    def __init__(self, node: Node, person: Person, header: operator_pb2.ImportHeader) -> None:
+        self._node, self._person = node, person
         self._stated = category_of(header.category_scheme, header.category_code)
         self._series_name = clean(header.series)
         self.counts = Counts()
@@ -137,7 +105,41 @@ class Import:
             fingerprint=_fingerprint(header, handling),
             exclusions=header.exclusions,
         )
-        self._node.store.write(lambda tx: tx.imports.begin(self.head))
+        self.repeated = self._earlier()
+        if self.repeated is None:
+            self._node.store.write(lambda tx: tx.imports.begin(self.head))
+        else:
+            self._log_repeated(self.repeated.import_id)
+
+    def add_columns(self, columns: Columns) -> None:
+        """Stage a batch of columns."""
+        store, counts = self._node.store, self.counts
+        counts.records += len(columns)
+        if self.head.exclusions:
+            columns, dropped = without_junk_digests(columns)
+            counts.set_aside += int(dropped.sum())
+            kept = columns.take(columns.identified())
+            if len(kept):
+                self._count(
+                    store.write(lambda tx: tx.imports.stage_exclusion_columns(self.head.id, kept))
+                )
+            return
+        admitted = admit(columns, self._node.defaults.categories, self._stated)
+        counts.set_aside += admitted.set_aside
+        counts.excluded += admitted.excluded
+        for number in admitted.rejected[: limits.REJECTED_LISTED]:
+            self._reject(number)
+        good = store.read(lambda tx: known_good(tx, admitted.columns))
+        counts.excluded += int(np.count_nonzero(good))
+        held, series = self._in_series(admitted.columns.take(~good))
+        if len(held):
+            self._count(
+                store.write(
+                    lambda tx: tx.imports.stage_columns(
+                        self.head.id, held, series, self._node.agency
+                    )
+                )
+            )
 
     def add(self, records: Sequence[Record]) -> None:
         """Stage a batch of records in the order of the file."""
@@ -158,24 +160,15 @@ class Import:
             staged = self._node.store.write(
                 lambda tx: tx.imports.stage(self.head.id, kept, names, self._node.agency)
             )
-        self.counts.new += staged.new
-        self.counts.known += staged.known
-        self.counts.conflicts += staged.conflicts
+        self._count(staged)
 
-    def finish(self, announced: int) -> operator_pb2.ImportReport:
+    def finish(self, told: operator_pb2.ImportFinish) -> operator_pb2.ImportReport:
         """Make the import count and return its report. Raises InvalidInput on a wrong count."""
-        if announced != self.counts.records:
+        if told.records != self.counts.records:
             raise InvalidInput(
-                f"{announced} records were announced, {self.counts.records} came; import again"
+                f"{told.records} records were announced, {self.counts.records} came; import again"
             )
         counts = self.counts
-        repeated = self._node.store.read(lambda tx: tx.imports.completed(self.head.fingerprint))
-        if repeated or not counts.new + counts.known:
-            self.abandon()
-            self._node.store.write(lambda tx: tx.audit.append(self._entry("import.repeated")))
-        else:
-            self._node.store.write(self._complete)
-            self._keeper.refresh()
         report = operator_pb2.ImportReport(
             records=counts.records,
             items_new=counts.new,
@@ -184,17 +177,27 @@ class Import:
             conflicts=counts.conflicts,
             set_aside=counts.set_aside,
             series=sorted(series.id for series in self._series.values()),
-            import_id=repeated or (self.head.id if counts.new + counts.known else ""),
         )
-        for number, reason in self.rejected[: limits.REJECTED_LISTED]:
+        for number, reason in self.rejected:
             report.rejected.add(record=number, reason=reason)
+        earlier = self._earlier()
+        if earlier is not None or not counts.new + counts.known:
+            report.import_id = earlier.import_id if earlier is not None else ""
+            self.abandon()
+            self._log_repeated(report.import_id or self.head.id)
+        else:
+            report.import_id = self.head.id
+            kept = operator_pb2.ImportReport(unsent=told.unsent, named=told.named)
+            kept.MergeFrom(report)
+            self._node.store.write(lambda tx: self._complete(tx, kept))
+            self._node.store.index.refresh()
         return report
 
     def abandon(self) -> None:
         """Erase what was staged, a little at a time."""
         discard(self._node.store, self.head.id)
 
-    def _complete(self, tx: Tx) -> None:
+    def _complete(self, tx: Tx, report: operator_pb2.ImportReport) -> None:
         for series in self._series.values():
             if tx.series.get(series.id) is None:
                 tx.series.add(series)
@@ -203,15 +206,47 @@ class Import:
             room = max(limits.REFERENCES_PER_SERIES - len(series.references), 0)
             tx.series.add_references(series.id, fresh[:room])
         tx.imports.complete(self.head.id)
-        tx.audit.append(self._entry("import"))
+        tx.audit.append(self._entry("import", self.head.id))
+        told = {"erasures": tx.items.erasures(), "report": json_format.MessageToDict(report)}
+        tx.meta.set(f"import/{self.head.fingerprint}", json.dumps(told))
 
-    def _entry(self, action: str) -> AuditEntry:
+    def _earlier(self) -> operator_pb2.ImportReport | None:
+        """Return what the same import amounted to, unless something was erased since: then it may
+        have something to add again."""
+
+        def look(tx: Tx) -> str | None:
+            told = tx.meta.get(f"import/{self.head.fingerprint}")
+            return told if told and json.loads(told)["erasures"] == tx.items.erasures() else None
+
+        told = self._node.store.read(look)
+        if told is None:
+            return None
+        report = json_format.ParseDict(json.loads(told)["report"], operator_pb2.ImportReport())
+        report.items_known += report.items_new
+        report.items_new = 0
+        report.repeated = True
+        return report
+
+    def _count(self, staged: StageCounts) -> None:
+        self.counts.new += staged.new
+        self.counts.known += staged.known
+        self.counts.conflicts += staged.conflicts
+
+    def _reject(self, number: int) -> None:
+        if len(self.rejected) < limits.REJECTED_LISTED:
+            self.rejected.append((number, "it has no digest that can be matched"))
+
+    def _log_repeated(self, import_id: str) -> None:
+        entry = self._entry("import.repeated", import_id)
+        self._node.store.write(lambda tx: tx.audit.append(entry))
+
+    def _entry(self, action: str, import_id: str) -> AuditEntry:
         counts = self.counts
         return self._node.entry(
             action,
             person=self._person.name,
             case_ref=self.head.case_ref,
-            subjects=(self.head.id, *sorted(s.id for s in self._series.values())[:100]),
+            subjects=(import_id, *sorted(s.id for s in self._series.values())[:100]),
             source=self.head.source,
             format=self.head.format,
             exclusions=self.head.exclusions,
@@ -233,7 +268,7 @@ class Import:
             return None
         if not has_digest(record):
             if not junk:
-                self.rejected.append((record.number, "it has no digest that can be matched"))
+                self._reject(record.number)
             return None
         if not belongs(record, self._node.defaults.categories, self._stated):
             self.counts.excluded += 1
@@ -242,21 +277,35 @@ class Import:
             record = replace(record, votes=(self._stated,))
         return record
 
+    def _in_series(self, columns: Columns) -> tuple[Columns, tuple[str | None, ...]]:
+        """Return the records with the series that they are held in, parallel to series_names."""
+        if self._series_name:
+            places = np.zeros(len(columns), dtype=np.int32)
+            columns = replace(columns, series=places, series_names=(self._series_name,))
+        ids = []
+        for name in map(clean, columns.series_names):
+            ids.append(self._series_named(name).id if name else None)
+        return columns, tuple(ids)
+
     def _series_of(self, record: Record) -> str | None:
         name = self._series_name or clean(record.series or "")
         if not name:
             return None
+        series = self._series_named(name)
+        if record.references:
+            known = self._references.setdefault(series.id, {})
+            if len(known) < limits.REFERENCES_PER_SERIES:
+                known.update(dict.fromkeys(ExternalReference(*pair) for pair in record.references))
+        return series.id
+
+    def _series_named(self, name: str) -> Series:
         series = self._series.get(name)
         if series is None:
             if len(self._series) >= _SERIES_PER_IMPORT:
                 raise InvalidInput(f"a file may name {_SERIES_PER_IMPORT} series; split it")
             series = self._node.store.read(lambda tx: tx.series.by_name(name)) or self._new(name)
             self._series[name] = series
-        if record.references:
-            known = self._references.setdefault(series.id, {})
-            if len(known) < limits.REFERENCES_PER_SERIES:
-                known.update(dict.fromkeys(ExternalReference(*pair) for pair in record.references))
-        return series.id
+        return series
 
     def _new(self, name: str) -> Series:
         return Series(

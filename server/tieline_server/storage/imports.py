@@ -13,6 +13,7 @@ from tieline_client.formats.record import Record
 from tieline_client.handling import Handling, HandlingCode, Tlp
 
 from tieline_server.domain.ports import ImportHead, StageCounts
+from tieline_server.storage import exclusions as known_good
 from tieline_server.storage import staging, staging_columns
 from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.pause import collector_paused
@@ -123,6 +124,11 @@ class Imports:
             self._session.connection, exclusions, ("kind", "digest", "import_no"), rows
         )
         return StageCounts(new=new, known=len(records) - new, conflicts=0)
+
+    def stage_exclusion_columns(self, import_id: str, columns: Columns) -> StageCounts:
+        """Stage known-good records as columns. Raises as `stage_exclusions`."""
+        self._session.lock_items()
+        return known_good.stage_columns(self._session, self._open(import_id), columns)
 
     def excluded(
         self, digests: Sequence[tuple[DigestKind, bytes]]
