@@ -219,6 +219,14 @@ class RunningNode:
     def _warnings(self, directory: Directory) -> Iterator[str]:
         if keys.passphrase_from_environment() is None:
             yield "private keys are plain files; set TIELINE_PASSPHRASE_FILE for real use"
+        reflected, stored = self.store.index.reflected(), self.store.index.stored()
+        if reflected < stored:
+            yield (
+                f"the index is being brought up to date: answers reflect generation {reflected} "
+                f"of {stored}"
+            )
+        if self.store.index.failure:
+            yield f"the index cannot follow the database: {self.store.index.failure}"[:500]
         if self.directory.problem:
             yield self.directory.problem[:500]
         try:

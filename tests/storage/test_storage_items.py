@@ -311,6 +311,19 @@ def test_erasing_hides_what_only_a_staged_import_still_holds(store: Store) -> No
     assert (row.md5, row.media_type) == (md5("a"), "image/png")
 
 
+def test_erasing_items_takes_them_from_every_series(store: Store) -> None:
+    load(store, [record(1, md5="a", votes=[A]), record(2, md5="b", sha1="b")], SERIES)
+    load(store, [record(1, md5="a"), record(2, md5="c")], OTHER)
+    ids = {value: key for key, value in visible(store, MD5).items()}
+    gone = [ids[md5("a")], ids[md5("b")], 10**9]
+    assert store.write(lambda tx: tx.items.erase_items(gone)) == 2
+    assert list(visible(store, MD5).values()) == [md5("c")]
+    assert set(answered(store, MD5, map(md5, "abc"))) == {ids[md5("c")]}
+    assert answered(store, SHA1, [sha1("b")]) == {}
+    assert store.read(lambda tx: tx.items.stats()).holdings == 1
+    assert store.write(lambda tx: tx.items.erase_items(gone)) == 0
+
+
 def test_exclusions_count_once_their_list_is_complete(store: Store) -> None:
     key = begin(store, exclusions=True)
     records = [record(1, md5="a", sha1="a"), record(2, sha1="a"), record(3, sha1="b")]

@@ -225,6 +225,10 @@ class ItemRepository(Protocol):
         """Erase the series' holdings, and items that then have none; return items erased."""
         ...
 
+    def erase_items(self, ids: Iterable[int]) -> int:
+        """Erase items with all their holdings; return how many there were."""
+        ...
+
 
 # --- series and messages ----------------------------------------------------------------------
 
@@ -471,6 +475,10 @@ class Index(Protocol):
 
     def reflected(self) -> int:
         """The generation that answers reflect at this moment, however old."""
+        ...
+
+    def stored(self) -> int:
+        """The generation of what is committed."""
         ...
 
     def start(self) -> None:

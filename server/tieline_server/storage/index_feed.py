@@ -160,6 +160,10 @@ class IndexFeed:
         """Return the generation that answers reflect at this moment."""
         return self._generation
 
+    def stored(self) -> int:
+        """Return the generation of what is committed."""
+        return int(self._read(lambda session: session.counter("generation")))
+
     def ready(self, session: Session) -> None:
         """Make sure, inside a transaction that changes items, that the index knows all before it.
 

@@ -231,13 +231,32 @@ class Items:
         of_it = (holdings.c.series_no == number, holdings.c.series_no > 0)
         touched = set(self._session.connection.scalars(select(holdings.c.item).where(*of_it)))
         self._run(delete(holdings).where(*of_it))
+        return self._let_go(touched)
+
+    def erase_items(self, ids: Iterable[int]) -> int:
+        """Erase items with all their holdings; return how many there were."""
+        self._session.lock_items()
+        wanted = {int(item) for item in ids}
+        for some in _chunks(wanted):
+            self._run(delete(holdings).where(self._among(holdings.c.item, some)))
+        return self._let_go(wanted)
+
+    # --- parts ---
+
+    def _let_go(self, touched: set[int]) -> int:
+        """Erase those of these items that nobody holds any more, hide what is only staged."""
         gone: set[int] = set()
         hidden: set[int] = set()
         for ids in _chunks(touched):
+            exist = set(
+                self._session.connection.scalars(
+                    select(items.c.id).where(self._among(items.c.id, ids))
+                )
+            )
             left = select(holdings.c.item).where(self._among(holdings.c.item, ids))
             held = set(self._session.connection.scalars(left))
             counted = left.where(holdings.c.import_no.in_(_COMPLETE))
-            gone |= set(ids) - held
+            gone |= exist - held
             hidden |= held - set(self._session.connection.scalars(counted))
         for ids in _chunks(gone):
             delete_items(self._session, ids)
@@ -248,8 +267,6 @@ class Items:
             self._session.next("erasure")
             record_change(self._session, touched=touched, erased=gone | hidden)
         return len(gone)
-
-    # --- parts ---
 
     def _among(self, column: Any, ids: Sequence[int]) -> Any:
         return column.in_(select(self._session.bulk.ids(ids).c.value))
