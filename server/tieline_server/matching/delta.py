@@ -59,8 +59,9 @@ class DeltaView(NamedTuple):
 class Delta:
     """Pairs of one kind that no table holds yet. ``keys`` are the secret words of the hash."""
 
-    def __init__(self, lanes: int, keys: U64) -> None:
-        self.view = DeltaView.empty(_FIRST_ENTRIES, lanes, keys)
+    def __init__(self, lanes: int, keys: U64, entries: int = 0) -> None:
+        room = max(_FIRST_ENTRIES, 1 << max(entries - 1, 0).bit_length())
+        self.view = DeltaView.empty(room, lanes, keys)
         self.count = 0
 
     def add(self, rows: U32, ids: I64, epoch: int, tombstones: Tombstones) -> None:

@@ -86,7 +86,10 @@ class Layers:
     def thawing(self, keys: U64) -> Layers:
         """Return the picture at a merge's start: fresh deltas above everything."""
         exact = {
-            kind: replace(layers, deltas=(*layers.deltas, new_delta(kind, keys)))
+            kind: replace(
+                layers,
+                deltas=(*layers.deltas, new_delta(kind, keys, layers.deltas[-1].count)),
+            )
             for kind, layers in self.exact.items()
         }
         near = replace(
@@ -97,6 +100,7 @@ class Layers:
         return replace(self, exact=exact, near=near)
 
 
-def new_delta(kind: DigestKind, keys: U64) -> Delta:
-    """Return an empty delta of a kind."""
-    return Delta(kind.width // 4, keys)
+def new_delta(kind: DigestKind, keys: U64, entries: int = 0) -> Delta:
+    """Return an empty delta of a kind with room for so many entries; memory that nothing is written
+    to costs nothing."""
+    return Delta(kind.width // 4, keys, entries)
