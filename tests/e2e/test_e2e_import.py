@@ -276,9 +276,38 @@ def test_a_person_who_goes_away_leaves_nothing(trial: Federation, large: Path) -
         left_nothing(node, before)
 
 
-def _importing(node: Node, file: Path) -> subprocess.Popen[str]:
+def test_a_repeated_command_goes_on_where_it_was_cut_off(
+    trial: Federation, large: Path, tmp_path: Path
+) -> None:
+    node = trial["es-gc"]
+    first = _list(tmp_path / "first.txt", "first of several")
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with _importing(node, first, large, case="C-12") as importer:
+            wait_for("the second file is under way", lambda: _staged(node) >= 5_000, 60)
+            importer.send_signal(number)
+            importer.communicate(timeout=60)
+            assert importer.returncode != 0
+        wait_for("what was staged is erased", lambda: _staged(node) == 0)
+    with _importing(node, first, large, case="C-12") as importer:
+        wait_for("the second file is under way", lambda: _staged(node) >= 5_000, 60)
+        node.kill()
+        importer.communicate(timeout=60)
+    node.start()
+    words = ("hashes", "import", first, large, "--case", "C-12", "--home", node.home, "--json")
+    result = tieline_process(*words, timeout=110).ok()
+    done, rest = result.json["files"]
+    assert (done["skipped"], done["records"], done["items_known"]) == (True, 1, 1)
+    assert (rest["skipped"], rest["records"], rest["items_new"]) == (False, _LARGE, _LARGE)
+    assert "first.txt: the same counts already; skipped" in result.err
+    before = node.stats()
+    again = tieline_process(*words).ok()
+    assert [one["skipped"] for one in again.json["files"]] == [True, True]
+    assert node.stats() == before
+
+
+def _importing(node: Node, *files: Path, case: str = "C-9") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [_COMMAND, "hashes", "import", file, "--case", "C-9", "--home", node.home, "--json"],
+        [_COMMAND, "hashes", "import", *files, "--case", case, "--home", node.home, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
