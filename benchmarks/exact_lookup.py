@@ -1,146 +1,86 @@
-"""Exact lookups in process against PostgreSQL: `python benchmarks/exact_lookup.py --size 51000000`.
+"""Exact lookups in process against PostgreSQL: ``python -m benchmarks.exact_lookup --size N``.
 
-SHA-1 digests, 2 % of the asked ones held. Ours is a `Matcher` opened from its snapshot; the peer is
-PostgreSQL with sorted chunks and `= ANY` (exact_postgres.py), at the chunk size that was fastest.
-Both are warmed and measured in turn; answers of both are compared with what was planted. A third
-row asks digests crafted to share a prefix, against as many random ones.
+SHA-1 digests, 2 % of the asked ones held, in batches of a million and of 1,000. Ours is a `Matcher`
+opened from its files; the peer is one connection to PostgreSQL, with sorted chunks and `= ANY`
+(postgres.py), at the chunk size that was fastest. Both are warmed and measured in turn; what both
+answer is compared with what was planted.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
-import exact_postgres
 import numpy as np
-from rows import Row, paired, size_name
 from tieline_client.digests import DigestKind
 from tieline_server.matching.matcher import Matcher
 
+from benchmarks import data, indexes, postgres
+from benchmarks.rows import arguments, paired, report
+
 KIND = DigestKind.SHA1
-BATCHES = {1_000: (15.0, 34.0), 1_000_000: (40.0, 90.0)}
-CHUNKS = (1_000, 5_000, 20_000)
-
-
-def held(size: int) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 2**32, (size, 5), dtype=np.uint32).view(np.uint8)
-
-
-def asked(digests: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted digests, and for each the row that holds it or -1."""
-    rng = np.random.default_rng(count)
-    rows = np.full(count, -1)
-    ask = rng.integers(0, 256, (count, 20), dtype=np.uint8)
-    hits = rng.choice(count, count // 50, replace=False)
-    rows[hits] = rng.choice(len(digests), len(hits), replace=False)
-    ask[hits] = digests[rows[hits]]
-    order = np.lexsort(ask.view(">u4").T[::-1])
-    return ask[order], rows[order]
-
-
-def source(digests: np.ndarray) -> Iterator[tuple[DigestKind, np.ndarray, np.ndarray]]:
-    for start in range(0, len(digests), 1_000_000):
-        piece = digests[start : start + 1_000_000]
-        yield KIND, np.arange(start, start + len(piece)), piece
+BATCHES = {"exact_batch_1k": 1_000, "exact_batch_1m": 1_000_000}
+CHUNKS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--alone", action="store_true", help="without PostgreSQL")
-    options = parser.parse_args()
-    digests = held(options.size)
+    """Measure both batch sizes."""
+    options = arguments(__doc__, size=1_000_000).parse_args()
+    folder = indexes.exact_folder(options.data, options.size)
+    held = data.digests(KIND, options.size)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="bench"))
-        folder.chmod(0o755)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        builder = Matcher(folder / "index")
-        began = time.perf_counter()
-        builder.rebuild(source(digests), 1)
-        print(f"index of {options.size} made in {time.perf_counter() - began:.1f} s")
-        builder.close()
-        began = time.perf_counter()
-        matcher = stack.enter_context(_closing(Matcher(folder / "index")))
-        matcher.exact(KIND, digests[:1])
-        print(f"opened, first answer after {time.perf_counter() - began:.2f} s")
-        matcher.wait_verified()
+        matcher = stack.enter_context(indexes.opened(folder))
         peer = None
-        if not options.alone and exact_postgres.binaries() is not None:
-            peer = stack.enter_context(exact_postgres.cluster(folder))
-            print(f"PostgreSQL loaded in {exact_postgres.load(peer, digests):.1f} s")
-            print(f"settings {exact_postgres.SETTINGS}, server {peer.info.server_version}")
-        for count, (at_least, aim) in BATCHES.items():
-            measure(matcher, peer, digests, count, at_least, aim, options.rounds)
-        crafted(matcher, options.size)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"peak of this process, with the data itself and mapped pages: {peak:.0f} MB")
+        if not options.alone and postgres.binaries() is not None:
+            peer = stack.enter_context(postgres.cluster(postgres.FOR_LOOKUPS))
+            print(f"PostgreSQL {peer.info.server_version}: {postgres.FOR_LOOKUPS}")
+            print(f"loaded in {postgres.load(peer, held):.1f} s; {postgres.plan(peer, held)}")
+        for key, count in BATCHES.items():
+            measure(matcher, peer, held, key, count, options.rounds)
 
 
-class _closing:
-    def __init__(self, matcher: Matcher) -> None:
-        self.matcher = matcher
-
-    def __enter__(self) -> Matcher:
-        return self.matcher
-
-    def __exit__(self, *error: object) -> None:
-        self.matcher.close()
-
-
-def measure(matcher, peer, digests, count, at_least, aim, rounds) -> None:  # type: ignore[no-untyped-def]
-    ask, rows = asked(digests, count)
+def measure(
+    matcher: Matcher,
+    peer: postgres.Connection | None,
+    held: data.U8,
+    key: str,
+    count: int,
+    rounds: int,
+) -> None:
+    """Measure one batch size, and write its row."""
+    asked, rows = data.asked_exact(held, count)
     expected = np.flatnonzero(rows >= 0)
-    hits = matcher.exact(KIND, ask)
+    hits = matcher.exact(KIND, asked)
     correct = np.array_equal(hits.positions, expected) and np.array_equal(
         hits.item_ids, rows[expected]
     )
-    repeat = max(1, 200_000 // count)
-    theirs, peer_seconds = None, None
+    again = max(1, 200_000 // count)
+    chunk = 0
+    texts = [row.tobytes() for row in asked] if peer is not None else []
     if peer is not None:
-        texts = [row.tobytes() for row in ask]
         truth = {texts[position]: int(rows[position]) for position in expected}
-        fastest = None
-        for chunk in CHUNKS:
-            correct = correct and dict(exact_postgres.ask(peer, texts, chunk)) == truth
+        seconds = {}
+        for size in (chunk for chunk in CHUNKS if chunk <= count):
+            correct = correct and dict(postgres.ask(peer, texts, size)) == truth
             began = time.perf_counter()
-            exact_postgres.ask(peer, texts, chunk)
-            took = time.perf_counter() - began
-            if fastest is None or took < fastest[0]:
-                fastest = (took, chunk)
-        assert fastest is not None
-        print(f"PostgreSQL's best chunk for {count}: {fastest[1]}")
-        theirs = lambda: exact_postgres.ask(peer, texts, fastest[1])  # noqa: E731
+            postgres.ask(peer, texts, size)
+            seconds[size] = time.perf_counter() - began
+        chunk = min(seconds, key=lambda size: seconds[size])
+        tried = ", ".join(f"{size}: {count / took:.0f}/s" for size, took in seconds.items())
+        print(f"PostgreSQL, {count} asked, by chunk size: {tried}")
 
     def ours() -> None:
-        for _ in range(repeat):
-            matcher.exact(KIND, ask)
+        for _ in range(again):
+            matcher.exact(KIND, asked)
 
-    our_seconds, peer_seconds = paired(ours, theirs, rounds)
-    name = f"exact_{size_name(len(digests))}_batch_{size_name(count)}"
-    our_rate = count * repeat / our_seconds
+    def theirs() -> None:
+        assert peer is not None
+        postgres.ask(peer, texts, chunk)
+
+    our_seconds, peer_seconds = paired(ours, theirs if peer is not None else None, rounds)
+    our_rate = count * again / our_seconds
     peer_rate = None if peer_seconds is None else count / peer_seconds
-    Row(name, len(digests), our_rate, peer_rate, at_least, aim, bool(correct)).write()
-
-
-def crafted(matcher: Matcher, size: int) -> None:
-    """Ask 200,000 digests that share 16 bytes with one another, against as many random ones."""
-    same = np.full((200_000, 20), 0xAB, dtype=np.uint8)
-    same[:, 16:] = np.arange(200_000, dtype=">u4").view(np.uint8).reshape(-1, 4)
-    random = np.random.default_rng(3).integers(0, 256, same.shape, dtype=np.uint8)
-    none = all(len(matcher.exact(KIND, ask).positions) == 0 for ask in (same, random))
-    crafted_s, random_s = paired(
-        lambda: matcher.exact(KIND, same), lambda: matcher.exact(KIND, random), 11
-    )
-    assert random_s is not None
-    rates = (200_000 / crafted_s, 200_000 / random_s)
-    Row(f"exact_{size_name(size)}_crafted", size, *rates, 0.5, 0.9, none).write()
+    report(key, len(held), our_rate, peer_rate, correct)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""One row of the results table, printed and written to build/bench/NAME.json."""
+"""One row of the results, printed and written to build/bench/NAME.json, and how a row is timed."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -9,32 +10,61 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-OUT = Path(__file__).parents[1] / "build" / "bench"
+from benchmarks.targets import TARGETS
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "build" / "bench"
+DATA = OUT / "data"
 
 
 @dataclass(frozen=True)
 class Row:
-    """``ours`` and ``peer`` in the same unit; ``peer`` is None where it is not installed."""
+    """``ours`` and ``peer`` in the unit of the target; ``peer`` is None where it is not there."""
 
     name: str
     size: int
     ours: float
     peer: float | None
-    at_least: float | None
-    aim: float | None
+    ratio: float | None
+    at_least: float
+    aim: float
     correct: bool
-    lower_is_better: bool = False
 
-    def write(self) -> None:
-        """Print the row and keep it. Exits with 1 when the answers were wrong."""
-        body = asdict(self)
-        del body["lower_is_better"]
-        body["ratio"] = None if self.peer is None else round(self.ours / self.peer, 3)
-        OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / f"{self.name}.json").write_text(json.dumps(body, indent=1) + "\n")
-        print(json.dumps(body), flush=True)
-        if not self.correct:
-            raise SystemExit(f"{self.name}: the answers are wrong")
+
+def report(
+    key: str,
+    size: int,
+    ours: float,
+    peer: float | None,
+    correct: bool,
+    *,
+    ratio: float | None = None,
+) -> Row:
+    """Print and keep the row of a target; exit with 1 when the answers were wrong.
+
+    Where the target has no peer, the ratio is ``ours`` itself.
+    """
+    target = TARGETS[key]
+    if ratio is None and not target.peer:
+        ratio = ours
+    elif ratio is None and peer is not None:
+        ratio = ours / peer
+    row = Row(
+        f"{key}_of_{size_name(size)}" if size else key,
+        size,
+        round(ours, 6),
+        None if peer is None else round(peer, 6),
+        None if ratio is None else round(ratio, 4),
+        target.at_least,
+        target.aim,
+        bool(correct),
+    )
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{row.name}.json").write_text(json.dumps(asdict(row), indent=1) + "\n")
+    print(json.dumps(asdict(row)), flush=True)
+    if not row.correct:
+        raise SystemExit(f"{row.name}: the answers are wrong")
+    return row
 
 
 def paired(
@@ -59,3 +89,17 @@ def size_name(size: int) -> str:
         if size >= unit and size % unit == 0:
             return f"{size // unit}{letter}"
     return str(size)
+
+
+def arguments(description: str | None, *, size: int, rounds: int = 5) -> argparse.ArgumentParser:
+    """Return a parser with what every row takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=size, help="items held")
+    parser.add_argument("--rounds", type=int, default=rounds, help="the median of so many counts")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="where what is made once is kept between rows"
+    )
+    parser.add_argument("--alone", action="store_true", help="without any peer")
+    return parser

@@ -1,0 +1,76 @@
+"""What is measured, against what, and the two marks that each ratio is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of the table.
+
+    ``at_least`` and ``aim`` are marks for the ratio of ours to the peer's, or of ours itself where
+    there is no ``peer``. An aim below ``at_least`` says that less is better. ``size`` is the full
+    size, in items held.
+    """
+
+    what: str
+    unit: str
+    peer: str
+    at_least: float
+    aim: float
+    size: int
+
+    @property
+    def lower(self) -> bool:
+        """Whether less is better."""
+        return self.aim < self.at_least
+
+    def reaches(self, ratio: float, mark: float) -> bool:
+        """Whether a ratio is at least as good as a mark."""
+        return ratio <= mark if self.lower else ratio >= mark
+
+
+_M = 1_000_000
+_POSTGRES = "PostgreSQL `= ANY`"
+_PDQ_INDEX = "threatexchange PDQIndex"
+
+TARGETS = {
+    "exact_batch_1m": Target(
+        "exact, batches of a million", "lookups/s", _POSTGRES, 40, 90, 51 * _M
+    ),
+    "exact_batch_1k": Target("exact, batches of 1,000", "lookups/s", _POSTGRES, 15, 34, 51 * _M),
+    "exact_crafted": Target(
+        "exact, asked for digests with a common prefix", "lookups/s", "random digests",
+        0.5, 0.9, 51 * _M,
+    ),
+    "exact_start": Target("first exact answer after start", "s", "", 5, 1, 51 * _M),
+    "end_to_end": Target(
+        "a million distinct hashes, person to peer node and back", "lookups/s",
+        "packed gRPC echo", 0.30, 0.55, 51 * _M,
+    ),
+    "three_peers": Target(
+        "one hash asked of three peers", "s", "unary gRPC echo", 12, 8, 51 * _M
+    ),
+    "near_single": Target("near, one by one", "lookups/s", _PDQ_INDEX, 40, 100, 10 * _M),
+    "near_batch_1k": Target("near, batches of 1,000", "lookups/s", _PDQ_INDEX, 20, 50, 10 * _M),
+    "near_single_flat": Target(
+        "near, one by one", "lookups/s", "faiss IndexBinaryFlat", 60, 150, 51 * _M
+    ),
+    "near_recall": Target(
+        "true pairs that near finds", "pairs", "faiss IndexBinaryFlat", 1, 1, 10 * _M
+    ),
+    "near_precision": Target(
+        "found pairs that are true", "pairs", "pairs answered", 1, 1, 10 * _M
+    ),
+    "near_memory": Target("memory of the near index", "MB", _PDQ_INDEX, 0.4, 0.2, 10 * _M),
+    "node_memory": Target(
+        "private memory with SHA-1 and MD5 of each item mapped", "MB", "", 600, 350, 51 * _M
+    ),
+    "ingest": Target(
+        "CSV into storage and indexes", "s", "PostgreSQL COPY and primary key", 6, 3, 51 * _M
+    ),
+    "group_commit": Target(
+        "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
+    ),
+}  # fmt: skip
