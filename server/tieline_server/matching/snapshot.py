@@ -31,6 +31,8 @@ from tieline_server.matching.table import TableRun
 _RATIO = 4
 """A segment at most so many times as large as what is to be written is taken in with it: then every
 row is written a few times while a collection grows, and a lookup has few segments to look into."""
+_LARGE = 12_000_000
+"""Segments above this wait until nothing is added: whoever adds should not wait for their merge."""
 _BATCH = 1_000_000
 """Rows mixed at once while a snapshot is built."""
 
@@ -153,9 +155,12 @@ class Plan:
         for kind in DigestKind:
             segments, rows = layers.written(kind), layers.pending(kind)
             stay = len(segments)
-            while stay and (whole or (rows and segments[stay - 1].table.count <= _RATIO * rows)):
+            while stay:
+                next_rows = segments[stay - 1].table.count
+                if not whole and next_rows > min(_RATIO * rows, _LARGE):
+                    break
                 stay -= 1
-                rows += segments[stay].table.count
+                rows += next_rows
             kept[kind] = stay
         return cls(layers, kept)
 
