@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from tieline.v1 import digests_pb2
@@ -72,12 +73,9 @@ def _converse(
     on_event: Callable[[Event], None],
 ) -> dict[DigestKind, Index]:
     """Send the list once; return the positions of what is known good, and nobody was asked."""
-    answering = options.deadline_seconds or limits.QUERY_SECONDS
-    deadline = limits.ASK_SENDING_SECONDS + answering
     gathering = Gathering(asked)
     known: dict[DigestKind, list[Index]] = {}
-    requests = _requests(asked, options)
-    for message in connection.converse(connection.stub.AskOverlap, requests, deadline):
+    for message in _responses(connection, asked, options):
         if message.HasField("known_good"):
             kind, positions = _known_good(asked, message.known_good)
             known.setdefault(kind, []).append(positions)
@@ -86,8 +84,29 @@ def _converse(
     return {kind: np.concatenate(parts) for kind, parts in known.items()}
 
 
-def _requests(asked: AskedList, options: AskOptions) -> Iterator[pb.AskOverlapRequest]:
-    header = make(
+def _responses(
+    connection: OperatorConnection, asked: AskedList, options: AskOptions
+) -> Iterator[pb.AskOverlapResponse]:
+    answering = options.deadline_seconds or limits.QUERY_SECONDS
+    deadline = limits.ASK_SENDING_SECONDS + answering
+    header = _header(asked, options)
+    lists = (
+        digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
+        for kind, packed in asked.batches()
+    )
+    if sum(asked.counts()) <= limits.DIGESTS_BRIEF:
+        brief = pb.AskBriefRequest(header=header, lists=lists)
+        for bundle in connection.read(connection.stub.AskBrief(brief, timeout=deadline)):
+            yield from bundle.parts
+        return
+    requests = chain(
+        [pb.AskOverlapRequest(header=header)], (pb.AskOverlapRequest(batch=one) for one in lists)
+    )
+    yield from connection.converse(connection.stub.AskOverlap, requests, deadline)
+
+
+def _header(asked: AskedList, options: AskOptions) -> pb.AskHeader:
+    return make(
         pb.AskHeader,
         purpose=options.purpose,
         case_ref=options.case_ref,
@@ -100,10 +119,6 @@ def _requests(asked: AskedList, options: AskOptions) -> Iterator[pb.AskOverlapRe
         counts=asked.counts(),
         list_digest=asked.digest,
     )
-    yield pb.AskOverlapRequest(header=header)
-    for kind, packed in asked.batches():
-        batch = digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
-        yield pb.AskOverlapRequest(batch=batch)
 
 
 def _known_good(asked: AskedList, message: pb.KnownGood) -> tuple[DigestKind, Index]:

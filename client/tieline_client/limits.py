@@ -27,8 +27,11 @@ DIGESTS_PER_BATCH = 20_000
 """Digests in one packed batch; 20k-50k measured best (measured.md)."""
 DIGESTS_PER_BATCH_MAX = 50_000
 RECORDS_PER_QUERY = 5_000_000
+DIGESTS_BRIEF = 64
+"""A question of so many digests goes out in one message: a stream costs three times as much."""
 HITS_PER_BATCH = 10_000
 SERIES_PER_BATCH = 1_000
+PARTS_PER_BUNDLE = 1_000
 SPOOL_MEMORY_BYTES = 256 * 1024
 """A question's list, or one peer's answer, that is larger waits in a file."""
 EARLY_SECONDS = 1.0

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import grpc
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
 from tieline_client.certificates import Kind, LeafCache, Purpose
@@ -67,6 +67,9 @@ class PeerClient:
         )
         self._overlap = self._channel.stream_stream(
             f"{_EXCHANGE}/Overlap", exchange_pb2.OverlapRequest.SerializeToString, None
+        )
+        self._overlap_brief = self._channel.unary_unary(
+            f"{_EXCHANGE}/OverlapBrief", exchange_pb2.OverlapBriefRequest.SerializeToString, None
         )
         self._deliver = self._channel.unary_unary(
             f"{_DELIVERY}/Deliver", delivery_pb2.DeliverRequest.SerializeToString, None
@@ -159,6 +162,22 @@ class PeerClient:
         finally:
             if call is not None:
                 call.cancel()  # type: ignore[no-untyped-call]  # the stub lacks the annotation
+
+    def overlap_brief(
+        self,
+        header: envelope_pb2.Envelope,
+        lists: Iterable[digests_pb2.DigestList],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask few digests in one message; yield what `overlap` would.
+
+        Raises LimitExceeded with check BRIEF when the answer is longer than a message.
+        """
+        self.hello()
+        request = exchange_pb2.OverlapBriefRequest(header=header, lists=lists)
+        with self._translated():
+            data = self._overlap_brief(request, timeout=timeout)
+        yield from constraints.open_nested(data, exchange_pb2.OverlapBriefResponse).parts
 
     def deliver(self, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
         """Deliver one message; the answer comes after the peer's durable commit."""

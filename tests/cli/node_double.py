@@ -41,7 +41,7 @@ from tieline_server.trust.authority import (
 
 FEDERATION, AGENCY, PERSON = "test-eu", "pt-pj", "ana.silva"
 METHODS = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
-_STREAMS = ("Import", "AskOverlap", "ListAuditEntries")
+_STREAMS = ("Import", "AskOverlap", "AskBrief", "ListAuditEntries")
 
 
 @dataclass
@@ -149,6 +149,12 @@ class NodeDouble:
         if isinstance(answer, Refusal):
             answer.abort(context)
         yield from answer
+
+    def AskBrief(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        parts = [pb.AskOverlapRequest(header=request.header)]
+        parts += [pb.AskOverlapRequest(batch=one) for one in request.lists]
+        for one in self.AskOverlap(iter(parts), context):
+            yield pb.AskBriefResponse(parts=[one])
 
     def ListAuditEntries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         leaves = self.answers["ListAuditEntries"]

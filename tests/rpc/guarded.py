@@ -142,6 +142,10 @@ class Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
         self.bodies += 1
         return self.on_overlap(request_iterator, context)
 
+    def OverlapBrief(self, request: Any, context: Any) -> Any:
+        self.bodies += 1
+        return exchange_pb2.OverlapBriefResponse(parts=self.on_overlap(iter([request]), context))
+
 
 class People(operator_pb2_grpc.OperatorServiceServicer):
     """A few methods of the operator port, one of each shape that it has."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -285,7 +286,7 @@ class Running:
                 question.take(
                     constraints.open_nested(batch.SerializeToString(), digests_pb2.DigestList)
                 )
-            for response in question.answer():
+            for response in chain.from_iterable(question.answer()):
                 constraints.check(response)
                 yield response
         finally:
@@ -356,6 +357,17 @@ class Lines:
             yield constraints.open_nested(
                 response.SerializeToString(), exchange_pb2.OverlapResponse
             )
+
+    def overlap_brief(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        lists: Iterable[digests_pb2.DigestList],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask few digests."""
+        requests = (exchange_pb2.OverlapRequest(batch=one) for one in lists)
+        return self.overlap(agency, header, requests, timeout)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest

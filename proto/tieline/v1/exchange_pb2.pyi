@@ -175,6 +175,60 @@ class SeriesBatch(_message.Message):
 Global___SeriesBatch: _TypeAlias = SeriesBatch  # noqa: Y015
 
 @_typing.final
+class OverlapBriefRequest(_message.Message):
+    """A query of few digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _envelope_pb2.Envelope:
+        """A signed QueryHeader."""
+
+    @_builtins.property
+    def lists(self) -> _containers.RepeatedCompositeFieldContainer[_digests_pb2.DigestList]:
+        """The list: kinds in order."""
+
+    def __init__(
+        self,
+        *,
+        header: _envelope_pb2.Envelope | None = ...,
+        lists: _abc.Iterable[_digests_pb2.DigestList] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lists", b"lists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverlapBriefRequest: _TypeAlias = OverlapBriefRequest  # noqa: Y015
+
+@_typing.final
+class OverlapBriefResponse(_message.Message):
+    """Its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlapResponse]:
+        """What Overlap would stream, in its order."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___OverlapResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverlapBriefResponse: _TypeAlias = OverlapBriefResponse  # noqa: Y015
+
+@_typing.final
 class SeriesEntry(_message.Message):
     """A series as far as policy discloses it."""
 

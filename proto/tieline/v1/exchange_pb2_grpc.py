@@ -45,6 +45,11 @@ class ExchangeServiceStub:
                 request_serializer=tieline_dot_v1_dot_exchange__pb2.OverlapRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_exchange__pb2.OverlapResponse.FromString,
                 _registered_method=True)
+        self.OverlapBrief = channel.unary_unary(
+                '/tieline.v1.ExchangeService/OverlapBrief',
+                request_serializer=tieline_dot_v1_dot_exchange__pb2.OverlapBriefRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_exchange__pb2.OverlapBriefResponse.FromString,
+                _registered_method=True)
 
 
 class ExchangeServiceServicer:
@@ -67,6 +72,15 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OverlapBrief(self, request, context):
+        """The same for a question and an answer that fit into one message each; an answer that does not
+        is refused with LIMIT_EXCEEDED, and the same header may then be asked by Overlap. Caller: as
+        Overlap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +93,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.Overlap,
                     request_deserializer=tieline_dot_v1_dot_exchange__pb2.OverlapRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_exchange__pb2.OverlapResponse.SerializeToString,
+            ),
+            'OverlapBrief': grpc.unary_unary_rpc_method_handler(
+                    servicer.OverlapBrief,
+                    request_deserializer=tieline_dot_v1_dot_exchange__pb2.OverlapBriefRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_exchange__pb2.OverlapBriefResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +155,33 @@ class ExchangeService:
             '/tieline.v1.ExchangeService/Overlap',
             tieline_dot_v1_dot_exchange__pb2.OverlapRequest.SerializeToString,
             tieline_dot_v1_dot_exchange__pb2.OverlapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OverlapBrief(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.ExchangeService/OverlapBrief',
+            tieline_dot_v1_dot_exchange__pb2.OverlapBriefRequest.SerializeToString,
+            tieline_dot_v1_dot_exchange__pb2.OverlapBriefResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,11 @@ class ExchangeServiceStub:
     The first request is the header; batches follow, kinds in order, digests ascending across
     batches. Answers stream back as they are found; the last response is the receipt.
     """
+    OverlapBrief: _grpc.UnaryUnaryMultiCallable[_exchange_pb2.OverlapBriefRequest, _exchange_pb2.OverlapBriefResponse]
+    """The same for a question and an answer that fit into one message each; an answer that does not
+    is refused with LIMIT_EXCEEDED, and the same header may then be asked by Overlap. Caller: as
+    Overlap.
+    """
 
 @_typing.type_check_only
 class ExchangeServiceAsyncStub(ExchangeServiceStub):
@@ -52,6 +57,11 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     """Asks which digests the other side holds. Caller: a member's node whose purpose policy allows.
     The first request is the header; batches follow, kinds in order, digests ascending across
     batches. Answers stream back as they are found; the last response is the receipt.
+    """
+    OverlapBrief: _aio.UnaryUnaryMultiCallable[_exchange_pb2.OverlapBriefRequest, _exchange_pb2.OverlapBriefResponse]  # type: ignore[assignment]
+    """The same for a question and an answer that fit into one message each; an answer that does not
+    is refused with LIMIT_EXCEEDED, and the same header may then be asked by Overlap. Caller: as
+    Overlap.
     """
 
 class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -74,6 +84,17 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks which digests the other side holds. Caller: a member's node whose purpose policy allows.
         The first request is the header; batches follow, kinds in order, digests ascending across
         batches. Answers stream back as they are found; the last response is the receipt.
+        """
+
+    @_abc_1.abstractmethod
+    def OverlapBrief(
+        self,
+        request: _exchange_pb2.OverlapBriefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_exchange_pb2.OverlapBriefResponse, _abc.Awaitable[_exchange_pb2.OverlapBriefResponse]]:
+        """The same for a question and an answer that fit into one message each; an answer that does not
+        is refused with LIMIT_EXCEEDED, and the same header may then be asked by Overlap. Caller: as
+        Overlap.
         """
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

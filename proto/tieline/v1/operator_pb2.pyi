@@ -1064,6 +1064,60 @@ class AskOverlapRequest(_message.Message):
 Global___AskOverlapRequest: _TypeAlias = AskOverlapRequest  # noqa: Y015
 
 @_typing.final
+class AskBriefRequest(_message.Message):
+    """A question of few digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___AskHeader:
+        """How to ask, and what."""
+
+    @_builtins.property
+    def lists(self) -> _containers.RepeatedCompositeFieldContainer[_digests_pb2.DigestList]:
+        """The list: kinds in order."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___AskHeader | None = ...,
+        lists: _abc.Iterable[_digests_pb2.DigestList] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lists", b"lists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskBriefRequest: _TypeAlias = AskBriefRequest  # noqa: Y015
+
+@_typing.final
+class AskBriefResponse(_message.Message):
+    """Parts of its answer that are here at the same time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AskOverlapResponse]:
+        """What AskOverlap would stream, in its order."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___AskOverlapResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskBriefResponse: _TypeAlias = AskBriefResponse  # noqa: Y015
+
+@_typing.final
 class AskOverlapResponse(_message.Message):
     """A part of the answer."""
 

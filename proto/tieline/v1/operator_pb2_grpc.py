@@ -66,6 +66,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AskOverlapRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.AskOverlapResponse.FromString,
                 _registered_method=True)
+        self.AskBrief = channel.unary_stream(
+                '/tieline.v1.OperatorService/AskBrief',
+                request_serializer=tieline_dot_v1_dot_operator__pb2.AskBriefRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.AskBriefResponse.FromString,
+                _registered_method=True)
         self.ListSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/ListSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListSeriesRequest.SerializeToString,
@@ -217,6 +222,13 @@ class OperatorServiceServicer:
     def AskOverlap(self, request_iterator, context):
         """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
         ends its side when all is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AskBrief(self, request, context):
+        """The same for a question that fits into one message. Caller: analyst.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -401,6 +413,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AskOverlap,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.AskOverlapRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.AskOverlapResponse.SerializeToString,
+            ),
+            'AskBrief': grpc.unary_stream_rpc_method_handler(
+                    servicer.AskBrief,
+                    request_deserializer=tieline_dot_v1_dot_operator__pb2.AskBriefRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.AskBriefResponse.SerializeToString,
             ),
             'ListSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSeries,
@@ -672,6 +689,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/AskOverlap',
             tieline_dot_v1_dot_operator__pb2.AskOverlapRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.AskOverlapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskBrief(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AskBrief',
+            tieline_dot_v1_dot_operator__pb2.AskBriefRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.AskBriefResponse.FromString,
             options,
             channel_credentials,
             insecure,

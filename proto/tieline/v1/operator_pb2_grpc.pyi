@@ -51,6 +51,8 @@ class OperatorServiceStub:
     """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
     ends its side when all is sent.
     """
+    AskBrief: _grpc.UnaryStreamMultiCallable[_operator_pb2.AskBriefRequest, _operator_pb2.AskBriefResponse]
+    """The same for a question that fits into one message. Caller: analyst."""
     ListSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]
@@ -117,6 +119,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
     ends its side when all is sent.
     """
+    AskBrief: _aio.UnaryStreamMultiCallable[_operator_pb2.AskBriefRequest, _operator_pb2.AskBriefResponse]  # type: ignore[assignment]
+    """The same for a question that fits into one message. Caller: analyst."""
     ListSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]  # type: ignore[assignment]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]  # type: ignore[assignment]
@@ -216,6 +220,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks peers which digests they hold. Caller: analyst. Header first, then the list; the client
         ends its side when all is sent.
         """
+
+    @_abc_1.abstractmethod
+    def AskBrief(
+        self,
+        request: _operator_pb2.AskBriefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_pb2.AskBriefResponse], _abc.AsyncIterator[_operator_pb2.AskBriefResponse]]:
+        """The same for a question that fits into one message. Caller: analyst."""
 
     @_abc_1.abstractmethod
     def ListSeries(

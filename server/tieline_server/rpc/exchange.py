@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import grpc
 from tieline.v1 import exchange_pb2, exchange_pb2_grpc, payload_pb2
-from tieline_client import limits
+from tieline_client import constraints, limits
+from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience
 from tieline_client.peer_client import WIRE_VERSION
@@ -62,3 +63,23 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Answer a query."""
         return self._answerer.answer(caller_of(context).agency, request_iterator)
+
+    def OverlapBrief(
+        self, request: exchange_pb2.OverlapBriefRequest, context: grpc.ServicerContext
+    ) -> exchange_pb2.OverlapBriefResponse:
+        """Answer a query of few digests."""
+        requests = [exchange_pb2.OverlapRequest(header=request.header)]
+        requests += [exchange_pb2.OverlapRequest(batch=one) for one in request.lists]
+        answer = self._answerer.answer(caller_of(context).agency, requests)
+        response = exchange_pb2.OverlapBriefResponse(parts=answer)
+        try:
+            constraints.check(response)
+        except MalformedMessage:
+            fits = False
+        else:
+            fits = response.ByteSize() <= limits.MESSAGE_BYTES
+        if not fits:
+            raise LimitExceeded(
+                "the answer is longer than one message; ask by Overlap", check="BRIEF"
+            )
+        return response

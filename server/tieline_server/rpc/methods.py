@@ -70,6 +70,7 @@ def _person_stream(roles: frozenset[str], seconds: float) -> Rule:
 _EXCHANGE = {
     "Hello": _peer(limits.HELLO_SECONDS),
     "Overlap": _peer(limits.QUERY_SECONDS, Weight.STREAM),
+    "OverlapBrief": _peer(limits.QUERY_SECONDS),
 }
 _DELIVERY = {
     "Deliver": _peer(limits.DELIVER_SECONDS),
@@ -82,6 +83,7 @@ _OPERATOR = {
     "ListPeers": _person(ROLES),
     "GetAskTerms": _person(frozenset({ANALYST})),
     "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
+    "AskBrief": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
     "ListSeries": _person(_READERS),
     "GetSeries": _person(_READERS),
     "CreateSeries": _person(frozenset({ANALYST})),

@@ -47,6 +47,29 @@ def _person(context: grpc.ServicerContext) -> Person:
     return Person(caller.operator or "", caller.roles)
 
 
+def _bundled(
+    groups: Iterator[Iterator[pb.AskOverlapResponse]],
+) -> Iterator[pb.AskBriefResponse]:
+    """Put what is there at the same time into one message; the start waits for the first answer."""
+    bundle, size = pb.AskBriefResponse(), 0
+    for number, group in enumerate(groups):
+        for part in group:
+            length = part.ByteSize()
+            if bundle.parts and (
+                size + length > limits.RECORD_BATCH_BYTES
+                or len(bundle.parts) >= limits.PARTS_PER_BUNDLE
+            ):
+                yield bundle
+                bundle, size = pb.AskBriefResponse(), 0
+            bundle.parts.append(part)
+            size += length
+        if number and bundle.parts:
+            yield bundle
+            bundle, size = pb.AskBriefResponse(), 0
+    if bundle.parts:
+        yield bundle
+
+
 class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     """One method per RPC."""
 
@@ -106,7 +129,20 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
                 if request.WhichOneof("part") != "batch":
                     raise MalformedMessage("after its header a question holds digests only")
                 question.take(request.batch)
-            yield from question.answer()
+            for group in question.answer():
+                yield from group
+        finally:
+            question.close()
+
+    def AskBrief(
+        self, request: pb.AskBriefRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.AskBriefResponse]:
+        """The same in one message; what is there at the same time goes back in one."""
+        question = Question(self._node, _person(context), request.header)
+        try:
+            for one in request.lists:
+                question.take(one)
+            yield from _bundled(question.answer())
         finally:
             question.close()
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from tieline.v1 import digests_pb2, exchange_pb2, operator_pb2, payload_pb2
+from tieline.v1 import digests_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, LimitExceeded, StorageUnavailable
@@ -123,18 +123,23 @@ class Question:
         if len(found):
             self._known_good.append((kind, found + before))
 
-    def answer(self) -> Responses:
-        """Ask, once the whole list is here, and yield what comes.
+    def answer(self) -> Iterator[Responses]:
+        """Ask, once the whole list is here, and yield what is there at the same time as a group.
 
-        Yields what is known good and no more; or who is asked, then what each peer answered as it
-        ends. Raises InvalidInput when the list is not the announced one.
+        That is what is known good, and no more; or first who is asked, then what peers answered as
+        they end. Raises InvalidInput when the list is not the announced one.
         """
         self._check.finish()
         if self._known_good:
-            yield from _known_good_messages(self._known_good)
+            yield _known_good_messages(self._known_good)
             return
         if not self._begun:
             self._begin()
+        yield self._started()
+        while self._pending:
+            yield _messages(self._log_results())
+
+    def _started(self) -> Responses:
         header = self._header
         yield operator_pb2.AskOverlapResponse(
             started=operator_pb2.AskStarted(
@@ -151,10 +156,6 @@ class Question:
                     agency=agency, status="answered", reason="nothing was asked"
                 )
                 yield operator_pb2.AskOverlapResponse(end=end)
-        while self._pending:
-            for result in self._log_results():
-                yield from result.messages()
-                result.kept.close()
 
     def close(self) -> None:
         """End it wherever it stands; who was asked and has not ended is logged as broken off."""
@@ -196,7 +197,7 @@ class Question:
         for agency in asked:
             work = self._peer_question(agency)
             threading.Thread(
-                target=lambda one=work: self._results.put(one.ask(self._batches)),
+                target=lambda one=work: self._results.put(one.ask(self._lists)),
                 name=f"ask-{agency}",
                 daemon=True,
             ).start()
@@ -219,17 +220,16 @@ class Question:
         )
         return PeerQuestion(self._node, agency, payload, counts, self._deadline)
 
-    def _batches(self) -> Iterator[exchange_pb2.OverlapRequest]:
+    def _lists(self) -> Iterator[digests_pb2.DigestList]:
         """Yield the list as it travels to a peer, at the peer's pace."""
         offset = 0
         for kind, count in self._check.counts.items():
             for start in range(0, count, limits.DIGESTS_PER_BATCH):
                 size = min(limits.DIGESTS_PER_BATCH, count - start) * kind.width
-                batch = digests_pb2.DigestList(
+                yield digests_pb2.DigestList(
                     kind=int(kind),  # type: ignore[arg-type]
                     digests=self._spool.read(offset, size),
                 )
-                yield exchange_pb2.OverlapRequest(batch=batch)
                 offset += size
 
     # 5
@@ -275,6 +275,12 @@ class Question:
                 tx.audit.append(entry)
 
         self._node.store.write(append)
+
+
+def _messages(results: list[PeerResult]) -> Responses:
+    for result in results:
+        yield from result.messages()
+        result.kept.close()
 
 
 def _known_good(node: Node, kind: DigestKind, rows: Rows) -> Index:

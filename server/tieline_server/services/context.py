@@ -10,7 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.directory import Directory
 from tieline_client.errors import InvalidInput, PolicyRefused, RefusedError
@@ -40,6 +40,13 @@ class Peers(Protocol):
         agency: str,
         header: envelope_pb2.Envelope,
         batches: Iterable[exchange_pb2.OverlapRequest],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]: ...
+    def overlap_brief(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        lists: Iterable[digests_pb2.DigestList],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]: ...
     def deliver(

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tieline.v1 import exchange_pb2, operator_pb2, payload_pb2
+from tieline.v1 import digests_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.errors import (
     DirectoryExpired,
@@ -21,6 +21,7 @@ from tieline_client.errors import (
     RefusedError,
     SignatureRefused,
     TielineError,
+    UnknownMethod,
     Unreachable,
 )
 from tieline_client.hit_columns import check_hits
@@ -29,7 +30,8 @@ from tieline_client.payloads import Audience, open_payload
 from tieline_server.services.context import Node
 from tieline_server.services.spool import Kept
 
-Batches = Callable[[], Iterable[exchange_pb2.OverlapRequest]]
+Lists = Callable[[], Iterable[digests_pb2.DigestList]]
+"""Makes the asked list anew, as it travels."""
 
 
 @dataclass(slots=True)
@@ -91,12 +93,12 @@ class PeerQuestion:
         self._payload, self._counts, self._deadline = payload, counts, deadline
         self._seen = _Seen()
 
-    def ask(self, batches: Batches) -> PeerResult:
+    def ask(self, lists: Lists) -> PeerResult:
         """Ask, and return how it ended; nothing is raised."""
         end = operator_pb2.PeerEnd(agency=self._agency)
         result = PeerResult(end, Kept(self._node.scratch))
         try:
-            self._exchange(result, batches)
+            self._exchange(result, lists)
         except (Unreachable, DirectoryExpired) as error:
             end.status, end.reason = "unreachable", error.message
         except (RefusedError, LimitExceeded) as error:
@@ -113,13 +115,13 @@ class PeerQuestion:
         end.reason = end.reason[: limits.FREE_TEXT_CHARS]
         return result
 
-    def _exchange(self, result: PeerResult, batches: Batches) -> None:
+    def _exchange(self, result: PeerResult, lists: Lists) -> None:
         node, seen = self._node, self._seen
         envelope = node.sealer.seal(
             self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
         )
         end: exchange_pb2.OverlapEnd | None = None
-        for response in node.peers.overlap(self._agency, envelope, batches(), self._deadline):
+        for response in self._responses(envelope, lists):
             part = response.WhichOneof("part")
             if part == "end":
                 end = response.end
@@ -144,6 +146,23 @@ class PeerQuestion:
         told.status = "pending" if end.pending and not result.overlaps else "answered"
         if end.pending:
             told.reason = f"more waits for a person at {self._agency}"
+
+    def _responses(
+        self, envelope: envelope_pb2.Envelope, lists: Lists
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask in one message where that will do."""
+        peers = self._node.peers
+        if sum(self._counts) <= limits.DIGESTS_BRIEF:
+            try:
+                yield from peers.overlap_brief(self._agency, envelope, lists(), self._deadline)
+                return
+            except UnknownMethod:
+                pass
+            except LimitExceeded as error:
+                if error.metadata.get("check") != "BRIEF":
+                    raise
+        requests = (exchange_pb2.OverlapRequest(batch=one) for one in lists())
+        yield from peers.overlap(self._agency, envelope, requests, self._deadline)
 
     # 1
     def _take_series(self, entries: Sequence[exchange_pb2.SeriesEntry]) -> None:

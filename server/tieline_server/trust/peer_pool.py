@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
 from tieline_client.certificates import LeafCache
 from tieline_client.directory import Directory, Member
 from tieline_client.errors import TrustError, Unreachable
@@ -103,6 +103,16 @@ class PeerPool:
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask a peer; see PeerClient.overlap."""
         return self.client(agency).overlap(header, batches, timeout)
+
+    def overlap_brief(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        lists: Iterable[digests_pb2.DigestList],
+        timeout: float,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Ask a peer few digests; see PeerClient.overlap_brief."""
+        return self.client(agency).overlap_brief(header, lists, timeout)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
