@@ -45,17 +45,17 @@ def generated(kind: DigestKind, size: int) -> Source:
         yield kind, np.arange(start, start + count), digests(kind, count, start)
 
 
-def asked_exact(held: U8, count: int, hits: int | None = None) -> tuple[U8, I64]:
+def asked_exact(held: U8, count: int, among: I64 | None = None) -> tuple[U8, I64]:
     """Return ``count`` ascending digests, and for each the row that holds it or -1.
 
-    ``hits`` of them (2 % unless told) are held.
+    2 % of them are held: rows of ``among``, or any.
     """
-    hits = count // 50 if hits is None else hits
+    hits = count // 50
     rng = np.random.default_rng((101, count))
     rows = np.full(count, -1, dtype=np.int64)
     asked = rng.integers(0, 256, (count, held.shape[1]), dtype=np.uint8)
     places = rng.choice(count, hits, replace=False)
-    rows[places] = rng.choice(len(held), hits, replace=False)
+    rows[places] = rng.choice(len(held) if among is None else among, hits, replace=False)
     asked[places] = held[rows[places]]
     order = np.lexsort(asked.T[::-1])
     return np.ascontiguousarray(asked[order]), rows[order]

@@ -1,0 +1,140 @@
+"""Real nodes for rows that need them: processes over mutual TLS on loopback, with synthetic items.
+
+The hub asks, national nodes hold. A federation's folder can be kept and started again, so that
+millions of items are imported once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tieline_client.digests import DigestKind
+from tieline_client.formats import FileFormat
+from tieline_client.importing import ImportOptions
+from tieline_client.operator_client import OperatorClient
+from tieline_server.matching.warm import warm
+
+from benchmarks import data
+from benchmarks.rows import ROOT, size_name
+from tests.e2e.federation import PURPOSE, Federation, Node, wait_for
+
+HUB, HOLDERS = "europol-ec3", ("pt-pj", "fr-pn", "de-bka")
+COUNTRIES = {"pt-pj": "PT", "fr-pn": "FR", "de-bka": "DE"}
+CASE = "BENCH-1"
+IN_SERIES = 25
+"""Every so many-th item is in a series."""
+SERIES = 2_000
+FRESH_DAYS = 5
+"""A kept federation whose certificates may be older is made anew."""
+INDEXED_SECONDS = 1_200.0
+
+
+@contextmanager
+def federation(root: Path, holders: Sequence[str]) -> Iterator[Federation]:
+    """Make a federation of the hub and these holders in ``root``, or go on with the kept one."""
+    warm(ROOT / "build" / "kernels")
+    made = Federation(root)
+    noted = root / "addresses.json"
+    if noted.exists() and time.time() - noted.stat().st_mtime < FRESH_DAYS * 86_400:
+        for agency, ports in json.loads(noted.read_text()).items():
+            made.nodes[agency] = Node(root / agency, agency, *ports)
+    else:
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        made.found()
+        made.init(HUB, "hub")
+        for agency in holders:
+            made.init(agency, "national", COUNTRIES[agency])
+        for node in made:
+            made.join(node)
+        addresses = {
+            node.agency: [_port(node.address), _port(node.operator_address)] for node in made
+        }
+        noted.write_text(json.dumps(addresses))
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+@contextmanager
+def holding(root: Path, size: int) -> Iterator[Federation]:
+    """Start the kept federation of the hub and one holder of ``size`` items (`write_csv`)."""
+    holder = HOLDERS[0]
+    with federation(root / f"nodes-{size_name(size)}", [holder]) as made:
+        with made[holder].client() as client:
+            if client.get_stats().items != size:
+                fill(client, csv_of(root, size))
+        yield made
+
+
+def fill(client: OperatorClient, path: Path) -> float:
+    """Import a file and wait until the index has it; return the seconds it took."""
+    began = time.perf_counter()
+    report = client.import_file(path, FileFormat.CSV, ImportOptions(case_ref=CASE))
+    imported = time.perf_counter() - began
+    if report.rejected_count:
+        raise SystemExit(f"{report.rejected_count} records rejected: {report.rejected[:3]}")
+
+    def indexed() -> bool:
+        stats = client.get_stats()
+        return stats.index_generation >= stats.generation > 0
+
+    wait_for("the index has what storage has", indexed, INDEXED_SECONDS)
+    took = time.perf_counter() - began
+    print(f"{path.name}: imported in {imported:.1f} s, indexed after {took:.1f} s", flush=True)
+    return took
+
+
+def csv_of(root: Path, size: int) -> Path:
+    """Return a CSV of ``size`` items, made when it is not there."""
+    path = root / f"items-{size_name(size)}.csv"
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as stream:
+            stream.write(b"sha1,md5,series\n")
+            for start in range(0, size, data.PIECE):
+                stream.write(_lines(start, min(data.PIECE, size - start)))
+        partial.rename(path)
+    return path
+
+
+def series_of(items: data.I64) -> data.I64:
+    """Return the number of each item's series, -1 for none."""
+    return np.where(items % IN_SERIES == 0, items // IN_SERIES % SERIES, -1)
+
+
+def _lines(start: int, count: int) -> bytes:
+    """Return lines of SHA-1, MD5 and series; absent characters are zeros, and dropped."""
+    sha1, md5 = (
+        _hex(data.digests(kind, count, start)) for kind in (DigestKind.SHA1, DigestKind.MD5)
+    )
+    numbers = series_of(np.arange(start, start + count, dtype=np.int64))
+    digits = (numbers[:, None] // 10 ** np.arange(3, -1, -1)) % 10 + ord("0")
+    named = np.column_stack([np.full(count, ord("S")), digits]).astype(np.uint8)
+    named[numbers < 0] = 0
+    comma, line = (np.full((count, 1), ord(sign), dtype=np.uint8) for sign in ",\n")
+    text = np.hstack([sha1, comma, md5, comma, named, line])
+    lines: bytes = text[text != 0].tobytes()
+    return lines
+
+
+def _hex(rows: data.U8) -> data.U8:
+    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+    out = np.empty((len(rows), rows.shape[1] * 2), dtype=np.uint8)
+    out[:, ::2], out[:, 1::2] = digits[rows >> 4], digits[rows & 15]
+    return out
+
+
+__all__ = ["CASE", "HOLDERS", "HUB", "PURPOSE", "Federation", "Node", "federation", "holding"]

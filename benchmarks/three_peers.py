@@ -1,0 +1,103 @@
+"""One hash asked of three peers: ``python -m benchmarks.three_peers --size N``.
+
+Four real nodes on loopback. A person asks through `OperatorClient`; the own node logs the question,
+signs a header for each peer and asks all at once; each peer checks it, asks policy, looks it up,
+logs its answer durably and signs a receipt; the own node checks and logs those. The peer is one
+unary gRPC echo of a kilobyte over the same mutual TLS, measured in turn with it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+from tieline_client.asked_list import AskedList
+from tieline_client.asking import AskOptions
+from tieline_client.digests import DigestKind
+from tieline_client.operator_client import OperatorClient
+from tieline_client.overlap_answers import Event, PeerAnswer
+
+from benchmarks import data, nodes
+from benchmarks.echo import Echo, echo
+from benchmarks.rows import arguments, report, size_name
+
+KIND = DigestKind.SHA1
+QUERIES, WARMING = 300, 30
+MESSAGE = bytes(1024)
+
+
+def main() -> None:
+    """Measure, and write the row."""
+    options = arguments(__doc__, size=100_000).parse_args()
+    root = options.data / f"three-peers-{size_name(options.size)}"
+    path = nodes.csv_of(options.data, options.size)
+    with nodes.federation(root, nodes.HOLDERS) as made:
+        for agency in nodes.HOLDERS:
+            with made[agency].client() as client:
+                if client.get_stats().items != options.size:
+                    nodes.fill(client, path)
+        asking, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
+        with asking.client() as client, echo(holder, asking, made.name) as wire:
+            before = [entries(made[agency]) for agency in (nodes.HUB, *nodes.HOLDERS)]
+            ours, peer, correct = measure(client, wire, options.size)
+            after = [entries(made[agency]) for agency in (nodes.HUB, *nodes.HOLDERS)]
+    asked = QUERIES + WARMING
+    # The question and three results; at a peer the answer, and what it disclosed of each hit.
+    least = (asked * 4, *[asked + asked // 2] * len(nodes.HOLDERS))
+    correct = correct and all(
+        last - first >= need for first, last, need in zip(before, after, least, strict=True)
+    )
+    print(f"{ours * 1e3:.2f} ms a question, {peer * 1e3:.3f} ms an echo")
+    report("three_peers", options.size, ours, peer, correct)
+
+
+def measure(client: OperatorClient, wire: Echo, size: int) -> tuple[float, float, bool]:
+    """Return the median seconds of a question and of an echo, and whether all answers were right.
+
+    Every other question is about a hash that all three hold.
+    """
+    rows = data.digests(KIND, size)
+    rng = np.random.default_rng((106,))
+    seconds, echoes = [], []
+    correct = True
+    for turn in range(QUERIES + WARMING):
+        held = turn % 2 == 0
+        row = rows[[rng.integers(size)]] if held else rng.integers(0, 256, (1, 20), dtype=np.uint8)
+        began = time.perf_counter()
+        answers = ask(client, row)
+        ended = time.perf_counter()
+        correct = correct and len(answers) == len(nodes.HOLDERS)
+        correct = correct and all(
+            one.status == "answered" and len(one.matches) == held for one in answers
+        )
+        returned = wire.unary(MESSAGE)
+        echoed = time.perf_counter()
+        correct = correct and returned == MESSAGE
+        if turn >= WARMING:
+            seconds.append(ended - began)
+            echoes.append(echoed - ended)
+    return statistics.median(seconds), statistics.median(echoes), correct
+
+
+def ask(client: OperatorClient, row: data.U8) -> list[PeerAnswer]:
+    """Ask one digest and return the peers' answers."""
+    answers: list[PeerAnswer] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, PeerAnswer):
+            answers.append(event)
+
+    options = AskOptions(nodes.PURPOSE, nodes.CASE, peers=nodes.HOLDERS)
+    client.ask_overlap(AskedList.from_digests(KIND, row), options, on_event)
+    return answers
+
+
+def entries(node: nodes.Node) -> int:
+    """Return the entries of a node's audit log."""
+    with node.client() as client:
+        return int(client.get_audit_head().size)
+
+
+if __name__ == "__main__":
+    main()
