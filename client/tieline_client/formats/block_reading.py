@@ -20,9 +20,8 @@ from tieline_client.formats.detect import FileFormat, detect_head, file_name, re
 from tieline_client.formats.fields import read_text
 from tieline_client.formats.reading import guarded, open_reader
 from tieline_client.formats.record import Record, Rejected
+from tieline_client.formats.tabular import Rows
 from tieline_client.formats.text import Progress, file_lines, split_mark
-
-Rows = Sequence[list[str]]
 
 _SPLIT = (FileFormat.CSV, FileFormat.LIST, FileFormat.HASHDEEP)
 
@@ -110,7 +109,7 @@ def _hashdeep_block(first: int, columns: list[str], lines: Sequence[str]) -> Blo
         return gathered(map(parse, range(len(lines))))
     builder = BlockBuilder(first, len(lines), entire=True)
     # The name is last and may hold commas.
-    rows = [line.split(",", len(columns) - 1) for line in lines]
+    rows = Rows([], [line.split(",", len(columns) - 1) for line in lines], len(columns))
     _take_known(builder, _columns(builder, columns, rows), hashdeep.KINDS, "size")
     return builder.finish(parse)
 
@@ -137,20 +136,16 @@ def _nsrl_block(first: int, columns: list[str], lines: Sequence[str]) -> Block:
     if len(rows) != len(lines):  # a quote is broken: each line is parsed for itself
         return gathered(map(parse, range(len(lines))))
     builder = BlockBuilder(first, len(lines), entire=False)
-    _take_known(builder, _columns(builder, columns, rows), nsrl.KINDS, "filesize")
+    table = _columns(builder, columns, Rows([], rows, len(columns)))
+    _take_known(builder, table, nsrl.KINDS, "filesize")
     return builder.finish(parse)
 
 
 def _columns(builder: BlockBuilder, names: Sequence[str], rows: Rows) -> dict[str, Sequence[str]]:
     """Return the cells of rows by column; what is in no row of the table's width is odd."""
-    width = len(names)
-    nul = "\0" in "".join(chain.from_iterable(rows))
-    if nul or set(map(len, rows)) != {width}:
-        odd = {at for at, row in enumerate(rows) if len(row) != width or "\0" in "".join(row)}
-        builder.odd(odd)
-        blank = [""] * width
-        rows = [blank if at in odd else row for at, row in enumerate(rows)]
-    return dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns, odd = rows.columns()
+    builder.odd(odd)
+    return dict(zip(names, columns, strict=True))
 
 
 def _take_known(

@@ -1,13 +1,15 @@
-"""Delimited tables with a header: rows as lists of cells in blocks, or one by one as dictionaries.
+"""Delimited tables with a header: blocks of rows, or rows one by one as dictionaries.
 
-A block of lines without a quote is split where the delimiter stands; only where quotes are does the
-csv module look at every character. Both ways are the same table.
+A block of lines without a quote is split where the delimiter stands, all rows at once when each has
+the cells of the header; only where quotes are does the csv module look at every character. All ways
+are the same table.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import methodcaller
 
 from tieline_client.errors import FormatError
 from tieline_client.formats.fields import shown
@@ -49,6 +51,42 @@ def read_table(
             yield number, table.row(number, cells)
 
 
+class Rows:
+    """The rows of a block.
+
+    Where each has one cell for each column they are kept as one list of cells, row after row.
+    """
+
+    def __init__(self, cells: list[str], rows: list[Cells], width: int) -> None:
+        self._cells, self._rows, self._width = cells, rows, width
+
+    def __len__(self) -> int:
+        return len(self._rows) or len(self._cells) // self._width
+
+    def __getitem__(self, at: int) -> Cells:
+        if self._rows:
+            return self._rows[at]
+        return self._cells[at * self._width : (at + 1) * self._width]
+
+    def __iter__(self) -> Iterator[Cells]:
+        return map(self.__getitem__, range(len(self)))
+
+    def columns(self) -> tuple[list[Sequence[str]], set[int]]:
+        """Return the cells column by column, and the rows left blank in them: those with another
+        number of cells, or with a NUL character."""
+        width, odd = self._width, set()
+        if not self._rows and "\0" not in "".join(self._cells):
+            return [self._cells[at::width] for at in range(width)], set()
+        blank = [""] * width
+        rows = []
+        for at, cells in enumerate(self):
+            ordinary = len(cells) == width and "\0" not in "".join(cells)
+            rows.append(cells if ordinary else blank)
+            if not ordinary:
+                odd.add(at)
+        return list(zip(*rows, strict=True)), odd
+
+
 class Table:
     """The rows of a table given as blocks of lines (text.py); blank lines are no rows."""
 
@@ -81,29 +119,17 @@ class Table:
         if len(set(named)) != len(named):
             raise FormatError(name, None, "a column of the header stands twice")
 
-    def blocks(self) -> Iterator[tuple[int, list[Cells]]]:
+    def blocks(self) -> Iterator[tuple[int, Rows]]:
         """Yield (number of the first, rows) until the table ends.
 
         Raises FormatError for broken quotes, after which nothing could be told apart.
         """
         number = 1
         while lines := self._feed.block():
-            text = "".join(lines)
-            rows: list[Cells] = []
-            try:
-                if '"' in text or "\r" in text:
-                    rows.extend(self._parsed(lines))
-                else:
-                    delimiter = self._delimiter
-                    rows = [line.split(delimiter) for line in lines]
-            except csv.Error as error:
-                raise FormatError(
-                    self._name,
-                    number + len(_without_blank(rows)),
-                    f"the table's quotes or line ends are broken: {error}",
-                ) from None
-            rows = _without_blank(rows)
-            if rows:
+            rows = self._split(lines)
+            if rows is None:
+                rows = self._parsed(lines, number)
+            if len(rows):
                 yield number, rows
             number += len(rows)
 
@@ -122,16 +148,35 @@ class Table:
             return Rejected(number, f"{shown(culprit)} contains a NUL character")
         return row
 
-    def _parsed(self, lines: list[str]) -> Iterator[Cells]:
+    def _split(self, lines: list[str]) -> Rows | None:
+        """Split lines without quotes; None when there are any."""
+        text = "".join(lines)
+        if '"' in text or "\r" in text:
+            return None
+        delimiter, width = self._delimiter, len(self.columns)
+        if width > 1 and set(map(methodcaller("count", delimiter), lines)) == {width - 1}:
+            return Rows(delimiter.join(lines).split(delimiter), [], width)
+        return Rows([], _without_blank([line.split(delimiter) for line in lines]), width)
+
+    def _parsed(self, lines: list[str], number: int) -> Rows:
         """Parse the lines of a block, and those after it until the last row is closed."""
         feed = self._feed
         feed.put_back(lines)
         ends = feed.taken + len(lines)
-        for cells in csv.reader(feed.whole_lines(), delimiter=self._delimiter, strict=True):
-            yield cells
-            feed.row_chars = 0
-            if feed.taken >= ends:
-                return
+        rows: list[Cells] = []
+        try:
+            for cells in csv.reader(feed.whole_lines(), delimiter=self._delimiter, strict=True):
+                rows.append(cells)
+                feed.row_chars = 0
+                if feed.taken >= ends:
+                    break
+        except csv.Error as error:
+            raise FormatError(
+                self._name,
+                number + len(_without_blank(rows)),
+                f"the table's quotes or line ends are broken: {error}",
+            ) from None
+        return Rows([], _without_blank(rows), len(self.columns))
 
 
 def _without_blank(rows: list[Cells]) -> list[Cells]:
