@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+BENCH := build/bench-venv
 
-.PHONY: help setup demo test lint proto lock bench
+.PHONY: help setup demo test lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | bench | setup | proto | lock"
+	@echo "make demo | test | lint | bench | bench-quick | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -24,6 +25,10 @@ lock: ## resolve the floors of pyproject.toml anew; names no registry
 	build/lock/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print('\n'.join(p['project']['dependencies'] + p['project']['optional-dependencies']['node'] + p['dependency-groups']['dev']))" > build/lock/dev.in
 	build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/dev.txt build/lock/dev.in
+	build/lock/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print('\n'.join(p['dependency-groups']['bench']))" > build/lock/bench.in
+	build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c requirements/dev.txt \
+	    -o requirements/bench.txt build/lock/bench.in
 
 proto: setup
 	$(BIN)/python scripts/generate_proto.py
@@ -31,7 +36,7 @@ proto: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy client server scripts
+	$(BIN)/mypy client server scripts benchmarks
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_proto.py --check
@@ -41,11 +46,18 @@ lint: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: setup ## each writes build/bench/NAME.json; peers are used where they are installed
-	$(BIN)/python benchmarks/exact_lookup.py --size 1000000
-	$(BIN)/python benchmarks/near_lookup.py --size 1000000
-	$(BIN)/python benchmarks/group_commit.py
-	$(BIN)/python benchmarks/policy_decision.py
+bench-quick: setup ## all rows at a million, without peers: about two minutes
+	$(BIN)/python -m benchmarks.suite quick $(ROWS)
+
+bench: $(BENCH)/.ready ## full size, against the peers: hours; ROWS="near_flat ingest" for some
+	$(BENCH)/bin/python -m benchmarks.suite full $(ROWS)
+
+$(BENCH)/.ready: requirements/dev.txt requirements/bench.txt pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(BENCH)/.ready
 
 demo: setup
 	$(BIN)/python scripts/demo

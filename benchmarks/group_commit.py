@@ -1,16 +1,13 @@
 """Group commit: durable writes a second by 64 callers, grouped and one by one.
 
-Run: ``python -m benchmarks.group_commit [--callers 64] [--seconds 5] [--rounds 3]``. Each write is
-one row and one audit entry on SQLite (WAL, synchronous=FULL) in a folder on the disk that the
-temporary directory stands on. Writes build/bench/group_commit.json and prints the ratio.
+``python -m benchmarks.group_commit [--seconds 5] [--rounds 3]``. Each write is one row and one
+audit entry on SQLite (WAL, synchronous=FULL) in a folder on the disk that the temporary directory
+stands on; afterwards every acknowledged write must be there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -22,7 +19,9 @@ from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import Tx
 from tieline_server.storage.sqlite import GROUP_WORKS, SqliteStore
 
-OUT = Path("build/bench/group_commit.json")
+from benchmarks.rows import arguments, report
+
+CALLERS = 64
 
 
 def now() -> datetime:
@@ -30,7 +29,7 @@ def now() -> datetime:
 
 
 def rate(callers: int, seconds: float, group_works: int) -> float:
-    """Return acknowledged writes a second."""
+    """Return acknowledged writes a second; exit when one is lost."""
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(
@@ -63,32 +62,23 @@ def rate(callers: int, seconds: float, group_works: int) -> float:
         stop.set()
         for thread in threads:
             thread.join()
+        kept = store.read(lambda tx: [tx.meta.get(f"caller-{caller}") for caller in range(callers)])
+        if kept != [str(last - 1) for last in done]:
+            raise SystemExit("an acknowledged write is lost")
         return counted / took
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--callers", type=int, default=64)
+    """Measure in turn, and write the row."""
+    parser = arguments(__doc__, size=0, rounds=3)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     rounds = [
-        (rate(given.callers, given.seconds, GROUP_WORKS), rate(given.callers, given.seconds, 1))
-        for _ in range(given.rounds)
+        (rate(CALLERS, options.seconds, GROUP_WORKS), rate(CALLERS, options.seconds, 1))
+        for _ in range(options.rounds)
     ]
-    result = {
-        "callers": given.callers,
-        "grouped_per_second": statistics.median(grouped for grouped, _ in rounds),
-        "single_per_second": statistics.median(single for _, single in rounds),
-        "ratio": statistics.median(grouped / single for grouped, single in rounds),
-        "rounds": rounds,
-    }
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write(
-        f"{given.callers} callers: {result['grouped_per_second']:.0f} grouped, "
-        f"{result['single_per_second']:.0f} one by one; ratio {result['ratio']:.1f}; {OUT}\n"
-    )
+    ours, peer = (statistics.median(column) for column in zip(*rounds, strict=True))
+    report("group_commit", 0, ours, peer, True)
 
 
 if __name__ == "__main__":
