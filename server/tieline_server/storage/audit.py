@@ -8,7 +8,8 @@ sequencer. Either way `place` is the only code that gives out positions.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, insert, or_, select
 
@@ -61,18 +62,37 @@ def log_size(connection: Connection) -> int:
     return 0 if last is None else last + 1
 
 
-def place(connection: Connection, bulk: Bulk, leaves: Sequence[bytes]) -> None:
-    """Give leaves the next positions, in order. The caller lets no one else do so meanwhile."""
-    if not leaves:
-        return
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How long the log is, and the hashes on its right edge: all that appending needs of it."""
+
+    size: int
+    nodes: Mapping[tuple[int, int], bytes]
+
+
+def read_edge(connection: Connection) -> Edge:
+    """Return the log's edge as it stands in this transaction."""
     size = log_size(connection)
-    edge = read_nodes(connection, merkle.frontier(size))
+    return Edge(size, read_nodes(connection, merkle.frontier(size)))
+
+
+def place(connection: Connection, bulk: Bulk, leaves: Sequence[bytes], edge: Edge) -> Edge:
+    """Give leaves the next positions, in order; return the new edge.
+
+    The caller lets no one else do so meanwhile, and forgets the new edge unless it commits.
+    """
+    if not leaves:
+        return edge
+    size = edge.size
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
-    nodes = merkle.append(size, hashes, lambda level, index: edge[(level, index)])
+    nodes = merkle.append(size, hashes, lambda level, index: edge.nodes[(level, index)])
     rows = zip(range(size, size + len(leaves)), leaves, hashes, strict=True)
     bulk.insert(connection, audit_leaves, ("position", "leaf", "leaf_hash"), rows)
     inner = [node for node in nodes if node.level > 0]
     bulk.insert(connection, audit_nodes, ("level", "index", "hash"), inner)
+    known = {**edge.nodes, **{(node.level, node.number): node.hash for node in nodes}}
+    size += len(leaves)
+    return Edge(size, {wanted: known[wanted] for wanted in merkle.frontier(size)})
 
 
 def read_nodes(

@@ -30,6 +30,9 @@ from tieline_server.storage.schema import (
 from tieline_server.storage.session import Session
 from tieline_server.storage.uniting import delete_items, unite
 
+_ANY_EXCLUSIONS = (
+    select(imports.c.no).where(imports.c.exclusions, imports.c.generation.is_not(None)).limit(1)
+)
 LINKS_PER_TRANSACTION = 2_000
 """Pairs of items united at once; the rest waits for the next batch or import."""
 
@@ -139,10 +142,7 @@ class Imports:
 
     def has_exclusions(self) -> bool:
         """Whether any exclusion list counts."""
-        counted = select(imports.c.no).where(
-            imports.c.exclusions, imports.c.generation.is_not(None)
-        )
-        return self._session.connection.scalar(counted.limit(1)) is not None
+        return self._session.connection.scalar(_ANY_EXCLUSIONS) is not None
 
     def complete(self, import_id: str) -> int:
         """Make the import count and return the new generation; see `ImportRepository.complete`."""

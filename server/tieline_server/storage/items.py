@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Vote
 from tieline_client.handling import Handling
@@ -42,6 +42,12 @@ CHUNK = 10_000
 
 _COMPLETE = select(imports.c.no).where(imports.c.generation.is_not(None))
 _STAGED = select(imports.c.no).where(imports.c.generation.is_(None))
+_ANY_STAGED = _STAGED.limit(1)
+_HELD_UNDER = select(imports).where(
+    imports.c.no.in_(bindparam("numbers", expanding=True)),
+    imports.c.generation.is_not(None),
+    imports.c.answerable,
+)
 
 
 class Items:
@@ -80,12 +86,11 @@ class Items:
 
     def held_under(self, numbers: Iterable[int]) -> dict[int, HeldUnder]:
         """Return, of imports by number, those that are complete and answerable."""
-        found = select(imports).where(
-            self._among(imports.c.no, sorted(numbers)),
-            imports.c.generation.is_not(None),
-            imports.c.answerable,
-        )
-        return {row.no: HeldUnder(row.id, row_handling(row)) for row in self._run(found)}
+        held: dict[int, HeldUnder] = {}
+        for chunk in _chunks(sorted(numbers)):
+            for row in self._run(_HELD_UNDER, {"numbers": chunk}):
+                held[row.no] = HeldUnder(row.id, row_handling(row))
+        return held
 
     def series_ids(self, numbers: Iterable[int]) -> dict[int, str]:
         """Return the ids that series numbers of holdings stand for."""
@@ -98,7 +103,7 @@ class Items:
         An item that a complete import holds may have been staged first by one that is not.
         """
         sure = np.ones(len(ids), dtype=np.bool_)
-        if not len(ids) or self._session.connection.scalar(_STAGED.limit(1)) is None:
+        if not len(ids) or self._session.connection.scalar(_ANY_STAGED) is None:
             return sure
         unsure: set[int] = set()
         for chunk in _chunks(np.unique(ids)):

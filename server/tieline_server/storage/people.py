@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,9 @@ class Operators:
         return [_operator(row) for row in self._run(select(operators).order_by(operators.c.name))]
 
 
+_QUERY = tuple(field.name for field in fields(AnsweredQuery))
+
+
 class Queries:
     """`QueryRepository` over SQLAlchemy."""
 
@@ -67,11 +70,7 @@ class Queries:
 
     def finish(self, query: AnsweredQuery) -> None:
         """Store an answered query with its receipt."""
-        row = asdict(query)
-        statement = self._session.upsert(queries).values(**row)
-        keys = ["peer", "request"]
-        values = {name: value for name, value in row.items() if name not in keys}
-        self._run(statement.on_conflict_do_update(index_elements=keys, set_=values))
+        self._session.put(queries, {name: getattr(query, name) for name in _QUERY})
 
     def answered(self, peer: str, request: str) -> AnsweredQuery | None:
         """Return an answered query."""

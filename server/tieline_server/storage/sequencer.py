@@ -14,7 +14,7 @@ import time
 
 from sqlalchemy import Engine, delete, func, select
 
-from tieline_server.storage.audit import place
+from tieline_server.storage.audit import place, read_edge
 from tieline_server.storage.bulk import Bulk
 from tieline_server.storage.errors import translating, unavailable
 from tieline_server.storage.schema import audit_pending
@@ -86,7 +86,7 @@ class Sequencer:
             rows = connection.execute(found).all()
             if not rows:
                 return False
-            place(connection, self._bulk, [row.leaf for row in rows])
+            place(connection, self._bulk, [row.leaf for row in rows], read_edge(connection))
             moved = select(self._bulk.ids(row.no for row in rows).c.value)
             connection.execute(delete(audit_pending).where(audit_pending.c.no.in_(moved)))
         return True

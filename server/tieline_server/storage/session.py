@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from tieline_client.errors import NotFound
 
@@ -15,6 +16,32 @@ from tieline_server.domain.ports import Clock
 from tieline_server.storage import schema
 from tieline_server.storage.bulk import Bulk
 from tieline_server.storage.index_feed import Change, IndexFeed
+
+# What is said on the way of every query is put together once: that takes longer than to say it.
+_COUNTER = select(schema.counters.c.value).where(schema.counters.c.name == bindparam("counter"))
+
+
+def _insert(table: Table, postgres: bool) -> Any:
+    """Return an INSERT that can take ``on_conflict_do_...`` on either database."""
+    return postgresql.insert(table) if postgres else sqlite.insert(table)
+
+
+@cache
+def _new_row(table: Table, postgres: bool) -> Any:
+    statement = _insert(table, postgres).on_conflict_do_nothing()
+    return statement.returning(next(iter(table.primary_key.columns)))
+
+
+@cache
+def _any_row(table: Table, postgres: bool) -> Any:
+    statement = _insert(table, postgres)
+    keys = list(table.primary_key.columns)
+    others = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if not column.primary_key
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
 @dataclass(slots=True)
@@ -53,13 +80,16 @@ class Session:
 
     def upsert(self, table: Table) -> Any:
         """Return an INSERT that can take ``on_conflict_do_...`` on either database."""
-        return postgresql.insert(table) if self.postgres else sqlite.insert(table)
+        return _insert(table, self.postgres)
 
     def insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
         """Insert a row unless its key is there; whether it was inserted."""
-        statement = self.upsert(table).values(**values).on_conflict_do_nothing()
-        key = next(iter(table.primary_key.columns))
-        return self.connection.execute(statement.returning(key)).first() is not None
+        statement = _new_row(table, self.postgres)
+        return self.connection.execute(statement, dict(values)).first() is not None
+
+    def put(self, table: Table, values: Mapping[str, object]) -> None:
+        """Insert a row, or give the one with its key these values."""
+        self.connection.execute(_any_row(table, self.postgres), dict(values))
 
     def next(self, counter: str, count: int = 1) -> int:
         """Reserve ``count`` numbers of a counter and return the first; counters start at 1.
@@ -76,9 +106,7 @@ class Session:
 
     def counter(self, counter: str) -> int:
         """Return the last number given out, 0 when none was."""
-        found = self.connection.execute(
-            select(schema.counters.c.value).where(schema.counters.c.name == counter)
-        ).scalar()
+        found = self.connection.execute(_COUNTER, {"counter": counter}).scalar()
         return int(found or 0)
 
     def change(self, table: Table, key: str, values: Mapping[str, object], what: str) -> None:

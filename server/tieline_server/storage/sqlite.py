@@ -24,7 +24,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineError
 
 from tieline_server.domain.ports import Clock, Matching, Tx
-from tieline_server.storage.audit import place
+from tieline_server.storage.audit import Edge, place, read_edge
 from tieline_server.storage.bulk import SqliteBulk
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
 from tieline_server.storage.index_feed import Change, IndexFeed
@@ -97,6 +97,8 @@ class SqliteStore:
         )
         event.listen(self._reading, "connect", _read_only)
         self._connection: Connection | None = None
+        self._edge: Edge | None = None
+        self._data_version = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(QUEUED_WORKS)
         self._gate = threading.Lock()
@@ -173,7 +175,8 @@ class SqliteStore:
                         break
                     jobs.append(job)
                     self._run(connection, job, leaves, changes)
-                place(connection, self._bulk, leaves)
+                edge = place(connection, self._bulk, leaves, self._edge_now(connection))
+            self._edge = edge
         except Exception as error:  # noqa: BLE001 - every caller of the group is told
             self._drop()
             damaged = isinstance(translate(error), StorageCorrupt)
@@ -205,20 +208,26 @@ class SqliteStore:
         session = self._session(connection, writing=True)
         before = len(changes)
         session.uncommitted = changes
-        connection.exec_driver_sql("SAVEPOINT work")
+        driver = _driver(connection)
+        driver.execute("SAVEPOINT work")
         try:
             job.result = job.work(SqlTx(session))
         except BaseException as error:
             job.error = translate(error) if isinstance(error, Exception) else error
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
             if not driver.in_transaction:
                 raise unavailable(_root(error)) from error
-            connection.exec_driver_sql("ROLLBACK TO work")
+            driver.execute("ROLLBACK TO work")
             del changes[before:]
         else:
             leaves += session.pending
-        connection.exec_driver_sql("RELEASE work")
+        driver.execute("RELEASE work")
+
+    def _edge_now(self, connection: Connection) -> Edge:
+        """Return the log's edge: as the last group left it, unless someone else wrote since."""
+        version = _driver(connection).execute("PRAGMA data_version").fetchone()[0]
+        if self._edge is None or version != self._data_version:
+            self._edge, self._data_version = read_edge(connection), version
+        return self._edge
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -226,7 +235,7 @@ class SqliteStore:
         return self._connection
 
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._edge = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
@@ -251,6 +260,13 @@ class SqliteStore:
                 migrate(connection)
 
 
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's own connection: what needs no building is said to it directly."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
 def _engine(url: URL, begin: str, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
 
@@ -262,7 +278,7 @@ def _engine(url: URL, begin: str, **pool: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        _driver(connection).execute(begin)
 
     return engine
 
