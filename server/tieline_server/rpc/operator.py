@@ -93,9 +93,9 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         if work.repeated is not None:
             yield pb.ImportResponse(report=work.repeated)
             return
-        yield pb.ImportResponse(staged=0)
         finished = False
         try:
+            yield pb.ImportResponse(staged=0)
             for request in request_iterator:
                 part = request.WhichOneof("part")
                 if part == "columns":
