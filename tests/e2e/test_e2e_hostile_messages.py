@@ -40,6 +40,7 @@ REFUSED, RETRY = delivery_pb2.REPLY_REFUSED, delivery_pb2.REPLY_RETRY
 DELIVER = "/tieline.v1.DeliveryService/Deliver"
 PUT_CHUNK = "/tieline.v1.DeliveryService/PutChunk"
 OVERLAP = "/tieline.v1.ExchangeService/Overlap"
+OVERLAP_BRIEF = "/tieline.v1.ExchangeService/OverlapBrief"
 SIGNATURE = (grpc.StatusCode.UNAUTHENTICATED, "SIGNATURE_REFUSED", "")
 Payload = payload_pb2.Payload
 
@@ -606,7 +607,7 @@ def test_a_question_id_belongs_to_one_header(stage: Stage) -> None:
 # --- bytes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [HELLO, DELIVER, PUT_CHUNK, OVERLAP])
+@pytest.mark.parametrize("method", [HELLO, DELIVER, PUT_CHUNK, OVERLAP, OVERLAP_BRIEF])
 @pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\x05abc"])
 def test_bytes_that_are_no_message(stage: Stage, method: str, data: bytes) -> None:
     found = refusal(lambda: stage.es.raw(stage.pt, method, data))
@@ -704,14 +705,24 @@ class Answers:
         self.to = PT
 
     def __call__(self, method: str, sent: list[bytes]) -> Iterable[bytes]:
-        if method != OVERLAP or not sent:
+        if method not in (OVERLAP, OVERLAP_BRIEF) or not sent:
             return
-        header = exchange_pb2.OverlapRequest.FromString(sent[0]).header
+        if method == OVERLAP:
+            header = exchange_pb2.OverlapRequest.FromString(sent[0]).header
+        else:
+            header = exchange_pb2.OverlapBriefRequest.FromString(sent[0]).header
+        parts = list(self._parts(header))
+        if method == OVERLAP_BRIEF:
+            yield exchange_pb2.OverlapBriefResponse(parts=parts).SerializeToString()
+        else:
+            yield from (part.SerializeToString() for part in parts)
+
+    def _parts(self, header: envelope_pb2.Envelope) -> Iterator[exchange_pb2.OverlapResponse]:
         asked = Payload.FromString(header.payload)
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(part.SerializeToString(deterministic=True))
-            yield part.SerializeToString()
+            yield part
         fields: dict[str, Any] = {
             "request": asked.id,
             "request_digest": hashlib.sha256(header.payload).digest(),
@@ -723,7 +734,7 @@ class Answers:
         receipt.purpose, receipt.case_ref = asked.purpose, asked.case_ref
         sealed = self.rogue.sealer.seal(receipt, Audience(agency=self.to), datetime.now(UTC))
         end = exchange_pb2.OverlapEnd(receipt=sealed, disclosure="hit")
-        yield exchange_pb2.OverlapResponse(end=end).SerializeToString()
+        yield exchange_pb2.OverlapResponse(end=end)
 
 
 def _hits(*positions: int, kind: DigestKind = DigestKind.SHA1, **columns: Any) -> Any:
