@@ -34,8 +34,10 @@ SERIES_PER_BATCH = 1_000
 PARTS_PER_BUNDLE = 1_000
 SPOOL_MEMORY_BYTES = 256 * 1024
 """A question's list, or one peer's answer, that is larger waits in a file."""
+EARLY_BYTES = 256 * 1024
 EARLY_SECONDS = 1.0
-"""Peers are asked while the list still comes in when the rest will take no longer."""
+"""Peers are asked while the list still comes in when the rest is more bytes than this and will
+take no longer than that."""
 CATEGORIES_LISTED = 256
 EXCLUSION_ROUNDS = 3
 """Times that a question is sent again without what is known good."""

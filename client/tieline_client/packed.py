@@ -37,9 +37,9 @@ def is_strictly_ascending(rows: U8) -> bool:
 
 def ascending_order(rows: U8) -> Index | None:
     """Return the order that sorts (n, width) rows, or None when they strictly ascend already."""
-    keys = prefixes(rows)
-    if len(rows) < 2 or (keys[:-1] < keys[1:]).all():
+    if is_strictly_ascending(rows):
         return None
+    keys = prefixes(rows)
     order = np.argsort(keys)
     keys = keys[order]
     tied = np.zeros(len(rows) + 1, dtype=bool)

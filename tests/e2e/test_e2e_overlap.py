@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from tieline.v1 import envelope_pb2
 from tieline_client.asked_file import AskedFile
+from tieline_client.asked_list import AskedList
 from tieline_client.asking import AskOptions
 from tieline_client.digests import JUNK, DigestKind
 from tieline_client.formats.block_reading import open_blocks
@@ -495,6 +496,40 @@ def test_known_good_files_are_not_asked_abroad(trial: Federation, tmp_path: Path
     asked = _list(tmp_path / "asked.txt", _sha1("kernel32"), _sha1("picture"))
     answer = trial["pt-pj"].ask(asked, "--peer", "es-gc").ok().json
     assert (answer["asked"], answer["excluded"]) == (1, 1)
+
+
+def test_a_known_good_record_is_asked_by_none_of_its_digests(
+    trial: Federation, tmp_path: Path
+) -> None:
+    both = tmp_path / "both.csv"
+    lines = [f"{_sha1(name)[5:]};{_md5(name)[4:]};vics-us:1" for name in ("benign", "not benign")]
+    both.write_text("\n".join(["sha1;md5;category", *lines]) + "\n")
+    trial["fr-pn"].import_file(both)
+    good = _list(tmp_path / "good.txt", _sha1("benign"))
+    trial["pt-pj"].import_file(good, "--as", "exclusions")
+    answer = trial["pt-pj"].ask(both, "--peer", "fr-pn").ok().json
+    assert (answer["asked"], answer["excluded"]) == (1, 1)
+    assert [one["record"] for one in answer["peers"][0]["overlaps"]] == [2]
+
+
+def test_a_long_list_is_asked_while_it_comes_in(trial: Federation, tmp_path: Path) -> None:
+    draw = np.random.default_rng(60)
+    held = draw.integers(0, 256, (300, 20), dtype=np.uint8)
+    file = _list(tmp_path / "long.txt", *(f"sha1:{row.tobytes().hex()}" for row in held))
+    trial["fr-pn"].import_file(file)
+    others = draw.integers(0, 256, (120_000, 20), dtype=np.uint8)
+    rows = np.concatenate([others, held])
+    for asker in ("pt-pj", "europol-ec3"):  # with exclusion lists, and without
+        events: list[Event] = []
+        with trial[asker].client() as client:
+            asked = AskedList.from_digests(DigestKind.SHA1, rows)
+            options = AskOptions(PURPOSE, "C-60", ("fr-pn", "es-gc"))
+            client.ask_overlap(asked, options, events.append)
+        found = {one.agency: one for one in events if isinstance(one, PeerAnswer)}
+        assert {one.status for one in found.values()} == {"answered"}
+        records = [one.record for one in found["fr-pn"].overlaps()]
+        assert records == list(range(120_001, 120_301))
+        assert len(found["es-gc"].matches) == 0
 
 
 def test_why_is_always_said_and_must_be_listed(trial: Federation, tmp_path: Path) -> None:

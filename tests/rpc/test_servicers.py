@@ -336,6 +336,20 @@ def test_a_question_streams_its_start_the_hits_and_each_peers_end(
     assert (answer[4].end.agency, answer[4].end.status) == (ES, "answered")
 
 
+def test_a_question_of_few_digests_is_one_message_each_way(stubs: Stubs, bench: Bench) -> None:
+    bench[ES].load(records(range(3)))
+    header, *batches = _question(range(2, 6))
+    brief = pb.AskBriefRequest(header=header.header, lists=[one.batch for one in batches])
+    bundles = stubs.call("AskBrief", brief)
+    parts = [part for one in bundles for part in one.parts]
+    assert [one.WhichOneof("part") for one in parts] == ["started", *["hits"] * 3, "end"]
+    assert len(bundles) == 1
+    assert stubs.refused("AskBrief", pb.AskBriefRequest(header=header.header)) == (
+        "INVALID_ARGUMENT",
+        "INVALID_INPUT",
+    )
+
+
 def _put(parts: list[pb.AskOverlapRequest], index: int, **batch: Any) -> Any:
     """The question with other digests in one of its batches."""
     changed = [pb.AskOverlapRequest.FromString(one.SerializeToString()) for one in parts]
@@ -507,6 +521,8 @@ def test_peers_are_listed_with_what_policy_says(stubs: Stubs) -> None:
     [
         ("Import", [], "officer,auditor,admin"),
         ("AskOverlap", [], "officer,auditor,admin"),
+        ("AskBrief", pb.AskBriefRequest(), "officer,auditor,admin"),
+        ("GetAskTerms", pb.GetAskTermsRequest(), "officer,auditor,admin"),
         ("CreateSeries", pb.CreateSeriesRequest(name="x"), "officer,auditor,admin"),
         ("ReferSeries", pb.ReferSeriesRequest(series="Azul"), "analyst,auditor,admin"),
         ("StepReferral", pb.StepReferralRequest(id="x"), "analyst,auditor,admin"),
@@ -608,6 +624,42 @@ def test_an_overlap_is_answered_to_who_signed_it(stubs: Stubs, bench: Bench) -> 
     assert end.end.disclosure == "hit"
     assert stubs.refused("Overlap", parts, HUB) == ("UNAUTHENTICATED", "SIGNATURE_REFUSED")
     assert stubs.refused("Overlap", [], ES) == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
+
+
+def _brief(bench: Bench, numbers: range) -> exchange_pb2.OverlapBriefRequest:
+    asked = sorted(one.sha1 or b"" for one in records(numbers))
+    query = payload_pb2.QueryHeader(
+        mode=payload_pb2.QUERY_MODE_EXACT,
+        records=len(asked),
+        counts=[0, len(asked)],
+        list_digest=hashlib.sha256(b"".join(asked)).digest(),
+    )
+    header = payload_pb2.Payload(query=query)
+    batch = digests_pb2.DigestList(kind=digests_pb2.DIGEST_KIND_SHA1, digests=b"".join(asked))
+    return exchange_pb2.OverlapBriefRequest(
+        header=bench[HUB].seal(header, PT, life=limits.QUERY_LIFE), lists=[batch]
+    )
+
+
+def test_few_digests_are_answered_in_one_message_unless_there_is_more_to_say(
+    stubs: Stubs, bench: Bench
+) -> None:
+    answer = stubs.call("OverlapBrief", _brief(bench, range(4)), HUB)
+    assert [one.WhichOneof("part") for one in answer.parts] == ["batch", "hits", "end"]
+    assert answer.parts[-1].end.disclosure == "reference"
+    most = limits.REFERENCES_PER_SERIES
+    for number in (900, 901):
+        wordy = tuple(("national", f"{number}-{n}-".ljust(190, "x")) for n in range(most))
+        bench[PT].load(records([number], series=f"Wordy {number}", references=wordy))
+    brief = _brief(bench, range(900, 902))
+    assert stubs.refused("OverlapBrief", brief, HUB) == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    parts = [
+        exchange_pb2.OverlapRequest(header=brief.header),
+        exchange_pb2.OverlapRequest(batch=brief.lists[0]),
+    ]
+    streamed = stubs.call("Overlap", parts, HUB)
+    assert sum(len(one.batch.series) for one in streamed) == 2
+    assert streamed[-1].HasField("end")
 
 
 def test_a_chunk_is_staged_for_its_sender(stubs: Stubs) -> None:

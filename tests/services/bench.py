@@ -267,10 +267,8 @@ class Running:
                 ends[event.agency] = event
         return known
 
-    def ask_raw(
-        self, asked: AskedList, **header: object
-    ) -> Iterator[operator_pb2.AskOverlapResponse]:
-        """Yield what the node says of a list, through the wire's bytes."""
+    def question(self, asked: AskedList, **header: object) -> Question:
+        """Begin to ask; the list has still to be taken."""
         fields: dict[str, object] = {
             "purpose": PURPOSE,
             "case_ref": CASE,
@@ -279,7 +277,13 @@ class Running:
             "counts": asked.counts(),
             "list_digest": asked.digest,
         } | header
-        question = Question(self.node, ANA, operator_pb2.AskHeader(**fields))  # type: ignore[arg-type]
+        return Question(self.node, ANA, operator_pb2.AskHeader(**fields))  # type: ignore[arg-type]
+
+    def ask_raw(
+        self, asked: AskedList, **header: object
+    ) -> Iterator[operator_pb2.AskOverlapResponse]:
+        """Yield what the node says of a list, through the wire's bytes."""
+        question = self.question(asked, **header)
         try:
             for kind, packed in asked.batches():
                 batch = digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]

@@ -111,10 +111,10 @@ class Question:
             self._begin()
 
     def _rest_is_near(self) -> bool:
-        """Whether what is still to come takes a moment, at the pace of what came."""
+        """Whether so much is still to come that it is worth it, and takes but a moment."""
         left = self._size - self._came
         spent = time.monotonic() - self._began
-        return left > 0 and left * spent <= self._came * limits.EARLY_SECONDS
+        return left > limits.EARLY_BYTES and left * spent <= self._came * limits.EARLY_SECONDS
 
     # 3
     def _look_for_known_good(self, kind: DigestKind, packed: bytes, before: int) -> None:
