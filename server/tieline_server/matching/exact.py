@@ -190,42 +190,58 @@ def _collect(queries: U32, i: int, view: TableView, dead: Tombstones, found: Fou
 
 
 @kernel
-def probe_table(
-    queries: U32, start: int, segment: SegmentView, dead: Tombstones, found: Found
+def _filter(
+    queries: U32, first: int, last: int, segment: SegmentView, passed: I64, survivors: int
 ) -> int:
-    """Look up queries[start:]; return the query to go on with, once there is more room."""
-    view = segment.table
-    total, lanes = queries.shape
+    """Add to ``passed`` which of queries [first, last) pass the filter; return how many by now."""
     shard_bits = 0
     while (1 << shard_bits) < segment.parameters.shape[0]:
         shard_bits += 1
     cells = np.empty((_BLOCK, 3), dtype=np.uint64)
     marks = np.empty(_BLOCK, dtype=np.uint64)
-    passed = np.empty(_BLOCK, dtype=np.int64)
+    for k in range(last - first):
+        word = _word(queries, first + k)
+        marks[k] = place(word, segment.parameters, shard_bits, cells[k])
+        for cell in range(3):
+            prefetch(segment.filters, signed(cells[k, cell]))
+    for k in range(last - first):
+        mark = np.uint64(segment.filters[cells[k, 0]])
+        mark ^= np.uint64(segment.filters[cells[k, 1]])
+        mark ^= np.uint64(segment.filters[cells[k, 2]])
+        passed[survivors] = first + k
+        survivors += mark == marks[k]
+    return survivors
+
+
+@kernel
+def probe_table(
+    queries: U32, start: int, segment: SegmentView, dead: Tombstones, found: Found
+) -> int:
+    """Look up queries[start:]; return the query to go on with, once there is more room.
+
+    Few pass the filter, so those of many blocks are looked up together.
+    """
+    view = segment.table
+    total, lanes = queries.shape
+    passed = np.empty(2 * _BLOCK, dtype=np.int64)
+    survivors = 0
     for block in range(start, total, _BLOCK):
-        width = min(_BLOCK, total - block)
-        for k in range(width):
-            word = _word(queries, block + k)
-            marks[k] = place(word, segment.parameters, shard_bits, cells[k])
-            for cell in range(3):
-                prefetch(segment.filters, signed(cells[k, cell]))
-        survivors = 0
-        for k in range(width):
-            mark = np.uint64(segment.filters[cells[k, 0]])
-            mark ^= np.uint64(segment.filters[cells[k, 1]])
-            mark ^= np.uint64(segment.filters[cells[k, 2]])
-            passed[survivors] = block + k
-            survivors += mark == marks[k]
+        last = min(block + _BLOCK, total)
+        survivors = _filter(queries, block, last, segment, passed, survivors)
+        if survivors < _BLOCK and last < total:
+            continue
         for k in range(survivors):
             at = queries[passed[k], 0] >> np.uint32(32 - view.bits)
             prefetch(view.offsets, signed(at))
         for k in range(survivors):
-            low, _ = _bucket(view, queries[passed[k], 0])
+            low, high = _bucket(view, queries[passed[k], 0])
             prefetch(view.rows, low * lanes)
+            prefetch(view.rows, high * lanes - 1)
             prefetch(view.ids, low * view.ids.shape[1])
         for k in range(survivors):
             if not _collect(queries, signed(passed[k]), view, dead, found):
                 return signed(passed[k])
+        survivors = 0
     return int(total)
 
 
