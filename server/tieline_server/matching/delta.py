@@ -123,19 +123,38 @@ def _pair_slot(rows: U32, i: int, item_id: int, view: DeltaView) -> tuple[int, n
 
 @kernel
 def append_new(new: Pairs, count: int, view: DeltaView, dead: Tombstones) -> int:
-    """Write the pairs that are new, or dead by now, behind the first ``count`` entries."""
+    """Write the pairs that are new, or dead by now, behind the first ``count`` entries.
+
+    The hash is written out as in `_pair_slot`: a call costs more than the look, since it counts
+    references to all arrays of the view.
+    """
+    rows, pairs, keys, ids, epochs = view.rows, view.pairs, view.keys, view.ids, view.epochs
+    mask = np.uint64(len(pairs) - 1)
+    lanes = new.rows.shape[1]
     for i in range(len(new.ids)):
-        at, tag = _pair_slot(new.rows, i, new.ids[i], view)
-        if view.pairs[at] != np.uint64(0):
-            entry = signed((view.pairs[at] & _M32) - _ONE)
-            if not is_dead(view.ids[entry], view.epochs[entry], dead):
-                continue
-        for lane in range(new.rows.shape[1]):
-            view.rows[count, lane] = new.rows[i, lane]
-        view.ids[count] = new.ids[i]
-        view.epochs[count] = new.epoch
+        h = keys[2] * np.uint64(new.ids[i]) + keys[3]
+        for lane in range(lanes):
+            h = (h ^ (h >> _S29)) * keys[0] + keys[lane + 4] * np.uint64(new.rows[i, lane])
+        h ^= h >> _S32
+        h *= keys[1]
+        h ^= h >> _S29
+        tag = h & ~_M32
+        at = h & mask
+        while pairs[at] != np.uint64(0) and pairs[at] & ~_M32 != tag:
+            at = (at + _ONE) & mask
+        place = signed(at)
+        if pairs[place] != np.uint64(0):
+            place, _ = _pair_slot(new.rows, i, new.ids[i], view)
+            if pairs[place] != np.uint64(0):
+                entry = signed((pairs[place] & _M32) - _ONE)
+                if not is_dead(ids[entry], epochs[entry], dead):
+                    continue
+        for lane in range(lanes):
+            rows[count, lane] = new.rows[i, lane]
+        ids[count] = new.ids[i]
+        epochs[count] = new.epoch
         count += 1
-        view.pairs[at] = tag | np.uint64(count)
+        pairs[place] = tag | np.uint64(count)
     return count
 
 
@@ -168,8 +187,16 @@ def find(rows: U32, i: int, view: DeltaView) -> tuple[int, np.uint64]:
 @kernel
 def link(first: int, last: int, view: DeltaView) -> None:
     """Make entries [first, last) visible to readers."""
+    rows, slots, nexts = view.rows, view.slots, view.nexts
+    mask = np.uint64(len(slots) - 1)
     for entry in range(first, last):
-        at, slot = find(view.rows, entry, view)
-        view.nexts[entry] = signed(slot & _M32) - 1
+        at = np.uint64(rows[entry, 1]) & mask
+        tag = np.uint64(rows[entry, 0])
+        while slots[at] != np.uint64(0) and slots[at] >> _S32 != tag:
+            at = (at + _ONE) & mask
+        place, slot = signed(at), slots[at]
+        if slot != np.uint64(0):
+            place, slot = find(rows, entry, view)
+        nexts[entry] = signed(slot & _M32) - 1
         publish()
-        view.slots[at] = (np.uint64(view.rows[entry, 0]) << _S32) | np.uint64(entry + 1)
+        slots[place] = (np.uint64(rows[entry, 0]) << _S32) | np.uint64(entry + 1)
