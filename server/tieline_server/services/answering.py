@@ -49,6 +49,7 @@ class _Answer:
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
     last: tuple[DigestKind, bytes] | None = None
+    found: list[Hits] = field(default_factory=list)
     waiting: list[exchange_pb2.OverlapResponse] = field(default_factory=list)
     waiting_items: list[Ids] = field(default_factory=list)
     items: list[Ids] = field(default_factory=list)
@@ -83,6 +84,7 @@ class Answerer:
             if answer.waits() >= _HITS_RELEASED:
                 yield from self._release(peer, answer)
         self._check_body(answer)
+        self._disclose(answer)
         yield from self._end(peer, answer)
 
     # 1
@@ -139,10 +141,21 @@ class Answerer:
         answer.counts[kind] = offset + len(rows)
         if answer.counts[kind] > _announced(answer, kind):
             raise InvalidInput("more digests came than the header announces")
+        if answer.found and answer.found[0].kind is not kind:
+            self._disclose(answer)
         hits = self._look_up(answer, kind, rows, offset)
         if len(hits.positions):
-            # 3
-            messages, items, count = answer.disclosing.responses(hits)
+            answer.found.append(hits)
+        if sum(len(one.positions) for one in answer.found) >= limits.HITS_PER_BATCH:
+            self._disclose(answer)
+
+    # 3
+    @staticmethod
+    def _disclose(answer: _Answer) -> None:
+        """Turn what was found into what may be said, many batches' hits at once."""
+        found, answer.found = answer.found, []
+        if found:
+            messages, items, count = answer.disclosing.responses(Hits.joined(found))
             answer.waiting += messages
             answer.waiting_items.append(items)
             answer.hits += count

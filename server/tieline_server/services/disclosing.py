@@ -38,6 +38,20 @@ class Hits:
     rows: Rows
     distances: Distances | None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Hits]) -> Hits:
+        """Return hits of one kind, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        near = [one.distances for one in parts if one.distances is not None]
+        return cls(
+            parts[0].kind,
+            np.concatenate([one.positions for one in parts]),
+            np.concatenate([one.items for one in parts]),
+            np.concatenate([one.rows for one in parts]),
+            np.concatenate(near) if near else None,
+        )
+
     def where(self, kept: npt.NDArray[np.bool_]) -> Hits:
         distances = None if self.distances is None else self.distances[kept]
         return Hits(self.kind, self.positions[kept], self.items[kept], self.rows[kept], distances)
