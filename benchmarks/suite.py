@@ -22,7 +22,6 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "exact_lookup": (_M, 51 * _M),
     "exact_crafted": (_M, 51 * _M),
     "exact_start": (_M, 51 * _M),
-    "node_memory": (_M, 51 * _M),
     "near_pdqindex": (_M, 10 * _M),
     "near_flat": (_M, 51 * _M),
     "near_recall": (_M // 4, 10 * _M),
@@ -31,6 +30,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "three_peers": (_M // 10, _M),
     "ingest": (_M, 51 * _M),
     "end_to_end": (_M, 51 * _M),
+    "node_memory": (_M, 51 * _M),
 }
 """Sizes of the quick and of the full run."""
 QUICK = {"group_commit": ("--seconds", "2", "--rounds", "1")}
