@@ -29,7 +29,7 @@ COUNTRIES = {"pt-pj": "PT", "fr-pn": "FR", "de-bka": "DE"}
 CASE = "BENCH-1"
 IN_SERIES = 25
 """Every so many-th item is in a series."""
-SERIES = 2_000
+SERIES = 200
 FRESH_DAYS = 5
 """A kept federation whose certificates may be older is made anew."""
 INDEXED_SECONDS = 1_200.0
