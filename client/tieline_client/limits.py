@@ -74,6 +74,10 @@ REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
 JSON_DEPTH = 64
 JSON_STRING_BYTES = 1024 * 1024
+JSON_WINDOW_BYTES = 64 * 1024
+"""Objects of an array that are parsed at once; more of them no longer stay in the cache."""
+MEDIA_PER_BLOCK = 2_000
+"""Media of a VICS file that become columns at once."""
 JSON_FIELDS = 256
 """Fields of one JSON object that is read."""
 RECORD_BYTES = 8 * 1024 * 1024

@@ -1,8 +1,8 @@
 """The way in for files of millions: blocks of columns instead of one record after the other.
 
-Here are the formats of lines and tables, whose cells become arrays (blocks.py); every other format
-is read record by record and gathered into blocks. `open_records` and `open_blocks` say the same of
-every file: that is tested.
+Here are the formats of lines and tables, whose cells become arrays (blocks.py); vics_blocks.py has
+VICS, and every other format is read record by record and gathered into blocks. `open_records` and
+`open_blocks` say the same of every file: that is tested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tieline_client.formats.fields import read_text
 from tieline_client.formats.reading import guarded, open_reader
 from tieline_client.formats.record import Record, Rejected
 from tieline_client.formats.tabular import Rows
-from tieline_client.formats.text import Progress, file_lines, split_mark
+from tieline_client.formats.text import Progress, file_lines, split_mark, utf8_chunks
+from tieline_client.formats.vics_blocks import read_vics_blocks
 
 _SPLIT = (FileFormat.CSV, FileFormat.LIST, FileFormat.HASHDEEP)
 
@@ -43,6 +44,8 @@ def open_blocks(
     if found is FileFormat.NSRL and not head.startswith(nsrl.SQLITE_MAGIC):
         encoding = "utf-8" if split_mark(head)[1] else "latin-1"
         return guarded(_nsrl_v2(file_lines(path, name, on_progress, encoding), name), name)
+    if found is FileFormat.VICS:
+        return guarded(read_vics_blocks(utf8_chunks(path, name, on_progress), name), name)
     if found in _SPLIT:
         lines = file_lines(path, name, on_progress)
         if found is FileFormat.CSV:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tieline_client.columns import Columns, DigestColumn, columnar, merge, of_records
+from tieline_client.columns import FLAGS, Columns, DigestColumn, columnar, merge, of_records
 from tieline_client.digests import DigestKind
 from tieline_client.formats.fields import BadRecord
 from tieline_client.formats.record import Record, Rejected, Vote
 from tieline_client.limits import RECORDS_PER_COLUMNS
 
 T = TypeVar("T", bound=Hashable)
+H = TypeVar("H", bound=Hashable)
 Places = npt.NDArray[np.int32]
 
 _HEX = {kind: re.compile(rf"(?:[0-9A-Fa-f]{{{2 * kind.width}}})?", re.ASCII) for kind in DigestKind}
@@ -58,10 +59,15 @@ class BlockBuilder:
         self._votes: tuple[Places, tuple[tuple[Vote, ...], ...]] = nothing, ()
         self._series: tuple[Places, tuple[str, ...]] = nothing, ()
         self._flags = np.zeros(count, dtype=np.uint8)
+        self._notes: dict[int, str] = {}
 
     def odd(self, rows: Iterable[int]) -> None:
         """Leave rows, by position in the block, to the record reader."""
         self._odd.update(rows)
+
+    def note(self, row: int, words: str) -> None:
+        """Note something of a row, unless it turns out to be odd."""
+        self._notes[row] = words
 
     def digests(self, kind: DigestKind, cells: Sequence[str]) -> None:
         """Take hex digests."""
@@ -106,11 +112,19 @@ class BlockBuilder:
             (int(cell) if cell else -1 for cell in cells), dtype=np.int64, count=self._count
         )
 
+    def sizes(self, numbers: Sequence[int]) -> None:
+        """Take sizes as numbers, -1 for what is absent."""
+        self._size = np.array(numbers, dtype=np.int64)
+
+    def flags(self, name: str, codes: Sequence[int]) -> None:
+        """Take one of FLAGS as Columns.flags has it."""
+        self._flags |= np.array(codes, dtype=np.uint8) << 2 * FLAGS.index(name)
+
     def media_types(self, cells: Sequence[str], read: Callable[[str], str | None]) -> None:
         """Take media types."""
         self._media = self._places(cells, read)
 
-    def votes(self, cells: Sequence[str], read: Callable[[str], tuple[Vote, ...]]) -> None:
+    def votes(self, cells: Sequence[H], read: Callable[[H], tuple[Vote, ...]]) -> None:
         """Take categories."""
         self._votes = self._places(cells, lambda cell: read(cell) or None)
 
@@ -140,20 +154,23 @@ class BlockBuilder:
         )
         identified = columns.identified()
         self.odd(np.flatnonzero(~identified).tolist())
+        notes = {row: words for row, words in self._notes.items() if row not in self._odd}
+        numbered = tuple((int(self._numbers[row]), words) for row, words in sorted(notes.items()))
         if not self._odd:
-            return Block(columns)
+            return Block(columns, notes=numbered)
         ordinary = np.ones(self._count, dtype=bool)
         ordinary[list(self._odd)] = False
         read = [parse(row) for row in sorted(self._odd)]
-        return gathered(read, columns.take(ordinary))
+        block = gathered(read, columns.take(ordinary))
+        return replace(block, notes=tuple(sorted([*block.notes, *numbered])))
 
     def _places(
-        self, cells: Sequence[str], read: Callable[[str], T | None]
+        self, cells: Sequence[H], read: Callable[[H], T | None]
     ) -> tuple[Places, tuple[T, ...]]:
         """Read each distinct cell once."""
-        places: dict[str, int] = {}
+        places: dict[H, int] = {}
         table: dict[T, int] = {}
-        bad: set[str] = set()
+        bad: set[H] = set()
         for cell in dict.fromkeys(cells):
             try:
                 value = read(cell)

@@ -1,8 +1,9 @@
 """VICS JSON 1.1 to 1.3 and 2.0: a hash set (``#Media``) or cases with media (``#Cases``).
 
 A file flows through as parse events: envelope, then the elements of ``value``. An element with a
-``Media`` array is a case, of which only that array is read; any other is a medium. What is not
-needed is passed over event by event. Layout: the OData schema of VICS 2.0 (CEModel).
+``Media`` array is a case, of which only that array is read; any other is a medium. Ordinary media
+come as whole objects (json_events.py), the others event by event, where what is not needed is
+passed over. Layout: the OData schema of VICS 2.0 (CEModel).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tieline_client.formats.fields import (
     set_updated,
     shown,
 )
-from tieline_client.formats.json_events import JsonEvents
+from tieline_client.formats.json_events import Fields, JsonEvents
 from tieline_client.formats.record import Record, Rejected, Vote
 from tieline_client.limits import ALTERNATIVE_HASHES, JSON_FIELDS
 
@@ -35,17 +36,17 @@ _CONTEXT_CHARS = 1_000
 _MEDIA_DEPTH = 3
 _CASE_MEDIA_DEPTH = 5
 
-_ALTERNATIVES = {
+ALTERNATIVES = {
     "md5": DigestKind.MD5,
     "sha1": DigestKind.SHA1,
     "sha256": DigestKind.SHA256,
     "pdq": DigestKind.PDQ,
 }
 
-Fields = dict[str, Any]
-_SKIPPED = ("a list or object",)
+SKIPPED = ("a list or object",)
 """Stands for the value of a field that was passed over."""
-_ABSENT = object()
+ABSENT = object()
+NULL_CATEGORY = "Category is null"
 
 
 def read_vics(chunks: Iterable[bytes], name: str) -> Iterator[Record | Rejected]:
@@ -54,20 +55,48 @@ def read_vics(chunks: Iterable[bytes], name: str) -> Iterator[Record | Rejected]
     Raises FormatError, naming the record, when the document is broken, truncated, nested too
     deep, repeats a key in what is read, or is no VICS file of cases or media.
     """
-    return _Reader(JsonEvents(chunks, name)).read()
+    reader = VicsReader(chunks, name)
+    for found in reader.read():
+        if isinstance(found, list):
+            yield from (reader.finish(plain(fields)) for fields in found)
+        else:
+            yield found
 
 
-class _Reader:
-    def __init__(self, events: JsonEvents) -> None:
-        self.events = events
+def plain(fields: Fields) -> Fields:
+    """Return a whole object's fields as reading event by event would give them."""
+    return {
+        key: _plain_value(key, value) if isinstance(value, dict | list) else value
+        for key, value in fields.items()
+    }
+
+
+def _plain_value(key: str, value: Fields | list[Any]) -> object:
+    if key == "AlternativeHashes" and isinstance(value, list):
+        entries = [entry for entry in value if isinstance(entry, dict)]
+        return [
+            {name: SKIPPED if isinstance(each, dict | list) else each for name, each in one.items()}
+            for one in entries[:ALTERNATIVE_HASHES]
+        ]
+    if key == "Series" and isinstance(value, dict):
+        name = value.get("Name")
+        return SKIPPED if isinstance(name, dict | list) else name
+    return SKIPPED
+
+
+class VicsReader:
+    """Reads one file; `finish` makes records of `plain` media that came as objects."""
+
+    def __init__(self, chunks: Iterable[bytes], name: str) -> None:
+        self.events = events = JsonEvents(chunks, name)
         self.following = events.next
         self.number = 0
         self.scheme = "vics"
         self.votes: dict[Any, tuple[Vote, ...]] = {}
         self.of_cases = False
 
-    def read(self) -> Iterator[Record | Rejected]:
-        """Read the envelope."""
+    def read(self) -> Iterator[Record | Rejected | list[Fields]]:
+        """Yield records, or lists of media that are yet to be finished, in their order."""
         if self.following()[0] != "start_map":
             raise self.events.fault("not VICS: the JSON does not begin with an object")
         seen: set[str] = set()
@@ -123,8 +152,11 @@ class _Reader:
             self.scheme = f"vics-{token.lower()}"
         self.of_cases = shape == "Cases"
 
-    def _elements(self) -> Iterator[Record | Rejected]:
+    def _elements(self) -> Iterator[Record | Rejected | list[Fields]]:
         """Read the elements of ``value``."""
+        if not self.of_cases:
+            for found in self.events.objects(_MEDIA_DEPTH, "Media"):
+                yield [fields for fields in found if not self._is_empty_case(fields)]
         while (event := self.following())[0] != "end_array":
             self.events.record = self.number + 1
             self.events.mark()
@@ -134,7 +166,7 @@ class _Reader:
             fields: Fields = {}
             if not self._fields(fields, _MEDIA_DEPTH):
                 if not self._is_empty_case(fields):
-                    yield self._finish(fields)
+                    yield self.finish(fields)
                 continue
             yield from self._media_of_case()
             self.events.mark()
@@ -144,8 +176,9 @@ class _Reader:
     def _is_empty_case(self, fields: Fields) -> bool:
         return "MD5" not in fields and (self.of_cases or "CaseID" in fields)
 
-    def _media_of_case(self) -> Iterator[Record | Rejected]:
+    def _media_of_case(self) -> Iterator[Record | Rejected | list[Fields]]:
         following, events = self.following, self.events
+        yield from events.objects(_CASE_MEDIA_DEPTH, "Media")
         while (event := following())[0] != "end_array":
             events.record = self.number + 1
             events.mark()
@@ -155,7 +188,7 @@ class _Reader:
             fields: Fields = {}
             if self._fields(fields, _CASE_MEDIA_DEPTH):
                 raise events.fault("a medium holds a list named 'Media'")
-            yield self._finish(fields)
+            yield self.finish(fields)
 
     def _no_object(self, kind: str, depth: int) -> Rejected:
         if kind in ("start_map", "start_array"):
@@ -179,11 +212,11 @@ class _Reader:
                 elif key == "Series" and kind == "start_map":
                     value = self._object(depth + 1).get("Name")
                 elif key == "Media" and kind == "start_array":
-                    fields[key] = _SKIPPED
+                    fields[key] = SKIPPED
                     return True
                 else:
                     self.events.skip(depth + 1)
-                    value = _SKIPPED
+                    value = SKIPPED
             fields[key] = value
         raise self.events.fault(f"an object has more than {JSON_FIELDS} fields")
 
@@ -200,7 +233,7 @@ class _Reader:
             kind, value = following()
             if value is None and kind != "null":
                 self.events.skip(depth + 1)
-                value = _SKIPPED
+                value = SKIPPED
             fields[key] = value
         raise self.events.fault(f"an object has more than {JSON_FIELDS} fields")
 
@@ -215,18 +248,23 @@ class _Reader:
                 self.events.skip(depth + 1)
         return entries
 
-    def _finish(self, fields: Fields) -> Record | Rejected:
+    def finish(self, fields: Fields) -> Record | Rejected:
+        """Return the record of the next medium."""
         self.number += 1
-        try:
-            return self._record(fields)
-        except BadRecord as error:
-            return Rejected(self.number, error.message)
+        return self.record(self.number, fields)
 
-    def _record(self, fields: Fields) -> Record:
+    def record(self, number: int, fields: Fields) -> Record | Rejected:
+        """Return the record of a medium."""
+        try:
+            return self._record(number, fields)
+        except BadRecord as error:
+            return Rejected(number, error.message)
+
+    def _record(self, number: int, fields: Fields) -> Record:
         get = fields.get
         notes: list[str] = []
         record = Record(
-            self.number,
+            number,
             read_digest(DigestKind.MD5, get("MD5")),
             read_digest(DigestKind.SHA1, get("SHA1")),
             None,
@@ -236,14 +274,14 @@ class _Reader:
             read_count(get("MediaSize"), "MediaSize", notes),
             read_text(get("MimeType"), "MimeType"),
         )
-        record.votes = self._votes(get("Category", _ABSENT), notes)
+        record.votes = self.category(get("Category", ABSENT), notes)
         record.victim_identified = read_flag(get("VictimIdentified"), "VictimIdentified", notes)
         record.offender_identified = read_flag(
             get("OffenderIdentified"), "OffenderIdentified", notes
         )
         record.distributed = read_flag(get("IsDistributed"), "IsDistributed", notes)
         series = get("Series")
-        if series is _SKIPPED:
+        if series is SKIPPED:
             notes.append("Series is neither a text nor an object with a Name; set aside")
         else:
             record.series = read_text(series, "Series")
@@ -257,16 +295,19 @@ class _Reader:
             record.notes = tuple(notes)
         return record
 
-    def _votes(self, category: object, notes: list[str]) -> tuple[Vote, ...]:
-        """Null, 0 and absent are three things: a note, the code "0", and nothing."""
-        if category is _ABSENT:
+    def category(self, category: object, notes: list[str]) -> tuple[Vote, ...]:
+        """Return the vote of a Category, ABSENT where there is none. Raises BadRecord.
+
+        Null, 0 and absent are three things: a note, the code "0", and nothing.
+        """
+        if category is ABSENT:
             return ()
         known = self.votes.get(category) if type(category) is int else None
         if known is not None:
             return known
         code = read_code(category, "Category")
         if code is None:
-            notes.append("Category is null")
+            notes.append(NULL_CATEGORY)
             return ()
         votes = (Vote(self.scheme, code),)
         if type(category) is int:
@@ -274,13 +315,18 @@ class _Reader:
         return votes
 
 
+def hash_name(name: str) -> str:
+    """Return a HashName without case, hyphens and the like."""
+    return name.strip().lower().replace("-", "").replace("_", "")
+
+
 def _take_alternative(record: Record, entry: Fields, notes: list[str]) -> None:
     """Add one of AlternativeHashes; without an MD5 of its own it belongs to the record."""
     name = entry.get("HashName")
     if not isinstance(name, str):
         return
-    name = name.strip().lower().replace("-", "").replace("_", "")
-    kind = _ALTERNATIVES.get(name)
+    name = hash_name(name)
+    kind = ALTERNATIVES.get(name)
     if kind is None and name != "photodna":
         return
     own = read_digest(DigestKind.MD5, entry.get("MD5"))
