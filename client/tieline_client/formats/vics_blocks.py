@@ -2,7 +2,7 @@
 
 What a record is made of is gathered field by field while the file flows through; every so many
 media, what is ordinary in those lists becomes columns (blocks.py). A medium with anything else in
-it (PhotoDNA, a flag in odd words, a digest of another length) is read by `VicsReader.record`.
+it (PhotoDNA, a flag in odd words, a digest of another length) is read by `MediaReader.record`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tieline_client.formats.fields import read_text
 from tieline_client.formats.flags import parse_flag
 from tieline_client.formats.json_events import Fields
 from tieline_client.formats.record import Record, Rejected, Vote
-from tieline_client.formats.vics import (
+from tieline_client.formats.vics import VicsReader
+from tieline_client.formats.vics_media import (
     ABSENT,
     ALTERNATIVES,
     NULL_CATEGORY,
-    VicsReader,
     hash_name,
     plain,
 )
@@ -112,12 +112,12 @@ class _Media:
                 for name, column in values.items()
                 if (value := column[at]) is not ABSENT
             }
-            return self._reader.record(first + at, plain(fields))
+            return self._reader.media.record(first + at, plain(fields))
 
         return builder.finish(parse)
 
     def _category(self, value: object) -> tuple[Vote, ...]:
-        return self._reader.category(value, [])
+        return self._reader.media.category(value, [])
 
 
 def _take_digests(builder: BlockBuilder, values: dict[str, list[Any]]) -> None:
