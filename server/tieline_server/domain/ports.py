@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -203,10 +203,6 @@ class ItemRepository(Protocol):
         """Of imports by number (see HoldingSet), those that are complete and answerable."""
         ...
 
-    def series_ids(self, numbers: Iterable[int]) -> dict[int, str]:
-        """The ids of series by number (see HoldingSet)."""
-        ...
-
     def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
         """Whether complete imports alone state each pair of visible item (n,) and digest."""
         ...
@@ -233,10 +229,26 @@ class ItemRepository(Protocol):
 # --- series and messages ----------------------------------------------------------------------
 
 
+class DisclosableSeries(NamedTuple):
+    """Of a series what policy may disclose to peers; ``references`` are (scheme, value)."""
+
+    id: str
+    name: str
+    status: str
+    number: str
+    contact_name: str
+    contact_email: str
+    contact_phone: str
+    references: tuple[tuple[str, str], ...]
+
+
 class SeriesRepository(Protocol):
     def add(self, series: Series) -> None: ...
     def get(self, series: str) -> Series | None: ...
-    def get_all(self, series: Sequence[str]) -> list[Series]: ...
+    def disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
+        """What peers may learn of series, by their numbers in holdings (see HoldingSet)."""
+        ...
+
     def by_name(self, name: str) -> Series | None:
         """The own series with exactly this name."""
         ...

@@ -18,8 +18,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.policy import Action, Disclosure
-from tieline_server.domain.ports import HeldUnder, Ids, Rows, Tx
-from tieline_server.domain.series import Series
+from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows
 from tieline_server.services.context import Node
 
 Distances = npt.NDArray[np.int32]
@@ -159,21 +158,14 @@ class Disclosing:
         if not numbers:
             return []
 
-        def work(tx: Tx) -> list[Series]:
-            ids = tx.items.series_ids(numbers)
-            found = tx.series.get_all([ids[number] for number in numbers if number in ids])
-            by_id = {one.id: one for one in found}
-            return [by_id[ids[number]] for number in numbers]
-
-        try:
-            found = self.node.store.read(work)
-        except KeyError:
-            raise NotFound("a series was erased while it was being answered; ask again") from None
+        found = self.node.store.read(lambda tx: tx.series.disclosable(numbers))
+        if len(found) < len(numbers):
+            raise NotFound("a series was erased while it was being answered; ask again")
         messages: list[exchange_pb2.OverlapResponse] = []
         batch, chars = exchange_pb2.SeriesBatch(), 0
-        for number, one in zip(numbers, found, strict=True):
+        for number in numbers:
             self._series[number] = index = len(self._series) + 1
-            entry = _entry(index, one, with_name=levels[number] >= Disclosure.DETAIL)
+            entry = _entry(index, found[number], with_name=levels[number] >= Disclosure.DETAIL)
             size = entry.ByteSize()
             if batch.series and chars + size > _SERIES_TEXT_CHARS:
                 messages.append(exchange_pb2.OverlapResponse(batch=batch))
@@ -222,16 +214,16 @@ def _batches(
     return messages
 
 
-def _entry(index: int, series: Series, *, with_name: bool) -> exchange_pb2.SeriesEntry:
+def _entry(index: int, series: DisclosableSeries, *, with_name: bool) -> exchange_pb2.SeriesEntry:
     numbers = [f"repository:{series.number}"] if series.number else []
-    numbers += [f"{reference.scheme}:{reference.value}" for reference in series.references]
+    numbers += [f"{scheme}:{value}" for scheme, value in series.references]
     return exchange_pb2.SeriesEntry(
         index=index,
         id=series.id,
         name=series.name if with_name else "",
-        status=series.status.value,
+        status=series.status,
         references=numbers[: limits.REFERENCES_PER_SERIES],
-        contact_name=series.contact.name,
-        contact_email=series.contact.email,
-        contact_phone=series.contact.phone,
+        contact_name=series.contact_name,
+        contact_email=series.contact_email,
+        contact_phone=series.contact_phone,
     )

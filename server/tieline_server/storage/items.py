@@ -92,11 +92,6 @@ class Items:
                 held[row.no] = HeldUnder(row.id, row_handling(row))
         return held
 
-    def series_ids(self, numbers: Iterable[int]) -> dict[int, str]:
-        """Return the ids that series numbers of holdings stand for."""
-        found = select(series_keys).where(self._among(series_keys.c.no, sorted(numbers)))
-        return {row.no: row.id for row in self._run(found)}
-
     def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return for each pair of item and digest whether complete imports alone state it.
 

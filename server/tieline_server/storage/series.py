@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select
 from tieline_client.errors import NotFound
 
+from tieline_server.domain.ports import DisclosableSeries
 from tieline_server.domain.series import (
     Assessment,
     Confidence,
@@ -18,7 +19,7 @@ from tieline_server.domain.series import (
     SeriesStatus,
 )
 from tieline_server.storage.imports import handling_row, row_handling
-from tieline_server.storage.schema import assessments, series_references
+from tieline_server.storage.schema import assessments, series_keys, series_references
 from tieline_server.storage.schema import series as table
 from tieline_server.storage.session import Session
 
@@ -61,14 +62,30 @@ class SeriesRows:
         found = self._session.locked(select(table).where(table.c.id == series))
         return self._first(self._run(found).one_or_none())
 
-    def get_all(self, series: Sequence[str]) -> list[Series]:
-        """Return those of these series that there are, by id."""
-        found: list[Series] = []
-        for start in range(0, len(series), _AT_ONCE):
-            some = table.c.id.in_(series[start : start + _AT_ONCE])
-            found += self._with_references(
-                self._run(select(table).where(some).order_by(table.c.id)).all()
+    def disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
+        """Return what peers may learn of series, by their numbers in holdings."""
+        found: dict[int, DisclosableSeries] = {}
+        for start in range(0, len(numbers), _AT_ONCE):
+            wanted = select(self._session.bulk.ids(numbers[start : start + _AT_ONCE]).c.value)
+            keyed = series_keys.c.no.in_(wanted)
+            references: dict[int, list[tuple[str, str]]] = {}
+            of_them = (
+                select(series_keys.c.no, series_references.c.scheme, series_references.c.value)
+                .join(series_references, series_references.c.series == series_keys.c.id)
+                .where(keyed)
+                .order_by(series_keys.c.no, series_references.c.position)
             )
+            for number, scheme, value in self._run(of_them):
+                references.setdefault(number, []).append((scheme, value))
+            rows = select(
+                *(series_keys.c.no, table.c.id, table.c.name, table.c.status, table.c.number),
+                *(table.c.contact_name, table.c.contact_email, table.c.contact_phone),
+            )
+            for row in self._run(
+                rows.join(table, table.c.id == series_keys.c.id).where(keyed)
+            ).all():
+                number, *told = row
+                found[number] = DisclosableSeries(*told, tuple(references.get(number, ())))
         return found
 
     def by_name(self, name: str) -> Series | None:
