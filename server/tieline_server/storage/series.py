@@ -68,7 +68,7 @@ class SeriesRows:
         for start in range(0, len(numbers), _AT_ONCE):
             wanted = select(self._session.bulk.ids(numbers[start : start + _AT_ONCE]).c.value)
             keyed = series_keys.c.no.in_(wanted)
-            references: dict[int, list[tuple[str, str]]] = {}
+            references: dict[int, tuple[tuple[str, str], ...]] = {}
             of_them = (
                 select(series_keys.c.no, series_references.c.scheme, series_references.c.value)
                 .join(series_references, series_references.c.series == series_keys.c.id)
@@ -76,7 +76,7 @@ class SeriesRows:
                 .order_by(series_keys.c.no, series_references.c.position)
             )
             for number, scheme, value in self._run(of_them):
-                references.setdefault(number, []).append((scheme, value))
+                references[number] = (*references.get(number, ()), (scheme, value))
             rows = select(
                 *(series_keys.c.no, table.c.id, table.c.name, table.c.status, table.c.number),
                 *(table.c.contact_name, table.c.contact_email, table.c.contact_phone),
@@ -84,8 +84,7 @@ class SeriesRows:
             for row in self._run(
                 rows.join(table, table.c.id == series_keys.c.id).where(keyed)
             ).all():
-                number, *told = row
-                found[number] = DisclosableSeries(*told, tuple(references.get(number, ())))
+                found[row[0]] = DisclosableSeries(*row[1:], references=references.get(row[0], ()))
         return found
 
     def by_name(self, name: str) -> Series | None:
