@@ -41,10 +41,13 @@ def check(message: Message, *, depth: int = 0) -> None:
     MalformedMessage otherwise; both name the field.
     """
     descriptor = message.DESCRIPTOR
-    texts: set[str] | None = None if descriptor.file.name == _OPERATOR_FILE else set()
+    seen = _Seen(None if descriptor.file.name == _OPERATOR_FILE else set())
+    texts = seen.texts
     try:
-        _check_unknown(message)  # 1
-        _walk(message, plan_of(descriptor), depth + 1, texts)
+        _walk(message, plan_of(descriptor), depth + 1, seen)
+        size = message.ByteSize()
+        if size - seen.packed > limits.UNKNOWN_FIELD_BYTES:
+            _check_unknown(message, size)  # 1
         if texts is not None and sum(map(len, texts)) > limits.FREE_TEXT_PER_MESSAGE_CHARS:  # 7
             raise _Violation(
                 f"more than {limits.FREE_TEXT_PER_MESSAGE_CHARS} characters of text; say less"
@@ -70,6 +73,17 @@ def open_nested(data: bytes, kind: type[M], *, depth: int = 0) -> M:
     return message
 
 
+class _Seen:
+    """What was met in a message: its ``texts`` where they count, and the bytes of ``packed``
+    digests, which are known fields, so that a copy is needed only of what may hold others."""
+
+    __slots__ = ("packed", "texts")
+
+    def __init__(self, texts: set[str] | None) -> None:
+        self.texts = texts
+        self.packed = 0
+
+
 class _Violation(Exception):
     """Carries the reason up to where the path is known; its parts are collected innermost first."""
 
@@ -83,12 +97,15 @@ class _Violation(Exception):
         return self
 
 
-def _check_unknown(message: Message) -> None:
-    """Check 1. Sizes before and after discarding cost less memory than a list of the fields."""
+def _check_unknown(message: Message, size: int) -> None:
+    """Check 1 of a message of ``size`` bytes.
+
+    Sizes before and after discarding cost less memory than a list of the fields.
+    """
     known = type(message)()
     known.CopyFrom(message)
     known.DiscardUnknownFields()
-    unknown = message.ByteSize() - known.ByteSize()
+    unknown = size - known.ByteSize()
     if unknown > limits.UNKNOWN_FIELD_BYTES:
         raise _Violation(
             f"{unknown} bytes of unknown fields; at most {limits.UNKNOWN_FIELD_BYTES}:"
@@ -96,7 +113,7 @@ def _check_unknown(message: Message) -> None:
         )
 
 
-def _walk(message: Message, plan: Plan, depth: int, texts: set[str] | None) -> None:
+def _walk(message: Message, plan: Plan, depth: int, seen: _Seen) -> None:
     """Checks 2 to 6, in one pass over the plan."""
     if depth > limits.MESSAGE_DEPTH:  # 2
         raise _Violation(f"nested more than {limits.MESSAGE_DEPTH} deep")
@@ -105,41 +122,41 @@ def _walk(message: Message, plan: Plan, depth: int, texts: set[str] | None) -> N
     for many in plan.many:
         values = getattr(message, many.name)
         if values:
-            _check_many(values, many, depth, texts)
+            _check_many(values, many, depth, seen)
     for rule in plan.bytes_:
         why = rule.check(getattr(message, rule.name), rule.cap)
         if why and not (rule.optional and not message.HasField(rule.name)):
             raise _Violation(why).at(f".{rule.name}")
     for name, cap in plan.digest_lists:
-        _check_digests(message, name, cap)
+        seen.packed += _check_digests(message, name, cap)
     for text in plan.texts:
         words = getattr(message, text.name)
         if words:
-            _check_text(words, text, texts)
+            _check_text(words, text, seen.texts)
     for name, nested in plan.messages:
         if message.HasField(name):
             try:
-                _walk(getattr(message, name), nested, depth + 1, texts)
+                _walk(getattr(message, name), nested, depth + 1, seen)
             except _Violation as violation:
                 raise violation.at(f".{name}") from None
 
 
-def _check_many(values: Any, many: ManyRule, depth: int, texts: set[str] | None) -> None:
+def _check_many(values: Any, many: ManyRule, depth: int, seen: _Seen) -> None:
     """Check 3, and 4 and 5 on the elements."""
     if len(values) > many.items:
         raise _Violation(f"{len(values)} elements; at most {many.items}").at(f".{many.name}")
     if many.plan is not None:
         for index, value in enumerate(values):
             try:
-                _walk(value, many.plan, depth + 1, texts)
+                _walk(value, many.plan, depth + 1, seen)
             except _Violation as violation:
                 raise violation.at(f".{many.name}[{index}]") from None
     elif many.text is not None:
         for value in values:
-            _check_text(value, many.text, texts)
+            _check_text(value, many.text, seen.texts)
         if many.mapped_text is not None:
             for value in values.values():
-                _check_text(value, many.mapped_text, texts)
+                _check_text(value, many.mapped_text, seen.texts)
     elif many.bytes_ is not None:
         for value in values:
             if why := many.bytes_.check(value, many.bytes_.cap):
@@ -164,8 +181,9 @@ def _check_time(message: Any) -> None:
         raise _Violation("no time between the years 1 and 9999")
 
 
-def _check_digests(message: Any, name: str, cap: int) -> None:
-    """Check 4 of a packed list; its kind, in the field ``kind`` beside it, fixes the width."""
+def _check_digests(message: Any, name: str, cap: int) -> int:
+    """Check 4 of a packed list, and return its bytes; the field ``kind`` beside it fixes the
+    width."""
     packed = getattr(message, name)
     try:
         kind = digests.DigestKind(message.kind)
@@ -180,3 +198,4 @@ def _check_digests(message: Any, name: str, cap: int) -> None:
         digests.unpack(kind, packed)
     except InvalidDigest as error:
         raise _Violation(error.message, InvalidDigest).at(f".{name}") from None
+    return len(packed)
