@@ -14,7 +14,8 @@ from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage,
 from tieline_client.formats.record import Vote
 from tieline_client.identifiers import new_id, new_series_id
 from tieline_server.domain.ports import Attachment
-from tieline_server.services.attachments import Packed, decode, drop_stale, pack_series
+from tieline_server.services.attachments import Packed, drop_stale, pack_series
+from tieline_server.services.item_chunks import decode
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.uploading import Uploading
 
@@ -118,7 +119,7 @@ def test_what_was_packed_decodes_to_the_same_items(bench: Bench) -> None:
     packed = pack_series(es.node, es.series(rows), PT)
     assert packed is not None
     (chunk,) = packed.chunks
-    decoded = decode(Chunk.FromString(chunk), ES)
+    decoded = decode(Chunk.FromString(chunk), ES).records()
     as_set = {(one.md5, one.sha1, one.sha256, one.pdq, frozenset(one.votes)) for one in decoded}
     assert as_set == {(r.md5, r.sha1, r.sha256, r.pdq, frozenset(r.votes)) for r in rows}
 
@@ -137,7 +138,7 @@ def test_a_series_without_items_has_nothing_to_pack(bench: Bench) -> None:
 @given(st.binary(max_size=400))
 def test_whatever_comes_as_a_chunk_is_items_or_refused(data: bytes) -> None:
     try:
-        found = decode(constraints.open_nested(data, Chunk), ES)
+        found = decode(constraints.open_nested(data, Chunk), ES).records()
     except TielineError:
         return
     assert all(one.md5 or one.sha1 or one.sha256 or one.pdq for one in found)

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from tieline_client import limits
 from tieline_client.columns import Columns, DigestColumn
 from tieline_client.digests import DigestKind, junk_rows
-from tieline_client.formats.record import Vote
+from tieline_client.formats.record import Record, Vote
 from tieline_client.screening import votes_belong
 
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports import Store, Tx
 
 Mask = npt.NDArray[np.bool_]
 
@@ -81,6 +81,26 @@ def known_good(tx: Tx, columns: Columns) -> Mask:
         for kind, each in values.items():
             found |= np.array([(kind, value) in good for value in each], dtype=bool)
     return found
+
+
+def without_known_good(store: Store, records: list[Record]) -> list[Record]:
+    """Return the records, one by one, of which no digest is on an exclusion list."""
+    digests = [
+        (kind, value)
+        for record in records
+        for kind in DigestKind
+        if (value := getattr(record, kind.label)) is not None
+    ]
+    good = store.read(
+        lambda tx: tx.imports.excluded(digests) if tx.imports.has_exclusions() else set()
+    )
+    if not good:
+        return records
+    return [
+        record
+        for record in records
+        if not any((kind, getattr(record, kind.label)) in good for kind in DigestKind)
+    ]
 
 
 def _belong(columns: Columns, categories: frozenset[Vote], stated: Vote | None) -> Mask:

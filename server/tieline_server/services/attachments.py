@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from tieline.v1 import delivery_pb2, digests_pb2, series_pb2
 from tieline_client import constraints, limits
-from tieline_client.digests import DigestKind, pack, rows
 from tieline_client.errors import InvalidInput, LimitExceeded, WrongState
-from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling
 from tieline_client.identifiers import new_id, series_owner
 
@@ -25,6 +24,7 @@ from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCounts, Tx
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard
+from tieline_server.services.item_chunks import decode, encode
 
 _OPEN_MOST = limits.ATTACHMENTS_OPEN_PER_PEER
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +59,7 @@ def pack_series(node: Node, series: str, peer: str, since: int = 0) -> Packed | 
             raise LimitExceeded(
                 f"series {series} has over {limits.ITEMS_PER_ATTACHMENT} items; split it"
             )
-        chunks.append(_encode(page, node.agency).SerializeToString(deterministic=True))
+        chunks.append(encode(page, node.agency).SerializeToString(deterministic=True))
         after = page[-1].id
     if not chunks:
         return None
@@ -78,65 +78,6 @@ def _page(node: Node, series: str, after: int, since: int) -> Sequence[ItemRow]:
 
 def _name(series: str, digests: Sequence[bytes]) -> str:
     return hashlib.sha256(series.encode() + b"".join(digests)).hexdigest()
-
-
-def _encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
-    chunk = digests_pb2.ItemChunk(items=len(page))
-    for kind in DigestKind:
-        owners: dict[bytes, list[int]] = {}
-        for index, item in enumerate(page):
-            value = getattr(item, kind.label)
-            if value is not None:
-                owners.setdefault(value, []).append(index)
-        if not owners:
-            continue
-        column = chunk.columns.add()
-        column.list.kind = int(kind)  # type: ignore[assignment]
-        column.list.digests = pack(kind, owners)
-        for position, digest in enumerate(sorted(owners)):
-            column.items.append(owners[digest][0])
-            for extra in owners[digest][1:]:
-                column.extra_digests.append(position)
-                column.extra_items.append(extra)
-    for index, item in enumerate(page):
-        for voter, vote in item.votes:
-            if voter == agency:
-                chunk.votes.add(item=index, agency=voter, scheme=vote.scheme, code=vote.code)
-    return chunk
-
-
-def decode(chunk: digests_pb2.ItemChunk, sender: str) -> list[Record]:
-    """Return the items of a chunk; raise InvalidInput when its parts do not fit together."""
-    count = chunk.items
-    if not 1 <= count <= limits.ITEMS_PER_CHUNK:
-        raise InvalidInput(f"a chunk holds 1 to {limits.ITEMS_PER_CHUNK} items")
-    records = [Record(number=index + 1) for index in range(count)]
-    seen: set[DigestKind] = set()
-    for column in chunk.columns:
-        kind = DigestKind(column.list.kind)
-        digests = list(rows(kind, column.list.digests))
-        if kind in seen or len(column.items) != len(digests):
-            raise InvalidInput("a chunk's columns do not fit together")
-        if len(column.extra_items) != len(column.extra_digests):
-            raise InvalidInput("a chunk's columns do not fit together")
-        seen.add(kind)
-        pairs = list(zip(column.items, digests, strict=True))
-        for position, owner in zip(column.extra_digests, column.extra_items, strict=True):
-            if position >= len(digests):
-                raise InvalidInput("a chunk names a digest that it does not hold")
-            pairs.append((owner, digests[position]))
-        for owner, digest in pairs:
-            if owner >= count or getattr(records[owner], kind.label) is not None:
-                raise InvalidInput("a chunk names an item that it does not hold, or one twice")
-            setattr(records[owner], kind.label, digest)
-    if any(not (r.md5 or r.sha1 or r.sha256 or r.pdq) for r in records):
-        raise InvalidInput("an item without a digest")
-    for vote in chunk.votes:
-        if vote.item >= count or vote.agency != sender:
-            raise InvalidInput("a vote for an item that is not there, or by somebody else")
-        record = records[vote.item]
-        record.votes = (*record.votes, Vote(vote.scheme, vote.code))
-    return records
 
 
 class Receiver:
@@ -169,15 +110,15 @@ class Receiver:
             raise InvalidInput(
                 f"chunk {request.index} has {chunk.items} items, not the {expected} announced"
             )
-        records = decode(chunk, peer)
+        columns = decode(chunk, peer)
+        held = replace(columns, series=columns.series + np.int32(1), series_names=(request.series,))
         digest = hashlib.sha256(request.chunk).digest()
-        series: list[str | None] = [request.series] * len(records)
 
         def work(tx: Tx) -> StageCounts | None:
             if len(tx.attachments.received(peer, attachment.id)) != request.index:
                 return None
             tx.attachments.add_received(peer, attachment.id, request.index, digest)
-            return tx.imports.stage(attachment.import_id, records, series, peer)
+            return tx.imports.stage_columns(attachment.import_id, held, (request.series,), peer)
 
         self._node.store.write(work)
 

@@ -11,28 +11,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 
 import numpy as np
-from google.protobuf import json_format
 from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.columns import Columns
-from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Record
-from tieline_client.handling import Handling
 from tieline_client.identifiers import new_id, new_series_id
 from tieline_client.screening import belongs, category_of, has_digest, without_junk
 
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import ImportHead, StageCounts, Store, Tx
 from tieline_server.domain.series import ExternalReference, Origin, Series, SeriesStatus
-from tieline_server.services.admission import admit, known_good, without_junk_digests
+from tieline_server.services import repeats
+from tieline_server.services.admission import (
+    admit,
+    known_good,
+    without_junk_digests,
+    without_known_good,
+)
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import handling_in
 
@@ -51,26 +51,6 @@ class Counts:
     excluded: int = 0
     conflicts: int = 0
     set_aside: int = 0
-
-
-def without_known_good(store: Store, records: list[Record]) -> list[Record]:
-    """Return the records of which no digest is on an exclusion list."""
-    digests = [
-        (kind, value)
-        for record in records
-        for kind in DigestKind
-        if (value := getattr(record, kind.label)) is not None
-    ]
-    good = store.read(
-        lambda tx: tx.imports.excluded(digests) if tx.imports.has_exclusions() else set()
-    )
-    if not good:
-        return records
-    return [
-        record
-        for record in records
-        if not any((kind, getattr(record, kind.label)) in good for kind in DigestKind)
-    ]
 
 
 class Import:
@@ -102,10 +82,10 @@ class Import:
             case_ref=clean(header.case_ref),
             handling=handling,
             created=now,
-            fingerprint=_fingerprint(header, handling),
+            fingerprint=repeats.fingerprint(header, handling),
             exclusions=header.exclusions,
         )
-        self.repeated = self._earlier()
+        self.repeated = node.store.read(lambda tx: repeats.earlier(tx, self.head.fingerprint))
         if self.repeated is None:
             self._node.store.write(lambda tx: tx.imports.begin(self.head))
         else:
@@ -180,7 +160,7 @@ class Import:
         )
         for number, reason in self.rejected:
             report.rejected.add(record=number, reason=reason)
-        earlier = self._earlier()
+        earlier = self._node.store.read(lambda tx: repeats.earlier(tx, self.head.fingerprint))
         if earlier is not None or not counts.new + counts.known:
             report.import_id = earlier.import_id if earlier is not None else ""
             self.abandon()
@@ -207,25 +187,7 @@ class Import:
             tx.series.add_references(series.id, fresh[:room])
         tx.imports.complete(self.head.id)
         tx.audit.append(self._entry("import", self.head.id))
-        told = {"erasures": tx.items.erasures(), "report": json_format.MessageToDict(report)}
-        tx.meta.set(f"import/{self.head.fingerprint}", json.dumps(told))
-
-    def _earlier(self) -> operator_pb2.ImportReport | None:
-        """Return what the same import amounted to, unless something was erased since: then it may
-        have something to add again."""
-
-        def look(tx: Tx) -> str | None:
-            told = tx.meta.get(f"import/{self.head.fingerprint}")
-            return told if told and json.loads(told)["erasures"] == tx.items.erasures() else None
-
-        told = self._node.store.read(look)
-        if told is None:
-            return None
-        report = json_format.ParseDict(json.loads(told)["report"], operator_pb2.ImportReport())
-        report.items_known += report.items_new
-        report.items_new = 0
-        report.repeated = True
-        return report
+        repeats.keep(tx, self.head.fingerprint, report)
 
     def _count(self, staged: StageCounts) -> None:
         self.counts.new += staged.new
@@ -329,19 +291,3 @@ def discard(store: Store, import_id: str) -> None:
 def leftovers(store: Store, keep: frozenset[str]) -> list[str]:
     """Return the imports that ended with their process; `discard` erases what they left."""
     return [one for one in store.read(lambda tx: tx.imports.incomplete()) if one not in keep]
-
-
-def _fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
-    """Return what makes two imports the same; a retention that nobody stated moves with the day."""
-    stated = header.handling.retain_until
-    parts = (
-        header.file_digest.hex(),
-        header.series,
-        str(header.exclusions),
-        header.category_scheme,
-        header.category_code,
-        header.case_ref,
-        stated,
-        repr(handling if stated else replace(handling, retain_until=date.max)),
-    )
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
