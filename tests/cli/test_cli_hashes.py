@@ -98,6 +98,26 @@ def test_when_the_node_rejects_every_record_the_import_failed(
     assert run("hashes", "import", a_list(tmp_path / "a.txt", MD5[:1])).code == 1
 
 
+def test_a_file_that_counts_already_is_skipped_and_says_so(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    served.node.answers["Import"] = pb.ImportReport(
+        repeated=True,
+        records=3,
+        items_known=3,
+        unsent=2,
+        named=[pb.RejectedRecord(record=4, reason="odd"), pb.RejectedRecord(record=5, reason="x")],
+    )
+    result = run("hashes", "import", a_list(tmp_path / "a.txt", MD5[:3]), "--json")
+    assert result.code == 0
+    (report,) = result.document["files"]
+    assert (report["skipped"], report["records"], report["items_known"]) == (True, 5, 3)
+    assert [each["record"] for each in report["rejected"]] == [4, 5]
+    assert report["rejected_count"] == 2
+    assert "a.txt: the same counts already; skipped" in result.err
+    assert served.node.records == []
+
+
 def test_a_truncated_file_cancels_the_import(run: Run, served: Served, tmp_path: Path) -> None:
     media = [{"MD5": each, "MediaID": n, "Category": 1} for n, each in enumerate(MD5)]
     context = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/US/$metadata#Media"

@@ -70,6 +70,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_none(
     code, out, shown = on_terminal(words, environment)
     assert code == 0
     assert "found.txt" in shown
+    assert "200 records, " in shown
     assert "\x1b[" in shown
     assert out.startswith("{")
 

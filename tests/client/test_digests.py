@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tieline_client.digests import DigestKind, format_digest, is_junk, pack, parse, rows, unpack
+from tieline_client.digests import (
+    JUNK,
+    DigestKind,
+    format_digest,
+    is_junk,
+    junk_rows,
+    pack,
+    parse,
+    rows,
+    unpack,
+)
 from tieline_client.errors import InvalidDigest
 
 KINDS = st.sampled_from(DigestKind)
@@ -76,3 +87,16 @@ def test_constants_say_nothing(kind: DigestKind) -> None:
     assert is_junk(kind, bytes(kind.width))
     assert is_junk(kind, b"\xff" * kind.width)
     assert not is_junk(kind, b"\x01" + bytes(kind.width - 1))
+
+
+@given(st.data())
+def test_junk_is_found_among_many(data: st.DataObject) -> None:
+    kind = data.draw(KINDS)
+    junk = sorted(value for each, value in JUNK if each is kind)
+    assert len(junk) >= 2
+    like = st.sampled_from([*junk, *(value[:-1] + b"\x07" for value in junk)])
+    values = data.draw(
+        st.lists(like | st.binary(min_size=kind.width, max_size=kind.width), max_size=30)
+    )
+    table = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, kind.width)
+    assert junk_rows(kind, table).tolist() == [is_junk(kind, value) for value in values]
