@@ -34,20 +34,21 @@ _SECONDS_LEAST, _SECONDS_MOST = -62_135_596_800, 253_402_300_799
 _NANOS_MOST = 999_999_999
 
 
-def check(message: Message, *, depth: int = 0) -> None:
+def check(message: Message, *, depth: int = 0, size: int | None = None) -> None:
     """Hold a message of tieline.v1 against the caps of its fields; it is left as it is.
 
-    ``depth`` counts the messages it was unwrapped from. Raises InvalidDigest for digests,
-    MalformedMessage otherwise; both name the field.
+    ``depth`` counts the messages it was unwrapped from, ``size`` the bytes that it was parsed from,
+    where that is known. Raises InvalidDigest for digests, MalformedMessage otherwise; both name the
+    field.
     """
     descriptor = message.DESCRIPTOR
     seen = _Seen(None if descriptor.file.name == _OPERATOR_FILE else set())
     texts = seen.texts
     try:
         _walk(message, plan_of(descriptor), depth + 1, seen)
-        size = message.ByteSize()
-        if size - seen.packed > limits.UNKNOWN_FIELD_BYTES:
-            _check_unknown(message, size)  # 1
+        most = message.ByteSize() if size is None else size
+        if most - seen.packed > limits.UNKNOWN_FIELD_BYTES:
+            _check_unknown(message)  # 1
         if texts is not None and sum(map(len, texts)) > limits.FREE_TEXT_PER_MESSAGE_CHARS:  # 7
             raise _Violation(
                 f"more than {limits.FREE_TEXT_PER_MESSAGE_CHARS} characters of text; say less"
@@ -69,7 +70,7 @@ def open_nested(data: bytes, kind: type[M], *, depth: int = 0) -> M:
         message = kind.FromString(data)
     except (DecodeError, ValueError):
         raise MalformedMessage(f"{name}: these bytes are no such message") from None
-    check(message, depth=depth)
+    check(message, depth=depth, size=len(data))
     return message
 
 
@@ -97,15 +98,12 @@ class _Violation(Exception):
         return self
 
 
-def _check_unknown(message: Message, size: int) -> None:
-    """Check 1 of a message of ``size`` bytes.
-
-    Sizes before and after discarding cost less memory than a list of the fields.
-    """
+def _check_unknown(message: Message) -> None:
+    """Check 1. Sizes before and after discarding cost less memory than a list of the fields."""
     known = type(message)()
     known.CopyFrom(message)
     known.DiscardUnknownFields()
-    unknown = size - known.ByteSize()
+    unknown = message.ByteSize() - known.ByteSize()
     if unknown > limits.UNKNOWN_FIELD_BYTES:
         raise _Violation(
             f"{unknown} bytes of unknown fields; at most {limits.UNKNOWN_FIELD_BYTES}:"
@@ -129,10 +127,7 @@ def _walk(message: Message, plan: Plan, depth: int, seen: _Seen) -> None:
             raise _Violation(why).at(f".{rule.name}")
     for name, cap in plan.digest_lists:
         seen.packed += _check_digests(message, name, cap)
-    for text in plan.texts:
-        words = getattr(message, text.name)
-        if words:
-            _check_text(words, text, seen.texts)
+    _check_texts(message, plan.texts, seen.texts)
     for name, nested in plan.messages:
         if message.HasField(name):
             try:
@@ -161,6 +156,18 @@ def _check_many(values: Any, many: ManyRule, depth: int, seen: _Seen) -> None:
         for value in values:
             if why := many.bytes_.check(value, many.bytes_.cap):
                 raise _Violation(why).at(f".{many.name}")
+
+
+def _check_texts(message: Message, rules: tuple[TextRule, ...], texts: set[str] | None) -> None:
+    """Check 5 on the fields of one message; most are empty or in order."""
+    for rule in rules:
+        words = getattr(message, rule.name)
+        if not words:
+            continue
+        if len(words) > rule.chars or not words.isprintable():
+            _check_text(words, rule, texts)
+        elif texts is not None:
+            texts.add(words)
 
 
 def _check_text(words: str, rule: TextRule, texts: set[str] | None) -> None:

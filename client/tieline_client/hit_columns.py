@@ -5,7 +5,7 @@ Both who asks and the node that asks for them look: neither takes the other's wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,3 +66,8 @@ def check_hits(
     return kind, HitColumns(
         positions.astype(np.int64), distances, series, ambiguous.astype(np.int64)
     )
+
+
+def names_known(series: Index, known: Container[int]) -> bool:
+    """Whether all series that hits name were sent: 0 names none."""
+    return all(index in known for index in set(series.tolist()) if index)

@@ -20,7 +20,7 @@ from tieline_client import limits
 from tieline_client.asked_list import STRONGEST, AskedList
 from tieline_client.digests import DigestKind
 from tieline_client.errors import MalformedMessage
-from tieline_client.hit_columns import check_hits
+from tieline_client.hit_columns import check_hits, names_known
 from tieline_client.packed import Index
 
 _RANKS = np.zeros(max(DigestKind) + 1, dtype=np.int8)
@@ -198,8 +198,7 @@ class Gathering:
     def _take_hits(self, peer: _Peer, batch: exchange_pb2.HitBatch) -> None:
         kind, hits = check_hits(batch, self._asked.counts())
         into = peer.hits.setdefault(kind, _Hits())
-        named = np.unique(hits.series)
-        if any(index and index not in peer.series for index in named.tolist()):
+        if not names_known(hits.series, peer.series):
             raise MalformedMessage("hits name a series that was not sent before")
         into.positions.append(hits.positions)
         into.distances.append(hits.distances)

@@ -260,7 +260,7 @@ class _Call:
         except Exception:  # noqa: BLE001  protobuf raises several kinds, for what is one reason
             raise MalformedMessage(f"a request of {self._method} does not parse") from None
         if message.DESCRIPTOR.file.package == PACKAGE:
-            constraints.check(message)
+            constraints.check(message, size=len(data))
         elif len(data) > limits.UNKNOWN_FIELD_BYTES:
             # The health service's messages state no caps.
             raise MalformedMessage(f"a request of {self._method} is {len(data)} bytes long")

@@ -24,7 +24,7 @@ from tieline_client.errors import (
     UnknownMethod,
     Unreachable,
 )
-from tieline_client.hit_columns import check_hits
+from tieline_client.hit_columns import check_hits, names_known
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.services.context import Node
@@ -161,7 +161,7 @@ class PeerQuestion:
             except LimitExceeded as error:
                 if error.metadata.get("check") != "BRIEF":
                     raise
-        requests = (exchange_pb2.OverlapRequest(batch=one) for one in lists())
+        requests = map(_request, lists())
         yield from peers.overlap(self._agency, envelope, requests, self._deadline)
 
     # 1
@@ -180,7 +180,7 @@ class PeerQuestion:
     def _take_hits(self, batch: exchange_pb2.HitBatch) -> int:
         """Return how many digests hit that did not before."""
         kind, hits = check_hits(batch, self._counts)
-        if not self._seen.series.issuperset(index for index in set(batch.series) if index):
+        if not names_known(hits.series, self._seen.series):
             raise MalformedMessage(f"{self._agency} names a series that it did not send")
         positions = hits.positions
         if not len(positions):
@@ -215,6 +215,10 @@ class PeerQuestion:
                 f"{self._agency}'s receipt is not for this question and its answer"
             )
         return payload
+
+
+def _request(batch: digests_pb2.DigestList) -> exchange_pb2.OverlapRequest:
+    return exchange_pb2.OverlapRequest(batch=batch)
 
 
 def _entries(response: exchange_pb2.OverlapResponse) -> Sequence[exchange_pb2.SeriesEntry]:
