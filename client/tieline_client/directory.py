@@ -217,6 +217,7 @@ class Directory(Frozen):
     """Serials that the authority revoked, by the agency whose CA issued them."""
 
     _by_agency: dict[str, Member] = PrivateAttr(default_factory=dict)
+    _signers: dict[str, tuple[str, bytes]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _index(self) -> Directory:
@@ -245,6 +246,17 @@ class Directory(Frozen):
         """Return all members that are not revoked, by agency id."""
         active = (member for member in self.members if not member.revoked)
         return tuple(sorted(active, key=lambda member: member.agency))
+
+    @property
+    def signers(self) -> Mapping[str, tuple[str, bytes]]:
+        """Agency and DER public key by key id, of all signing keys of active members."""
+        if not self._signers:
+            self._signers.update(
+                (key.keyid, (member.agency, key.der))
+                for member in self.active_members()
+                for key in member.signing_keys
+            )
+        return self._signers
 
     def serving(self, country: str) -> tuple[Member, ...]:
         """Return the national agencies that serve ``country``, by agency id."""

@@ -49,12 +49,17 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload_type: str, payload: bytes, key: keys.PrivateKey) -> Envelope:
-    """Return an envelope with one signature; raise InvalidInput when it would be over the caps."""
+def sign(
+    payload_type: str, payload: bytes, key: keys.PrivateKey, keyid: str | None = None
+) -> Envelope:
+    """Return an envelope with one signature; raise InvalidInput when it would be over the caps.
+
+    ``keyid`` is the key's id, where the caller has it at hand.
+    """
     envelope = Envelope(payload_type, payload, ())
     _check_size(envelope)
     signature = key.sign(pae(payload_type, payload), _ALGORITHM)
-    return Envelope(payload_type, payload, (Signature(keys.keyid(key), signature),))
+    return Envelope(payload_type, payload, (Signature(keyid or keys.keyid(key), signature),))
 
 
 def verify(envelope: Envelope, trusted: Mapping[str, bytes]) -> str:

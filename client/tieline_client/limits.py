@@ -39,6 +39,10 @@ EARLY_SECONDS = 1.0
 """Peers are asked while the list still comes in when the rest is more bytes than this and will
 take no longer than that."""
 CATEGORIES_LISTED = 256
+PEERS_AT_ONCE = 4_096
+"""Threads that ask peers, made as they are needed; each waits for one peer."""
+TOGETHER_SECONDS = 0.002
+"""Ends of a brief question's peers that come so close to one another are logged in one commit."""
 EXCLUSION_ROUNDS = 3
 """Times that a question is sent again without what is known good."""
 SERIES_PER_ANSWER = 100_000

@@ -6,7 +6,7 @@ body, so that a signature for one kind of message is never one for another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -64,7 +64,7 @@ class Sealer:
 
     def __init__(self, federation: str, agency: str, key: keys.PrivateKey) -> None:
         self.federation, self.agency = federation, agency
-        self._key = key
+        self._key, self._keyid = key, keys.keyid(key)
 
     def seal(
         self,
@@ -87,7 +87,8 @@ class Sealer:
         payload.expire_time.CopyFrom(timestamp(now + life))
         constraints.check(payload)
         kind = payload.WhichOneof("body") or ""
-        return to_proto(envelopes.sign(payload_type(kind), payload.SerializeToString(), self._key))
+        data = payload.SerializeToString()
+        return to_proto(envelopes.sign(payload_type(kind), data, self._key, self._keyid))
 
 
 def to_proto(envelope: envelopes.Envelope) -> envelope_pb2.Envelope:
@@ -169,19 +170,12 @@ def open_payload(
     return payload
 
 
-def _trusted(directory: Directory) -> Mapping[str, tuple[str, bytes]]:
-    return {
-        key.keyid: (member.agency, key.der)
-        for member in directory.active_members()
-        for key in member.signing_keys
-    }
-
-
 def _signer(envelope: envelope_pb2.Envelope, directory: Directory) -> str:
     """Return the agency whose listed key signed the envelope."""
-    listed = _trusted(directory)
-    keyid = envelopes.verify(_from_proto(envelope), {k: der for k, (_, der) in listed.items()})
-    return listed[keyid][0]
+    listed = directory.signers
+    named = {one.keyid: listed[one.keyid] for one in envelope.signatures if one.keyid in listed}
+    keyid = envelopes.verify(_from_proto(envelope), {k: der for k, (_, der) in named.items()})
+    return named[keyid][0]
 
 
 def _check_key_time(

@@ -17,9 +17,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import queue
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tieline.v1 import digests_pb2, operator_pb2, payload_pb2
@@ -38,6 +38,7 @@ from tieline_server.services.peer_question import PeerQuestion, PeerResult
 from tieline_server.services.spool import Spool
 
 Responses = Iterator[operator_pb2.AskOverlapResponse]
+_THREADS = ThreadPoolExecutor(limits.PEERS_AT_ONCE, thread_name_prefix="ask")
 
 
 class Question:
@@ -195,12 +196,10 @@ class Question:
         self._log([entry])
         self._pending = set(asked)
         for agency in asked:
-            work = self._peer_question(agency)
-            threading.Thread(
-                target=lambda one=work: self._results.put(one.ask(self._lists)),
-                name=f"ask-{agency}",
-                daemon=True,
-            ).start()
+            _THREADS.submit(self._ask_peer, agency)
+
+    def _ask_peer(self, agency: str) -> None:
+        self._results.put(self._peer_question(agency).ask(self._lists))
 
     def _peer_question(self, agency: str) -> PeerQuestion:
         header = self._header
@@ -236,8 +235,11 @@ class Question:
     def _log_results(self) -> list[PeerResult]:
         """Wait for a peer to end; log it, and those that ended meanwhile, in one commit."""
         results = [self._results.get()]
-        while not self._results.empty():
-            results.append(self._results.get())
+        brief = sum(self._check.counts.values()) <= limits.DIGESTS_BRIEF
+        patience = limits.TOGETHER_SECONDS if brief else 0.0
+        with contextlib.suppress(queue.Empty):
+            while len(results) < len(self._pending):
+                results.append(self._results.get(timeout=patience))
         self._log([self._result_entry(one.end, one) for one in results])
         self._pending.difference_update(one.end.agency for one in results)
         return results
