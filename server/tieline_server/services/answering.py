@@ -37,13 +37,12 @@ _HITS_RELEASED = 50_000
 
 @dataclass(slots=True)
 class _Answer:
-    """One answer under way. ``erasures`` is how often holdings had been erased at its start."""
+    """One answer under way."""
 
     payload: payload_pb2.Payload
     header: envelope_pb2.Envelope
     rules: tuple[str, ...]
     generation: int
-    erasures: int
     disclosing: Disclosing
     list_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -115,9 +114,8 @@ class Answerer:
         with about(payload.purpose, payload.case_ref, payload.person):
             rules = node.allow(question, f"{peer} may not ask {node.agency}")
         generation = node.store.index.refresh()
-        erasures = node.store.read(lambda tx: tx.items.erasures())
         disclosing = Disclosing(node, peer, payload.purpose)
-        return _Answer(payload, header, rules, generation, erasures, disclosing)
+        return _Answer(payload, header, rules, generation, disclosing)
 
     # 2
     def _batch(self, peer: str, answer: _Answer, request: exchange_pb2.OverlapRequest) -> None:
@@ -190,7 +188,7 @@ class Answerer:
     def _log_items(self, tx: Tx, peer: str, answer: _Answer) -> None:
         """Log the items that waiting hits disclose, unless some may have been erased meanwhile."""
         payload = answer.payload
-        if tx.items.erasures() != answer.erasures:
+        if answer.waiting_items and tx.items.erasures() != answer.disclosing.erasures:
             raise WrongState("holdings were erased while the question was answered; ask again")
         items = _distinct(answer.waiting_items).tolist()
         if not answer.reserved:

@@ -18,7 +18,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.policy import Action, Disclosure
-from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows
+from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows, Tx
 from tieline_server.services.context import Node
 
 Distances = npt.NDArray[np.int32]
@@ -75,6 +75,8 @@ class Disclosing:
     level: Disclosure = Disclosure.NOTHING
     pending: bool = False
     rules: set[str] = field(default_factory=set)
+    erasures: int = -1
+    """How often holdings had been erased when the first hits were looked at."""
     _imports: dict[int, HeldUnder | None] = field(default_factory=dict)
     _levels: dict[int, Disclosure] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
@@ -82,35 +84,37 @@ class Disclosing:
 
     def responses(self, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
         """Return what may be said of hits: messages, the items disclosed, and how many hits."""
+        return self.node.store.read(lambda tx: self._responses(tx, hits))
+
+    def _responses(self, tx: Tx, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
+        if self.erasures < 0:
+            self.erasures = tx.items.erasures()
         numbers, at = np.unique(self.node.matching.holdings(hits.items), return_inverse=True)
-        messages = self._decide(numbers.tolist())
+        messages = self._decide(tx, numbers.tolist())
         outcomes = [self._outcomes[number] for number in numbers.tolist()]
         told = np.array([one.level is not Disclosure.NOTHING for one in outcomes], dtype=np.bool_)
         kept = told[at]
         if not kept.any():
             return [], np.empty(0, dtype=np.int64), 0
-        sure = self.node.store.read(
-            lambda tx: tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
-        )
-        kept[kept] = sure
+        kept[kept] = tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
         disclosed = hits.where(kept)
-        ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
+        ambiguous = _ambiguous(tx, hits, kept) if hits.kind is DigestKind.MD5 else None
         messages += _batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
         return messages, disclosed.items, len(disclosed.items)
 
-    def _decide(self, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
+    def _decide(self, tx: Tx, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
         """Settle the outcome of every number; return messages that introduce series."""
         fresh = [number for number in numbers if number not in self._outcomes]
         if not fresh:
             return []
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
-        self._learn_imports({pair[0] for one in sets.values() for pair in one})
+        self._learn_imports(tx, {pair[0] for one in sets.values() for pair in one})
         named: dict[int, Disclosure] = {}
         for import_no, series in {pair for one in sets.values() for pair in one}:
             level = self._level(import_no)
             if series and level >= Disclosure.REFERENCE:
                 named[series] = max(level, named.get(series, level))
-        messages = self._introduce(named)
+        messages = self._introduce(tx, named)
         for number, one in sets.items():
             levels = [self._level(import_no) for import_no, _ in one]
             told = (
@@ -122,10 +126,10 @@ class Disclosing:
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
         return messages
 
-    def _learn_imports(self, numbers: set[int]) -> None:
+    def _learn_imports(self, tx: Tx, numbers: set[int]) -> None:
         missing = numbers - self._imports.keys()
         if missing:
-            known = self.node.store.read(lambda tx: tx.items.held_under(missing))
+            known = tx.items.held_under(missing)
             self._imports.update({number: known.get(number) for number in missing})
 
     def _level(self, import_no: int) -> Disclosure:
@@ -152,13 +156,15 @@ class Disclosing:
             self.rules.update(decision.decision.rules)
         return decision.level
 
-    def _introduce(self, levels: dict[int, Disclosure]) -> list[exchange_pb2.OverlapResponse]:
+    def _introduce(
+        self, tx: Tx, levels: dict[int, Disclosure]
+    ) -> list[exchange_pb2.OverlapResponse]:
         """Give series their indexes in this answer and return the messages that say so."""
         numbers = sorted(levels.keys() - self._series.keys())
         if not numbers:
             return []
 
-        found = self.node.store.read(lambda tx: tx.series.disclosable(numbers))
+        found = tx.series.disclosable(numbers)
         if len(found) < len(numbers):
             raise NotFound("a series was erased while it was being answered; ask again")
         messages: list[exchange_pb2.OverlapResponse] = []
@@ -175,16 +181,17 @@ class Disclosing:
         messages.append(exchange_pb2.OverlapResponse(batch=batch))
         return messages
 
-    def _ambiguous(self, hits: Hits, kept: npt.NDArray[np.bool_]) -> Ids:
-        """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s."""
-        positions, counts = np.unique(hits.positions, return_counts=True)
-        shared = np.isin(hits.positions, positions[counts > 1])
-        shared &= np.isin(hits.positions, hits.positions[kept])
-        if not shared.any():
-            return np.empty(0, dtype=np.int64)
-        items = hits.items[shared].tolist()
-        conflicting = self.node.store.read(lambda tx: tx.items.conflicting(items))
-        return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
+
+def _ambiguous(tx: Tx, hits: Hits, kept: npt.NDArray[np.bool_]) -> Ids:
+    """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s."""
+    positions, counts = np.unique(hits.positions, return_counts=True)
+    shared = np.isin(hits.positions, positions[counts > 1])
+    shared &= np.isin(hits.positions, hits.positions[kept])
+    if not shared.any():
+        return np.empty(0, dtype=np.int64)
+    items = hits.items[shared].tolist()
+    conflicting = tx.items.conflicting(items)
+    return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
 
 
 def _batches(

@@ -118,9 +118,16 @@ class IndexFeed:
     """Keeps one index in step with one store. Any thread may call."""
 
     def __init__(
-        self, matching: Matching | None, read: Callable[[Callable[[Session], Any]], Any]
+        self,
+        matching: Matching | None,
+        read: Callable[[Callable[[Session], Any]], Any],
+        *,
+        alone: bool,
     ) -> None:
-        self._matching, self._read = matching, read
+        """``alone``: every change of this database comes through `committed`, so that an index
+        which has caught up once stays so without looking."""
+        self._matching, self._read, self._alone = matching, read, alone
+        self._told = -1
         self._lock = threading.RLock()
         self._starting = threading.Lock()
         self._generation = 0
@@ -144,8 +151,13 @@ class IndexFeed:
         While a start's catch-up runs, returns what it has reached unless told to ``wait``. Raises
         StorageUnavailable while the index is being rebuilt.
         """
+        if self._alone and self._told == self.matching.applied:
+            return self._generation
         behind = self._behind()
         if not behind:
+            with self._lock:
+                if not self._behind():
+                    self._told = self.matching.applied
             return self._generation
         if wait or (not self._lost(behind) and self._thread is None):
             with self._lock:
@@ -203,12 +215,15 @@ class IndexFeed:
         """Tell the index of changes that were just committed, in order (SQLite's writer)."""
         if not changes or self._matching is None:
             return
+        self._told = -1  # until all is applied, whoever asks has to look
         if self._thread is not None or not self._lock.acquire(timeout=LOCK_SECONDS):
             return  # whoever holds it is catching up and will come to these
         try:
             for change in changes:
                 if change.no == self.matching.applied + 1:
                     self._apply(session, change)
+            if changes[-1].no == self.matching.applied:
+                self._told = self.matching.applied
         finally:
             self._lock.release()
         self.matching.merge_if_due()

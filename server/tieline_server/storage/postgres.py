@@ -58,7 +58,7 @@ class PostgresStore:
         lag_seconds: float = LAG_SECONDS,
     ) -> None:
         self._clock = clock
-        self.index = IndexFeed(matching, self._read_session)
+        self.index = IndexFeed(matching, self._read_session, alone=False)
         self._bulk = PostgresBulk()
         self._closed = False
         self._engine = create_engine(

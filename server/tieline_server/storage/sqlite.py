@@ -81,7 +81,7 @@ class SqliteStore:
         group_works: int = GROUP_WORKS,
     ) -> None:
         self._clock = clock
-        self.index = IndexFeed(matching, self._read_session)
+        self.index = IndexFeed(matching, self._read_session, alone=True)
         self._group_works = group_works
         self._bulk = SqliteBulk()
         _prepare_file(path)
