@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 from benchmarks.rows import Row, size_name
 from benchmarks.targets import Target
 
-WIDTH, LEFT, RIGHT = 980, 400, 130
+WIDTH, LEFT, RIGHT = 1120, 450, 190
 ROW, TOP, BOTTOM = 30, 64, 46
 GOOD, FAIR, POOR = "#1b7f79", "#c98a1b", "#b3382c"
 INK, FAINT = "#1f2933", "#c5ccd3"
@@ -35,9 +35,11 @@ class Bar:
         assert row.ratio is not None
         parts = [mark / row.at_least for mark in (row.ratio, row.aim)]
         reached, aim = (1 / part for part in parts) if target.lower else parts
-        size = f", {size_name(row.size)}" if row.size else ""
+        size = f", {size_name(row.size).upper()}" if row.size else ""
         against = f" ÷ {target.peer.replace('`', '')}" if target.peer else ""
-        figure = f"{row.ratio:.3g}" + ("" if target.peer else f" {target.unit}")
+        unit = "" if target.peer else f" {target.unit}"
+        sign = "≤" if target.lower else "≥"
+        figure = f"{row.ratio:.3g}{unit} ({sign} {row.at_least:g}, aim {row.aim:g})"
         return cls(f"{target.what}{size}{against}", figure, reached, aim)
 
     @property
@@ -65,7 +67,12 @@ def draw(bars: Sequence[Bar]) -> str:
         'font-family="sans-serif" font-size="13" role="img">',
         "<title>Measured ratios, as parts of what each must at least reach</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(16, 26, "Each row against its marks: 1 is at least, ◆ is the aim", size=16),
+        _text(
+            16,
+            26,
+            "How far each row is beyond what it must at least reach (1); ◆ is its aim",
+            size=16,
+        ),
     ]
     for tick in _ticks(low, high):
         x = across(tick)

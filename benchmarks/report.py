@@ -92,7 +92,7 @@ def table(rows: Sequence[Row]) -> str:
         # Without a peer the figure itself is what the marks are for.
         ratio = "" if row.ratio is None or not target.peer else f"**{row.ratio:.3g}**"
         lines.append(
-            f"| {target.what} | {size_name(row.size) if row.size else ''} "
+            f"| {target.what} | {size_name(row.size).upper() if row.size else ''} "
             f"| {_figure(row.ours, target)} | {peer} | {ratio} "
             f"| {sign}{row.at_least:g} | {sign}{row.aim:g} |"
         )

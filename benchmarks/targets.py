@@ -41,12 +41,12 @@ TARGETS = {
     ),
     "exact_batch_1k": Target("exact, batches of 1,000", "lookups/s", _POSTGRES, 15, 34, 51 * _M),
     "exact_crafted": Target(
-        "exact, asked for digests with a common prefix", "lookups/s", "random digests",
+        "exact, digests with a common prefix", "lookups/s", "random digests",
         0.5, 0.9, 51 * _M,
     ),
     "exact_start": Target("first exact answer after start", "s", "", 5, 1, 51 * _M),
     "end_to_end": Target(
-        "a million distinct hashes, person to peer node and back", "lookups/s",
+        "end to end, a million hashes", "lookups/s",
         "packed gRPC echo", 0.30, 0.55, 51 * _M,
     ),
     "three_peers": Target(
@@ -58,17 +58,17 @@ TARGETS = {
         "near, one by one", "lookups/s", "faiss IndexBinaryFlat", 60, 150, 51 * _M
     ),
     "near_recall": Target(
-        "true pairs that near finds", "pairs", "faiss IndexBinaryFlat", 1, 1, 10 * _M
+        "near: true pairs that are found", "pairs", "faiss IndexBinaryFlat", 1, 1, 10 * _M
     ),
     "near_precision": Target(
-        "found pairs that are true", "pairs", "pairs answered", 1, 1, 10 * _M
+        "near: found pairs that are true", "pairs", "pairs answered", 1, 1, 10 * _M
     ),
-    "near_memory": Target("memory of the near index", "MB", _PDQ_INDEX, 0.4, 0.2, 10 * _M),
+    "near_memory": Target("near: memory of the index", "MB", _PDQ_INDEX, 0.4, 0.2, 10 * _M),
     "node_memory": Target(
-        "private memory with SHA-1 and MD5 of each item mapped", "MB", "", 600, 350, 51 * _M
+        "a node's private memory", "MB", "", 600, 350, 51 * _M
     ),
     "ingest": Target(
-        "CSV into storage and indexes", "s", "PostgreSQL COPY and primary key", 6, 3, 51 * _M
+        "ingest of a CSV", "s", "PostgreSQL COPY and key", 6, 3, 51 * _M
     ),
     "group_commit": Target(
         "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
