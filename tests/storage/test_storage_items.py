@@ -7,6 +7,7 @@ import gc
 
 import numpy as np
 import pytest
+from tieline_client.columns import of_records
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded, NotFound, WrongState
 from tieline_client.formats.record import Record, Vote
@@ -324,25 +325,36 @@ def test_erasing_items_takes_them_from_every_series(store: Store) -> None:
     assert store.write(lambda tx: tx.items.erase_items(gone)) == 0
 
 
-def test_exclusions_count_once_their_list_is_complete(store: Store) -> None:
+def _stage_exclusions(store: Store, key: str, records: list[Record], columns: bool) -> StageCounts:
+    if columns:
+        packed = of_records(records)
+        return store.write(lambda tx: tx.imports.stage_exclusion_columns(key, packed))
+    return store.write(lambda tx: tx.imports.stage_exclusions(key, records))
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["records", "columns"])
+def test_exclusions_count_once_their_list_is_complete(store: Store, columns: bool) -> None:
     key = begin(store, exclusions=True)
     records = [record(1, md5="a", sha1="a"), record(2, sha1="a"), record(3, sha1="b")]
-    counts = store.write(lambda tx: tx.imports.stage_exclusions(key, records))
+    counts = _stage_exclusions(store, key, records, columns)
     assert counts == StageCounts(new=2, known=1, conflicts=0)
+    assert _stage_exclusions(store, key, records[1:], columns).new == 0
     asked = [(MD5, md5("a")), (SHA1, sha1("b")), (SHA256, sha256("c")), (MD5, md5("b"))]
     assert store.read(lambda tx: tx.imports.excluded(asked)) == set()
+    assert not store.read(lambda tx: tx.imports.has_exclusions())
     complete(store, key)
+    assert store.read(lambda tx: tx.imports.has_exclusions())
     assert store.read(lambda tx: tx.imports.excluded(asked)) == set(asked[:2])
     assert store.read(lambda tx: tx.imports.excluded([])) == set()
     assert store.read(lambda tx: tx.items.stats()).exclusions == 3
     again = begin(store, exclusions=True)
-    assert store.write(lambda tx: tx.imports.stage_exclusions(again, records)).new == 0
-    store.write(lambda tx: tx.imports.stage_exclusions(again, [record(md5="z")]))
+    assert _stage_exclusions(store, again, records, columns).new == 0
+    _stage_exclusions(store, again, [record(md5="z")], columns)
     discard(store, again, 1)
     assert store.read(lambda tx: tx.items.stats()).exclusions == 3
     third = begin(store, exclusions=True)
     with pytest.raises(InvalidDigest):
-        store.write(lambda tx: tx.imports.stage_exclusions(third, [record(pdq="p")]))
+        _stage_exclusions(store, third, [record(pdq="p")], columns)
 
 
 def test_amended_handling_is_what_the_import_is_held_under(store: Store) -> None:
