@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from tieline.v1 import operator_pb2 as pb
@@ -88,7 +89,10 @@ def import_file(
         case_ref=options.case_ref,
         handling=options.handling,
     )
-    stream = RecordStream(name, open_blocks(path, file_format, on_progress=on_progress))
+    blocks = open_blocks(path, file_format, on_progress=on_progress)
+    # Read before the node waits for it: to tell a plain list may take a look at the whole file.
+    first = list(islice(blocks, 1))
+    stream = RecordStream(name, chain(first, blocks))
     wanted = False
     answered = threading.Event()
 

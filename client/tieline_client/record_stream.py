@@ -79,8 +79,9 @@ class RecordStream:
         for block in self._blocks:
             columns, items = self._sendable(block)
             if columns is not None:
-                # Small blocks wait for more.
-                if sum(map(len, waiting)) + len(columns) > RECORDS_PER_COLUMNS:
+                # Small blocks wait for more of their kind.
+                full = sum(map(len, waiting)) + len(columns) > RECORDS_PER_COLUMNS
+                if full or (waiting and waiting[0].entire is not columns.entire):
                     yield from self._columns(waiting)
                     waiting = []
                 waiting.append(columns)
@@ -90,6 +91,8 @@ class RecordStream:
             for batch in _batches(items):
                 self.sent += len(batch.records)
                 yield pb.ImportRequest(records=batch)
+            if columns is None and not items:
+                yield pb.ImportRequest(records=pb.RecordBatch())  # the node waits only so long
         yield from self._columns(waiting)
         if not self.sent:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)

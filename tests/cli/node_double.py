@@ -97,7 +97,7 @@ class NodeDouble:
             for part in parts:
                 kind = part.WhichOneof("part")
                 if kind == "records":
-                    assert 0 < len(part.records.records) <= 2000
+                    assert len(part.records.records) <= 2000
                     records.extend(part.records.records)
                 elif kind == "columns":
                     records.extend(map(to_wire, from_wire(part.columns).records()))

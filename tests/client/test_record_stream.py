@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import constraints, limits
@@ -78,6 +78,7 @@ def _expected(read: list[Record | Rejected]) -> tuple[list[bytes], list[Rejected
 
 @settings(max_examples=300)
 @given(_FILES)
+@example([Record(1, md5=bytes(16)), Record(2, md5=bytes(16), entire=True)])
 def test_the_same_records_arrive_as_one_by_one(read: list[Record | Rejected]) -> None:
     sent, rejected, noted = _expected(read)
     stream = RecordStream("f", blocks_of(read))
@@ -119,3 +120,12 @@ def test_only_the_first_rejections_are_named(monkeypatch: pytest.MonkeyPatch) ->
     stream = RecordStream("f", blocks_of([*read, Record(9, md5=bytes(16))]))
     list(stream.messages())
     assert ([each.record for each in stream.rejected], stream.rejected_count) == ([1, 2, 3], 8)
+
+
+def test_a_long_stretch_of_nothing_usable_is_no_silence() -> None:
+    bad = [Rejected(number, "bad") for number in range(1, 30_001)]
+    stream = RecordStream("f", blocks_of([*bad, Record(30_001, md5=bytes(16))]))
+    messages = list(stream.messages())
+    assert [one.WhichOneof("part") for one in messages] == ["records"] * 3 + ["columns"]
+    assert not any(one.records.records for one in messages)
+    assert (stream.sent, stream.rejected_count) == (1, 30_000)
