@@ -32,8 +32,10 @@ DIGESTS_BRIEF = 64
 HITS_PER_BATCH = 10_000
 SERIES_PER_BATCH = 1_000
 PARTS_PER_BUNDLE = 1_000
-SPOOL_MEMORY_BYTES = 256 * 1024
-"""A question's list, or one peer's answer, that is larger waits in a file."""
+LIST_MEMORY_BYTES = 32 * 1024 * 1024
+"""A question's list that is larger waits in a file: a million SHA-1 stay in memory."""
+ANSWER_MEMORY_BYTES = 256 * 1024
+"""One peer's answer that is larger waits in a file."""
 EARLY_BYTES = 256 * 1024
 EARLY_SECONDS = 1.0
 """Peers are asked while the list still comes in when the rest is more bytes than this and will

@@ -31,7 +31,7 @@ from tieline_server.services.disclosing import Disclosing, Hits
 
 _ITEMS_LOGGED = 10_000
 """Item ids named in one audit entry; more go into further entries."""
-_HITS_RELEASED = 50_000
+_HITS_RELEASED = limits.HITS_PER_BATCH
 """Hits that wait at most for a durable entry about what they disclose."""
 
 

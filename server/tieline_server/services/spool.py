@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,10 @@ class Spool:
 
     def __init__(self, size: int, folder: Path | None) -> None:
         """Files are made in ``folder``; None: where the system keeps temporary files."""
-        self._memory = bytearray()
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
         self._file = None
-        if size > limits.SPOOL_MEMORY_BYTES:
+        if size > limits.LIST_MEMORY_BYTES:
             try:
                 self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
             except OSError as error:
@@ -34,9 +36,7 @@ class Spool:
 
     def write(self, data: bytes) -> None:
         """Add to the end. Raises StorageUnavailable when the disk is full."""
-        if self._file is None:
-            self._memory += data
-        else:
+        if self._file is not None:
             left = memoryview(data)
             try:
                 while left:
@@ -44,6 +44,9 @@ class Spool:
             except OSError as error:
                 raise _full(error) from error
         with self._changed:
+            if self._file is None:
+                self._pieces.append(data)
+                self._starts.append(self._came)
             self._came += len(data)
             self._changed.notify_all()
 
@@ -57,12 +60,21 @@ class Spool:
             if self._broken:
                 raise InvalidInput("the question broke off before its end")
             if self._file is None:
-                return bytes(self._memory[start : start + size])
+                return self._in_memory(start, size)
             descriptor = os.dup(self._file.fileno())
         try:
             return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
+
+    def _in_memory(self, start: int, size: int) -> bytes:
+        """Return a part of what is kept; a piece that is asked for as it came is not copied."""
+        at = bisect_right(self._starts, start) - 1
+        if self._starts[at] == start and len(self._pieces[at]) == size:
+            return self._pieces[at]
+        last = bisect_left(self._starts, start + size)
+        joined = b"".join(self._pieces[at:last])
+        return joined[start - self._starts[at] :][:size]
 
     def break_off(self) -> None:
         """Nothing more is read: whoever waits is told, and the file goes."""
@@ -78,7 +90,7 @@ class Kept:
 
     def __init__(self, folder: Path | None) -> None:
         where = None if folder is None else str(folder)
-        self._file = tempfile.SpooledTemporaryFile(limits.SPOOL_MEMORY_BYTES, dir=where)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(limits.ANSWER_MEMORY_BYTES, dir=where)  # noqa: SIM115
 
     def add(self, message: bytes) -> None:
         """Keep one more. Raises StorageUnavailable when the disk is full."""
