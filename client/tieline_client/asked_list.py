@@ -101,6 +101,16 @@ class AskedList:
         columns = {kind: _column(rows, None)} if len(rows) else {}
         return cls(numbers, columns, int(junk.sum()))
 
+    @classmethod
+    def of_items(cls, items: Index, digests: Mapping[DigestKind, tuple[Index, U8]]) -> AskedList:
+        """Ask items by their ascending ids; ``digests`` are ids of items and rows by kind."""
+        columns = {
+            kind: _column(rows, np.searchsorted(items, ids).astype(np.int64))
+            for kind, (ids, rows) in digests.items()
+            if len(rows)
+        }
+        return cls(items, columns)
+
     def __len__(self) -> int:
         return len(self._numbers)
 
@@ -145,7 +155,8 @@ class AskedList:
         return AskedList(self._numbers[~gone], columns, self.excluded + int(gone.sum()))
 
     def numbers_of(self, records: Index) -> Index:
-        """Return the positions in the file, from 1, of records by their indexes in the list."""
+        """Return the positions in the file, from 1, of records by their indexes in the list; of
+        items, their ids."""
         return self._numbers[records]
 
     def name_of(self, record: int) -> str:

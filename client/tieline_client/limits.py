@@ -41,6 +41,10 @@ EARLY_SECONDS = 1.0
 """Peers are asked while the list still comes in when the rest is more bytes than this and will
 take no longer than that."""
 CATEGORIES_LISTED = 256
+COLLECTION_PART_ITEMS = 1_000_000
+"""Item ids that one part of a comparison spans; each part is a question of its own."""
+COLLECTION_PAGE_ITEMS = 50_000
+COLLECTION_ROWS = 1_000
 PEERS_AT_ONCE = 4_096
 """Threads that ask peers, made as they are needed; each waits for one peer."""
 TOGETHER_SECONDS = 0.002
@@ -216,6 +220,8 @@ OPERATOR_SECONDS = 60.0
 ASK_SECONDS = 900.0
 """A person's question to all peers, the sending of up to RECORDS_PER_QUERY included."""
 IMPORT_SECONDS = 4 * 3600.0
+COLLECTION_SECONDS = 4 * 3600.0
+"""Everything that an agency holds, part by part."""
 AUDIT_STREAM_SECONDS = 900.0
 WATCH_SECONDS = 0.25
 """How often calls are looked at for one that is stuck."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import payload_pb2, series_pb2
 
-from tieline_client import limits
+from tieline_client import collection, limits
 from tieline_client.asked_file import AskedFile
 from tieline_client.asked_list import AskedList, AskTerms
 from tieline_client.asking import AskOptions, ask, build_list
@@ -59,6 +59,12 @@ class OperatorClient(OperatorConnection):
         if not isinstance(source, AskedList):
             source = build_list(self.get_ask_terms(), source, options)
         ask(self, source, options, on_event)
+
+    def compare_collection(
+        self, options: AskOptions, on_event: Callable[[collection.Event], None]
+    ) -> None:
+        """Ask peers for all that the own agency holds, and compare series by series."""
+        collection.compare(self, options, on_event)
 
     def get_ask_terms(self) -> AskTerms:
         """What may be asked abroad."""

@@ -47,6 +47,35 @@ class SharedSeries:
     contact_name: str
     contact_email: str
     contact_phone: str
+    items: int | None = None
+    """Items that its holder answers for, where told."""
+
+    @classmethod
+    def of(cls, entry: exchange_pb2.SeriesEntry) -> SharedSeries:
+        """Return what an entry says."""
+        return cls(
+            entry.id,
+            entry.name,
+            entry.status,
+            tuple(entry.references),
+            entry.contact_name,
+            entry.contact_email,
+            entry.contact_phone,
+            entry.items if entry.HasField("items") else None,
+        )
+
+    def entry(self) -> exchange_pb2.SeriesEntry:
+        """Return it as it travels, without an index."""
+        return exchange_pb2.SeriesEntry(
+            id=self.id,
+            name=self.name,
+            status=self.status,
+            references=self.references,
+            contact_name=self.contact_name,
+            contact_email=self.contact_email,
+            contact_phone=self.contact_phone,
+            items=self.items,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +214,7 @@ class Gathering:
                 raise MalformedMessage("the node gives two series one index")
             if len(peer.series) >= limits.SERIES_PER_ANSWER:
                 raise MalformedMessage(f"a peer names over {limits.SERIES_PER_ANSWER} series")
-            peer.series[entry.index] = SharedSeries(
-                entry.id,
-                entry.name,
-                entry.status,
-                tuple(entry.references),
-                entry.contact_name,
-                entry.contact_email,
-                entry.contact_phone,
-            )
+            peer.series[entry.index] = SharedSeries.of(entry)
 
     def _take_hits(self, peer: _Peer, batch: exchange_pb2.HitBatch) -> None:
         kind, hits = check_hits(batch, self._asked.counts())

@@ -41,7 +41,7 @@ from tieline_server.trust.authority import (
 
 FEDERATION, AGENCY, PERSON = "test-eu", "pt-pj", "ana.silva"
 METHODS = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
-_STREAMS = ("Import", "AskOverlap", "AskBrief", "ListAuditEntries")
+_STREAMS = ("Import", "AskOverlap", "AskBrief", "CompareCollection", "ListAuditEntries")
 
 
 @dataclass
@@ -155,6 +155,13 @@ class NodeDouble:
         parts += [pb.AskOverlapRequest(batch=one) for one in request.lists]
         for one in self.AskOverlap(iter(parts), context):
             yield pb.AskBriefResponse(parts=[one])
+
+    def CompareCollection(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self.requests.setdefault("CompareCollection", []).append(request)
+        answer = self.answers["CompareCollection"]
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        yield from answer
 
     def ListAuditEntries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         leaves = self.answers["ListAuditEntries"]

@@ -157,6 +157,7 @@ def test_without_purpose_and_case_nothing_is_asked(
         ("--deadline", "99999"),
         ("--blind",),
         ("--collection",),
+        ("--collection", "--category", "vics-us:1"),
     ],
 )
 def test_wrong_options_exit_2(

@@ -532,6 +532,23 @@ def test_a_long_list_is_asked_while_it_comes_in(trial: Federation, tmp_path: Pat
         assert len(found["es-gc"].matches) == 0
 
 
+def test_a_collection_is_compared_series_by_series(trial: Federation, tmp_path: Path) -> None:
+    hub, holder = trial["europol-ec3"], trial["fr-pn"]
+    own = _list(tmp_path / "own.txt", *(_sha1(f"kept {n}") for n in range(50)))
+    theirs = _list(tmp_path / "theirs.txt", *(_sha1(f"kept {n}") for n in range(40, 70)))
+    (own_id,) = hub.import_file(own, "--series", "Eigene")["series"]
+    (their_id,) = holder.import_file(theirs, "--series", "La leur")["series"]
+    words = ("overlap", "--collection", "--peer", "fr-pn", *WHY, "--json")
+    document = hub.run(*words).ok().json
+    (peer,) = document["peers"]
+    assert (peer["status"], peer["overlaps"]) == ("answered", [])
+    (pair,) = [one for one in peer["series"] if one["own"] == own_id]
+    assert (pair["theirs"], pair["shared"], pair["own_total"]) == (their_id, 10, 50)
+    assert document["asked"] == hub.stats()["items"] - document["excluded"]
+    entries = hub.audit("--series", peer["receipt"], "--action", "query.result")
+    assert [entry["peer"] for entry in entries] == ["fr-pn"]
+
+
 def test_why_is_always_said_and_must_be_listed(trial: Federation, tmp_path: Path) -> None:
     file = _list(tmp_path / "why.txt", _sha1("why"))
     home = trial["pt-pj"].home

@@ -350,6 +350,19 @@ def test_a_question_of_few_digests_is_one_message_each_way(stubs: Stubs, bench: 
     )
 
 
+def test_a_collection_is_compared_series_by_series(stubs: Stubs, bench: Bench) -> None:
+    bench[ES].load(records(range(3)))
+    request = pb.CompareCollectionRequest(purpose=PURPOSE, case_ref=CASE, peers=[ES])
+    answer = stubs.call("CompareCollection", request)
+    parts = [one.WhichOneof("part") for one in answer]
+    assert parts == ["started", "progress", "rows", "end"]
+    assert answer[0].started.items == answer[1].progress.items > 0
+    assert answer[3].end.end.status == "answered"
+    assert answer[3].end.shared > 0
+    wrong = pb.CompareCollectionRequest(purpose=PURPOSE, case_ref=" ", peers=[ES])
+    assert stubs.refused("CompareCollection", wrong) == ("INVALID_ARGUMENT", "INVALID_INPUT")
+
+
 def _put(parts: list[pb.AskOverlapRequest], index: int, **batch: Any) -> Any:
     """The question with other digests in one of its batches."""
     changed = [pb.AskOverlapRequest.FromString(one.SerializeToString()) for one in parts]
@@ -522,6 +535,7 @@ def test_peers_are_listed_with_what_policy_says(stubs: Stubs) -> None:
         ("Import", [], "officer,auditor,admin"),
         ("AskOverlap", [], "officer,auditor,admin"),
         ("AskBrief", pb.AskBriefRequest(), "officer,auditor,admin"),
+        ("CompareCollection", pb.CompareCollectionRequest(), "officer,auditor,admin"),
         ("GetAskTerms", pb.GetAskTermsRequest(), "officer,auditor,admin"),
         ("CreateSeries", pb.CreateSeriesRequest(name="x"), "officer,auditor,admin"),
         ("ReferSeries", pb.ReferSeriesRequest(series="Azul"), "analyst,auditor,admin"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 from tieline_client.asked_file import AskedFile
-from tieline_client.cli.output import line, say
+from tieline_client.cli.output import line
+from tieline_client.cli.peer_ends import unended
 from tieline_client.cli.tables import show_rows
 from tieline_client.cli.views import Document
-from tieline_client.errors import EXIT_REFUSED, EXIT_UNREACHABLE
 from tieline_client.overlap_answers import (
     AskStarted,
     Event,
@@ -21,9 +21,6 @@ _SHOWN = 50
 """Overlaps of one peer named to a person; JSON has them all."""
 
 
-_NEVER_ENDED = "the own node ended the question before this peer answered"
-
-
 class Answers:
     """Takes the events of one question. ``show``: a peer's answer is printed as it comes."""
 
@@ -31,16 +28,16 @@ class Answers:
         self._show = show
         self._asked = 0
         self._excluded = 0
-        self._answers: dict[str, PeerAnswer | None] = {}
+        self.answers: dict[str, PeerAnswer | None] = {}
 
     def take(self, event: Event) -> None:
         """Take the next event."""
         match event:
             case AskStarted():
                 self._asked, self._excluded = event.asked, event.excluded
-                self._answers = dict.fromkeys(event.peers)
+                self.answers = dict.fromkeys(event.peers)
             case PeerAnswer():
-                self._answers[event.agency] = event
+                self.answers[event.agency] = event
                 if self._show:
                     _print(event)
 
@@ -51,49 +48,21 @@ class Answers:
             "excluded": self._excluded,
             "rejected": [{"record": each.record, "reason": each.reason} for each in file.rejected],
             "rejected_count": file.rejected_count,
-            "peers": [_document(agency, answer) for agency, answer in self._answers.items()],
+            "peers": [_document(agency, answer) for agency, answer in self.answers.items()],
         }
 
     def close(self, file: AskedFile) -> None:
         """Print the last line for people."""
-        overlaps = sum(len(answer.matches) for answer in self._answers.values() if answer)
+        overlaps = sum(len(answer.matches) for answer in self.answers.values() if answer)
         line(
-            f"{self._asked} records asked of {len(self._answers)} peers, {overlaps} overlaps; "
+            f"{self._asked} records asked of {len(self.answers)} peers, {overlaps} overlaps; "
             f"{self._excluded} excluded, {file.rejected_count} rejected"
         )
-
-    def complain(self) -> None:
-        """Say on stderr who did not answer, and when nobody was asked."""
-        for agency, answer in self._answers.items():
-            if answer is None:
-                say(f"{agency}: unreachable: {_NEVER_ENDED}")
-            elif answer.status in ("refused", "unreachable", "pending"):
-                say(f"{agency}: {answer.status}: {answer.reason}")
-        if not self._answers:
-            say(
-                "policy lists no member for this purpose, so nobody was asked; "
-                "see `tieline peers --purpose CODE`, or name one with --peer"
-            )
-
-    def exit_code(self) -> int:
-        """4 when some could not be reached, 3 when all (or nobody) refused, else 0."""
-        states = {"unreachable" if one is None else one.status for one in self._answers.values()}
-        if "unreachable" in states:
-            return EXIT_UNREACHABLE
-        return EXIT_REFUSED if states <= {"refused"} else 0
 
 
 def _document(agency: str, answer: PeerAnswer | None) -> Document:
     if answer is None:
-        return {
-            "agency": agency,
-            "status": "unreachable",
-            "reason": _NEVER_ENDED,
-            "overlaps": [],
-            "count": None,
-            "truncated": False,
-            "receipt": "",
-        }
+        return unended(agency)
     count = answer.count
     if count is None and answer.status == "answered":
         count = len(answer.matches)
@@ -116,12 +85,13 @@ def _overlap(value: Overlap) -> Document:
         "match": value.match,
         "distance": value.distance,
         "disclosure": value.disclosure,
-        "series": [_series(each) for each in value.series],
+        "series": [series_document(each) for each in value.series],
         "ambiguous": value.ambiguous,
     }
 
 
-def _series(value: SharedSeries) -> Document:
+def series_document(value: SharedSeries) -> Document:
+    """Return a series of a peer as it was disclosed."""
     contact = {
         "name": value.contact_name,
         "email": value.contact_email,
@@ -147,7 +117,7 @@ def _print(answer: PeerAnswer) -> None:
             each.matched,
             each.match if each.match == "exact" else f"near {each.distance}",
             "look twice: MD5 only" if each.ambiguous else "",
-            "; ".join(map(_series_text, each.series)),
+            "; ".join(map(series_text, each.series)),
         )
         for each in islice(answer.overlaps(), _SHOWN)
     ]
@@ -159,7 +129,8 @@ def _print(answer: PeerAnswer) -> None:
         line("near answers were capped for some hashes")
 
 
-def _series_text(series: SharedSeries) -> str:
+def series_text(series: SharedSeries) -> str:
+    """Return what was disclosed of a series in one line."""
     contact = (series.contact_name, series.contact_email, series.contact_phone)
     parts = (series.id, series.name, series.status, *series.references, *contact)
     return " ".join(part for part in parts if part)

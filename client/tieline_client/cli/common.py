@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -233,6 +234,29 @@ class ProgressBar:
         """Take the records that the node has so far."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, records=records)
+
+
+CountBar = Callable[[int], None]
+"""Takes how many are done so far."""
+
+
+@contextmanager
+def count_bar(what: str, total: int) -> Iterator[CountBar]:
+    """Show how many of ``total`` are done, and the time left, on a terminal; else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(inert(what), total=max(total, 1))
+        yield lambda done: bar.update(task, completed=done)
 
 
 class _RecordsColumn(ProgressColumn):

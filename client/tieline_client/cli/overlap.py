@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,9 @@ from tieline_client.cli.common import (
     parse_pair,
     progress_bar,
 )
+from tieline_client.cli.comparison import Comparison
 from tieline_client.cli.output import Json, emit, run, say
+from tieline_client.cli.peer_ends import End, complain, exit_code
 from tieline_client.errors import LimitExceeded, UsageError
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.limits import QUERY_SECONDS_MOST, STDIN_BYTES
@@ -41,9 +43,13 @@ _COPY_BYTES = 1024 * 1024
 @run
 def overlap(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE|-", help="A file of hashes, or - for stdin.")
-    ],
+        Path | None, typer.Argument(metavar="FILE|-", help="A file of hashes, or - for stdin.")
+    ] = None,
     *,
+    collection: Annotated[
+        bool,
+        typer.Option("--collection", help="Ask all that this agency holds, series by series."),
+    ] = False,
     peer: Annotated[
         list[str] | None,
         typer.Option("--peer", metavar="AGENCY", help="Ask this agency; may be repeated."),
@@ -78,7 +84,7 @@ def overlap(
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Ask other agencies which records of a file they hold too.
+    """Ask other agencies which records of a file they hold too, or of all that this agency holds.
 
     Without --peer or --all, those are asked that policy lists for the purpose. Answers are shown
     as they come. Exit code 4 when a peer could not be reached, 3 when all refused.
@@ -98,6 +104,19 @@ def overlap(
         category=parse_pair(category, "--category"),
         deadline_seconds=deadline,
     )
+    if collection:
+        if file is not None or category:
+            raise UsageError("--collection takes no FILE and no --category")
+        with connect(profile, home) as client:
+            if everyone:
+                _show_everyone(client, purpose, ask_back=not yes)
+            compared = Comparison(show=not as_json)
+            compared.run(client, options)
+        emit(as_json, compared.document(), compared.close)
+        _finish(compared.answers)
+        return
+    if file is None:
+        raise UsageError("give a FILE, - for stdin, or --collection")
     if str(file) != "-" and not file.exists():
         raise UsageError(f"there is no file {file}; check the path")
     with connect(profile, home) as client, _input(file) as path:
@@ -110,8 +129,12 @@ def overlap(
             client.ask_overlap(asked, options, answers.take)
     document = answers.document(asked)
     emit(as_json, document, lambda: answers.close(asked))
-    answers.complain()
-    if code := answers.exit_code():
+    _finish(answers.answers)
+
+
+def _finish(ends: Mapping[str, End | None]) -> None:
+    complain(ends)
+    if code := exit_code(ends):
         raise typer.Exit(code)
 
 

@@ -242,6 +242,7 @@ class SeriesEntry(_message.Message):
     CONTACT_NAME_FIELD_NUMBER: _builtins.int
     CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
     CONTACT_PHONE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index from 1 in this answer."""
     id: _builtins.str
@@ -256,6 +257,8 @@ class SeriesEntry(_message.Message):
     """Electronic mail."""
     contact_phone: _builtins.str
     """Telephone."""
+    items: _builtins.int
+    """Items that its holder answers for; absent where that is not told."""
     @_builtins.property
     def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """scheme:value."""
@@ -271,12 +274,15 @@ class SeriesEntry(_message.Message):
         contact_name: _builtins.str = ...,
         contact_email: _builtins.str = ...,
         contact_phone: _builtins.str = ...,
+        items: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "items", b"items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_email", b"contact_email", "contact_name", b"contact_name", "contact_phone", b"contact_phone", "id", b"id", "index", b"index", "name", b"name", "references", b"references", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "contact_email", b"contact_email", "contact_name", b"contact_name", "contact_phone", b"contact_phone", "id", b"id", "index", b"index", "items", b"items", "name", b"name", "references", b"references", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__items: _TypeAlias = _typing.Literal["items"]  # noqa: Y015
+    _WhichOneofArgType__items: _TypeAlias = _typing.Literal["_items", b"_items"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__items) -> _WhichOneofReturnType__items | None: ...
 
 Global___SeriesEntry: _TypeAlias = SeriesEntry  # noqa: Y015
 

@@ -1332,6 +1332,248 @@ class PeerEnd(_message.Message):
 Global___PeerEnd: _TypeAlias = PeerEnd  # noqa: Y015
 
 @_typing.final
+class CompareCollectionRequest(_message.Message):
+    """How to ask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CASE_REF_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    NEAR_FIELD_NUMBER: _builtins.int
+    DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """Purpose code."""
+    case_ref: _builtins.str
+    """Case reference."""
+    all: _builtins.bool
+    """Every member."""
+    near: _builtins.bool
+    """PDQ too."""
+    deadline_seconds: _builtins.int
+    """Seconds to wait for each peer in each part; 0 for the default."""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Peers by id; empty: those that policy lists."""
+
+    def __init__(
+        self,
+        *,
+        purpose: _builtins.str = ...,
+        case_ref: _builtins.str = ...,
+        peers: _abc.Iterable[_builtins.str] | None = ...,
+        all: _builtins.bool = ...,
+        near: _builtins.bool = ...,
+        deadline_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "deadline_seconds", b"deadline_seconds", "near", b"near", "peers", b"peers", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareCollectionRequest: _TypeAlias = CompareCollectionRequest  # noqa: Y015
+
+@_typing.final
+class CompareCollectionResponse(_message.Message):
+    """A part of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___CollectionStarted:
+        """Who is asked."""
+
+    @_builtins.property
+    def progress(self) -> Global___CollectionProgress:
+        """How far it has come."""
+
+    @_builtins.property
+    def rows(self) -> Global___CollectionRows:
+        """Series of one peer beside the own."""
+
+    @_builtins.property
+    def end(self) -> Global___CollectionEnd:
+        """One peer is done."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___CollectionStarted | None = ...,
+        progress: Global___CollectionProgress | None = ...,
+        rows: Global___CollectionRows | None = ...,
+        end: Global___CollectionEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "part", b"part", "progress", b"progress", "rows", b"rows", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "part", b"part", "progress", b"progress", "rows", b"rows", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["started", "progress", "rows", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___CompareCollectionResponse: _TypeAlias = CompareCollectionResponse  # noqa: Y015
+
+@_typing.final
+class CollectionStarted(_message.Message):
+    """The comparison as it begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    items: _builtins.int
+    """Items that this agency holds."""
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Peers asked."""
+
+    def __init__(
+        self,
+        *,
+        items: _builtins.int = ...,
+        peers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "peers", b"peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionStarted: _TypeAlias = CollectionStarted  # noqa: Y015
+
+@_typing.final
+class CollectionProgress(_message.Message):
+    """How far it has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    items: _builtins.int
+    """Items looked at."""
+    def __init__(
+        self,
+        *,
+        items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionProgress: _TypeAlias = CollectionProgress  # noqa: Y015
+
+@_typing.final
+class CollectionRow(_message.Message):
+    """An own series beside one of a peer, and the items that both hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWN_FIELD_NUMBER: _builtins.int
+    OWN_NAME_FIELD_NUMBER: _builtins.int
+    OWN_ITEMS_FIELD_NUMBER: _builtins.int
+    THEIRS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    own: _builtins.str
+    """The own series; empty: items in none."""
+    own_name: _builtins.str
+    """Its name."""
+    own_items: _builtins.int
+    """Its items that were asked."""
+    shared: _builtins.int
+    """Items in both."""
+    @_builtins.property
+    def theirs(self) -> _exchange_pb2.SeriesEntry:
+        """The peer's; absent where none is disclosed."""
+
+    def __init__(
+        self,
+        *,
+        own: _builtins.str = ...,
+        own_name: _builtins.str = ...,
+        own_items: _builtins.int = ...,
+        theirs: _exchange_pb2.SeriesEntry | None = ...,
+        shared: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["theirs", b"theirs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own", b"own", "own_items", b"own_items", "own_name", b"own_name", "shared", b"shared", "theirs", b"theirs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionRow: _TypeAlias = CollectionRow  # noqa: Y015
+
+@_typing.final
+class CollectionRows(_message.Message):
+    """Rows of one peer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The peer."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectionRow]:
+        """By own series."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        rows: _abc.Iterable[Global___CollectionRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionRows: _TypeAlias = CollectionRows  # noqa: Y015
+
+@_typing.final
+class CollectionEnd(_message.Message):
+    """How one peer ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    END_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    asked: _builtins.int
+    """Own items asked."""
+    withheld: _builtins.int
+    """Own items that stayed at home: known good, or not to be disclosed to those who are asked."""
+    shared: _builtins.int
+    """Items that both hold."""
+    @_builtins.property
+    def end(self) -> Global___PeerEnd:
+        """As for a question; of several parts, the id of the last receipt."""
+
+    def __init__(
+        self,
+        *,
+        end: Global___PeerEnd | None = ...,
+        asked: _builtins.int = ...,
+        withheld: _builtins.int = ...,
+        shared: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "end", b"end", "shared", b"shared", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionEnd: _TypeAlias = CollectionEnd  # noqa: Y015
+
+@_typing.final
 class ListSeriesRequest(_message.Message):
     """Lists series."""
 

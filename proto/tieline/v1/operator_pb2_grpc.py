@@ -71,6 +71,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AskBriefRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.AskBriefResponse.FromString,
                 _registered_method=True)
+        self.CompareCollection = channel.unary_stream(
+                '/tieline.v1.OperatorService/CompareCollection',
+                request_serializer=tieline_dot_v1_dot_operator__pb2.CompareCollectionRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.CompareCollectionResponse.FromString,
+                _registered_method=True)
         self.ListSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/ListSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListSeriesRequest.SerializeToString,
@@ -229,6 +234,13 @@ class OperatorServiceServicer:
 
     def AskBrief(self, request, context):
         """The same for a question that fits into one message. Caller: analyst.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareCollection(self, request, context):
+        """Asks peers for everything this agency holds, and compares series by series. Caller: analyst.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -418,6 +430,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AskBrief,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.AskBriefRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.AskBriefResponse.SerializeToString,
+            ),
+            'CompareCollection': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompareCollection,
+                    request_deserializer=tieline_dot_v1_dot_operator__pb2.CompareCollectionRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.CompareCollectionResponse.SerializeToString,
             ),
             'ListSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSeries,
@@ -716,6 +733,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/AskBrief',
             tieline_dot_v1_dot_operator__pb2.AskBriefRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.AskBriefResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tieline.v1.OperatorService/CompareCollection',
+            tieline_dot_v1_dot_operator__pb2.CompareCollectionRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.CompareCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

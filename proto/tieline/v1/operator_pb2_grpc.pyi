@@ -53,6 +53,8 @@ class OperatorServiceStub:
     """
     AskBrief: _grpc.UnaryStreamMultiCallable[_operator_pb2.AskBriefRequest, _operator_pb2.AskBriefResponse]
     """The same for a question that fits into one message. Caller: analyst."""
+    CompareCollection: _grpc.UnaryStreamMultiCallable[_operator_pb2.CompareCollectionRequest, _operator_pb2.CompareCollectionResponse]
+    """Asks peers for everything this agency holds, and compares series by series. Caller: analyst."""
     ListSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]
@@ -121,6 +123,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """
     AskBrief: _aio.UnaryStreamMultiCallable[_operator_pb2.AskBriefRequest, _operator_pb2.AskBriefResponse]  # type: ignore[assignment]
     """The same for a question that fits into one message. Caller: analyst."""
+    CompareCollection: _aio.UnaryStreamMultiCallable[_operator_pb2.CompareCollectionRequest, _operator_pb2.CompareCollectionResponse]  # type: ignore[assignment]
+    """Asks peers for everything this agency holds, and compares series by series. Caller: analyst."""
     ListSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListSeriesRequest, _operator_pb2.ListSeriesResponse]  # type: ignore[assignment]
     """Own and received series. Caller: analyst, officer."""
     GetSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetSeriesRequest, _operator_pb2.GetSeriesResponse]  # type: ignore[assignment]
@@ -228,6 +232,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operator_pb2.AskBriefResponse], _abc.AsyncIterator[_operator_pb2.AskBriefResponse]]:
         """The same for a question that fits into one message. Caller: analyst."""
+
+    @_abc_1.abstractmethod
+    def CompareCollection(
+        self,
+        request: _operator_pb2.CompareCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_pb2.CompareCollectionResponse], _abc.AsyncIterator[_operator_pb2.CompareCollectionResponse]]:
+        """Asks peers for everything this agency holds, and compares series by series. Caller: analyst."""
 
     @_abc_1.abstractmethod
     def ListSeries(

@@ -84,6 +84,7 @@ _OPERATOR = {
     "GetAskTerms": _person(frozenset({ANALYST})),
     "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
     "AskBrief": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
+    "CompareCollection": _person_stream(frozenset({ANALYST}), limits.COLLECTION_SECONDS),
     "ListSeries": _person(_READERS),
     "GetSeries": _person(_READERS),
     "CreateSeries": _person(frozenset({ANALYST})),

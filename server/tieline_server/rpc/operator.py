@@ -18,6 +18,7 @@ from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.records import record_in
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.comparing import Comparison
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
@@ -145,6 +146,16 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
             yield from _bundled(question.answer())
         finally:
             question.close()
+
+    def CompareCollection(
+        self, request: pb.CompareCollectionRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.CompareCollectionResponse]:
+        """Everything that this agency holds, series by series."""
+        comparison = Comparison(self._node, _person(context), request)
+        try:
+            yield from comparison.compare()
+        finally:
+            comparison.close()
 
     def GetAskTerms(
         self, request: pb.GetAskTermsRequest, context: grpc.ServicerContext

@@ -1,0 +1,216 @@
+"""Everything that this agency holds, asked of peers and compared series by series.
+
+1. The own items are read in parts (own_items.py), each a list of its own.
+2. A part is asked of every peer that has not failed (peer_round.py): logged, signed, receipted.
+3. Each answer is brought back from digests to items, and items are counted by pairs of an own
+   series and one of the peer's.
+4. At the end come the pairs of each peer. A peer that failed in any part has none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from tieline.v1 import digests_pb2, operator_pb2
+from tieline_client import limits
+from tieline_client.asked_list import AskedList
+from tieline_client.errors import MalformedMessage
+from tieline_client.overlap_answers import Gathering, PeerAnswer, SharedSeries
+
+from tieline_server.domain.policy import Disclosure
+from tieline_server.services.context import Node, Person
+from tieline_server.services.own_items import OwnItems, Part
+from tieline_server.services.peer_question import PeerResult
+from tieline_server.services.peer_round import Announced, Chosen, PeerRound, Terms, choose_peers
+
+Responses = Iterator[operator_pb2.CompareCollectionResponse]
+_LEVELS = {one.label: one for one in Disclosure}
+
+
+@dataclass(slots=True)
+class _Compared:
+    """One peer's answers so far. ``pairs`` counts items by own series number and id of the peer's
+    series, 0 and "" for none; ``series`` are the peer's, by id."""
+
+    end: operator_pb2.PeerEnd
+    shared: int = 0
+    pairs: Counter[tuple[int, str]] = field(default_factory=Counter)
+    series: dict[str, SharedSeries] = field(default_factory=dict)
+
+
+class Comparison:
+    """One comparison under way; `close` ends it."""
+
+    def __init__(
+        self, node: Node, person: Person, request: operator_pb2.CompareCollectionRequest
+    ) -> None:
+        self._node = node
+        self._terms = Terms.of(node, person, request)
+        self._chosen = choose_peers(node, request.purpose, request.peers, everyone=request.all)
+        self._own = OwnItems(node, request.purpose, self._chosen.peers, near=request.near)
+        self._peers = {
+            agency: _Compared(operator_pb2.PeerEnd(agency=agency, status="answered"))
+            for agency in self._chosen.peers
+        }
+        self._asked = self._withheld = 0
+        self._totals: Counter[int] = Counter()
+        """Items asked, by own series number."""
+        self._round: PeerRound | None = None
+
+    def compare(self) -> Responses:
+        """Ask, and yield how far it has come; then each peer's rows and end."""
+        self._node.store.index.refresh()
+        items = self._node.store.read(lambda tx: tx.items.stats()).items
+        started = operator_pb2.CollectionStarted(items=items, peers=self._chosen.everyone)
+        yield operator_pb2.CompareCollectionResponse(started=started)
+        if any(self._waiting()):
+            for part in self._own.parts():
+                self._count(part)
+                self._ask(part)
+                looked_at = operator_pb2.CollectionProgress(items=self._asked + self._withheld)
+                yield operator_pb2.CompareCollectionResponse(progress=looked_at)
+                if not any(self._waiting()):
+                    break
+        for refused in self._chosen.refused:
+            yield self._end(refused, 0)
+        names = self._own_series()
+        for agency, compared in self._peers.items():
+            if compared.end.status == "answered" and compared.end.reason and not compared.shared:
+                compared.end.status = "pending"
+            yield from self._rows(agency, compared, names)
+            yield self._end(compared.end, compared.shared)
+
+    def close(self) -> None:
+        """End it wherever it stands."""
+        if self._round is not None:
+            self._round.close()
+
+    def _waiting(self) -> Iterator[str]:
+        """The peers that have not failed."""
+        return (agency for agency, one in self._peers.items() if one.end.status == "answered")
+
+    # 1
+    def _count(self, part: Part) -> None:
+        self._asked += len(part.asked)
+        self._withheld += part.withheld
+        numbers, counts = np.unique(part.held, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            for series in self._own.series_of(number):
+                self._totals[series] += count
+
+    # 2
+    def _ask(self, part: Part) -> None:
+        asked = part.asked
+        announced = Announced(len(asked), part.withheld, tuple(asked.counts()), asked.digest)
+        chosen = Chosen(tuple(self._waiting()), self._chosen.refused)
+        self._round = PeerRound(self._node, self._terms, chosen, announced)
+        self._round.begin(lambda: _lists(asked))
+        while self._round.pending:
+            for result in self._round.ended():
+                self._take(part, result)
+                result.kept.close()
+
+    # 3
+    def _take(self, part: Part, result: PeerResult) -> None:
+        answer = _gathered(part.asked, result)
+        compared = self._peers[answer.agency]
+        _add_end(compared.end, answer)
+        if compared.end.status != "answered":
+            compared.shared = 0
+            compared.pairs.clear()
+            return
+        compared.shared += len(answer.matches)
+        compared.series.update((one.id, one) for one in answer.series.values())
+        matches = answer.matches
+        named = np.diff(matches.series_starts)
+        rows = np.arange(len(matches))
+        # A match without a series is one with series 0.
+        row = np.concatenate([np.repeat(rows, named), rows[named == 0]])
+        theirs = np.concatenate([matches.series, np.zeros(int((named == 0).sum()), dtype=np.int64)])
+        held = part.held[matches.records[row]].astype(np.int64)
+        pairs, counts = np.unique(held << 32 | theirs, return_counts=True)
+        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            index = pair & 0xFFFFFFFF
+            series_id = answer.series[index].id if index else ""
+            for own in self._own.series_of(pair >> 32):
+                compared.pairs[own, series_id] += count
+
+    # 4
+    def _own_series(self) -> dict[int, tuple[str, str]]:
+        """Return id and name of the own series that occur, by number."""
+        numbers = sorted({own for one in self._peers.values() for own, _ in one.pairs} - {0})
+        found = self._node.store.read(lambda tx: tx.series.disclosable(numbers))
+        return {0: ("", ""), **{number: (one.id, one.name) for number, one in found.items()}}
+
+    def _rows(
+        self, agency: str, compared: _Compared, names: dict[int, tuple[str, str]]
+    ) -> Responses:
+        if compared.end.status not in ("answered", "pending"):
+            return
+        message = operator_pb2.CollectionRows(agency=agency)
+        size = 0
+        for (own, theirs), shared in sorted(
+            compared.pairs.items(), key=lambda pair: (names.get(pair[0][0], ("", "")), pair[0][1])
+        ):
+            own_id, own_name = names.get(own, ("", ""))
+            row = operator_pb2.CollectionRow(
+                own=own_id,
+                own_name=own_name,
+                own_items=self._totals[own],
+                theirs=compared.series[theirs].entry() if theirs else None,
+                shared=shared,
+            )
+            length = row.ByteSize()
+            if message.rows and (
+                size + length > limits.RECORD_BATCH_BYTES
+                or len(message.rows) >= limits.COLLECTION_ROWS
+            ):
+                yield operator_pb2.CompareCollectionResponse(rows=message)
+                message, size = operator_pb2.CollectionRows(agency=agency), 0
+            message.rows.append(row)
+            size += length
+        if message.rows:
+            yield operator_pb2.CompareCollectionResponse(rows=message)
+
+    def _end(
+        self, end: operator_pb2.PeerEnd, shared: int
+    ) -> operator_pb2.CompareCollectionResponse:
+        return operator_pb2.CompareCollectionResponse(
+            end=operator_pb2.CollectionEnd(
+                end=end, asked=self._asked, withheld=self._withheld, shared=shared
+            )
+        )
+
+
+def _lists(asked: AskedList) -> Iterator[digests_pb2.DigestList]:
+    for kind, packed in asked.batches():
+        yield digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
+
+
+def _gathered(asked: AskedList, result: PeerResult) -> PeerAnswer:
+    """Bring a peer's answer back from positions to items."""
+    gathering = Gathering(asked)
+    started = operator_pb2.AskStarted(peers=[result.end.agency])
+    gathering.take(operator_pb2.AskOverlapResponse(started=started))
+    for message in result.messages():
+        event = gathering.take(message)
+        if isinstance(event, PeerAnswer):
+            return event
+    raise MalformedMessage(f"{result.end.agency}'s answer has no end")
+
+
+def _add_end(end: operator_pb2.PeerEnd, answer: PeerAnswer) -> None:
+    """Fold how a peer ended a part into how it ended so far."""
+    if answer.status not in ("answered", "pending"):
+        end.Clear()
+        end.agency, end.status, end.reason = answer.agency, answer.status, answer.reason
+        return
+    end.reason = answer.reason or end.reason
+    if answer.count is not None:
+        end.count += answer.count
+    end.truncated |= answer.truncated
+    end.receipt = answer.receipt or end.receipt
+    end.disclosure = max(end.disclosure, answer.disclosure, key=lambda one: _LEVELS.get(one, 0))

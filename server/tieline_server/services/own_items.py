@@ -1,0 +1,149 @@
+"""What this agency holds, read in parts that fit into memory and may be asked of certain peers.
+
+An item is asked when one of its holdings is such that every peer that is asked may learn of it:
+asking shows a digest as much as answering does. What is known good stays at home too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tieline_client import limits
+from tieline_client.asked_list import AskedList
+from tieline_client.digests import EXACT_KINDS, DigestKind
+
+from tieline_server.domain.policy import Action, Disclosure
+from tieline_server.domain.ports import Ids, Rows
+from tieline_server.services.asking import known_good
+from tieline_server.services.context import Node
+
+Numbers = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Items of a span of ids. ``held`` (n,) are the numbers of the holding sets of those that are
+    asked, in the order of the list; ``withheld`` counts those that stay at home."""
+
+    asked: AskedList
+    held: Numbers
+    withheld: int
+
+
+class OwnItems:
+    """Yields parts; ``series_of`` says in which own series the items of a holding set are."""
+
+    def __init__(self, node: Node, purpose: str, peers: Sequence[str], *, near: bool) -> None:
+        self._node, self._purpose, self._peers = node, purpose, peers
+        self._kinds = (*EXACT_KINDS, DigestKind.PDQ) if near else EXACT_KINDS
+        self._excludes = node.store.read(lambda tx: tx.imports.has_exclusions())
+        self._open: dict[int, bool] = {}
+        self._sets: dict[int, tuple[int, ...] | None] = {}
+
+    def series_of(self, held: int) -> tuple[int, ...]:
+        """Return the numbers of the own series of a holding set; (0,) where it is in none."""
+        return self._sets[held] or (0,)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield everything, by item id."""
+        cursors = {kind: _Cursor(self._node, kind) for kind in self._kinds}
+        while heads := [head for one in cursors.values() if (head := one.head()) is not None]:
+            last = min(heads) + limits.COLLECTION_PART_ITEMS - 1
+            yield self._part({kind: cursor.upto(last) for kind, cursor in cursors.items()})
+
+    def _part(self, found: dict[DigestKind, tuple[Ids, Rows]]) -> Part:
+        items = np.unique(np.concatenate([ids for ids, _ in found.values()]))
+        held = self._node.matching.holdings(items)
+        asked = self._askable(held)
+        if self._excludes:
+            for kind in EXACT_KINDS:
+                asked &= ~np.isin(items, self._known_good(kind, *found[kind]))
+        wanted = items[asked]
+        digests = {}
+        for kind, (ids, rows) in found.items():
+            kept = np.isin(ids, wanted)
+            digests[kind] = (ids, rows) if kept.all() else (ids[kept], rows[kept])
+        return Part(AskedList.of_items(wanted, digests), held[asked], int(np.count_nonzero(~asked)))
+
+    def _known_good(self, kind: DigestKind, ids: Ids, rows: Rows) -> Ids:
+        size = limits.DIGESTS_PER_BATCH
+        parts = [
+            ids[start + known_good(self._node, kind, rows[start : start + size])]
+            for start in range(0, len(rows), size)
+        ]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+    def _askable(self, held: Numbers) -> npt.NDArray[np.bool_]:
+        numbers, at = np.unique(held, return_inverse=True)
+        fresh = [number for number in numbers.tolist() if number not in self._sets]
+        sets = {number: self._node.matching.holding_set(number) for number in fresh}
+        self._learn({import_no for pairs in sets.values() for import_no, _ in pairs})
+        for number, pairs in sets.items():
+            shown = [series for import_no, series in pairs if self._open[import_no]]
+            self._sets[number] = tuple(sorted(set(shown) - {0})) if shown else None
+        allowed = [self._sets[number] is not None for number in numbers.tolist()]
+        return np.array(allowed, dtype=np.bool_)[at]
+
+    def _learn(self, imports: set[int]) -> None:
+        """Settle of imports whether all peers may learn of what is held under them."""
+        missing = imports - self._open.keys()
+        if not missing:
+            return
+        held = self._node.store.read(lambda tx: tx.items.held_under(missing))
+        for number in missing:
+            under = held.get(number)
+            self._open[number] = under is not None and all(
+                self._node.policy.highest_disclosure(
+                    self._node.question(
+                        Action.LEARN_HIT,
+                        asker=peer,
+                        holder=self._node.agency,
+                        purpose=self._purpose,
+                        handling=under.handling,
+                    )
+                ).level
+                >= Disclosure.HIT
+                for peer in self._peers
+            )
+
+
+class _Cursor:
+    """Reads the digests of one kind by item id."""
+
+    def __init__(self, node: Node, kind: DigestKind) -> None:
+        self._node, self._kind = node, kind
+        self._after = 0
+        self._ended = False
+        self._ids: list[Ids] = []
+        self._rows: list[Rows] = []
+
+    def head(self) -> int | None:
+        """Return the id of the next item; None at the end."""
+        if not self._ids and not self._ended:
+            self._fetch()
+        return int(self._ids[0][0]) if self._ids else None
+
+    def upto(self, last: int) -> tuple[Ids, Rows]:
+        """Return the ids (n,) and digests (n, width) of items up to an id."""
+        while not self._ended and (not self._ids or self._ids[-1][-1] <= last):
+            self._fetch()
+        if not self._ids:
+            return np.empty(0, dtype=np.int64), np.empty((0, self._kind.width), dtype=np.uint8)
+        ids, rows = np.concatenate(self._ids), np.concatenate(self._rows)
+        end = int(np.searchsorted(ids, last, side="right"))
+        self._ids, self._rows = ([ids[end:]], [rows[end:]]) if end < len(ids) else ([], [])
+        return ids[:end], rows[:end]
+
+    def _fetch(self) -> None:
+        page = self._node.store.read(
+            lambda tx: tx.items.digests(self._kind, self._after, limits.COLLECTION_PAGE_ITEMS)
+        )
+        if not len(page.ids):
+            self._ended = True
+            return
+        self._after = int(page.ids[-1])
+        self._ids.append(page.ids)
+        self._rows.append(page.rows)

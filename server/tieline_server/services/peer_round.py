@@ -1,0 +1,218 @@
+"""One list asked of several peers at once, each in a thread of its own, none delaying another.
+
+1. Peers: the named ones, or those that policy lists for the purpose, or every member. Policy is
+   asked on this side too, since a question shows its digests to whoever is asked.
+2. The question is logged durably, with whom policy kept from being asked; only then a signed header
+   and the list go to every peer.
+3. Each peer's end, with its receipt or the reason, is logged before it is handed on; ends that
+   come together share a commit. Who was asked and has not ended when all is over is logged as
+   broken off.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tieline.v1 import operator_pb2, payload_pb2
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, StorageUnavailable
+from tieline_client.identifiers import new_id
+
+from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Tx
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
+
+_THREADS = ThreadPoolExecutor(limits.PEERS_AT_ONCE, thread_name_prefix="ask")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who asks, why and how. ``deadline`` is in seconds, for each peer."""
+
+    person: str
+    purpose: str
+    case_ref: str
+    near: bool
+    deadline: float
+
+    @classmethod
+    def of(
+        cls,
+        node: Node,
+        person: Person,
+        header: operator_pb2.AskHeader | operator_pb2.CompareCollectionRequest,
+    ) -> Terms:
+        """Check what a person states. Raises InvalidInput."""
+        node.check_purpose(header.purpose, header.case_ref)
+        if header.deadline_seconds > limits.QUERY_SECONDS_MOST:
+            raise InvalidInput(f"a peer is waited for at most {limits.QUERY_SECONDS_MOST} seconds")
+        deadline = header.deadline_seconds or node.defaults.query_seconds
+        return cls(person.name, header.purpose, clean(header.case_ref), header.near, deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Whom policy lets this agency ask, and the ends of those that it does not."""
+
+    peers: tuple[str, ...]
+    refused: tuple[operator_pb2.PeerEnd, ...]
+
+    @property
+    def everyone(self) -> list[str]:
+        """All of them by id."""
+        return [*self.peers, *(one.agency for one in self.refused)]
+
+
+def choose_peers(node: Node, purpose: str, named: Sequence[str], *, everyone: bool) -> Chosen:
+    """Step 1. Raises InvalidInput when the own agency is named, UnknownAgency."""
+    named = list(dict.fromkeys(named))
+    if node.agency in named:
+        raise InvalidInput(f"{node.agency} is this node; name other agencies")
+    candidates = named or [
+        member.agency
+        for member in node.directory().active_members()
+        if member.agency != node.agency
+    ]
+    peers, refused = [], []
+    for agency in candidates:
+        decision = node.policy.decide(
+            node.question(Action.ASK, asker=node.agency, holder=agency, purpose=purpose)
+        )
+        if decision.allowed:
+            peers.append(agency)
+        elif named or everyone:
+            refused.append(
+                operator_pb2.PeerEnd(agency=agency, status="refused", reason=decision.why)
+            )
+    return Chosen(tuple(peers), tuple(refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the header says of a list. ``counts`` are digests by kind, in the order of DigestKind;
+    ``excluded`` records stay at home."""
+
+    records: int
+    excluded: int
+    counts: tuple[int, ...]
+    digest: bytes
+
+
+class PeerRound:
+    """A list on its way to peers and back. Used by one thread; `close` ends it."""
+
+    def __init__(self, node: Node, terms: Terms, chosen: Chosen, announced: Announced) -> None:
+        self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
+        self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
+        self._pending: set[str] = set()
+        """Peers that were asked and whose end is not logged yet."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether somebody has still to answer."""
+        return bool(self._pending)
+
+    # 2
+    def begin(self, lists: Lists) -> None:
+        """Log the question durably, then ask every peer; nobody when nothing is asked."""
+        announced, terms = self._announced, self._terms
+        asked = self._chosen.peers if any(announced.counts) else ()
+        entry = self._entry(
+            "query.asked",
+            records=announced.records,
+            excluded=announced.excluded,
+            peers=list(asked),
+            refused={one.agency: one.reason for one in self._chosen.refused},
+            near=terms.near,
+            list_digest=announced.digest.hex(),
+        )
+        self._log([entry])
+        self._pending = set(asked)
+        for agency in asked:
+            _THREADS.submit(self._ask, agency, lists)
+
+    def _ask(self, agency: str, lists: Lists) -> None:
+        announced, terms = self._announced, self._terms
+        query = payload_pb2.QueryHeader(
+            mode=payload_pb2.QUERY_MODE_NEAR if terms.near else payload_pb2.QUERY_MODE_EXACT,
+            records=announced.records,
+            counts=announced.counts,
+            list_digest=announced.digest,
+            radius=limits.NEAR_RADIUS if terms.near else 0,
+        )
+        payload = payload_pb2.Payload(
+            id=new_id(),
+            person=terms.person,
+            purpose=terms.purpose,
+            case_ref=terms.case_ref,
+            query=query,
+        )
+        question = PeerQuestion(self._node, agency, payload, announced.counts, terms.deadline)
+        self._results.put(question.ask(lists))
+
+    # 3
+    def ended(self) -> list[PeerResult]:
+        """Wait until a peer ends; return it, and those that end with it, logged in one commit."""
+        results = [self._results.get()]
+        brief = sum(self._announced.counts) <= limits.DIGESTS_BRIEF
+        patience = limits.TOGETHER_SECONDS if brief else 0.0
+        with contextlib.suppress(queue.Empty):
+            while len(results) < len(self._pending):
+                results.append(self._results.get(timeout=patience))
+        self._log([self._result_entry(one.end, one) for one in results])
+        self._pending.difference_update(one.end.agency for one in results)
+        return results
+
+    def close(self) -> None:
+        """Log who has not ended as broken off."""
+        reason = "the question was broken off before this peer answered"
+        ends = [
+            operator_pb2.PeerEnd(agency=agency, status="unreachable", reason=reason)
+            for agency in sorted(self._pending)
+        ]
+        self._pending.clear()
+        if ends:
+            # A node that stops has no storage any more; that it asked is in the log already.
+            with contextlib.suppress(StorageUnavailable):
+                self._log([self._result_entry(end) for end in ends])
+
+    def _result_entry(
+        self, end: operator_pb2.PeerEnd, result: PeerResult | None = None
+    ) -> AuditEntry:
+        return self._entry(
+            "query.result",
+            peer=end.agency,
+            subjects=(end.receipt,) if end.receipt else (),
+            status=end.status,
+            reason=end.reason,
+            overlaps=result.overlaps if result else 0,
+            receipt=base64.b64encode(result.receipt).decode() if result else "",
+        )
+
+    def _entry(
+        self, action: str, *, peer: str = "", subjects: tuple[str, ...] = (), **detail: object
+    ) -> AuditEntry:
+        return self._node.entry(
+            action,
+            person=self._terms.person,
+            peer=peer,
+            purpose=self._terms.purpose,
+            case_ref=self._terms.case_ref,
+            subjects=subjects,
+            rules=(),
+            **detail,
+        )
+
+    def _log(self, entries: list[AuditEntry]) -> None:
+        def append(tx: Tx) -> None:
+            for entry in entries:
+                tx.audit.append(entry)
+
+        self._node.store.write(append)
