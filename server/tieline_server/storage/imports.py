@@ -14,13 +14,14 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 
 from tieline_server.domain.ports import ImportHead, StageCounts
 from tieline_server.storage import exclusions as known_good
-from tieline_server.storage import staging, staging_columns
+from tieline_server.storage import staging, staging_columns, tallies
 from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import (
     exclusions,
     holdings,
+    import_tallies,
     imports,
     item_fills,
     item_links,
@@ -175,6 +176,7 @@ class Imports:
                 left -= self._discard_rows(table, head.no, left)
         if left <= 0:
             return False
+        self._run(delete(import_tallies).where(import_tallies.c.import_no == head.no))
         self._run(delete(imports).where(imports.c.no == head.no))
         return True
 
@@ -230,6 +232,7 @@ class Imports:
         if not rows:
             return 0
         upto = tuple_(holdings.c.item, holdings.c.series_no) <= tuple_(*rows[-1])
+        tallies.add_holdings(self._session, -1, own, upto)
         self._run(delete(holdings).where(own, upto))
         touched = {row.item for row in rows}
         left = select(holdings.c.item).where(
@@ -237,7 +240,9 @@ class Imports:
         )
         held = set(self._session.connection.scalars(left))
         delete_items(self._session, touched - held)
+        tallies.add_items(self._session, held, -1)
         self._hand_over(number, held)
+        tallies.add_items(self._session, held, 1)
         record_change(self._session, erased=touched)
         return len(rows)
 

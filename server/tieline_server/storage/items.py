@@ -21,12 +21,13 @@ from tieline_server.domain.ports import (
     Rows,
     Stats,
 )
-from tieline_server.storage import resolve, schema
+from tieline_server.storage import resolve, schema, tallies
 from tieline_server.storage.imports import row_handling
 from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.resolve import COLUMNS, Values
 from tieline_server.storage.schema import (
     holdings,
+    import_tallies,
     imports,
     item_fills,
     items,
@@ -188,17 +189,17 @@ class Items:
     def stats(self) -> Stats:
         """Return counts of what counts."""
         count, scalar = func.count(), self._session.connection.scalar
-        kinds = [items.c[COLUMNS[kind]] for kind in DigestKind]
-        whole = select(count, *(func.count(c) for c in kinds)).where(
-            items.c.import_no.not_in(_STAGED)
-        )
-        total, *columns = list(self._run(whole).one())
-        shared = (
-            select(func.count(holdings.c.item.distinct()))
-            .join(items, items.c.id == holdings.c.item)
-            .where(items.c.import_no.in_(_STAGED), holdings.c.import_no.in_(_COMPLETE))
-        )
-        held = select(count).select_from(holdings).where(holdings.c.import_no.in_(_COMPLETE))
+        sums = (func.coalesce(func.sum(import_tallies.c[name]), 0) for name in tallies.NAMES)
+        made = import_tallies.c.import_no.in_(_COMPLETE)
+        total, *columns, held = (int(n) for n in self._run(select(*sums).where(made)).one())
+        shared = 0
+        if scalar(_STAGED.limit(1)) is not None:
+            staged = (
+                select(func.count(holdings.c.item.distinct()))
+                .join(items, items.c.id == holdings.c.item)
+                .where(items.c.import_no.in_(_STAGED), holdings.c.import_no.in_(_COMPLETE))
+            )
+            shared = scalar(staged) or 0
         listed = (
             select(schema.exclusions.c.kind, schema.exclusions.c.digest)
             .where(schema.exclusions.c.import_no.in_(_COMPLETE))
@@ -206,8 +207,8 @@ class Items:
             .subquery()
         )
         return Stats(
-            items=total + (scalar(shared) or 0),
-            holdings=scalar(held) or 0,
+            items=total + shared,
+            holdings=held,
             series=scalar(select(count).select_from(schema.series)) or 0,
             exclusions=scalar(select(count).select_from(listed)) or 0,
             by_kind={
@@ -230,6 +231,7 @@ class Items:
             return 0
         of_it = (holdings.c.series_no == number, holdings.c.series_no > 0)
         touched = set(self._session.connection.scalars(select(holdings.c.item).where(*of_it)))
+        tallies.add_holdings(self._session, -1, *of_it)
         self._run(delete(holdings).where(*of_it))
         return self._let_go(touched)
 
@@ -238,7 +240,9 @@ class Items:
         self._session.lock_items()
         wanted = {int(item) for item in ids}
         for some in _chunks(wanted):
-            self._run(delete(holdings).where(self._among(holdings.c.item, some)))
+            theirs = self._among(holdings.c.item, some)
+            tallies.add_holdings(self._session, -1, theirs)
+            self._run(delete(holdings).where(theirs))
         return self._let_go(wanted)
 
     # --- parts ---
@@ -260,8 +264,10 @@ class Items:
             hidden |= held - set(self._session.connection.scalars(counted))
         for ids in _chunks(gone):
             delete_items(self._session, ids)
+        tallies.add_items(self._session, hidden, -1)
         for item in hidden:
             self._hide(item)
+        tallies.add_items(self._session, hidden, 1)
         if touched:
             self._session.next("generation")
             self._session.next("erasure")

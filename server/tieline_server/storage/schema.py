@@ -36,6 +36,7 @@ from tieline_server.storage.schema_exchange import (
 from tieline_server.storage.schema_items import (
     exclusions,
     holdings,
+    import_tallies,
     imports,
     item_changes,
     item_fills,
@@ -53,6 +54,7 @@ __all__ = [
     "REVISION",
     "exclusions",
     "holdings",
+    "import_tallies",
     "imports",
     "item_changes",
     "item_fills",

@@ -42,6 +42,17 @@ imports = Table(
 )
 """``generation`` is NULL until the import is complete."""
 
+import_tallies = Table(
+    "import_tallies",
+    metadata,
+    Column("import_no", Key, primary_key=True, autoincrement=False),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("items", "md5", "sha1", "sha256", "pdq", "holdings")
+    ),
+)
+"""Rows that an import made, see tallies.py."""
+
 items = Table(
     "items",
     metadata,

@@ -11,7 +11,7 @@ Nothing of it counts until the import is complete: every row carries the import'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,7 +22,7 @@ from tieline_client.formats.record import Record, Vote
 from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import StageCounts
-from tieline_server.storage import resolve
+from tieline_server.storage import resolve, tallies
 from tieline_server.storage.index_feed import Digests, pair_arrays, record_change
 from tieline_server.storage.resolve import (
     COLUMNS,
@@ -76,8 +76,13 @@ def stage(
     records: Sequence[Record],
     series: Sequence[str | None],
     voter: str,
+    number: Callable[[Sequence[int]], Sequence[int]] | None = None,
 ) -> StageCounts:
-    """Stage records under the import whose row is ``head``; see `ImportRepository.stage`."""
+    """Stage records under the import whose row is ``head``; see `ImportRepository.stage`.
+
+    ``number`` gives out the ids of new items: it is told, ascending, the indexes of the records
+    that made them.
+    """
     if len(records) > RECORDS_PER_STAGE_TRANSACTION:
         raise LimitExceeded(
             f"{len(records)} records in one batch; at most {RECORDS_PER_STAGE_TRANSACTION}"
@@ -90,12 +95,14 @@ def stage(
     numbers = key_numbers(session, {one for one in series if one is not None})
     conflicts = 0
     resolved: list[Item] = []
-    for values in stated:
-        item, _, conflict = resolver.resolve(values)
+    makers: list[int] = []
+    for index, values in enumerate(stated):
+        item, made, conflict = resolver.resolve(values)
         conflicts += conflict
         resolved.append(item)
-    if resolver.next_id > first:
-        session.next("item", resolver.next_id - first)
+        if made:
+            makers.append(index)
+    _number(session, resolver, makers, number)
     placed = [0 if one is None else numbers[one] for one in series]
     held = [
         (item.final(), record, number)
@@ -103,6 +110,29 @@ def stage(
     ]
     new = _write(session, head, resolver, held, voter)
     return StageCounts(new=new, known=len(records) - new, conflicts=conflicts)
+
+
+def _number(
+    session: Session,
+    resolver: Resolver,
+    makers: Sequence[int],
+    number: Callable[[Sequence[int]], Sequence[int]] | None,
+) -> None:
+    """Give new items their ids; those of `Resolver` only say which came first."""
+    kept = [
+        (item, index)
+        for item, index in zip(resolver.created, makers, strict=True)
+        if item.into is None
+    ]
+    if not kept:
+        return
+    if number is None:
+        first = session.next("item", len(kept))
+        ids: Sequence[int] = range(first, first + len(kept))
+    else:
+        ids = number([index for _, index in kept])
+    for (item, _), one in zip(kept, ids, strict=True):
+        item.id = one
 
 
 def values_of(record: Record) -> Values:
@@ -292,6 +322,8 @@ def _write(
     new_votes = _votes(session, head.no, held, known, voter)
     put(connection, votes, ("import_no", "item", "vote_no"), new_votes)
     _tell(session, head, created, new_holdings)
+    digests = {COLUMNS[k]: sum(k in item.values for item in created) for k in DigestKind}
+    tallies.add(session, head.no, {"items": len(created), **digests, "holdings": len(new_holdings)})
     return len(created)
 
 

@@ -20,7 +20,7 @@ from tieline_client.errors import LimitExceeded
 from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import HoldingSet, Rows, StageCounts
-from tieline_server.storage import staging
+from tieline_server.storage import staging, tallies
 from tieline_server.storage.index_feed import record_change
 from tieline_server.storage.packed import Bytes, Flags, Numbers, Packed, Same, Texts
 from tieline_server.storage.schema import holdings, items, votes
@@ -45,19 +45,45 @@ def stage_columns(
             f"{len(columns)} records in one batch; at most {RECORDS_PER_STAGE_TRANSACTION}"
         )
     alone = _alone(session, columns)
+    numbers = _Numbers(session, alone)
     counts = StageCounts(0, 0, 0)
     if not alone.all():
         rest = columns.take(~alone)
         ids = dict(zip(columns.series_names, series, strict=True))
         records = rest.records()
         named = [None if one.series is None else ids[one.series] for one in records]
-        counts = staging.stage(session, head, records, named, voter)
-    new = int(alone.sum())
-    if new:
-        _insert(
-            session, head, columns if alone.all() else columns.take(alone), columns, series, voter
-        )
-    return StageCounts(counts.new + new, counts.known, counts.conflicts)
+        counts = staging.stage(session, head, records, named, voter, numbers.of_others)
+    if alone.any():
+        part = columns if alone.all() else columns.take(alone)
+        _insert(session, head, part, numbers.of_alone(), columns, series, voter)
+    return StageCounts(counts.new + int(alone.sum()), counts.known, counts.conflicts)
+
+
+class _Numbers:
+    """Gives the new items of a batch their ids in the order of its records: where several items
+    might be meant, the one that was stated first is."""
+
+    def __init__(self, session: Session, alone: Mask) -> None:
+        self._session = session
+        self._alone, self._others = np.flatnonzero(alone), np.flatnonzero(~alone)
+        self._ids: Numbers64 | None = None
+
+    def of_others(self, indexes: Sequence[int]) -> Sequence[int]:
+        """Return the ids of items made by others than those that stand alone."""
+        makers = self._others[np.asarray(indexes, dtype=np.int64)]
+        places = np.concatenate([self._alone, makers])
+        first = self._session.next("item", len(places))
+        ids = np.empty(len(places), dtype=np.int64)
+        ids[np.argsort(places)] = np.arange(first, first + len(places))
+        self._ids = ids[: len(self._alone)]
+        return list(ids[len(self._alone) :].tolist())
+
+    def of_alone(self) -> Numbers64:
+        """Return the ids of those that stand alone; the others have theirs by then."""
+        if self._ids is None:
+            first = self._session.next("item", len(self._alone))
+            self._ids = np.arange(first, first + len(self._alone), dtype=np.int64)
+        return self._ids
 
 
 def _alone(session: Session, columns: Columns) -> Mask:
@@ -98,14 +124,13 @@ def _insert(
     session: Session,
     head: Row[Any],
     columns: Columns,
+    ids: Numbers64,
     whole: Columns,
     series: Sequence[str | None],
     voter: str,
 ) -> None:
     """Insert records that are new items, with their holdings and votes."""
     count = len(columns)
-    first = session.next("item", count)
-    ids = np.arange(first, first + count, dtype=np.int64)
     put, connection = session.bulk.insert_columns, session.connection
     put(connection, items, _items(columns, ids, head.no), count)
     named = dict(zip(whole.series_names, series, strict=True))
@@ -114,10 +139,12 @@ def _insert(
     at = np.asarray([*places, 0], dtype=np.int64)[columns.series]  # -1 is the last
     put(connection, holdings, _holdings(columns, ids, at, head.no), count)
     _insert_votes(session, head.no, columns, ids, voter)
+    digests = {kind.label: int(one.present.sum()) for kind, one in columns.digests.items()}
+    tallies.add(session, head.no, {"items": count, **digests, "holdings": count})
     sets: dict[int, HoldingSet] = {place: ((head.no, place),) for place in {*places, 0}}
     record_change(
         session,
-        new=(first, first + count - 1),
+        new=(int(ids[0]), int(ids[-1])),
         fresh={
             kind: (ids[column.present], np.ascontiguousarray(column.rows[column.present]))
             for kind, column in columns.digests.items()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table, and_, delete, or_, select
 
-from tieline_server.storage import resolve
+from tieline_server.storage import resolve, tallies
 from tieline_server.storage.resolve import COLUMNS, Item
 from tieline_server.storage.schema import holdings, imports, item_fills, item_links, items, votes
 from tieline_server.storage.session import Session
@@ -47,7 +47,12 @@ def unite(session: Session, limit: int) -> United:
     if not moved:
         return United(set(), set())
     _move_digests(session, moved)
+    both = holdings.c.item.in_(
+        select(session.bulk.ids({*moved, *(item.id for item in moved.values())}).c.value)
+    )
+    tallies.add_holdings(session, -1, both)
     _move(session, holdings, moved)
+    tallies.add_holdings(session, 1, both)
     _move(session, votes, moved)
     _move_links(session, moved)
     delete_items(session, moved)
@@ -56,11 +61,13 @@ def unite(session: Session, limit: int) -> United:
 
 def delete_items(session: Session, ids: Iterable[int]) -> None:
     """Delete items with all that hangs on them except holdings."""
+    ids = list(ids)
     wanted = select(session.bulk.ids(ids).c.value).scalar_subquery()
     run = session.connection.execute
     run(delete(item_links).where(or_(item_links.c.low.in_(wanted), item_links.c.high.in_(wanted))))
     run(delete(item_fills).where(item_fills.c.item.in_(wanted)))
     run(delete(votes).where(votes.c.item.in_(wanted)))
+    tallies.add_items(session, ids, -1)
     run(delete(items).where(items.c.id.in_(wanted)))
 
 

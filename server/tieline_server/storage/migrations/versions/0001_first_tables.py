@@ -117,6 +117,17 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         postgresql_where=sa.text("series_no > 0"),
     )
     op.create_table(
+        "import_tallies",
+        sa.Column("import_no", KEY, autoincrement=False, nullable=False),
+        sa.Column("items", sa.BigInteger(), nullable=False),
+        sa.Column("md5", sa.BigInteger(), nullable=False),
+        sa.Column("sha1", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.BigInteger(), nullable=False),
+        sa.Column("pdq", sa.BigInteger(), nullable=False),
+        sa.Column("holdings", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("import_no", name=op.f("pk_import_tallies")),
+    )
+    op.create_table(
         "imports",
         sa.Column("no", KEY, autoincrement=False, nullable=False),
         sa.Column("id", WORDS, nullable=False),
