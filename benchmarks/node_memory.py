@@ -23,6 +23,8 @@ def main() -> None:
         holder = made[nodes.HOLDERS[0]]
         holder.stop()
         holder.start()
+        with holder.client() as client:
+            nodes.wait_indexed(client)
         correct = True
         with made[nodes.HUB].client() as client:
             for kind in indexes.EXACT:

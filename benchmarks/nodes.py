@@ -75,6 +75,7 @@ def holding(root: Path, size: int) -> Iterator[Federation]:
         with made[holder].client() as client:
             if client.get_stats().items != size:
                 fill(client, csv_of(root, size))
+            wait_indexed(client)
         yield made
 
 
@@ -85,15 +86,21 @@ def fill(client: OperatorClient, path: Path) -> float:
     imported = time.perf_counter() - began
     if report.rejected_count:
         raise SystemExit(f"{report.rejected_count} records rejected: {report.rejected[:3]}")
-
-    def indexed() -> bool:
-        stats = client.get_stats()
-        return stats.index_generation >= stats.generation > 0
-
-    wait_for("the index has what storage has", indexed, INDEXED_SECONDS)
+    wait_indexed(client)
     took = time.perf_counter() - began
     print(f"{path.name}: imported in {imported:.1f} s, indexed after {took:.1f} s", flush=True)
     return took
+
+
+def wait_indexed(client: OperatorClient) -> None:
+    """Wait until the index has what storage has: a node that starts answers before that."""
+
+    wait_for("the index has what storage has", lambda: _indexed(client), INDEXED_SECONDS)
+
+
+def _indexed(client: OperatorClient) -> bool:
+    stats = client.get_stats()
+    return stats.index_generation >= stats.generation > 0
 
 
 def csv_of(root: Path, size: int) -> Path:
