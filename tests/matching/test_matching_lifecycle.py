@@ -96,9 +96,9 @@ class History(RuleBasedStateMachine):
         assert not any(stats["pending"].values())
         assert stats["erased"] == 0
 
-    @rule()
-    def restart(self) -> None:
-        self.matcher.close()
+    @rule(settle=st.booleans())
+    def restart(self, settle: bool) -> None:
+        self.matcher.close(settle=settle)
         self.matcher = Matcher.open(self.folder)
         for number, change in enumerate(self.log, 1):
             if number > self.matcher.applied:

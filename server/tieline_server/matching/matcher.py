@@ -391,8 +391,16 @@ class Matcher:
             "merge_failure": self._failure,
         }
 
-    def close(self) -> None:
-        """Stop background work, which leaves the snapshot before as it is, and the threads."""
+    def close(self, *, settle: bool = True) -> None:
+        """Stop background work, which leaves the snapshot before as it is, and the threads.
+
+        ``settle`` writes first what is pending, so that the next start has nothing to replay; a
+        merge that is under way is given up instead.
+        """
+        busy = self._background is not None and self._background.is_alive()
+        pending = any(self._layers.pending(kind) for kind in DigestKind)
+        if settle and pending and not busy and isinstance(self._store, FolderStore):
+            self._merge_quietly()
         if isinstance(self._store, FolderStore):
             self._store.stopped = True
         for thread in (self._background, self._checker):

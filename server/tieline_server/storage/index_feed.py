@@ -39,7 +39,8 @@ PAGE = 100_000
 CHANGES_AT_ONCE = 200
 LOCK_SECONDS = 10.0
 PATIENCE_SECONDS = 2.0
-"""How long a question waits for an index that is being rebuilt; a small one is done by then."""
+"""How long a start waits for its index to catch up, and a question for one that is being rebuilt;
+a small one is done by then."""
 AT_ONCE = 50
 """Changes that are replayed while somebody waits; more are replayed in the background."""
 _COMPLETE = select(imports.c.no).where(imports.c.generation.is_not(None))
@@ -236,7 +237,7 @@ class IndexFeed:
         if behind <= AT_ONCE:
             self.refresh(wait=True)
         else:
-            self._begin()
+            self._begin().join(PATIENCE_SECONDS)
 
     def close(self) -> None:
         """End a catch-up that is under way."""
