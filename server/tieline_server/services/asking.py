@@ -145,8 +145,11 @@ class Question:
 
 def known_good(node: Node, kind: DigestKind, rows: Rows) -> Index:
     """Return the positions of (n, width) digests that an exclusion list names."""
-    values = [(kind, row.tobytes()) for row in rows]
+    packed, width = rows.tobytes(), kind.width
+    values = [(kind, packed[start : start + width]) for start in range(0, len(packed), width)]
     listed = node.store.read(lambda tx: tx.imports.excluded(values))
+    if not listed:
+        return np.empty(0, dtype=np.int64)
     return np.flatnonzero([value in listed for value in values])
 
 

@@ -7,12 +7,14 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 from tieline_client.errors import RequestIdReused
 
 from tieline_server.domain.ports import AnsweredQuery, Operator
 from tieline_server.storage.schema import meta, operators, queries, query_ids
 from tieline_server.storage.session import Session
+
+_BY_NAME = select(operators).where(operators.c.name == bindparam("name"))
 
 
 class Operators:
@@ -35,8 +37,9 @@ class Operators:
 
     def get(self, name: str) -> Operator | None:
         """Return a person; in a writing transaction the row stays as it is until the end."""
-        found = self._session.locked(select(operators).where(operators.c.name == name))
-        row = self._run(found).one_or_none()
+        # Asked on every call of a person, so the statement is put together once.
+        found = self._session.locked(_BY_NAME) if self._session.writing else _BY_NAME
+        row = self._run(found, {"name": name}).one_or_none()
         return None if row is None else _operator(row)
 
     def find(self) -> list[Operator]:
