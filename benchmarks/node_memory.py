@@ -1,8 +1,8 @@
 """Private memory of a node: ``python -m benchmarks.node_memory --size N``.
 
-A real node that holds N items, with SHA-1 and MD5 of each, is started and answers a million
-questions about each kind from another node, 2 % of them held. Then all memory private to its
-process counts, but for the mapped index files, whose resident part is printed beside it.
+A real node that holds N items, with SHA-1 and MD5 of each, is started, puts its index together and
+answers a million questions about each kind from another node, 2 % of them held. Then all memory
+private to its process counts, but for the mapped index files, whose resident part is printed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ def main() -> None:
         holder = made[nodes.HOLDERS[0]]
         holder.stop()
         holder.start()
-        with holder.client() as client:
-            nodes.wait_indexed(client)
+        nodes.settle(holder)
         correct = True
         with made[nodes.HUB].client() as client:
             for kind in indexes.EXACT:

@@ -33,6 +33,8 @@ SERIES = 200
 FRESH_DAYS = 5
 """A kept federation whose certificates may be older is made anew."""
 INDEXED_SECONDS = 1_200.0
+SETTLED_SECONDS = 8.0
+"""An index whose files stay the same for so long is put together."""
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def holding(root: Path, size: int) -> Iterator[Federation]:
         with made[holder].client() as client:
             if client.get_stats().items != size:
                 fill(client, csv_of(root, size))
-            wait_indexed(client)
+        settle(made[holder])
         yield made
 
 
@@ -101,6 +103,23 @@ def wait_indexed(client: OperatorClient) -> None:
 def _indexed(client: OperatorClient) -> bool:
     stats = client.get_stats()
     return stats.index_generation >= stats.generation > 0
+
+
+def settle(node: Node) -> None:
+    """Wait until the index has everything, and what grew in parts is put together."""
+    with node.client() as client:
+        wait_indexed(client)
+    seen: list[str] = []
+    since = time.monotonic()
+
+    def settled() -> bool:
+        nonlocal seen, since
+        files = sorted(path.name for path in (node.home / "indexes").iterdir())
+        if files != seen:
+            seen, since = files, time.monotonic()
+        return time.monotonic() - since > SETTLED_SECONDS
+
+    wait_for("the index is put together", settled, INDEXED_SECONDS)
 
 
 def csv_of(root: Path, size: int) -> Path:
