@@ -6,6 +6,7 @@ millions of items are imported once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -30,7 +31,7 @@ CASE = "BENCH-1"
 IN_SERIES = 25
 """Every so many-th item is in a series."""
 SERIES = 200
-FRESH_DAYS = 5
+FRESH_SECONDS = 5 * 86_400
 """A kept federation whose certificates may be older is made anew."""
 INDEXED_SECONDS = 1_200.0
 SETTLED_SECONDS = 8.0
@@ -42,9 +43,10 @@ def federation(root: Path, holders: Sequence[str]) -> Iterator[Federation]:
     """Make a federation of the hub and these holders in ``root``, or go on with the kept one."""
     warm(ROOT / "build" / "kernels")
     made = Federation(root)
-    noted = root / "addresses.json"
-    if noted.exists() and time.time() - noted.stat().st_mtime < FRESH_DAYS * 86_400:
-        for agency, ports in json.loads(noted.read_text()).items():
+    noted = root / "kept.json"
+    kept = json.loads(noted.read_text()) if noted.exists() else None
+    if kept and kept["schema"] == _schema() and time.time() - kept["made"] < FRESH_SECONDS:
+        for agency, ports in kept["ports"].items():
             made.nodes[agency] = Node(root / agency, agency, *ports)
     else:
         shutil.rmtree(root, ignore_errors=True)
@@ -55,14 +57,20 @@ def federation(root: Path, holders: Sequence[str]) -> Iterator[Federation]:
             made.init(agency, "national", COUNTRIES[agency])
         for node in made:
             made.join(node)
-        addresses = {
-            node.agency: [_port(node.address), _port(node.operator_address)] for node in made
-        }
-        noted.write_text(json.dumps(addresses))
+        ports = {node.agency: [_port(node.address), _port(node.operator_address)] for node in made}
+        told = {"ports": ports, "schema": _schema(), "made": time.time()}
+        noted.write_text(json.dumps(told))
     try:
         yield made.start()
     finally:
         made.close()
+
+
+def _schema() -> str:
+    """Return a digest of the database's migrations: a kept node of others is of no use."""
+    folder = ROOT / "server" / "tieline_server" / "storage" / "migrations" / "versions"
+    texts = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def _port(address: str) -> int:
