@@ -15,7 +15,7 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 from tieline_server.domain.ports import ImportHead, StageCounts
 from tieline_server.storage import exclusions as known_good
 from tieline_server.storage import staging, staging_columns, tallies
-from tieline_server.storage.index_feed import record_change
+from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import (

@@ -15,104 +15,38 @@ of complete imports. Who may see what is decided by holdings (items.py), not by 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Select, insert, select
+from sqlalchemy import select
 from tieline_client.digests import DigestKind
 from tieline_client.errors import StorageUnavailable
 
-from tieline_server.domain.ports import HoldingSet, Ids, Matching, Rows
-from tieline_server.storage.resolve import COLUMNS
-from tieline_server.storage.schema import holdings, imports, item_changes, item_fills, items
+from tieline_server.domain.ports import Ids, Matching, Rows
+from tieline_server.storage.index_changes import Change, changes_after, unpacked
+from tieline_server.storage.index_reading import (
+    PAGE,
+    digest_range,
+    equal_digests,
+    fill_range,
+    held_range,
+    hold,
+    index_fills,
+    index_items,
+    index_range,
+)
+from tieline_server.storage.schema import item_changes
 
 if TYPE_CHECKING:
     from tieline_server.storage.session import Session
 
-Digests = dict[DigestKind, tuple[Ids, Rows]]
-
-PAGE = 100_000
-"""Items read at once while changes are replayed or the index is rebuilt."""
-CHANGES_AT_ONCE = 200
 LOCK_SECONDS = 10.0
 PATIENCE_SECONDS = 2.0
 """How long a start waits for its index to catch up, and a question for one that is being rebuilt;
 a small one is done by then."""
 AT_ONCE = 50
 """Changes that are replayed while somebody waits; more are replayed in the background."""
-_COMPLETE = select(imports.c.no).where(imports.c.generation.is_not(None))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One numbered change. Items [first, last] are new; ``import_no`` is an import that became
-    complete; ``generation`` is storage's after it. ``fresh`` and ``held`` repeat what the new items
-    state, so that it need not be read back: digests by kind, and holding sets by item."""
-
-    no: int
-    generation: int
-    first: int = 0
-    last: int = -1
-    import_no: int = 0
-    touched: tuple[int, ...] = ()
-    erased: tuple[int, ...] = ()
-    fresh: Digests | None = field(default=None, compare=False, repr=False)
-    held: tuple[Ids, list[HoldingSet]] | None = field(default=None, compare=False, repr=False)
-
-
-def record_change(
-    session: Session,
-    *,
-    new: tuple[int, int] = (0, -1),
-    import_no: int = 0,
-    touched: Iterable[int] = (),
-    erased: Iterable[int] = (),
-    fresh: Digests | None = None,
-    held: tuple[Ids, list[HoldingSet]] | None = None,
-) -> None:
-    """Number a change of this transaction and keep it. ``erased`` are gone, or hold less."""
-    change = Change(
-        no=session.next("change"),
-        generation=session.counter("generation"),
-        first=new[0],
-        last=new[1],
-        import_no=import_no,
-        touched=tuple(sorted(touched)),
-        erased=tuple(sorted(erased)),
-        fresh=fresh,
-        held=held,
-    )
-    row = {
-        "no": change.no,
-        "generation": change.generation,
-        "first": change.first,
-        "last": change.last,
-        "import_no": change.import_no,
-        "touched": _packed(change.touched),
-        "erased": _packed(change.erased),
-    }
-    session.connection.execute(insert(item_changes).values(**row))
-    session.uncommitted.append(change)
-
-
-def changes_after(session: Session, after: int, limit: int = CHANGES_AT_ONCE) -> list[Change]:
-    """Return committed changes after a number, in order."""
-    found = select(item_changes).where(item_changes.c.no > after)
-    return [
-        Change(
-            row.no,
-            row.generation,
-            row.first,
-            row.last,
-            row.import_no,
-            _unpacked(row.touched),
-            _unpacked(row.erased),
-        )
-        for row in session.connection.execute(found.order_by(item_changes.c.no).limit(limit))
-    ]
 
 
 class IndexFeed:
@@ -205,7 +139,7 @@ class IndexFeed:
         positions, ids = [found.positions], [found.item_ids]
         for change in session.uncommitted:
             if change.fresh and kind in change.fresh:
-                here, owners = _equal(rows, *change.fresh[kind])
+                here, owners = equal_digests(rows, *change.fresh[kind])
                 positions.append(here)
                 ids.append(owners)
         return np.concatenate(positions), np.concatenate(ids)
@@ -305,15 +239,15 @@ class IndexFeed:
             for kind, (ids, rows) in change.fresh.items():
                 matching.add(kind, ids, rows)
             ids, sets = change.held
-            self._hold(ids, sets)
+            hold(matching, ids, sets)
         else:
             for start in range(change.first, change.last + 1, PAGE):
-                _index_range(session, matching, start, min(start + PAGE - 1, change.last))
+                index_range(session, matching, start, min(start + PAGE - 1, change.last))
         touched = sorted({*change.touched, *change.erased})
         for at in range(0, len(touched), PAGE):
-            self._reread(session, touched[at : at + PAGE])
+            index_items(session, self.matching, touched[at : at + PAGE])
         if change.import_no:
-            _index_fills(session, matching, change.import_no)
+            index_fills(session, matching, change.import_no)
         matching.set_applied(change.no)
         self._generation = max(self._generation, change.generation)
 
@@ -323,34 +257,9 @@ class IndexFeed:
             item_changes.c.no > self.matching.applied, item_changes.c.erased != b""
         )
         for packed in session.connection.scalars(found):
-            erased = list(_unpacked(packed))
+            erased = list(unpacked(packed))
             self.matching.erase(np.asarray(erased, dtype=np.int64))
-            self._reread(session, erased)
-
-    def _reread(self, session: Session, ids: Sequence[int]) -> None:
-        """Index what storage says now of these items, under what it holds them now."""
-        wanted = select(session.bulk.ids(ids).c.value)
-        columns = (items.c[COLUMNS[kind]] for kind in DigestKind)
-        rows = session.connection.execute(
-            select(items.c.id, *columns).where(items.c.id.in_(wanted))
-        ).all()
-        for kind, column in zip(DigestKind, range(1, 5), strict=True):
-            _add(self.matching, kind, [(row[0], row[column]) for row in rows if row[column]])
-        fills = select(item_fills.c.kind, item_fills.c.item, item_fills.c.value).where(
-            item_fills.c.item.in_(wanted), item_fills.c.import_no.in_(_COMPLETE)
-        )
-        _add_fills(self.matching, session.connection.execute(fills).all())
-        held = (
-            select(holdings.c.item, holdings.c.import_no, holdings.c.series_no)
-            .where(holdings.c.item.in_(wanted))
-            .order_by(holdings.c.item, holdings.c.import_no, holdings.c.series_no)
-        )
-        sets: dict[int, HoldingSet] = dict.fromkeys(ids, ())
-        sets.update(_sets(session.connection.execute(held)))
-        self._hold(np.asarray(list(sets), dtype=np.int64), list(sets.values()))
-
-    def _hold(self, ids: Ids, sets: Sequence[HoldingSet]) -> None:
-        hold(self.matching, ids, sets)
+            index_items(session, self.matching, erased)
 
     def _rebuild(self) -> None:
         """Make the index anew in pages, each a short read; what changes meanwhile is replayed."""
@@ -362,136 +271,13 @@ class IndexFeed:
                 if self._closing.is_set():
                     raise _not_ready()
                 end = min(start + PAGE - 1, last)
-                yield from self._read(lambda s, a=start, b=end: _range(s, a, b))  # type: ignore[misc]
-                held = self._read(lambda s, a=start, b=end: _held(s, a, b))  # type: ignore[misc]
-                self._hold(*held)
-                fills = self._read(lambda s, a=start, b=end: _fills(s, a, b))  # type: ignore[misc]
+                yield from self._read(lambda s, a=start, b=end: digest_range(s, a, b))  # type: ignore[misc]
+                held = self._read(lambda s, a=start, b=end: held_range(s, a, b))  # type: ignore[misc]
+                hold(self.matching, *held)
+                fills = self._read(lambda s, a=start, b=end: fill_range(s, a, b))  # type: ignore[misc]
                 yield from fills
 
         self.matching.rebuild(source(), upto)
-
-
-def hold(matching: Matching, ids: Ids, sets: Sequence[HoldingSet]) -> None:
-    """Tell the index under what items are held; sets repeat, so each is looked up once."""
-    places: dict[HoldingSet, int] = {}
-    at = np.fromiter(
-        (places.setdefault(one, len(places)) for one in sets), dtype=np.int64, count=len(sets)
-    )
-    if len(at):
-        matching.hold(ids, matching.holding_numbers(places)[at])
-
-
-def _range(session: Session, first: int, last: int) -> list[tuple[DigestKind, Ids, Rows]]:
-    columns = (items.c[COLUMNS[kind]] for kind in DigestKind)
-    found = session.connection.execute(
-        select(items.c.id, *columns).where(items.c.id.between(first, last)).order_by(items.c.id)
-    ).all()
-    pages = []
-    for column, kind in enumerate(DigestKind, 1):
-        pairs = [(row[0], row[column]) for row in found if row[column] is not None]
-        if pairs:
-            pages.append((kind, *pair_arrays(kind, pairs)))
-    return pages
-
-
-def _fills(session: Session, first: int, last: int) -> list[tuple[DigestKind, Ids, Rows]]:
-    found = session.connection.execute(
-        select(item_fills.c.kind, item_fills.c.item, item_fills.c.value).where(
-            item_fills.c.item.between(first, last), item_fills.c.import_no.in_(_COMPLETE)
-        )
-    ).all()
-    return [(kind, *pair_arrays(kind, pairs)) for kind, pairs in _by_kind(found).items()]
-
-
-def _held(session: Session, first: int, last: int) -> tuple[Ids, list[HoldingSet]]:
-    c = holdings.c
-    found = session.connection.execute(
-        select(c.item, c.import_no, c.series_no)
-        .where(c.item.between(first, last))
-        .order_by(c.item, c.import_no, c.series_no)
-    )
-    sets = _sets(found)
-    return np.asarray(list(sets), dtype=np.int64), list(sets.values())
-
-
-def _sets(rows: Iterable[Sequence[int]]) -> dict[int, HoldingSet]:
-    return {
-        item: tuple((row[1], row[2]) for row in group)
-        for item, group in groupby(rows, key=lambda row: row[0])
-    }
-
-
-def _index_range(session: Session, matching: Matching, first: int, last: int) -> None:
-    for kind, ids, rows in _range(session, first, last):
-        matching.add(kind, ids, rows)
-    hold(matching, *_held(session, first, last))
-
-
-def _index_fills(session: Session, matching: Matching, import_no: int) -> None:
-    """Index what an import that became complete filled in."""
-    c, after = item_fills.c, 0
-    key: Select[tuple[int, int, bytes]] = select(c.kind, c.item, c.value)
-    while True:
-        page = key.where(c.import_no == import_no, c.item > after).order_by(c.item)
-        found = session.connection.execute(page.limit(PAGE)).all()
-        _add_fills(matching, found)
-        if len(found) < PAGE:
-            return
-        # The last item's fills may go on over the page's end: they are read again.
-        after = found[-1].item - 1
-
-
-def _add_fills(matching: Matching, rows: Iterable[Sequence[object]]) -> None:
-    for kind, pairs in _by_kind(rows).items():
-        _add(matching, kind, pairs)
-
-
-def _by_kind(rows: Iterable[Sequence[object]]) -> dict[DigestKind, list[tuple[int, bytes]]]:
-    found: dict[DigestKind, list[tuple[int, bytes]]] = {}
-    kinds = set(DigestKind)
-    for kind, item, value in rows:
-        if kind in kinds:
-            found.setdefault(DigestKind(kind), []).append((item, value))  # type: ignore[arg-type]
-    return found
-
-
-def _add(matching: Matching, kind: DigestKind, pairs: Sequence[tuple[int, bytes]]) -> None:
-    if pairs:
-        matching.add(kind, *pair_arrays(kind, pairs))
-
-
-def pair_arrays(kind: DigestKind, pairs: Sequence[tuple[int, bytes]]) -> tuple[Ids, Rows]:
-    """Return (id, digest) pairs as ids (n,) and rows (n, width)."""
-    ids = np.fromiter((item for item, _ in pairs), dtype=np.int64, count=len(pairs))
-    packed = b"".join([value for _, value in pairs])
-    return ids, np.frombuffer(packed, dtype=np.uint8).reshape(-1, kind.width)
-
-
-def _equal(rows: Rows, ids: Ids, digests: Rows) -> tuple[Ids, Ids]:
-    """Return (position in ``rows``, id) of equal digests."""
-    owners: dict[bytes, list[int]] = {}
-    for item, digest in zip(ids.tolist(), _values(digests), strict=True):
-        owners.setdefault(digest, []).append(item)
-    pairs = [
-        (position, item)
-        for position, digest in enumerate(_values(rows))
-        for item in owners.get(digest, ())
-    ]
-    found = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
-
-
-def _values(rows: Rows) -> list[bytes]:
-    packed, width = rows.tobytes(), rows.shape[1]
-    return [packed[at : at + width] for at in range(0, len(packed), width)]
-
-
-def _packed(ids: Sequence[int]) -> bytes:
-    return np.asarray(ids, dtype="<i8").tobytes()
-
-
-def _unpacked(packed: bytes) -> tuple[int, ...]:
-    return tuple(np.frombuffer(packed, dtype="<i8").tolist())
 
 
 def _not_ready() -> StorageUnavailable:

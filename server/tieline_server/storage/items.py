@@ -23,7 +23,7 @@ from tieline_server.domain.ports import (
 )
 from tieline_server.storage import resolve, schema, tallies
 from tieline_server.storage.imports import row_handling
-from tieline_server.storage.index_feed import record_change
+from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.resolve import COLUMNS, Values
 from tieline_server.storage.schema import (
     holdings,

@@ -15,7 +15,8 @@ from tieline_client.errors import NotFound
 from tieline_server.domain.ports import Clock
 from tieline_server.storage import schema
 from tieline_server.storage.bulk import Bulk
-from tieline_server.storage.index_feed import Change, IndexFeed
+from tieline_server.storage.index_changes import Change
+from tieline_server.storage.index_feed import IndexFeed
 
 # What is said on the way of every query is put together once: that takes longer than to say it.
 _COUNTER = select(schema.counters.c.value).where(schema.counters.c.name == bindparam("counter"))

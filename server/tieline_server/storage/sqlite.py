@@ -27,7 +27,8 @@ from tieline_server.domain.ports import Clock, Matching, Tx
 from tieline_server.storage.audit import Edge, place, read_edge
 from tieline_server.storage.bulk import SqliteBulk
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
-from tieline_server.storage.index_feed import Change, IndexFeed
+from tieline_server.storage.index_changes import Change
+from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.session import Session
 from tieline_server.storage.tx import SqlTx

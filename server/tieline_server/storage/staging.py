@@ -23,7 +23,8 @@ from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import StageCounts
 from tieline_server.storage import resolve, tallies
-from tieline_server.storage.index_feed import Digests, pair_arrays, record_change
+from tieline_server.storage.index_changes import Digests, record_change
+from tieline_server.storage.index_reading import pair_arrays
 from tieline_server.storage.resolve import (
     COLUMNS,
     EXACT,

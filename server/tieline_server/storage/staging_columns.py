@@ -21,7 +21,7 @@ from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import HoldingSet, Rows, StageCounts
 from tieline_server.storage import staging, tallies
-from tieline_server.storage.index_feed import record_change
+from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.packed import Bytes, Flags, Numbers, Packed, Same, Texts
 from tieline_server.storage.schema import holdings, items, votes
 from tieline_server.storage.session import Session
