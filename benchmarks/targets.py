@@ -50,7 +50,7 @@ TARGETS = {
         "packed gRPC echo", 0.30, 0.55, 51 * _M,
     ),
     "three_peers": Target(
-        "one hash asked of three peers", "s", "unary gRPC echo", 12, 8, 51 * _M
+        "one hash asked of three peers", "s", "unary gRPC echo", 12, 8, _M
     ),
     "near_single": Target("near, one by one", "lookups/s", _PDQ_INDEX, 40, 100, 10 * _M),
     "near_batch_1k": Target("near, batches of 1,000", "lookups/s", _PDQ_INDEX, 20, 50, 10 * _M),
