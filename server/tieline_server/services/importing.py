@@ -120,6 +120,7 @@ class Import:
                     )
                 )
             )
+            self._node.matching.wait_for_room()
 
     def add(self, records: Sequence[Record]) -> None:
         """Stage a batch of records in the order of the file."""
@@ -141,6 +142,7 @@ class Import:
                 lambda tx: tx.imports.stage(self.head.id, kept, names, self._node.agency)
             )
         self._count(staged)
+        self._node.matching.wait_for_room()  # not inside the writer: others write meanwhile
 
     def finish(self, told: operator_pb2.ImportFinish) -> operator_pb2.ImportReport:
         """Make the import count and return its report. Raises InvalidInput on a wrong count."""
