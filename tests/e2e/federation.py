@@ -233,6 +233,13 @@ class Node:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return database.execute(sql, values).fetchall()
 
+    def alter(self, sql: str) -> None:
+        """Change the database of a node that does not run."""
+        assert not self.running, f"{self.agency} runs"
+        with contextlib.closing(sqlite3.connect(self.home / "database.sqlite3")) as database:
+            database.execute(sql)
+            database.commit()
+
 
 @dataclass
 class Federation:
