@@ -1,0 +1,89 @@
+"""What the services need from the outside, as Protocols: storage, matching, signing, peers.
+
+Storage story: ``store.read(work)`` and ``store.write(work)`` run ``work(tx)`` in one transaction;
+``write`` returns only after the commit is durable, and on SQLite several callers' works share one
+commit. ``work`` may be run again after a serialisation failure, so it does nothing but use ``tx``.
+Every repository hangs off ``tx``; each returns and takes the frozen dataclasses of this package.
+"""
+
+from tieline_server.domain.ports.exchange import (
+    Attachment,
+    AttachmentRepository,
+    BroadcastRepository,
+    DisclosableSeries,
+    InboxRepository,
+    OutboxRepository,
+    ReferralRepository,
+    SeriesRepository,
+    UploadRepository,
+)
+from tieline_server.domain.ports.items import (
+    DigestPage,
+    HeldUnder,
+    HoldingView,
+    ImportHead,
+    ImportRepository,
+    ItemRepository,
+    ItemRow,
+    StageCounts,
+    Stats,
+)
+from tieline_server.domain.ports.matching import (
+    ExactHits,
+    HoldingSet,
+    Ids,
+    Matching,
+    NearHits,
+    Rows,
+)
+from tieline_server.domain.ports.people import (
+    AnsweredQuery,
+    AuditRepository,
+    MetaRepository,
+    Operator,
+    OperatorRepository,
+    QueryRepository,
+)
+from tieline_server.domain.ports.store import (
+    Clock,
+    Index,
+    Store,
+    Tx,
+)
+
+__all__ = [
+    "AnsweredQuery",
+    "Attachment",
+    "AttachmentRepository",
+    "AuditRepository",
+    "BroadcastRepository",
+    "Clock",
+    "DigestPage",
+    "DisclosableSeries",
+    "ExactHits",
+    "HeldUnder",
+    "HoldingSet",
+    "HoldingView",
+    "Ids",
+    "ImportHead",
+    "ImportRepository",
+    "InboxRepository",
+    "Index",
+    "ItemRepository",
+    "ItemRow",
+    "Matching",
+    "MetaRepository",
+    "NearHits",
+    "Operator",
+    "OperatorRepository",
+    "OutboxRepository",
+    "QueryRepository",
+    "ReferralRepository",
+    "Rows",
+    "SeriesRepository",
+    "StageCounts",
+    "Stats",
+    "Store",
+    "Tx",
+    "UploadRepository",
+]

@@ -1,0 +1,70 @@
+"""Exact and near indexes, derived from storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tieline_client.digests import DigestKind
+
+Ids = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ExactHits:
+    """Pairs, positions ascending; a digest that several items share gives several pairs."""
+
+    positions: Ids
+    item_ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class NearHits:
+    """Pairs with their Hamming distance; ``truncated`` are positions whose answers were capped."""
+
+    positions: Ids
+    item_ids: Ids
+    distances: npt.NDArray[np.int32]
+    truncated: Ids
+
+
+HoldingSet = tuple[tuple[int, int], ...]
+"""Pairs (number of an import, number of a series or 0) under which an item is held, ascending."""
+
+
+class Matching(Protocol):
+    """Derived from storage; never the truth. Storage keeps it in step (storage/index_feed.py)."""
+
+    @property
+    def applied(self) -> int:
+        """Number of storage's last change that answers reflect; 0: it has to be rebuilt."""
+        ...
+
+    def add(self, kind: DigestKind, item_ids: Ids, digests: Rows) -> None: ...
+    def erase(self, item_ids: Ids) -> None: ...
+    def exact(self, kind: DigestKind, digests: Rows) -> ExactHits: ...
+    def near(self, digests: Rows, radius: int = 31, cap: int = 100) -> NearHits: ...
+    def holdings(self, item_ids: Ids) -> npt.NDArray[np.uint32]:
+        """Return the number of each item's holding set; 0 is the empty one."""
+        ...
+
+    def holding_set(self, number: int) -> HoldingSet: ...
+    def holding_numbers(self, sets: Iterable[HoldingSet]) -> npt.NDArray[np.uint32]: ...
+    def hold(self, item_ids: Ids, numbers: npt.NDArray[np.uint32]) -> None: ...
+    def rebuild(self, source: Iterable[tuple[DigestKind, Ids, Rows]], applied: int) -> None: ...
+    def set_applied(self, applied: int) -> None: ...
+    def merge_if_due(self) -> bool:
+        """Start a merge in the background when enough has changed since the snapshot."""
+        ...
+
+    def tidy_if_idle(self) -> bool:
+        """Put what grew in parts together, in the background, when nothing is being added."""
+        ...
+
+    def wait_for_room(self) -> None:
+        """Return once so little is pending that more may be added in bounded memory."""
+        ...

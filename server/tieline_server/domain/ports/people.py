@@ -1,0 +1,75 @@
+"""People, the queries that were answered, and the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tieline_server.domain.audit import AuditEntry, AuditRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A person of the own agency. ``serials`` are certificates issued; revoked people have none."""
+
+    name: str
+    roles: tuple[str, ...]
+    serials: tuple[int, ...]
+    created: datetime
+    revoked: datetime | None = None
+
+
+class OperatorRepository(Protocol):
+    def put(self, operator: Operator) -> None: ...
+    def get(self, name: str) -> Operator | None: ...
+    def find(self) -> list[Operator]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredQuery:
+    """A query as this node answered it: the header proves what was asked."""
+
+    request: str
+    peer: str
+    person: str
+    purpose: str
+    case_ref: str
+    header_digest: bytes
+    header: bytes
+    records: int
+    hits: int
+    receipt: bytes
+    at: datetime
+
+
+class QueryRepository(Protocol):
+    def reserve(self, request: str, peer: str, header_digest: bytes, at: datetime) -> bool:
+        """Remember a request id; False when (peer, request) is known with the same header.
+
+        Raises RequestIdReused when it is known with another header.
+        """
+        ...
+
+    def finish(self, query: AnsweredQuery) -> None: ...
+    def answered(self, peer: str, request: str) -> AnsweredQuery | None: ...
+    def find(self, limit: int = 1000) -> list[AnsweredQuery]: ...
+
+
+class AuditRepository(Protocol):
+    def append(self, entry: AuditEntry) -> None:
+        """Add an entry in this transaction; its position is fixed by the commit (on PostgreSQL
+        by the sequencer, within a second)."""
+        ...
+
+    def size(self) -> int: ...
+    def root(self) -> bytes:
+        """The Merkle tree hash over all entries (RFC 6962, section 2.1)."""
+        ...
+
+    def records(self, start: int, limit: int) -> list[AuditRecord]: ...
+
+
+class MetaRepository(Protocol):
+    def get(self, key: str) -> str | None: ...
+    def set(self, key: str, value: str) -> None: ...

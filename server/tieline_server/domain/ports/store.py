@@ -1,0 +1,109 @@
+"""The store, its transactions, its index, and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from tieline_server.domain.ports.exchange import (
+    AttachmentRepository,
+    BroadcastRepository,
+    InboxRepository,
+    OutboxRepository,
+    ReferralRepository,
+    SeriesRepository,
+    UploadRepository,
+)
+from tieline_server.domain.ports.items import ImportRepository, ItemRepository
+from tieline_server.domain.ports.people import (
+    AuditRepository,
+    MetaRepository,
+    OperatorRepository,
+    QueryRepository,
+)
+
+T = TypeVar("T")
+
+
+class Tx(Protocol):
+    """One transaction."""
+
+    @property
+    def imports(self) -> ImportRepository: ...
+    @property
+    def items(self) -> ItemRepository: ...
+    @property
+    def series(self) -> SeriesRepository: ...
+    @property
+    def referrals(self) -> ReferralRepository: ...
+    @property
+    def uploads(self) -> UploadRepository: ...
+    @property
+    def broadcasts(self) -> BroadcastRepository: ...
+    @property
+    def outbox(self) -> OutboxRepository: ...
+    @property
+    def inbox(self) -> InboxRepository: ...
+    @property
+    def attachments(self) -> AttachmentRepository: ...
+    @property
+    def operators(self) -> OperatorRepository: ...
+    @property
+    def queries(self) -> QueryRepository: ...
+    @property
+    def audit(self) -> AuditRepository: ...
+    @property
+    def meta(self) -> MetaRepository: ...
+
+
+class Index(Protocol):
+    """How far the index of a store has come."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why it could not follow, in words."""
+        ...
+
+    def refresh(self, *, wait: bool = False) -> int:
+        """Bring it up to what is committed; return the generation that answers reflect.
+
+        While a start's catch-up runs, returns what it has reached unless told to ``wait``. Raises
+        StorageUnavailable while it is being rebuilt.
+        """
+        ...
+
+    def reflected(self) -> int:
+        """The generation that answers reflect at this moment, however old."""
+        ...
+
+    def stored(self) -> int:
+        """The generation of what is committed."""
+        ...
+
+    def start(self) -> None:
+        """Make it usable when the node starts, in the background where that takes long."""
+        ...
+
+
+class Store(Protocol):
+    """The durable truth. Raises StorageUnavailable when a write could not be made durable."""
+
+    @property
+    def index(self) -> Index:
+        """The index that follows this store."""
+        ...
+
+    def read(self, work: Callable[[Tx], T]) -> T: ...
+    def write(self, work: Callable[[Tx], T]) -> T: ...
+    def drain(self) -> None:
+        """Return once every committed audit entry has its position."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    """The time, so that tests can turn it. Always UTC."""
+
+    def __call__(self) -> datetime: ...
