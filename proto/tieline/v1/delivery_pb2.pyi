@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tieline.v1 import envelope_pb2 as _envelope_pb2
 import builtins as _builtins
@@ -64,6 +66,7 @@ class DeliverRequest(_message.Message):
     LANE_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     lane: _builtins.int
     """1 immediate, 2 urgent, 3 routine."""
     sequence: _builtins.int
@@ -74,6 +77,10 @@ class DeliverRequest(_message.Message):
     def envelope(self) -> _envelope_pb2.Envelope:
         """The signed message."""
 
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """How the sender stands towards the recipient; in a batch it stands there once."""
+
     def __init__(
         self,
         *,
@@ -81,10 +88,11 @@ class DeliverRequest(_message.Message):
         lane: _builtins.int = ...,
         sequence: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        standing: Global___Standing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "epoch", b"epoch", "lane", b"lane", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "epoch", b"epoch", "lane", b"lane", "sequence", b"sequence", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -100,6 +108,7 @@ class DeliverResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     reply: Global___Reply.ValueType
     """What became of it."""
     reason: _builtins.str
@@ -108,6 +117,10 @@ class DeliverResponse(_message.Message):
     """The reason in words."""
     epoch: _builtins.str
     """The receiver's epoch."""
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """How the receiver stands towards the sender; in a batch it stands there once."""
+
     def __init__(
         self,
         *,
@@ -115,10 +128,11 @@ class DeliverResponse(_message.Message):
         reason: _builtins.str = ...,
         text: _builtins.str = ...,
         epoch: _builtins.str = ...,
+        standing: Global___Standing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "reason", b"reason", "reply", b"reply", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "reason", b"reason", "reply", b"reply", "standing", b"standing", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,3 +209,187 @@ class PutChunkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutChunkResponse: _TypeAlias = PutChunkResponse  # noqa: Y015
+
+@_typing.final
+class DeliverBatchRequest(_message.Message):
+    """Several messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliverRequest]:
+        """In the order in which they take effect."""
+
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """How the sender stands towards the recipient."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___DeliverRequest] | None = ...,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverBatchRequest: _TypeAlias = DeliverBatchRequest  # noqa: Y015
+
+@_typing.final
+class DeliverBatchResponse(_message.Message):
+    """What became of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLIES_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replies(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliverResponse]:
+        """One reply for each message, in their order."""
+
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """How the recipient stands towards the sender."""
+
+    def __init__(
+        self,
+        *,
+        replies: _abc.Iterable[Global___DeliverResponse] | None = ...,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replies", b"replies", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverBatchResponse: _TypeAlias = DeliverBatchResponse  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """How one node stands towards another: who it is in this life, what it sent, what it has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    LIFE_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.str
+    """A random id set when the node was made, restored or resynchronised."""
+    start: _builtins.int
+    """Counts the starts of this epoch; several processes on one database share it."""
+    life: _builtins.str
+    """A random id of that start."""
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneStanding]:
+        """By lane."""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.str = ...,
+        start: _builtins.int = ...,
+        life: _builtins.str = ...,
+        lanes: _abc.Iterable[Global___LaneStanding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lanes", b"lanes", "life", b"life", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class LaneStanding(_message.Message):
+    """One lane, both ways."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    HIGHEST_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    lane: _builtins.int
+    """1 immediate, 2 urgent, 3 routine."""
+    sent: _builtins.int
+    """The highest sequence this side ever gave to a message for the other."""
+    applied: _builtins.int
+    """Every sequence of the other up to this one was settled here (applied, refused or void)."""
+    highest: _builtins.int
+    """The highest sequence of the other that was settled here."""
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """First and last sequence of each gap between the two, in pairs, ascending."""
+
+    def __init__(
+        self,
+        *,
+        lane: _builtins.int = ...,
+        sent: _builtins.int = ...,
+        applied: _builtins.int = ...,
+        highest: _builtins.int = ...,
+        gaps: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "gaps", b"gaps", "highest", b"highest", "lane", b"lane", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneStanding: _TypeAlias = LaneStanding  # noqa: Y015
+
+@_typing.final
+class ContactRequest(_message.Message):
+    """Opens or renews contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """The caller's standing."""
+
+    def __init__(
+        self,
+        *,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactRequest: _TypeAlias = ContactRequest  # noqa: Y015
+
+@_typing.final
+class ContactResponse(_message.Message):
+    """Its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """The server's standing."""
+
+    def __init__(
+        self,
+        *,
+        standing: Global___Standing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactResponse: _TypeAlias = ContactResponse  # noqa: Y015

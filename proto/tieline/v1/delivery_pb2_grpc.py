@@ -45,6 +45,16 @@ class DeliveryServiceStub:
                 request_serializer=tieline_dot_v1_dot_delivery__pb2.PutChunkRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_delivery__pb2.PutChunkResponse.FromString,
                 _registered_method=True)
+        self.DeliverBatch = channel.unary_unary(
+                '/tieline.v1.DeliveryService/DeliverBatch',
+                request_serializer=tieline_dot_v1_dot_delivery__pb2.DeliverBatchRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_delivery__pb2.DeliverBatchResponse.FromString,
+                _registered_method=True)
+        self.Contact = channel.unary_unary(
+                '/tieline.v1.DeliveryService/Contact',
+                request_serializer=tieline_dot_v1_dot_delivery__pb2.ContactRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_delivery__pb2.ContactResponse.FromString,
+                _registered_method=True)
 
 
 class DeliveryServiceServicer:
@@ -66,6 +76,22 @@ class DeliveryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeliverBatch(self, request, context):
+        """Delivers several messages of one lane or several, in order; each has its own reply. Caller: the
+        member that signed them. Since v1.1 (capability `deliver-batch`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Contact(self, request, context):
+        """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
+        (capability `standing`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeliveryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +104,16 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.PutChunk,
                     request_deserializer=tieline_dot_v1_dot_delivery__pb2.PutChunkRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_delivery__pb2.PutChunkResponse.SerializeToString,
+            ),
+            'DeliverBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeliverBatch,
+                    request_deserializer=tieline_dot_v1_dot_delivery__pb2.DeliverBatchRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_delivery__pb2.DeliverBatchResponse.SerializeToString,
+            ),
+            'Contact': grpc.unary_unary_rpc_method_handler(
+                    servicer.Contact,
+                    request_deserializer=tieline_dot_v1_dot_delivery__pb2.ContactRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_delivery__pb2.ContactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +171,60 @@ class DeliveryService:
             '/tieline.v1.DeliveryService/PutChunk',
             tieline_dot_v1_dot_delivery__pb2.PutChunkRequest.SerializeToString,
             tieline_dot_v1_dot_delivery__pb2.PutChunkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeliverBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.DeliveryService/DeliverBatch',
+            tieline_dot_v1_dot_delivery__pb2.DeliverBatchRequest.SerializeToString,
+            tieline_dot_v1_dot_delivery__pb2.DeliverBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Contact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.DeliveryService/Contact',
+            tieline_dot_v1_dot_delivery__pb2.ContactRequest.SerializeToString,
+            tieline_dot_v1_dot_delivery__pb2.ContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

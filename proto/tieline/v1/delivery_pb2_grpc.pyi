@@ -39,6 +39,14 @@ class DeliveryServiceStub:
     """Sends the next chunk of an attachment. Caller: the member that will deliver the message that
     names it. With no chunk: asks which comes next.
     """
+    DeliverBatch: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.DeliverBatchRequest, _delivery_pb2.DeliverBatchResponse]
+    """Delivers several messages of one lane or several, in order; each has its own reply. Caller: the
+    member that signed them. Since v1.1 (capability `deliver-batch`).
+    """
+    Contact: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.ContactRequest, _delivery_pb2.ContactResponse]
+    """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
+    (capability `standing`).
+    """
 
 @_typing.type_check_only
 class DeliveryServiceAsyncStub(DeliveryServiceStub):
@@ -50,6 +58,14 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     PutChunk: _aio.UnaryUnaryMultiCallable[_delivery_pb2.PutChunkRequest, _delivery_pb2.PutChunkResponse]  # type: ignore[assignment]
     """Sends the next chunk of an attachment. Caller: the member that will deliver the message that
     names it. With no chunk: asks which comes next.
+    """
+    DeliverBatch: _aio.UnaryUnaryMultiCallable[_delivery_pb2.DeliverBatchRequest, _delivery_pb2.DeliverBatchResponse]  # type: ignore[assignment]
+    """Delivers several messages of one lane or several, in order; each has its own reply. Caller: the
+    member that signed them. Since v1.1 (capability `deliver-batch`).
+    """
+    Contact: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ContactRequest, _delivery_pb2.ContactResponse]  # type: ignore[assignment]
+    """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
+    (capability `standing`).
     """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +87,26 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_pb2.PutChunkResponse, _abc.Awaitable[_delivery_pb2.PutChunkResponse]]:
         """Sends the next chunk of an attachment. Caller: the member that will deliver the message that
         names it. With no chunk: asks which comes next.
+        """
+
+    @_abc_1.abstractmethod
+    def DeliverBatch(
+        self,
+        request: _delivery_pb2.DeliverBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.DeliverBatchResponse, _abc.Awaitable[_delivery_pb2.DeliverBatchResponse]]:
+        """Delivers several messages of one lane or several, in order; each has its own reply. Caller: the
+        member that signed them. Since v1.1 (capability `deliver-batch`).
+        """
+
+    @_abc_1.abstractmethod
+    def Contact(
+        self,
+        request: _delivery_pb2.ContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.ContactResponse, _abc.Awaitable[_delivery_pb2.ContactResponse]]:
+        """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
+        (capability `standing`).
         """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
