@@ -78,7 +78,7 @@ def _port(address: str) -> int:
 
 @contextmanager
 def holding(root: Path, size: int) -> Iterator[Federation]:
-    """Start the kept federation of the hub and one holder of ``size`` items (`write_csv`)."""
+    """Start the kept federation of the hub and one holder of ``size`` items (`csv_of`)."""
     holder = HOLDERS[0]
     with federation(root / f"nodes-{size_name(size)}", [holder]) as made:
         with made[holder].client() as client:
@@ -86,6 +86,23 @@ def holding(root: Path, size: int) -> Iterator[Federation]:
                 fill(client, csv_of(root, size))
         settle(made[holder])
         yield made
+
+
+@contextmanager
+def copied(root: Path, size: int) -> Iterator[Federation]:
+    """Start a copy of what `holding` starts, which may be changed and is removed at the end."""
+    with holding(root, size):
+        pass
+    kept = root / f"nodes-{size_name(size)}"
+    copy = kept.with_name(f"{kept.name}-copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(kept, copy)
+    try:
+        with federation(copy, HOLDERS[:1]) as made:
+            settle(made[HOLDERS[0]])
+            yield made
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def fill(client: OperatorClient, path: Path) -> float:
@@ -134,12 +151,16 @@ def csv_of(root: Path, size: int) -> Path:
     path = root / f"items-{size_name(size)}.csv"
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as stream:
-            stream.write(b"sha1,md5,series\n")
-            for start in range(0, size, data.PIECE):
-                stream.write(_lines(start, min(data.PIECE, size - start)))
-        partial.rename(path)
+        write_csv(path.with_suffix(".part"), 0, size).rename(path)
+    return path
+
+
+def write_csv(path: Path, first: int, count: int) -> Path:
+    """Write a CSV of items ``first`` and on; return its path."""
+    with path.open("wb") as stream:
+        stream.write(b"sha1,md5,series\n")
+        for start in range(first, first + count, data.PIECE):
+            stream.write(_lines(start, min(data.PIECE, first + count - start)))
     return path
 
 

@@ -70,6 +70,9 @@ TARGETS = {
     "ingest": Target(
         "ingest of a CSV", "s", "PostgreSQL COPY and key", 6, 3, 51 * _M
     ),
+    "incremental": Target(
+        "small imports, committed and found", "items/s", "", 10_000, 20_000, 51 * _M
+    ),
     "group_commit": Target(
         "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
     ),

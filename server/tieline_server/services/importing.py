@@ -180,8 +180,9 @@ class Import:
         discard(self._node.store, self.head.id)
 
     def _complete(self, tx: Tx, report: operator_pb2.ImportReport) -> None:
+        existing = tx.series.existing(series.id for series in self._series.values())
         for series in self._series.values():
-            if tx.series.get(series.id) is None:
+            if series.id not in existing:
                 tx.series.add(series)
             named = self._references.get(series.id, {})
             fresh = [one for one in named if one not in series.references]
@@ -246,30 +247,31 @@ class Import:
         if self._series_name:
             places = np.zeros(len(columns), dtype=np.int32)
             columns = replace(columns, series=places, series_names=(self._series_name,))
-        ids = []
-        for name in map(clean, columns.series_names):
-            ids.append(self._series_named(name).id if name else None)
-        return columns, tuple(ids)
+        names = [clean(name) for name in columns.series_names]
+        self._find_series({name for name in names if name})
+        return columns, tuple(self._series[name].id if name else None for name in names)
 
     def _series_of(self, record: Record) -> str | None:
         name = self._series_name or clean(record.series or "")
         if not name:
             return None
-        series = self._series_named(name)
+        self._find_series({name})
+        series = self._series[name]
         if record.references:
             known = self._references.setdefault(series.id, {})
             if len(known) < limits.REFERENCES_PER_SERIES:
                 known.update(dict.fromkeys(ExternalReference(*pair) for pair in record.references))
         return series.id
 
-    def _series_named(self, name: str) -> Series:
-        series = self._series.get(name)
-        if series is None:
-            if len(self._series) >= _SERIES_PER_IMPORT:
-                raise InvalidInput(f"a file may name {_SERIES_PER_IMPORT} series; split it")
-            series = self._node.store.read(lambda tx: tx.series.by_name(name)) or self._new(name)
-            self._series[name] = series
-        return series
+    def _find_series(self, names: set[str]) -> None:
+        """Learn which series names stand for, and make those that are not there."""
+        missing = names - self._series.keys()
+        if not missing:
+            return
+        if len(self._series) + len(missing) > _SERIES_PER_IMPORT:
+            raise InvalidInput(f"a file may name {_SERIES_PER_IMPORT} series; split it")
+        found = self._node.store.read(lambda tx: tx.series.by_names(missing))
+        self._series.update({name: found.get(name) or self._new(name) for name in missing})
 
     def _new(self, name: str) -> Series:
         return Series(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
@@ -87,10 +87,26 @@ class SeriesRows:
                 found[row[0]] = DisclosableSeries(*row[1:], references=references.get(row[0], ()))
         return found
 
+    def existing(self, series: Iterable[str]) -> set[str]:
+        """Return those that exist; in a writing transaction they stay until the end."""
+        found: set[str] = set()
+        for some in _some(sorted(series)):
+            wanted = select(table.c.id).where(table.c.id.in_(some)).order_by(table.c.id)
+            found.update(self._session.connection.scalars(self._session.locked(wanted)))
+        return found
+
     def by_name(self, name: str) -> Series | None:
         """Return the oldest own series with exactly this name."""
-        found = select(table).where(table.c.name == name, table.c.origin == Origin.OWN.value)
-        return self._first(self._run(found.order_by(table.c.id).limit(1)).one_or_none())
+        return self.by_names([name]).get(name)
+
+    def by_names(self, names: Iterable[str]) -> dict[str, Series]:
+        """Return the oldest own series of each of these names."""
+        found: dict[str, Series] = {}
+        for some in _some(sorted(names)):
+            wanted = select(table).where(table.c.name.in_(some), table.c.origin == Origin.OWN.value)
+            for one in self._with_references(self._run(wanted.order_by(table.c.id)).all()):
+                found.setdefault(one.name, one)
+        return found
 
     def find(self, *, after: str = "", limit: int = 1000) -> list[Series]:
         """Return series by id, from the one after ``after``."""
@@ -154,14 +170,16 @@ class SeriesRows:
 
     def _with_references(self, rows: Sequence[Row[Any]]) -> list[Series]:
         owned: dict[str, list[ExternalReference]] = {row.id: [] for row in rows}
-        ids = list(owned)
-        for start in range(0, len(ids), 1000):
-            found = select(series_references).where(
-                series_references.c.series.in_(ids[start : start + 1000])
-            )
+        for some in _some(list(owned)):
+            found = select(series_references).where(series_references.c.series.in_(some))
             for one in self._run(found.order_by(series_references.c.position)):
                 owned[one.series].append(ExternalReference(one.scheme, one.value))
         return [_series(row, tuple(owned[row.id])) for row in rows]
+
+
+def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
 
 
 def _series(row: Row[Any], references: tuple[ExternalReference, ...]) -> Series:

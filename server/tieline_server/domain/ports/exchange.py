@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -34,8 +34,16 @@ class SeriesRepository(Protocol):
         """What peers may learn of series, by their numbers in holdings (see HoldingSet)."""
         ...
 
+    def existing(self, series: Iterable[str]) -> set[str]:
+        """Those that exist; in a writing transaction they stay until the end."""
+        ...
+
     def by_name(self, name: str) -> Series | None:
         """The own series with exactly this name."""
+        ...
+
+    def by_names(self, names: Iterable[str]) -> dict[str, Series]:
+        """The own series with these names."""
         ...
 
     def find(self, *, after: str = "", limit: int = 1000) -> list[Series]: ...
