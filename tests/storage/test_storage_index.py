@@ -142,7 +142,7 @@ def run_as_group(store: Store, works: list[Callable[[Tx], Any]]) -> list[Any]:
     """Run works behind one that holds the writer, in their order, so that they share a commit."""
     gate, running = threading.Event(), threading.Event()
     results: list[Any] = [None] * len(works)
-    jobs: Any = store._jobs  # type: ignore[attr-defined]
+    waiting: Any = store._turns  # type: ignore[attr-defined]
 
     def hold(_: Tx) -> None:
         running.set()
@@ -159,10 +159,10 @@ def run_as_group(store: Store, works: list[Callable[[Tx], Any]]) -> list[Any]:
     running.wait(10)
     threads = []
     for place in range(len(works)):
-        before = jobs.qsize()
+        before = len(waiting)
         threads.append(threading.Thread(target=run, args=(place,)))
         threads[-1].start()
-        while jobs.qsize() == before:
+        while len(waiting) == before:
             threading.Event().wait(0.001)
     gate.set()
     for thread in [first, *threads]:

@@ -11,15 +11,17 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select
 
 from tieline_server.domain import merkle
 from tieline_server.domain.audit import AuditEntry, AuditRecord, leaf_bytes
 from tieline_server.storage.bulk import Bulk
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import audit_leaves, audit_nodes, audit_pending
 from tieline_server.storage.session import Session
 
 SALT_BYTES = 16
+_PENDING = Prepared(lambda _: insert(audit_pending).values(leaf=bindparam("leaf")))
 
 
 class Audit:
@@ -32,7 +34,7 @@ class Audit:
         """Add an entry in this transaction; the commit, or the sequencer, gives its position."""
         leaf = leaf_bytes(entry, secrets.token_bytes(SALT_BYTES))
         if self._session.postgres:
-            self._session.connection.execute(insert(audit_pending).values(leaf=leaf))
+            _PENDING.run(self._session, {"leaf": leaf})
         else:
             self._session.pending.append(leaf)
 

@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 
 from tieline_server.storage.packed import Packed, insert_statement
+from tieline_server.storage.prepared import driver_of
 
 Rows = Iterable[Sequence[object]]
 IMPORT_LOCK = 7_430_001
@@ -85,7 +86,7 @@ class SqliteBulk:
     ) -> None:
         batch = [tuple(row) for row in rows]
         if batch:
-            connection.exec_driver_sql(_insert_text(table, tuple(names)), batch)
+            driver_of(connection).executemany(_insert_text(table, tuple(names)), batch)
 
     def insert_columns(
         self, connection: Connection, table: Table, columns: Mapping[str, Packed], count: int

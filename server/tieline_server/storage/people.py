@@ -11,6 +11,7 @@ from sqlalchemy import Row, bindparam, select
 from tieline_client.errors import RequestIdReused
 
 from tieline_server.domain.ports import AnsweredQuery, Operator
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import meta, operators, queries, query_ids
 from tieline_server.storage.session import Session
 
@@ -48,6 +49,11 @@ class Operators:
 
 
 _QUERY = tuple(field.name for field in fields(AnsweredQuery))
+_HEADER_DIGEST = Prepared(
+    lambda _: select(query_ids.c.header_digest).where(
+        query_ids.c.peer == bindparam("peer"), query_ids.c.request == bindparam("request")
+    )
+)
 
 
 class Queries:
@@ -62,10 +68,8 @@ class Queries:
         row = {"peer": peer, "request": request, "header_digest": header_digest, "at": at}
         if self._session.insert_new(query_ids, row):
             return True
-        known = select(query_ids.c.header_digest).where(
-            query_ids.c.peer == peer, query_ids.c.request == request
-        )
-        if self._session.connection.scalar(known) != header_digest:
+        known = _HEADER_DIGEST.run(self._session, {"peer": peer, "request": request}).fetchone()
+        if known is None or known[0] != header_digest:
             raise RequestIdReused(
                 f"request id {request[:64]} was used with another header; take a new id"
             )

@@ -12,20 +12,20 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, func, select, text
 from tieline_client.errors import ConfigurationError, StorageUnavailable
 
-from tieline_server.domain.ports import Clock, Matching, Tx
+from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.bulk import PostgresBulk
 from tieline_server.storage.errors import may_retry, translating, unavailable
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.sequencer import LAG_SECONDS, Sequencer
 from tieline_server.storage.session import Session
-from tieline_server.storage.tx import SqlTx
+from tieline_server.storage.tx import SqlRecord, SqlTx
 
 T = TypeVar("T")
 
@@ -90,11 +90,22 @@ class PostgresStore:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
         return self._read_session(lambda session: work(SqlTx(session)))
 
+    def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
+        """Return what `read` does: another process may have changed it a moment ago."""
+        return self.read(work)
+
+    def note(self, work: Callable[[Record], T]) -> T:
+        """`write`, for what belongs to the record of questions alone."""
+        return self._write(lambda session: work(SqlRecord(session)))
+
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work``, again where that may help, and return once it is on disk.
 
         Raises StorageUnavailable, also while the audit log is too far behind.
         """
+        return self._write(lambda session: work(SqlTx(session)))
+
+    def _write(self, work: Callable[[Session], T]) -> T:
         if self._closed:
             raise unavailable("it is closed")
         self._sequencer.check()
@@ -102,7 +113,7 @@ class PostgresStore:
             for attempt in range(ATTEMPTS):
                 try:
                     with self._engine.connect() as connection, connection.begin():
-                        result = work(SqlTx(self._session(connection, writing=True)))
+                        result = work(self._session(connection, writing=True))
                 except Exception as error:
                     if attempt + 1 == ATTEMPTS or not may_retry(error, attempt):
                         raise

@@ -17,9 +17,11 @@ from tieline_server.storage import schema
 from tieline_server.storage.bulk import Bulk
 from tieline_server.storage.index_changes import Change
 from tieline_server.storage.index_feed import IndexFeed
+from tieline_server.storage.prepared import Prepared, driver_of
 
-# What is said on the way of every query is put together once: that takes longer than to say it.
-_COUNTER = select(schema.counters.c.value).where(schema.counters.c.name == bindparam("counter"))
+_COUNTER = Prepared(
+    lambda _: select(schema.counters.c.value).where(schema.counters.c.name == bindparam("counter"))
+)
 
 
 def _insert(table: Table, postgres: bool) -> Any:
@@ -28,21 +30,31 @@ def _insert(table: Table, postgres: bool) -> Any:
 
 
 @cache
-def _new_row(table: Table, postgres: bool) -> Any:
-    statement = _insert(table, postgres).on_conflict_do_nothing()
-    return statement.returning(next(iter(table.primary_key.columns)))
+def _new_row(table: Table, names: tuple[str, ...]) -> Prepared:
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+
+    def make(postgres: bool) -> Any:
+        statement = _insert(table, postgres).values(values).on_conflict_do_nothing()
+        return statement.returning(next(iter(table.primary_key.columns)))
+
+    return Prepared(make)
 
 
 @cache
-def _any_row(table: Table, postgres: bool) -> Any:
-    statement = _insert(table, postgres)
-    keys = list(table.primary_key.columns)
-    others = {
-        column.name: statement.excluded[column.name]
-        for column in table.columns
-        if not column.primary_key
-    }
-    return statement.on_conflict_do_update(index_elements=keys, set_=others)
+def _any_row(table: Table, names: tuple[str, ...]) -> Prepared:
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+
+    def make(postgres: bool) -> Any:
+        statement = _insert(table, postgres).values(values)
+        keys = list(table.primary_key.columns)
+        others = {
+            column.name: statement.excluded[column.name]
+            for column in table.columns
+            if column.name in names and not column.primary_key
+        }
+        return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+    return Prepared(make)
 
 
 @dataclass(slots=True)
@@ -58,6 +70,11 @@ class Session:
     feed: IndexFeed
     pending: list[bytes] = field(default_factory=list)
     uncommitted: list[Change] = field(default_factory=list)
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection, for `prepared.Prepared`."""
+        return driver_of(self.connection)
 
     def now(self) -> datetime:
         """Return the time of the node's clock."""
@@ -85,12 +102,11 @@ class Session:
 
     def insert_new(self, table: Table, values: Mapping[str, object]) -> bool:
         """Insert a row unless its key is there; whether it was inserted."""
-        statement = _new_row(table, self.postgres)
-        return self.connection.execute(statement, dict(values)).first() is not None
+        return _new_row(table, tuple(values)).run(self, values).fetchone() is not None
 
     def put(self, table: Table, values: Mapping[str, object]) -> None:
         """Insert a row, or give the one with its key these values."""
-        self.connection.execute(_any_row(table, self.postgres), dict(values))
+        _any_row(table, tuple(values)).run(self, values)
 
     def next(self, counter: str, count: int = 1) -> int:
         """Reserve ``count`` numbers of a counter and return the first; counters start at 1.
@@ -107,8 +123,8 @@ class Session:
 
     def counter(self, counter: str) -> int:
         """Return the last number given out, 0 when none was."""
-        found = self.connection.execute(_COUNTER, {"counter": counter}).scalar()
-        return int(found or 0)
+        found = _COUNTER.run(self, {"counter": counter}).fetchone()
+        return int(found[0]) if found else 0
 
     def change(self, table: Table, key: str, values: Mapping[str, object], what: str) -> None:
         """Update the row with this id; raise NotFound when there is none."""

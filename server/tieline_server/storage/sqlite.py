@@ -1,29 +1,31 @@
 """The SQLite store: one writer that groups commits, and snapshots for readers.
 
-A write's life: `write` queues the work and waits. The writer thread opens a transaction, runs works
-one after another, each in a savepoint (one that fails takes only its own effects along), until none
-waits or the group is full; places the group's audit leaves; commits once (WAL, synchronous=FULL, so
-the commit is on disk); and only then lets the callers go. When the commit fails, every caller of
-the group gets StorageUnavailable and the next group starts on a fresh connection.
+A write's life: `write` queues the work; who finds nobody writing leads (turns.py). The leader opens
+a transaction, runs works one after another, each in a savepoint (one that fails takes only its own
+effects along), until none waits or the group is full; places the group's audit leaves; commits once
+(WAL, synchronous=FULL, so the commit is on disk); and only then lets the callers go. When the
+commit fails, every caller of the group gets StorageUnavailable and the next group starts on a fresh
+connection.
+
+What is read by `recall` is remembered until something is written that may change it: no other
+process writes to this file while a node serves from it (`IndexFeed`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineError
 
-from tieline_server.domain.ports import Clock, Matching, Tx
+from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.audit import Edge, place, read_edge
 from tieline_server.storage.bulk import SqliteBulk
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
@@ -31,7 +33,8 @@ from tieline_server.storage.index_changes import Change
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.session import Session
-from tieline_server.storage.tx import SqlTx
+from tieline_server.storage.turns import Job, Turns
+from tieline_server.storage.tx import SqlRecord, SqlTx
 
 T = TypeVar("T")
 
@@ -44,6 +47,8 @@ BUSY_MILLISECONDS = 5_000
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
 READERS = 8
 READERS_MOST = 32
+REMEMBERED = 10_000
+"""Answers of `recall` kept at once; then all are forgotten."""
 _HEADER = b"SQLite format 3\x00"
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -56,18 +61,6 @@ _PRAGMAS = (
     "PRAGMA journal_size_limit=67108864",
     f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
 )
-
-
-class _Job:
-    """A work on its way through the writer."""
-
-    __slots__ = ("error", "future", "result", "work")
-
-    def __init__(self, work: Callable[[Tx], Any]) -> None:
-        self.work = work
-        self.future: Future[Any] = Future()
-        self.result: Any = None
-        self.error: BaseException | None = None
 
 
 class SqliteStore:
@@ -100,45 +93,56 @@ class SqliteStore:
         self._connection: Connection | None = None
         self._edge: Edge | None = None
         self._data_version = 0
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._turns = Turns(self._group)
         self._room = threading.BoundedSemaphore(QUEUED_WORKS)
-        self._gate = threading.Lock()
-        self._closed = False
+        self._memory: dict[Hashable, Any] = {}
         self._check_and_migrate(path)
-        self._thread = threading.Thread(target=self._serve, name="storage-writer", daemon=True)
-        self._thread.start()
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
         return self._read_session(lambda session: work(SqlTx(session)))
 
+    def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
+        """Return what `read` would; what was read under this key before is still so."""
+        memory = self._memory  # one that is forgotten meanwhile takes a stale answer along
+        if key not in memory:
+            if len(memory) >= REMEMBERED:
+                memory.clear()
+            memory[key] = self.read(work)
+        found: T = memory[key]
+        return found
+
     def write(self, work: Callable[[Tx], T]) -> T:
-        """Run ``work`` in the writer and return once it is on disk. Raises StorageUnavailable."""
-        if threading.current_thread() is self._thread:
+        """Run ``work`` in its turn and return once it is on disk. Raises StorageUnavailable."""
+        result: T = self._settle(Job(lambda session: work(SqlTx(session))))
+        return result
+
+    def note(self, work: Callable[[Record], T]) -> T:
+        """`write`, for what `recall` does not depend on."""
+        result: T = self._settle(Job(lambda session: work(SqlRecord(session)), remembered=True))
+        return result
+
+    def _settle(self, job: Job) -> Any:
+        if self._turns.mine:
             raise RuntimeError("a write inside a write would wait for itself")
         if not self._room.acquire(timeout=QUEUE_SECONDS):
             raise unavailable("too many writes are waiting")
-        job = _Job(work)
         try:
-            with self._gate:
-                if self._closed:
-                    raise unavailable("it is closed")
-                self._jobs.put(job)
-            result: T = job.future.result()
+            if not self._turns.run(job):
+                raise unavailable("it is closed")
         finally:
             self._room.release()
-        return result
+        if job.error is not None:
+            raise job.error
+        return job.result
 
     def drain(self) -> None:
         """Return at once: a committed entry already has its position here."""
 
     def close(self) -> None:
         """Finish what is queued and let the file go. Later calls of `write` are refused."""
-        with self._gate:
-            already, self._closed = self._closed, True
-            if not already:
-                self._jobs.put(None)
-        self._thread.join()
+        self._turns.close()
+        self._drop()
         self.index.close()
         self._reading.dispose()
 
@@ -146,52 +150,44 @@ class SqliteStore:
         with translating(), self._reading.connect() as connection, connection.begin():
             return work(self._session(connection, writing=False))
 
-    # --- the writer's thread ---
+    # --- the writer ---
 
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            ended = self._group(job)
-            if ended:
-                break
-        self._drop()
-
-    def _group(self, first: _Job) -> bool:
-        """Run one group of works; whether the end of the queue was met in it."""
+    def _group(self, first: Job) -> list[Job]:
+        """Run one group of works; return them, settled."""
         jobs = [first]
-        ended = False
         leaves: list[bytes] = []
         changes: list[Change] = []
         try:
             connection = self._open()
-            with connection.begin():
-                until = time.monotonic() + GROUP_SECONDS
-                self._run(connection, first, leaves, changes)
-                while len(jobs) < self._group_works and time.monotonic() < until:
-                    try:
-                        job = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                    if job is None:
-                        ended = True
-                        break
-                    jobs.append(job)
-                    self._run(connection, job, leaves, changes)
-                edge = place(connection, self._bulk, leaves, self._edge_now(connection))
+            driver = _driver(connection)
+            driver.execute("BEGIN IMMEDIATE")
+            edge = self._edge_now(connection)
+            until = time.monotonic() + GROUP_SECONDS
+            self._run(connection, first, leaves, changes)
+            while len(jobs) < self._group_works and time.monotonic() < until:
+                job = self._turns.take()
+                if job is None:
+                    break
+                jobs.append(job)
+                self._run(connection, job, leaves, changes)
+            edge = place(connection, self._bulk, leaves, edge)
+            driver.execute("COMMIT")
+            if connection.in_transaction():  # SQLAlchemy's own note of it
+                connection.rollback()
             self._edge = edge
-        except Exception as error:  # noqa: BLE001 - every caller of the group is told
+        except BaseException as error:  # noqa: BLE001 - every caller of the group is told
             self._drop()
-            damaged = isinstance(translate(error), StorageCorrupt)
+            self._memory = {}
+            damaged = isinstance(error, Exception) and isinstance(translate(error), StorageCorrupt)
             for job in jobs:  # an exception of its own each: threads write their traces into it
-                failure = corrupt() if damaged else unavailable(_root(error))
-                job.future.set_exception(job.error or failure)
-            return ended
+                job.error = job.error or (corrupt() if damaged else unavailable(_root(error)))
+            if not isinstance(error, Exception):
+                first.error = error
+            return jobs
+        if not all(job.remembered for job in jobs):
+            self._memory = {}
         self._tell_index(changes)
-        for job in jobs:
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
-                job.future.set_result(job.result)
-        return ended
+        return jobs
 
     def _tell_index(self, changes: list[Change]) -> None:
         """Before the next work: staging finds known items by the index."""
@@ -203,7 +199,7 @@ class SqliteStore:
             self.index.failure = str(error)
 
     def _run(
-        self, connection: Connection, job: _Job, leaves: list[bytes], changes: list[Change]
+        self, connection: Connection, job: Job, leaves: list[bytes], changes: list[Change]
     ) -> None:
         """Run one work in a savepoint. Raises when SQLite gave up the whole transaction."""
         session = self._session(connection, writing=True)
@@ -212,7 +208,8 @@ class SqliteStore:
         driver = _driver(connection)
         driver.execute("SAVEPOINT work")
         try:
-            job.result = job.work(SqlTx(session))
+            assert job.work is not None
+            job.result = job.work(session)
         except BaseException as error:
             job.error = translate(error) if isinstance(error, Exception) else error
             if not driver.in_transaction:
@@ -228,6 +225,7 @@ class SqliteStore:
         version = _driver(connection).execute("PRAGMA data_version").fetchone()[0]
         if self._edge is None or version != self._data_version:
             self._edge, self._data_version = read_edge(connection), version
+            self._memory = {}
         return self._edge
 
     def _open(self) -> Connection:
@@ -279,7 +277,8 @@ def _engine(url: URL, begin: str, **pool: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        _driver(connection).execute(begin)
+        if not _driver(connection).in_transaction:  # the writer has begun by itself
+            _driver(connection).execute(begin)
 
     return engine
 

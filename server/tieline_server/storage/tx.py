@@ -15,6 +15,19 @@ from tieline_server.storage.session import Session
 from tieline_server.storage.uploads import Uploads
 
 
+class SqlRecord:
+    """Implements `domain.ports.Record` over one open transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.queries = Queries(session)
+        self.audit = Audit(session)
+
+    def erasures(self) -> int:
+        """Return how often holdings were erased so far."""
+        return self._session.counter("erasure")
+
+
 class SqlTx:
     """Implements `domain.ports.Tx` over one open transaction."""
 

@@ -47,6 +47,7 @@ from tieline_server.domain.ports.people import (
 from tieline_server.domain.ports.store import (
     Clock,
     Index,
+    Record,
     Store,
     Tx,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "StageCounts",
     "Stats",
     "Store",
+    "Record",
     "Tx",
     "UploadRepository",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -57,6 +57,18 @@ class Tx(Protocol):
     def meta(self) -> MetaRepository: ...
 
 
+class Record(Protocol):
+    """One transaction that adds to what is recorded of questions, and changes nothing else."""
+
+    @property
+    def queries(self) -> QueryRepository: ...
+    @property
+    def audit(self) -> AuditRepository: ...
+    def erasures(self) -> int:
+        """As `ItemRepository.erasures`."""
+        ...
+
+
 class Index(Protocol):
     """How far the index of a store has come."""
 
@@ -95,7 +107,16 @@ class Store(Protocol):
         ...
 
     def read(self, work: Callable[[Tx], T]) -> T: ...
+    def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
+        """Return what `read` would. Where no other process writes to the store, what was read
+        under this key is remembered until `write` has changed something."""
+        ...
+
     def write(self, work: Callable[[Tx], T]) -> T: ...
+    def note(self, work: Callable[[Record], T]) -> T:
+        """As `write`, for the record alone: what `recall` remembers stays."""
+        ...
+
     def drain(self) -> None:
         """Return once every committed audit entry has its position."""
         ...
