@@ -174,7 +174,7 @@ class RunningNode:
             config.agency,
             node.federation,
             lambda: own_operators,
-            lambda name: self.store.read(lambda tx: tx.operators.get(name)),
+            lambda name: self.store.recall(("operator", name), lambda tx: tx.operators.get(name)),
             clock=utc_now,
             is_revoked=lambda agency, serial: self.directory.current().is_revoked(agency, serial),
         )

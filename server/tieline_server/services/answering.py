@@ -24,8 +24,8 @@ from tieline_client.digests import DigestKind, unpack
 from tieline_client.errors import InvalidInput, MalformedMessage, WrongState
 from tieline_client.payloads import Audience, open_payload
 
-from tieline_server.domain.policy import Action, Disclosure
-from tieline_server.domain.ports import AnsweredQuery, Ids, Rows, Tx
+from tieline_server.domain.policy import Disclosure
+from tieline_server.domain.ports import AnsweredQuery, Ids, Record, Rows
 from tieline_server.services.context import Node, about
 from tieline_server.services.disclosing import Disclosing, Hits
 
@@ -108,11 +108,9 @@ class Answerer:
         if not payload.person:
             raise InvalidInput("the query names no person")
         node.check_purpose(payload.purpose, payload.case_ref)
-        question = node.question(
-            Action.ASK, asker=peer, holder=node.agency, purpose=payload.purpose
-        )
+        decision = node.may_ask(peer, node.agency, payload.purpose)
         with about(payload.purpose, payload.case_ref, payload.person):
-            rules = node.allow(question, f"{peer} may not ask {node.agency}")
+            rules = node.allowed(decision, f"{peer} may not ask {node.agency}")
         generation = node.store.index.refresh()
         disclosing = Disclosing(node, peer, payload.purpose)
         return _Answer(payload, header, rules, generation, disclosing)
@@ -173,7 +171,7 @@ class Answerer:
     # 4
     def _release(self, peer: str, answer: _Answer) -> Iterator[exchange_pb2.OverlapResponse]:
         """Log what waits, durably, then let it go."""
-        self._node.store.write(lambda tx: self._log_items(tx, peer, answer))
+        self._node.store.note(lambda tx: self._log_items(tx, peer, answer))
         answer.reserved = True
         yield from self._let_go(answer)
 
@@ -185,10 +183,10 @@ class Answerer:
             answer.answer_digest.update(response.SerializeToString(deterministic=True))
             yield response
 
-    def _log_items(self, tx: Tx, peer: str, answer: _Answer) -> None:
+    def _log_items(self, tx: Record, peer: str, answer: _Answer) -> None:
         """Log the items that waiting hits disclose, unless some may have been erased meanwhile."""
         payload = answer.payload
-        if answer.waiting_items and tx.items.erasures() != answer.disclosing.erasures:
+        if answer.waiting_items and tx.erasures() != answer.disclosing.erasures:
             raise WrongState("holdings were erased while the question was answered; ask again")
         items = _distinct(answer.waiting_items).tolist()
         if not answer.reserved:
@@ -243,7 +241,7 @@ class Answerer:
             now,
         )
 
-        def settle(tx: Tx) -> None:
+        def settle(tx: Record) -> None:
             self._log_items(tx, peer, answer)
             tx.queries.finish(
                 AnsweredQuery(
@@ -277,7 +275,7 @@ class Answerer:
                 )
             )
 
-        node.store.write(settle)
+        node.store.note(settle)
         answer.reserved = True
         yield from self._let_go(answer)
         end = exchange_pb2.OverlapEnd(

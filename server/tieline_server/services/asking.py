@@ -43,7 +43,7 @@ class Question:
         self._chosen = choose_peers(node, header.purpose, header.peers, everyone=header.all)
         self._size = sum(kind.width * count for kind, count in self._counts.items())
         self._spool = Spool(self._size, node.scratch)
-        self._excludes = node.store.read(lambda tx: tx.imports.has_exclusions())
+        self._excludes = node.store.recall("exclusions", lambda tx: tx.imports.has_exclusions())
         self._known_good: list[tuple[DigestKind, Index]] = []
         announced = Announced(
             header.records, header.excluded, tuple(self._counts.values()), header.list_digest

@@ -19,7 +19,7 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 from tieline_client.payloads import Sealer
 
 from tieline_server.domain.audit import AuditEntry
-from tieline_server.domain.policy import Action, Party, PolicyDecider, Question
+from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
 from tieline_server.domain.ports import Matching, Store
 from tieline_server.domain.series import DutyContact
 
@@ -101,6 +101,8 @@ class Node:
     wake: Callable[[str], None] = field(default=lambda _agency: None)
     scratch: Path | None = None
     """Where files without a name are made; None: where the system keeps temporary ones."""
+    _asking: dict[tuple[str, str, str, int, str], Decision] = field(default_factory=dict)
+    """Decisions of `may_ask` by asker, holder, purpose, and the versions they follow from."""
 
     def party(self, agency: str) -> Party:
         """Return an agency as policy sees it; raise UnknownAgency or PolicyRefused."""
@@ -119,10 +121,29 @@ class Node:
 
     def allow(self, question: Question, what: str) -> tuple[str, ...]:
         """Return the rules that allow it; raise PolicyRefused, which says why, otherwise."""
-        decision = self.policy.decide(question)
+        return self.allowed(self.policy.decide(question), what)
+
+    @staticmethod
+    def allowed(decision: Decision, what: str) -> tuple[str, ...]:
+        """Return the rules that allow it; raise PolicyRefused, which says why, otherwise."""
         if not decision.allowed:
             raise PolicyRefused(f"{what}: {decision.why}", rules=" ".join(decision.rules))
         return decision.rules
+
+    def may_ask(self, asker: str, holder: str, purpose: str) -> Decision:
+        """Decide whether a member may ask another; raise UnknownAgency or PolicyRefused.
+
+        Rules and directory stay the same for days, and this is asked of each peer of each question.
+        """
+        key = asker, holder, purpose, self.directory().version, self.policy.version
+        known = self._asking.get(key)
+        if known is None:
+            question = self.question(Action.ASK, asker=asker, holder=holder, purpose=purpose)
+            known = self.policy.decide(question)
+            if len(self._asking) >= limits.DECISIONS_CACHED:
+                self._asking.clear()
+            self._asking[key] = known
+        return known
 
     def question(
         self,

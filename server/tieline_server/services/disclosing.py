@@ -18,7 +18,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.policy import Action, Disclosure
-from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows, Tx
+from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows
 from tieline_server.services.context import Node
 
 Distances = npt.NDArray[np.int32]
@@ -64,6 +64,19 @@ class _Outcome:
     series: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What policy says of holdings of one import, all of which are held under the same."""
+
+    level: Disclosure
+    pending: bool = False
+    rules: tuple[str, ...] = ()
+
+
+_NEVER = _Verdict(Disclosure.NOTHING)
+"""Staged, or not for peers."""
+
+
 @dataclass(slots=True)
 class Disclosing:
     """The disclosures of one answer to ``peer``. ``level`` is the highest so far, ``rules`` the
@@ -77,46 +90,48 @@ class Disclosing:
     rules: set[str] = field(default_factory=set)
     erasures: int = -1
     """How often holdings had been erased when the first hits were looked at."""
-    _imports: dict[int, HeldUnder | None] = field(default_factory=dict)
     _levels: dict[int, Disclosure] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
 
     def responses(self, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
         """Return what may be said of hits: messages, the items disclosed, and how many hits."""
-        return self.node.store.read(lambda tx: self._responses(tx, hits))
-
-    def _responses(self, tx: Tx, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
+        store, matching = self.node.store, self.node.matching
         if self.erasures < 0:
-            self.erasures = tx.items.erasures()
-        numbers, at = np.unique(self.node.matching.holdings(hits.items), return_inverse=True)
-        messages = self._decide(tx, numbers.tolist())
+            self.erasures = store.recall("erasures", lambda tx: tx.items.erasures())
+        numbers, at = np.unique(matching.holdings(hits.items), return_inverse=True)
+        messages = self._decide(numbers.tolist())
         outcomes = [self._outcomes[number] for number in numbers.tolist()]
         told = np.array([one.level is not Disclosure.NOTHING for one in outcomes], dtype=np.bool_)
         kept = told[at]
         if not kept.any():
             return [], np.empty(0, dtype=np.int64), 0
-        kept[kept] = tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
+        if store.recall("staged", lambda tx: tx.imports.any_staged()):
+            sure = store.read(
+                lambda tx: tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
+            )
+            kept[kept] = sure
         disclosed = hits.where(kept)
-        ambiguous = _ambiguous(tx, hits, kept) if hits.kind is DigestKind.MD5 else None
+        ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
         messages += _batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
         return messages, disclosed.items, len(disclosed.items)
 
-    def _decide(self, tx: Tx, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
+    def _decide(self, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
         """Settle the outcome of every number; return messages that introduce series."""
         fresh = [number for number in numbers if number not in self._outcomes]
         if not fresh:
             return []
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
-        self._learn_imports(tx, {pair[0] for one in sets.values() for pair in one})
+        pairs = {pair for one in sets.values() for pair in one}
+        self._judge({import_no for import_no, _ in pairs})
         named: dict[int, Disclosure] = {}
-        for import_no, series in {pair for one in sets.values() for pair in one}:
-            level = self._level(import_no)
+        for import_no, series in pairs:
+            level = self._levels[import_no]
             if series and level >= Disclosure.REFERENCE:
                 named[series] = max(level, named.get(series, level))
-        messages = self._introduce(tx, named)
+        messages = self._introduce(named)
         for number, one in sets.items():
-            levels = [self._level(import_no) for import_no, _ in one]
+            levels = [self._levels[import_no] for import_no, _ in one]
             told = (
                 self._series[series]
                 for (_, series), level in zip(one, levels, strict=True)
@@ -126,20 +141,23 @@ class Disclosing:
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
         return messages
 
-    def _learn_imports(self, tx: Tx, numbers: set[int]) -> None:
-        missing = numbers - self._imports.keys()
-        if missing:
-            known = tx.items.held_under(missing)
-            self._imports.update({number: known.get(number) for number in missing})
+    def _judge(self, imports: set[int]) -> None:
+        """Learn of each import what policy discloses of its holdings."""
+        node, memory = self.node, self.node.store.remembered()
+        about = (self.peer, self.purpose, node.directory().version, node.policy.version)
+        missing = [one for one in imports if (one, about) not in memory]
+        held = node.store.read(lambda tx: tx.items.held_under(missing)) if missing else {}
+        for import_no in missing:
+            under = held.get(import_no)
+            memory[import_no, about] = _NEVER if under is None else self._verdict(under)
+        for import_no in imports - self._levels.keys():
+            verdict: _Verdict = memory[import_no, about]
+            self._levels[import_no] = verdict.level
+            self.pending |= verdict.pending
+            self.level = max(self.level, verdict.level)
+            self.rules.update(verdict.rules)
 
-    def _level(self, import_no: int) -> Disclosure:
-        """Return what policy discloses of holdings of one import: all are held under the same."""
-        if import_no in self._levels:
-            return self._levels[import_no]
-        held = self._imports[import_no]
-        if held is None:  # staged, or never for peers
-            self._levels[import_no] = Disclosure.NOTHING
-            return Disclosure.NOTHING
+    def _verdict(self, held: HeldUnder) -> _Verdict:
         decision = self.node.policy.highest_disclosure(
             self.node.question(
                 Action.LEARN_HIT,
@@ -149,24 +167,16 @@ class Disclosing:
                 handling=held.handling,
             )
         )
-        self._levels[import_no] = decision.level
-        self.pending |= decision.pending
-        self.level = max(self.level, decision.level)
-        if decision.level is not Disclosure.NOTHING:
-            self.rules.update(decision.decision.rules)
-        return decision.level
+        told = decision.level is not Disclosure.NOTHING
+        rules = decision.decision.rules if told else ()
+        return _Verdict(decision.level, decision.pending, rules)
 
-    def _introduce(
-        self, tx: Tx, levels: dict[int, Disclosure]
-    ) -> list[exchange_pb2.OverlapResponse]:
+    def _introduce(self, levels: dict[int, Disclosure]) -> list[exchange_pb2.OverlapResponse]:
         """Give series their indexes in this answer and return the messages that say so."""
         numbers = sorted(levels.keys() - self._series.keys())
         if not numbers:
             return []
-
-        found = tx.series.disclosable(numbers)
-        if len(found) < len(numbers):
-            raise NotFound("a series was erased while it was being answered; ask again")
+        found = self._disclosable(numbers)
         messages: list[exchange_pb2.OverlapResponse] = []
         batch, chars = exchange_pb2.SeriesBatch(), 0
         for number in numbers:
@@ -181,17 +191,26 @@ class Disclosing:
         messages.append(exchange_pb2.OverlapResponse(batch=batch))
         return messages
 
+    def _disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
+        store = self.node.store
+        memory = store.remembered()
+        missing = [number for number in numbers if ("series", number) not in memory]
+        read = store.read(lambda tx: tx.series.disclosable(missing)) if missing else {}
+        memory.update({("series", number): series for number, series in read.items()})
+        if len(read) < len(missing):
+            raise NotFound("a series was erased while it was being answered; ask again")
+        return {number: memory["series", number] for number in numbers}
 
-def _ambiguous(tx: Tx, hits: Hits, kept: npt.NDArray[np.bool_]) -> Ids:
-    """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s."""
-    positions, counts = np.unique(hits.positions, return_counts=True)
-    shared = np.isin(hits.positions, positions[counts > 1])
-    shared &= np.isin(hits.positions, hits.positions[kept])
-    if not shared.any():
-        return np.empty(0, dtype=np.int64)
-    items = hits.items[shared].tolist()
-    conflicting = tx.items.conflicting(items)
-    return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
+    def _ambiguous(self, hits: Hits, kept: npt.NDArray[np.bool_]) -> Ids:
+        """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s."""
+        positions, counts = np.unique(hits.positions, return_counts=True)
+        shared = np.isin(hits.positions, positions[counts > 1])
+        shared &= np.isin(hits.positions, hits.positions[kept])
+        if not shared.any():
+            return np.empty(0, dtype=np.int64)
+        items = hits.items[shared].tolist()
+        conflicting = self.node.store.read(lambda tx: tx.items.conflicting(items))
+        return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
 
 
 def _batches(

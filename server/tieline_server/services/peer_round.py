@@ -24,8 +24,7 @@ from tieline_client.errors import InvalidInput, StorageUnavailable
 from tieline_client.identifiers import new_id
 
 from tieline_server.domain.audit import AuditEntry
-from tieline_server.domain.policy import Action
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports import Record
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
 
@@ -82,9 +81,7 @@ def choose_peers(node: Node, purpose: str, named: Sequence[str], *, everyone: bo
     ]
     peers, refused = [], []
     for agency in candidates:
-        decision = node.policy.decide(
-            node.question(Action.ASK, asker=node.agency, holder=agency, purpose=purpose)
-        )
+        decision = node.may_ask(node.agency, agency, purpose)
         if decision.allowed:
             peers.append(agency)
         elif named or everyone:
@@ -211,8 +208,8 @@ class PeerRound:
         )
 
     def _log(self, entries: list[AuditEntry]) -> None:
-        def append(tx: Tx) -> None:
+        def append(tx: Record) -> None:
             for entry in entries:
                 tx.audit.append(entry)
 
-        self._node.store.write(append)
+        self._node.store.note(append)

@@ -34,6 +34,7 @@ from tieline_server.storage.uniting import delete_items, unite
 _ANY_EXCLUSIONS = (
     select(imports.c.no).where(imports.c.exclusions, imports.c.generation.is_not(None)).limit(1)
 )
+_ANY_STAGED = select(imports.c.no).where(imports.c.generation.is_(None)).limit(1)
 LINKS_PER_TRANSACTION = 2_000
 """Pairs of items united at once; the rest waits for the next batch or import."""
 
@@ -140,6 +141,10 @@ class Imports:
         """Return those that a complete exclusion list names."""
         listed = self._listed(digests, imports.c.generation.is_not(None))
         return {(DigestKind(kind), value) for kind, value in listed}
+
+    def any_staged(self) -> bool:
+        """Whether any import does not count yet."""
+        return self._session.connection.scalar(_ANY_STAGED) is not None
 
     def has_exclusions(self) -> bool:
         """Whether any exclusion list counts."""

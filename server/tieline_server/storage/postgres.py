@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Hashable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, MutableMapping
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, func, select, text
 from tieline_client.errors import ConfigurationError, StorageUnavailable
@@ -90,8 +90,12 @@ class PostgresStore:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
         return self._read_session(lambda session: work(SqlTx(session)))
 
+    def remembered(self) -> MutableMapping[Hashable, Any]:
+        """Return nothing: another process may have changed it a moment ago."""
+        return {}
+
     def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
-        """Return what `read` does: another process may have changed it a moment ago."""
+        """Return what `read` does, see `remembered`."""
         return self.read(work)
 
     def note(self, work: Callable[[Record], T]) -> T:

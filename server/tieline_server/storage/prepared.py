@@ -40,7 +40,7 @@ class Prepared:
 class _Ready:
     """The text in the driver's own style, and how each value is brought into its form."""
 
-    __slots__ = ("_binds", "_positional", "text")
+    __slots__ = ("_binds", "_constants", "_positional", "text")
 
     def __init__(self, connection: Connection, statement: Executable) -> None:
         compiled = statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]
@@ -57,8 +57,13 @@ class _Ready:
             )
             for name in names
         ]
+        self._constants = {
+            name: bind.value for name, bind in compiled.binds.items() if not bind.required
+        }
 
     def bound(self, values: Mapping[str, object]) -> Any:
+        if self._constants:
+            values = {**self._constants, **values}
         made = [
             values[name] if process is None else process(values[name])
             for name, process in self._binds

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +48,7 @@ QUICK_CHECK_BYTES = 64 * 1024 * 1024
 READERS = 8
 READERS_MOST = 32
 REMEMBERED = 10_000
-"""Answers of `recall` kept at once; then all are forgotten."""
+"""Things remembered at once; then all are forgotten."""
 _HEADER = b"SQLite format 3\x00"
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -102,12 +102,16 @@ class SqliteStore:
         """Run ``work`` over a snapshot. Raises StorageUnavailable, StorageCorrupt."""
         return self._read_session(lambda session: work(SqlTx(session)))
 
+    def remembered(self) -> MutableMapping[Hashable, Any]:
+        """Return what was read since the last change; when that comes, another takes its place."""
+        if len(self._memory) >= REMEMBERED:
+            self._memory = {}
+        return self._memory
+
     def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
         """Return what `read` would; what was read under this key before is still so."""
-        memory = self._memory  # one that is forgotten meanwhile takes a stale answer along
+        memory = self.remembered()
         if key not in memory:
-            if len(memory) >= REMEMBERED:
-                memory.clear()
             memory[key] = self.read(work)
         found: T = memory[key]
         return found

@@ -139,6 +139,10 @@ class ImportRepository(Protocol):
         """Return those that a complete exclusion list names."""
         ...
 
+    def any_staged(self) -> bool:
+        """Whether any import does not count yet."""
+        ...
+
     def has_exclusions(self) -> bool:
         """Whether any exclusion list counts."""
         ...

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tieline_server.domain.ports.exchange import (
     AttachmentRepository,
@@ -55,6 +56,9 @@ class Tx(Protocol):
     def audit(self) -> AuditRepository: ...
     @property
     def meta(self) -> MetaRepository: ...
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of the transaction: what is raised inside undoes what was done inside, no more."""
+        ...
 
 
 class Record(Protocol):
@@ -107,9 +111,14 @@ class Store(Protocol):
         ...
 
     def read(self, work: Callable[[Tx], T]) -> T: ...
+    def remembered(self) -> MutableMapping[Hashable, Any]:
+        """Room for what was read, or follows from it, for as long as it is so: forgotten as soon as
+        `write` has changed something, empty each time where other processes write too. Take it
+        before reading."""
+        ...
+
     def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
-        """Return what `read` would. Where no other process writes to the store, what was read
-        under this key is remembered until `write` has changed something."""
+        """Return what `read` would, by way of `remembered`."""
         ...
 
     def write(self, work: Callable[[Tx], T]) -> T: ...
