@@ -158,6 +158,13 @@ class PolicyRefused(RefusedError):
     reason = "POLICY_REFUSED"
 
 
+class Quarantined(RefusedError):
+    """The peer was set back, or runs twice; nothing is exchanged until its operator resyncs it."""
+
+    reason = "QUARANTINED"
+    status = "FAILED_PRECONDITION"
+
+
 class RoleRefused(RefusedError):
     """The person's roles do not include what this step needs."""
 

@@ -26,7 +26,7 @@ from tieline.v1 import constraints_pb2 as tieline_dot_v1_dot_constraints__pb2
 from tieline.v1 import envelope_pb2 as tieline_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tieline/v1/delivery.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\x1a\x19tieline/v1/envelope.proto\"\x97\x01\n\x0e\x44\x65liverRequest\x12&\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\x05\x65poch\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12&\n\x08standing\x18\x05 \x01(\x0b\x32\x14.tieline.v1.Standing\"\xa1\x01\n\x0f\x44\x65liverResponse\x12 \n\x05reply\x18\x01 \x01(\x0e\x32\x11.tieline.v1.Reply\x12\x16\n\x06reason\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x12\x15\n\x05\x65poch\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12&\n\x08standing\x18\x05 \x01(\x0b\x32\x14.tieline.v1.Standing\"\xbd\x01\n\x0fPutChunkRequest\x12\x1a\n\nattachment\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\r\x12\r\n\x05items\x18\x03 \x01(\x04\x12\r\n\x05index\x18\x04 \x01(\r\x12\x19\n\x05\x63hunk\x18\x05 \x01(\x0c\x42\n\xea\xc7\x18\x06\x08\x06\x10\xe0\xfbs\x12\x14\n\x04kind\x18\x06 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x17\n\x07purpose\x18\x07 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x16\n\x06series\x18\x08 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\"&\n\x10PutChunkResponse\x12\x12\n\nnext_index\x18\x01 \x01(\r\"s\n\x13\x44\x65liverBatchRequest\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.tieline.v1.DeliverRequestB\x06\xea\xc7\x18\x02\x18@\x12&\n\x08standing\x18\x02 \x01(\x0b\x32\x14.tieline.v1.Standing\"t\n\x14\x44\x65liverBatchResponse\x12\x34\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.tieline.v1.DeliverResponseB\x06\xea\xc7\x18\x02\x18@\x12&\n\x08standing\x18\x02 \x01(\x0b\x32\x14.tieline.v1.Standing\"w\n\x08Standing\x12\x15\n\x05\x65poch\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x14\n\x04life\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12/\n\x05lanes\x18\x04 \x03(\x0b\x32\x18.tieline.v1.LaneStandingB\x06\xea\xc7\x18\x02\x18\x03\"c\n\x0cLaneStanding\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x0c\n\x04sent\x18\x02 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x04\x12\x0f\n\x07highest\x18\x04 \x01(\x04\x12\x15\n\x04gaps\x18\x05 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x80\x01\"8\n\x0e\x43ontactRequest\x12&\n\x08standing\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Standing\"9\n\x0f\x43ontactResponse\x12&\n\x08standing\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Standing*\x81\x01\n\x05Reply\x12\x15\n\x11REPLY_UNSPECIFIED\x10\x00\x12\x11\n\rREPLY_APPLIED\x10\x01\x12\x13\n\x0fREPLY_DUPLICATE\x10\x02\x12\x11\n\rREPLY_REFUSED\x10\x03\x12\x15\n\x11REPLY_UNSUPPORTED\x10\x04\x12\x0f\n\x0bREPLY_RETRY\x10\x05\x32\xb3\x02\n\x0f\x44\x65liveryService\x12\x42\n\x07\x44\x65liver\x12\x1a.tieline.v1.DeliverRequest\x1a\x1b.tieline.v1.DeliverResponse\x12\x45\n\x08PutChunk\x12\x1b.tieline.v1.PutChunkRequest\x1a\x1c.tieline.v1.PutChunkResponse\x12Q\n\x0c\x44\x65liverBatch\x12\x1f.tieline.v1.DeliverBatchRequest\x1a .tieline.v1.DeliverBatchResponse\x12\x42\n\x07\x43ontact\x12\x1a.tieline.v1.ContactRequest\x1a\x1b.tieline.v1.ContactResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tieline/v1/delivery.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\x1a\x19tieline/v1/envelope.proto\"\x97\x01\n\x0e\x44\x65liverRequest\x12&\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12\x0c\n\x04lane\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\x05\x65poch\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12&\n\x08standing\x18\x05 \x01(\x0b\x32\x14.tieline.v1.Standing\"\xa1\x01\n\x0f\x44\x65liverResponse\x12 \n\x05reply\x18\x01 \x01(\x0e\x32\x11.tieline.v1.Reply\x12\x16\n\x06reason\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x12\x15\n\x05\x65poch\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12&\n\x08standing\x18\x05 \x01(\x0b\x32\x14.tieline.v1.Standing\"\xbd\x01\n\x0fPutChunkRequest\x12\x1a\n\nattachment\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\r\x12\r\n\x05items\x18\x03 \x01(\x04\x12\r\n\x05index\x18\x04 \x01(\r\x12\x19\n\x05\x63hunk\x18\x05 \x01(\x0c\x42\n\xea\xc7\x18\x06\x08\x06\x10\xe0\xfbs\x12\x14\n\x04kind\x18\x06 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x17\n\x07purpose\x18\x07 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x16\n\x06series\x18\x08 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\"&\n\x10PutChunkResponse\x12\x12\n\nnext_index\x18\x01 \x01(\r\"s\n\x13\x44\x65liverBatchRequest\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x1a.tieline.v1.DeliverRequestB\x06\xea\xc7\x18\x02\x18@\x12&\n\x08standing\x18\x02 \x01(\x0b\x32\x14.tieline.v1.Standing\"t\n\x14\x44\x65liverBatchResponse\x12\x34\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.tieline.v1.DeliverResponseB\x06\xea\xc7\x18\x02\x18@\x12&\n\x08standing\x18\x02 \x01(\x0b\x32\x14.tieline.v1.Standing\"\xbf\x01\n\x08Standing\x12\x15\n\x05\x65poch\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x14\n\x04life\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12/\n\x05lanes\x18\x04 \x03(\x0b\x32\x18.tieline.v1.LaneStandingB\x06\xea\xc7\x18\x02\x18\x03\x12\x15\n\x05\x61gain\x18\x05 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12\x16\n\x06\x61nswer\x18\x06 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12\x17\n\x07trouble\x18\x07 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\"{\n\x0cLaneStanding\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x0c\n\x04sent\x18\x02 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x04\x12\x0f\n\x07highest\x18\x04 \x01(\x04\x12\x15\n\x04gaps\x18\x05 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x80\x01\x12\x16\n\x05voids\x18\x06 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x80\x01\"8\n\x0e\x43ontactRequest\x12&\n\x08standing\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Standing\"9\n\x0f\x43ontactResponse\x12&\n\x08standing\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Standing\"?\n\x10\x46\x65tchSentRequest\x12+\n\x05lanes\x18\x01 \x03(\x0b\x32\x14.tieline.v1.SentFromB\x06\xea\xc7\x18\x02\x18\x03\"\'\n\x08SentFrom\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\"F\n\x11\x46\x65tchSentResponse\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x17.tieline.v1.SentMessageB\x06\xea\xc7\x18\x02\x18@\"\xa3\x01\n\x0bSentMessage\x12\x0c\n\x04lane\x18\x01 \x01(\r\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x12\n\x02id\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10$\x12&\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12 \n\x05reply\x18\x05 \x01(\x0e\x32\x11.tieline.v1.Reply\x12\x16\n\x06reason\x18\x06 \x01(\tB\x06\xea\xc7\x18\x02\x10@*\x81\x01\n\x05Reply\x12\x15\n\x11REPLY_UNSPECIFIED\x10\x00\x12\x11\n\rREPLY_APPLIED\x10\x01\x12\x13\n\x0fREPLY_DUPLICATE\x10\x02\x12\x11\n\rREPLY_REFUSED\x10\x03\x12\x15\n\x11REPLY_UNSUPPORTED\x10\x04\x12\x0f\n\x0bREPLY_RETRY\x10\x05\x32\xff\x02\n\x0f\x44\x65liveryService\x12\x42\n\x07\x44\x65liver\x12\x1a.tieline.v1.DeliverRequest\x1a\x1b.tieline.v1.DeliverResponse\x12\x45\n\x08PutChunk\x12\x1b.tieline.v1.PutChunkRequest\x1a\x1c.tieline.v1.PutChunkResponse\x12Q\n\x0c\x44\x65liverBatch\x12\x1f.tieline.v1.DeliverBatchRequest\x1a .tieline.v1.DeliverBatchResponse\x12\x42\n\x07\x43ontact\x12\x1a.tieline.v1.ContactRequest\x1a\x1b.tieline.v1.ContactResponse\x12J\n\tFetchSent\x12\x1c.tieline.v1.FetchSentRequest\x1a\x1d.tieline.v1.FetchSentResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,10 +61,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STANDING'].fields_by_name['life']._serialized_options = b'\352\307\030\002\020$'
   _globals['_STANDING'].fields_by_name['lanes']._loaded_options = None
   _globals['_STANDING'].fields_by_name['lanes']._serialized_options = b'\352\307\030\002\030\003'
+  _globals['_STANDING'].fields_by_name['again']._loaded_options = None
+  _globals['_STANDING'].fields_by_name['again']._serialized_options = b'\352\307\030\002\020$'
+  _globals['_STANDING'].fields_by_name['answer']._loaded_options = None
+  _globals['_STANDING'].fields_by_name['answer']._serialized_options = b'\352\307\030\002\020$'
+  _globals['_STANDING'].fields_by_name['trouble']._loaded_options = None
+  _globals['_STANDING'].fields_by_name['trouble']._serialized_options = b'\352\307\030\002\020\020'
   _globals['_LANESTANDING'].fields_by_name['gaps']._loaded_options = None
   _globals['_LANESTANDING'].fields_by_name['gaps']._serialized_options = b'\352\307\030\003\030\200\001'
-  _globals['_REPLY']._serialized_start=1223
-  _globals['_REPLY']._serialized_end=1352
+  _globals['_LANESTANDING'].fields_by_name['voids']._loaded_options = None
+  _globals['_LANESTANDING'].fields_by_name['voids']._serialized_options = b'\352\307\030\003\030\200\001'
+  _globals['_FETCHSENTREQUEST'].fields_by_name['lanes']._loaded_options = None
+  _globals['_FETCHSENTREQUEST'].fields_by_name['lanes']._serialized_options = b'\352\307\030\002\030\003'
+  _globals['_FETCHSENTRESPONSE'].fields_by_name['messages']._loaded_options = None
+  _globals['_FETCHSENTRESPONSE'].fields_by_name['messages']._serialized_options = b'\352\307\030\002\030@'
+  _globals['_SENTMESSAGE'].fields_by_name['id']._loaded_options = None
+  _globals['_SENTMESSAGE'].fields_by_name['id']._serialized_options = b'\352\307\030\002\020$'
+  _globals['_SENTMESSAGE'].fields_by_name['reason']._loaded_options = None
+  _globals['_SENTMESSAGE'].fields_by_name['reason']._serialized_options = b'\352\307\030\002\020@'
+  _globals['_REPLY']._serialized_start=1664
+  _globals['_REPLY']._serialized_end=1793
   _globals['_DELIVERREQUEST']._serialized_start=99
   _globals['_DELIVERREQUEST']._serialized_end=250
   _globals['_DELIVERRESPONSE']._serialized_start=253
@@ -77,14 +93,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELIVERBATCHREQUEST']._serialized_end=763
   _globals['_DELIVERBATCHRESPONSE']._serialized_start=765
   _globals['_DELIVERBATCHRESPONSE']._serialized_end=881
-  _globals['_STANDING']._serialized_start=883
-  _globals['_STANDING']._serialized_end=1002
-  _globals['_LANESTANDING']._serialized_start=1004
-  _globals['_LANESTANDING']._serialized_end=1103
-  _globals['_CONTACTREQUEST']._serialized_start=1105
-  _globals['_CONTACTREQUEST']._serialized_end=1161
-  _globals['_CONTACTRESPONSE']._serialized_start=1163
-  _globals['_CONTACTRESPONSE']._serialized_end=1220
-  _globals['_DELIVERYSERVICE']._serialized_start=1355
-  _globals['_DELIVERYSERVICE']._serialized_end=1662
+  _globals['_STANDING']._serialized_start=884
+  _globals['_STANDING']._serialized_end=1075
+  _globals['_LANESTANDING']._serialized_start=1077
+  _globals['_LANESTANDING']._serialized_end=1200
+  _globals['_CONTACTREQUEST']._serialized_start=1202
+  _globals['_CONTACTREQUEST']._serialized_end=1258
+  _globals['_CONTACTRESPONSE']._serialized_start=1260
+  _globals['_CONTACTRESPONSE']._serialized_end=1317
+  _globals['_FETCHSENTREQUEST']._serialized_start=1319
+  _globals['_FETCHSENTREQUEST']._serialized_end=1382
+  _globals['_SENTFROM']._serialized_start=1384
+  _globals['_SENTFROM']._serialized_end=1423
+  _globals['_FETCHSENTRESPONSE']._serialized_start=1425
+  _globals['_FETCHSENTRESPONSE']._serialized_end=1495
+  _globals['_SENTMESSAGE']._serialized_start=1498
+  _globals['_SENTMESSAGE']._serialized_end=1661
+  _globals['_DELIVERYSERVICE']._serialized_start=1796
+  _globals['_DELIVERYSERVICE']._serialized_end=2179
 # @@protoc_insertion_point(module_scope)

@@ -280,12 +280,25 @@ class Standing(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     LIFE_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """A random id set when the node was made, restored or resynchronised."""
     start: _builtins.int
     """Counts the starts of this epoch; several processes on one database share it."""
     life: _builtins.str
     """A random id of that start."""
+    again: _builtins.str
+    """A random id, where what the other said is older than what is known of it: it may only have been
+    long on its way. The other says its standing anew in a Contact, with this id as `answer`.
+    """
+    answer: _builtins.str
+    """The `again` that this standing answers."""
+    trouble: _builtins.str
+    """What this side holds against the other: SET_BACK, FORK or LEFT_BEHIND; nothing is exchanged
+    meanwhile.
+    """
     @_builtins.property
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneStanding]:
         """By lane."""
@@ -297,10 +310,13 @@ class Standing(_message.Message):
         start: _builtins.int = ...,
         life: _builtins.str = ...,
         lanes: _abc.Iterable[Global___LaneStanding] | None = ...,
+        again: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        trouble: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lanes", b"lanes", "life", b"life", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "answer", b"answer", "epoch", b"epoch", "lanes", b"lanes", "life", b"life", "start", b"start", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,6 +333,7 @@ class LaneStanding(_message.Message):
     APPLIED_FIELD_NUMBER: _builtins.int
     HIGHEST_FIELD_NUMBER: _builtins.int
     GAPS_FIELD_NUMBER: _builtins.int
+    VOIDS_FIELD_NUMBER: _builtins.int
     lane: _builtins.int
     """1 immediate, 2 urgent, 3 routine."""
     sent: _builtins.int
@@ -329,6 +346,10 @@ class LaneStanding(_message.Message):
     def gaps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """First and last sequence of each gap between the two, in pairs, ascending."""
 
+    @_builtins.property
+    def voids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """First and last of sequences that the other lacks and that will never come, in pairs, ascending."""
+
     def __init__(
         self,
         *,
@@ -337,10 +358,11 @@ class LaneStanding(_message.Message):
         applied: _builtins.int = ...,
         highest: _builtins.int = ...,
         gaps: _abc.Iterable[_builtins.int] | None = ...,
+        voids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "gaps", b"gaps", "highest", b"highest", "lane", b"lane", "sent", b"sent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "gaps", b"gaps", "highest", b"highest", "lane", b"lane", "sent", b"sent", "voids", b"voids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,3 +415,121 @@ class ContactResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContactResponse: _TypeAlias = ContactResponse  # noqa: Y015
+
+@_typing.final
+class FetchSentRequest(_message.Message):
+    """From where on, by lane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentFrom]:
+        """One for each lane of interest."""
+
+    def __init__(
+        self,
+        *,
+        lanes: _abc.Iterable[Global___SentFrom] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSentRequest: _TypeAlias = FetchSentRequest  # noqa: Y015
+
+@_typing.final
+class SentFrom(_message.Message):
+    """A place in a lane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    lane: _builtins.int
+    """1 immediate, 2 urgent, 3 routine."""
+    first: _builtins.int
+    """The first sequence to give back."""
+    def __init__(
+        self,
+        *,
+        lane: _builtins.int = ...,
+        first: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "lane", b"lane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SentFrom: _TypeAlias = SentFrom  # noqa: Y015
+
+@_typing.final
+class FetchSentResponse(_message.Message):
+    """Some of them, in order of lane and sequence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentMessage]:
+        """As they came."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___SentMessage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSentResponse: _TypeAlias = FetchSentResponse  # noqa: Y015
+
+@_typing.final
+class SentMessage(_message.Message):
+    """A message of the caller, and what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    REPLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    lane: _builtins.int
+    """1 immediate, 2 urgent, 3 routine."""
+    sequence: _builtins.int
+    """Its sequence."""
+    id: _builtins.str
+    """Its id."""
+    reply: Global___Reply.ValueType
+    """The stored reply."""
+    reason: _builtins.str
+    """The reason of a refusal."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """As the caller signed it; absent when it was erased since."""
+
+    def __init__(
+        self,
+        *,
+        lane: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        id: _builtins.str = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+        reply: Global___Reply.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "id", b"id", "lane", b"lane", "reason", b"reason", "reply", b"reply", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SentMessage: _TypeAlias = SentMessage  # noqa: Y015

@@ -55,6 +55,11 @@ class DeliveryServiceStub:
                 request_serializer=tieline_dot_v1_dot_delivery__pb2.ContactRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_delivery__pb2.ContactResponse.FromString,
                 _registered_method=True)
+        self.FetchSent = channel.unary_stream(
+                '/tieline.v1.DeliveryService/FetchSent',
+                request_serializer=tieline_dot_v1_dot_delivery__pb2.FetchSentRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_delivery__pb2.FetchSentResponse.FromString,
+                _registered_method=True)
 
 
 class DeliveryServiceServicer:
@@ -92,6 +97,14 @@ class DeliveryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchSent(self, request, context):
+        """Gives back what the caller itself signed and this node took, for a caller that was restored.
+        Caller: any member, for its own messages. Since v1.1 (capability `standing`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeliveryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +127,11 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.Contact,
                     request_deserializer=tieline_dot_v1_dot_delivery__pb2.ContactRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_delivery__pb2.ContactResponse.SerializeToString,
+            ),
+            'FetchSent': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchSent,
+                    request_deserializer=tieline_dot_v1_dot_delivery__pb2.FetchSentRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_delivery__pb2.FetchSentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +243,33 @@ class DeliveryService:
             '/tieline.v1.DeliveryService/Contact',
             tieline_dot_v1_dot_delivery__pb2.ContactRequest.SerializeToString,
             tieline_dot_v1_dot_delivery__pb2.ContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchSent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tieline.v1.DeliveryService/FetchSent',
+            tieline_dot_v1_dot_delivery__pb2.FetchSentRequest.SerializeToString,
+            tieline_dot_v1_dot_delivery__pb2.FetchSentResponse.FromString,
             options,
             channel_credentials,
             insecure,

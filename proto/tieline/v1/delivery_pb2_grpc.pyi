@@ -47,6 +47,10 @@ class DeliveryServiceStub:
     """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
     (capability `standing`).
     """
+    FetchSent: _grpc.UnaryStreamMultiCallable[_delivery_pb2.FetchSentRequest, _delivery_pb2.FetchSentResponse]
+    """Gives back what the caller itself signed and this node took, for a caller that was restored.
+    Caller: any member, for its own messages. Since v1.1 (capability `standing`).
+    """
 
 @_typing.type_check_only
 class DeliveryServiceAsyncStub(DeliveryServiceStub):
@@ -66,6 +70,10 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     Contact: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ContactRequest, _delivery_pb2.ContactResponse]  # type: ignore[assignment]
     """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
     (capability `standing`).
+    """
+    FetchSent: _aio.UnaryStreamMultiCallable[_delivery_pb2.FetchSentRequest, _delivery_pb2.FetchSentResponse]  # type: ignore[assignment]
+    """Gives back what the caller itself signed and this node took, for a caller that was restored.
+    Caller: any member, for its own messages. Since v1.1 (capability `standing`).
     """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -107,6 +115,16 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_pb2.ContactResponse, _abc.Awaitable[_delivery_pb2.ContactResponse]]:
         """Exchanges standings, so that whoever was set back shows. Caller: any member. Since v1.1
         (capability `standing`).
+        """
+
+    @_abc_1.abstractmethod
+    def FetchSent(
+        self,
+        request: _delivery_pb2.FetchSentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_delivery_pb2.FetchSentResponse], _abc.AsyncIterator[_delivery_pb2.FetchSentResponse]]:
+        """Gives back what the caller itself signed and this node took, for a caller that was restored.
+        Caller: any member, for its own messages. Since v1.1 (capability `standing`).
         """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -74,6 +74,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The home or its configuration is unusable. Example: a key file that others may read."""
     ERROR_REASON_FORMAT_ERROR: _ErrorReason.ValueType  # 25
     """A file that is not what it claims to be. Example: a truncated VICS file."""
+    ERROR_REASON_QUARANTINED: _ErrorReason.ValueType  # 26
+    """The peer was set back to an earlier state, or runs twice. Example: a rolled-back disk image."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of the one google.rpc.ErrorInfo in its status, without the
@@ -132,4 +134,6 @@ ERROR_REASON_CONFIGURATION: ErrorReason.ValueType  # 24
 """The home or its configuration is unusable. Example: a key file that others may read."""
 ERROR_REASON_FORMAT_ERROR: ErrorReason.ValueType  # 25
 """A file that is not what it claims to be. Example: a truncated VICS file."""
+ERROR_REASON_QUARANTINED: ErrorReason.ValueType  # 26
+"""The peer was set back to an earlier state, or runs twice. Example: a rolled-back disk image."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
