@@ -8,7 +8,8 @@ known by its id (UUIDv7, inside the signature); a second copy gets the stored re
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tieline_server.domain.referral import Urgency
@@ -37,10 +38,13 @@ class OutState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutMessage:
-    """A signed message on its way. ``attachment`` is an attachment id that must arrive before it.
+    """A signed message on its way to one recipient. ``attachment`` is an attachment id that must
+    arrive before it.
 
-    ``subject`` is the id of the referral, upload or broadcast it belongs to, so that delivery can
-    be recorded there. ``sequence`` counts from 1 per (recipient, lane); storage assigns it.
+    A message to a group goes to each recipient under the same ``id``. ``subject`` is the id of the
+    referral, upload or broadcast it belongs to, so that delivery can be recorded there.
+    ``sequence`` counts from 1 per (recipient, lane); storage assigns it. A message that the peer
+    would not take yet is queued and ``held_until`` a time.
     """
 
     id: str
@@ -55,6 +59,16 @@ class OutMessage:
     state: OutState = OutState.QUEUED
     attempts: int = 0
     settled: datetime | None = None
+    reason: str = ""
+    held_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of one message."""
+
+    message: str
+    state: OutState
     reason: str = ""
 
 
@@ -77,11 +91,40 @@ class InMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReply:
+    """What was said to a message that came before, and the SHA-256 of its payload."""
+
+    digest: bytes
+    reply: Reply
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneQueue:
+    """What waits in one lane: all, those of them that are put off, and since when the first."""
+
+    queued: int = 0
+    put_off: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
-    """Delivery's memory of one peer: the back-off survives a restart."""
+    """Delivery's memory of one peer: the back-off survives a restart.
+
+    ``busy_since`` is when messages began to go that have not come to the end of the queue since;
+    ``delivered`` counts those settled from then on.
+    """
 
     agency: str
-    queued: int
-    attempts: int
-    next_attempt: datetime | None
+    attempts: int = 0
+    next_attempt: datetime | None = None
     last_error: str = ""
+    busy_since: datetime | None = None
+    delivered: int = 0
+    lanes: Mapping[Urgency, LaneQueue] = field(default_factory=dict)
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait, of all lanes."""
+        return sum(lane.queued for lane in self.lanes.values())

@@ -8,6 +8,7 @@ from tieline_server.storage.schema_base import (
     meta,
     metadata,
 )
+from tieline_server.storage.schema_delivery import alarms, destinations, outbox
 from tieline_server.storage.schema_exchange import (
     assessments,
     audit_leaves,
@@ -16,12 +17,10 @@ from tieline_server.storage.schema_exchange import (
     broadcast_answers,
     broadcast_recipients,
     broadcasts,
-    destinations,
     inbox,
     incoming_attachments,
     incoming_chunks,
     operators,
-    outbox,
     outgoing_attachments,
     outgoing_chunks,
     queries,
@@ -48,6 +47,7 @@ from tieline_server.storage.schema_items import (
 )
 
 __all__ = [
+    "alarms",
     "counters",
     "meta",
     "metadata",

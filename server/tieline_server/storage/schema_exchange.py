@@ -7,12 +7,10 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     SmallInteger,
     Table,
-    text,
 )
 
 from tieline_server.storage.schema_base import handling_columns, metadata
@@ -170,40 +168,6 @@ broadcast_answers = Table(
 
 # --- messages ---------------------------------------------------------------------------------
 
-outbox = Table(
-    "outbox",
-    metadata,
-    Column("id", Words, primary_key=True),
-    Column("recipient", Words, nullable=False),
-    Column("lane", SmallInteger, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("subject", Words, nullable=False, index=True),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("attachment", Words, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("state", Words, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
-    Column("settled", UtcTime),
-    Column("reason", Words, nullable=False),
-    Index("uq_outbox_sequence", "recipient", "lane", "sequence", unique=True),
-    Index(
-        "ix_outbox_queued",
-        "recipient",
-        "lane",
-        "sequence",
-        sqlite_where=text("state = 'queued'"),
-        postgresql_where=text("state = 'queued'"),
-    ),
-)
-destinations = Table(
-    "destinations",
-    metadata,
-    Column("agency", Words, primary_key=True),
-    Column("attempts", BigInteger, nullable=False),
-    Column("next_attempt", UtcTime),
-    Column("last_error", Words, nullable=False),
-)
 inbox = Table(
     "inbox",
     metadata,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
 from tieline_server.storage.broadcasts import Broadcasts
 from tieline_server.storage.imports import Imports
 from tieline_server.storage.items import Items
-from tieline_server.storage.messages import Inbox, Outbox
+from tieline_server.storage.messages import Inbox
+from tieline_server.storage.outbox import Outbox
 from tieline_server.storage.people import Meta, Operators, Queries
 from tieline_server.storage.referrals import Referrals
+from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
 from tieline_server.storage.session import Session
 from tieline_server.storage.uploads import Uploads
@@ -45,3 +49,5 @@ class SqlTx:
         self.queries = Queries(session)
         self.audit = Audit(session)
         self.meta = Meta(session)
+        self.savepoint = partial(savepoint, session)
+        """Returns a context: what is raised inside undoes what was done inside, and no more."""

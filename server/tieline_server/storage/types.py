@@ -32,7 +32,12 @@ class UtcTime(TypeDecorator[datetime]):
         return (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return moment_of(value)
+
+
+def moment_of(value: int | None) -> datetime | None:
+    """Return the moment that a column of UtcTime holds."""
+    return None if value is None else _EPOCH + value * _MICROSECOND
 
 
 class Words(TypeDecorator[str]):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer, BroadcastRecipientState
-from tieline_server.domain.messages import Destination, InMessage, OutMessage, OutState
-from tieline_server.domain.referral import Direction, Referral, ReferralStep
+from tieline_server.domain.messages import (
+    Destination,
+    InMessage,
+    OutMessage,
+    OutState,
+    Settled,
+    StoredReply,
+)
+from tieline_server.domain.referral import Direction, Referral, ReferralStep, Urgency
 from tieline_server.domain.series import Assessment, ExternalReference, Series, SeriesStatus
 from tieline_server.domain.upload import Upload, UploadStep
 
@@ -98,13 +105,49 @@ class OutboxRepository(Protocol):
         """Queue a message; return it with its sequence."""
         ...
 
-    def due(self, recipient: str, limit: int) -> list[OutMessage]:
+    def due(self, recipient: str, limit: int, most_bytes: int = 1 << 62) -> list[OutMessage]:
         """Queued messages for a recipient: lanes by urgency, then sequence."""
         ...
 
-    def settle(self, message: str, state: OutState, at: datetime, reason: str = "") -> None: ...
-    def get(self, message: str) -> OutMessage | None: ...
-    def find(self, *, state: OutState | None = None, limit: int = 1000) -> list[OutMessage]: ...
+    def most_urgent(self, recipient: str) -> Urgency | None:
+        """The lane of the message that is due first."""
+        ...
+
+    def behind(
+        self, recipient: str, subjects: Collection[str]
+    ) -> dict[str, tuple[OutState, datetime | None]]:
+        """Which of these subjects have a message that is parked, or put off and until when."""
+        ...
+
+    def settle(
+        self, recipient: str, message: str, state: OutState, at: datetime, reason: str = ""
+    ) -> None: ...
+    def settle_all(self, recipient: str, settled: Iterable[Settled], at: datetime) -> None: ...
+    def hold(
+        self, recipient: str, message: str, until: datetime, reason: str, *, tried: bool = True
+    ) -> None:
+        """Put a queued message off, counting an attempt where it was ``tried``."""
+        ...
+
+    def held(self, recipient: str) -> datetime | None:
+        """Until when the first message that is put off waits."""
+        ...
+
+    def release(self, recipient: str, until: datetime) -> None:
+        """Let go what was put off until then, or before."""
+        ...
+
+    def get(self, recipient: str, message: str) -> OutMessage | None: ...
+    def find(
+        self,
+        *,
+        state: OutState | None = None,
+        limit: int = 1000,
+        before: tuple[str, str] | None = None,
+    ) -> list[OutMessage]:
+        """Messages without their envelopes, newest first, below a place (id, recipient)."""
+        ...
+
     def of_subject(self, subject: str) -> Sequence[OutMessage]:
         """Messages that belong to a referral, upload or broadcast, oldest first."""
         ...
@@ -113,12 +156,31 @@ class OutboxRepository(Protocol):
         """Every recipient with queued messages or a back-off."""
         ...
 
+    def waiting(self) -> list[str]:
+        """Every recipient with queued messages, without counting them."""
+        ...
+
+    def destination(self, recipient: str) -> Destination:
+        """What is remembered of one recipient, without what is queued."""
+        ...
+
     def back_off(self, recipient: str, attempts: int, until: datetime, error: str) -> None: ...
     def clear_back_off(self, recipient: str) -> None: ...
+    def progressed(self, recipient: str, count: int, at: datetime) -> None:
+        """Count messages settled since the queue began to move; the back-off is over."""
+        ...
+
+    def caught_up(self, recipient: str) -> None:
+        """The queue is empty."""
+        ...
 
 
 class InboxRepository(Protocol):
     def get(self, sender: str, message: str) -> InMessage | None: ...
+    def replies(self, sender: str, messages: Sequence[str]) -> dict[str, StoredReply]:
+        """What was said to those of these messages that came before, by id."""
+        ...
+
     def by_subject(self, subject: str) -> list[InMessage]: ...
     def add(self, message: InMessage) -> None: ...
 
