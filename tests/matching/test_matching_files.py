@@ -61,7 +61,7 @@ def damaged_files(folder: Path) -> list[Path]:
 
 def test_one_wrong_byte_in_any_file_is_noticed_and_rebuilt(tmp_path: Path) -> None:
     names = [path.name for path in damaged_files(tmp_path / "names")]
-    assert len(names) == 3 * 4 + 5 + 3 + 1
+    assert len(names) == 3 * 4 + 5 + 4 + 1
     for name in names:
         folder = tmp_path / f"with-{name}"
         fill(folder)

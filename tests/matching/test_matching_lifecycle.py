@@ -122,6 +122,12 @@ class History(RuleBasedStateMachine):
         items = np.array([-1, 10**9, *range(13), *self.held], dtype=np.int64)
         held_as = [self.matcher.holding_set(n) for n in self.matcher.holdings(items).tolist()]
         assert held_as == [self.held.get(item, ()) for item in items.tolist()]
+        for series in (7, 1, 99):
+            held_so = [no for one in self.held.values() for no, named in one if named == series]
+            assert set(held_so) <= self.matcher.imports_of(series)
+            for imports in ({1, 2}, {3}, {2, 3}):
+                expected = sum(no in imports for no in held_so)  # no set names a series twice
+                assert self.matcher.count_of(series, imports) == expected
         for kind in EXACT_KINDS:
             held = [(item, _POOL[kind][at].tobytes()) for k, item, at in self.model if k is kind]
             hits = self.matcher.exact(kind, _POOL[kind])

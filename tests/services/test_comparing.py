@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
-from tieline.v1 import exchange_pb2, operator_pb2
+from tieline.v1 import exchange_pb2, operator_pb2, series_pb2
 from tieline_client import constraints, limits
 from tieline_client.digests import EXACT_KINDS
 from tieline_client.errors import LimitExceeded, TielineError
@@ -40,6 +40,8 @@ class Compared:
     def __init__(self, responses: Iterator[operator_pb2.CompareCollectionResponse]) -> None:
         self.ends: dict[str, operator_pb2.CollectionEnd] = {}
         self.rows: dict[str, Rows] = defaultdict(dict)
+        self.totals: dict[str, int] = {}
+        """Items of each of the peers' series, as far as they tell."""
         self.progress: list[int] = []
         self.items = -1
         self.peers: list[str] = []
@@ -56,6 +58,8 @@ class Compared:
                     key = row.own, row.theirs.id
                     assert key not in rows
                     rows[key] = row.own_items, row.shared
+                    if row.theirs.HasField("items"):
+                        self.totals[row.theirs.id] = row.theirs.items
             else:
                 self.ends[response.end.end.agency] = response.end
 
@@ -143,6 +147,10 @@ def test_pairs_are_counted_like_sets(
     assert found.rows[PT] == {
         (name, series): (totals[name], len(items)) for (name, series), items in expected.items()
     }
+    assert found.totals == {
+        one: sum(one in names for names in other_series.values())
+        for one in {theirs for _, theirs in expected} - {""}
+    }
     end = found.ends[PT]
     assert (end.end.status, end.asked, end.withheld) == ("answered", len(mine), 0)
     assert end.shared == len(shared)
@@ -151,6 +159,23 @@ def test_pairs_are_counted_like_sets(
     entries = bench[HUB].audit("query.asked")
     assert sum(one["detail"]["records"] for one in entries) == len(mine)  # type: ignore[index]
     assert len(entries) == len(bench[HUB].audit("query.result")) == len(found.progress)
+
+
+def test_a_series_counts_what_the_peer_may_learn_of_it(bench: Bench) -> None:
+    own = bench[HUB].series(records(range(3)), name="A")
+    shown = bench[PT].series(records(range(2, 10)), name="X")
+    bench[PT].load(
+        records(range(8, 15)),
+        series="X",
+        handling=series_pb2.Handling(
+            code=3, tlp=3, source="A", information=1, restriction="ask us"
+        ),
+    )
+    again = bench[PT].load(records(range(5, 12)), series="X", case_ref="another")
+    assert again.items_known == 7
+    found = _compare(bench, HUB, PT)
+    assert found.rows[PT] == {(own, shown): (3, 1)}
+    assert found.totals == {shown: 10}  # 2 to 9, 10 and 11; what is H3 stays unknown
 
 
 def test_where_only_hits_are_disclosed_their_series_stay_unknown(bench: Bench) -> None:

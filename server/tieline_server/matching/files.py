@@ -26,12 +26,12 @@ from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.matching.compiled import frozen
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 _BLOCK = 8 * 1024 * 1024
 _OURS = re.compile(
     r"(?:md5|sha1|sha256|pdq)-\d{10}\.(?:rows|ids|offsets|filter|probes|postings)"
-    r"|holdings-\d{10}\.(?:numbers|starts|pairs)|spill-.*|.*\.tmp"
+    r"|holdings-\d{10}\.(?:numbers|starts|pairs|counts)|spill-.*|.*\.tmp"
 )
 
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ sets are only ever added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -37,8 +37,9 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class HoldingFiles:
-    """A column as a snapshot holds it: ``numbers`` (items,) uint32, and the sets as ``starts``
-    (sets + 1,) int64 into ``pairs`` (n, 2) uint32 of import and series numbers."""
+    """A column as a snapshot holds it: ``numbers`` (items,) uint32, the sets as ``starts``
+    (sets + 1,) int64 into ``pairs`` (n, 2) uint32 of import and series numbers, and ``counts``
+    (sets,) int64 of the items that have each."""
 
     sections: Mapping[str, Section]
     arrays: Mapping[str, Array]
@@ -46,7 +47,7 @@ class HoldingFiles:
     @classmethod
     def load(cls, store: FolderStore, body: dict[str, Any]) -> HoldingFiles:
         sections = sections_from_json(body)
-        if sections.keys() != {"numbers", "starts", "pairs"}:
+        if sections.keys() != {"numbers", "starts", "pairs", "counts"}:
             raise IndexDamaged("the index manifest is incomplete; it is rebuilt")
         return cls(sections, {name: store.load(one) for name, one in sections.items()})
 
@@ -60,6 +61,8 @@ class HoldingColumn:
     def __init__(self) -> None:
         self._sets: list[HoldingSet] = [()]
         self._numbers: dict[HoldingSet, int] = {(): 0}
+        self._of_series: dict[int, list[int]] = {}
+        self._counts: I64 = np.zeros(1, dtype=np.int64)
         self._parts: tuple[U32, U32] = (_none(), _none())
         self._end = 0
         self._journal: list[tuple[I64, U32]] | None = None
@@ -73,6 +76,11 @@ class HoldingColumn:
         starts, pairs = files.arrays["starts"], files.arrays["pairs"]
         column._sets = _sets_of(starts, pairs)
         column._numbers = {one: number for number, one in enumerate(column._sets)}
+        for number, one in enumerate(column._sets):
+            column._note_series(number, one)
+        column._counts = files.arrays["counts"].copy()
+        if len(column._counts) != len(column._sets):
+            raise IndexDamaged("the index's holdings do not fit together; it is rebuilt")
         column._parts = (base, _none())
         column._end = len(base)
         return column
@@ -102,16 +110,46 @@ class HoldingColumn:
             number = self._numbers.get(one)
             if number is None:
                 number = len(self._sets)
+                if number >= len(self._counts):
+                    grown = np.zeros(2 * number, dtype=np.int64)
+                    grown[: len(self._counts)] = self._counts
+                    self._counts = grown
                 self._sets.append(one)
                 self._numbers[one] = number
+                self._note_series(number, one)
             numbers.append(number)
         return np.asarray(numbers, dtype=np.uint32)
 
+    def imports_of(self, series: int) -> set[int]:
+        """Return the imports under which items of a series are, or were, held in it."""
+        return {pair[0] for pair in self._pairs_of(series)}
+
+    def count_of(self, series: int, imports: Container[int]) -> int:
+        """Return how many items these imports hold in a series."""
+        found = {number for import_no, number in self._pairs_of(series) if import_no in imports}
+        return int(self._counts[list(found)].sum())
+
+    def _pairs_of(self, series: int) -> Iterator[tuple[int, int]]:
+        """Yield (import, set number) of the sets that name a series."""
+        for number in self._of_series.get(series, ()):
+            for import_no, named in self._sets[number]:
+                if named == series:
+                    yield import_no, number
+
+    def _note_series(self, number: int, one: HoldingSet) -> None:
+        for series in {series for _, series in one} - {0}:
+            self._of_series.setdefault(series, []).append(number)
+
     def hold(self, item_ids: I64, numbers: U32) -> None:
-        """Set the numbers of items."""
+        """Set the numbers of items; of an item that is named twice the last counts."""
         if not len(item_ids):
             return
+        if (item_ids[1:] <= item_ids[:-1]).any():
+            item_ids, back = np.unique(item_ids[::-1], return_index=True)
+            numbers = numbers[::-1][back]
         base, tail = self._reserve(int(item_ids.max()) + 1)
+        self._count(self.numbers_of(item_ids), -1)
+        self._count(numbers, 1)
         low = item_ids < len(base)
         base[item_ids[low]] = numbers[low]
         if not low.all():
@@ -119,6 +157,10 @@ class HoldingColumn:
         self.changed += len(item_ids)
         if self._journal is not None:
             self._journal.append((item_ids, numbers))
+
+    def _count(self, numbers: U32, sign: int) -> None:
+        which, counts = np.unique(numbers, return_counts=True)
+        self._counts[which] += sign * counts
 
     def begin_write(self) -> None:
         """Remember what is held from here on, for `rebase`."""
@@ -129,27 +171,39 @@ class HoldingColumn:
         sections, arrays = {}, {}
         writer = store.writer(f"{prefix}.numbers", "<u4")
         (base, tail), end = self._parts, self._end
-        for start in range(0, len(base), _BLOCK):
-            writer.append(base[start : start + _BLOCK])
-        writer.append(tail[: end - len(base)])
+        counts: I64 = np.zeros(1, dtype=np.int64)
+        for part in (base, tail[: end - len(base)]):
+            for start in range(0, len(part), _BLOCK):
+                block = part[start : start + _BLOCK].copy()  # counted as it is written
+                writer.append(block)
+                here = np.bincount(block, minlength=len(counts))
+                here[: len(counts)] += counts
+                counts = here
         sections["numbers"], arrays["numbers"] = writer.finish()
         sets = self._sets[:]  # after the numbers: whatever they name is there
         starts = np.cumsum([0, *(len(one) for one in sets)], dtype=np.int64)
         pairs = np.asarray([pair for one in sets for pair in one], dtype=np.uint32)
-        for name, array, dtype in (("starts", starts, "<i8"), ("pairs", pairs, "<u4")):
-            writer = store.writer(f"{prefix}.{name}", dtype)
+        counts = np.concatenate([counts, np.zeros(len(sets) - len(counts), dtype=np.int64)])
+        for name, array, row in (
+            ("starts", starts, ()),
+            ("pairs", pairs, (2,)),
+            ("counts", counts, ()),
+        ):
+            writer = store.writer(f"{prefix}.{name}", "<u4" if name == "pairs" else "<i8")
             writer.append(array)
-            sections[name], arrays[name] = writer.finish(*(() if name == "starts" else (2,)))
+            sections[name], arrays[name] = writer.finish(*row)
         return HoldingFiles(sections, arrays)
 
-    def rebase(self, base: U32) -> None:
+    def rebase(self, files: HoldingFiles, base: U32) -> None:
         """Use what `write` wrote, mapped copy-on-write, with what was held since `begin_write`."""
         journal, self._journal = self._journal or [], None
         fresh = HoldingColumn()
         fresh._parts, fresh._end = (base, _none()), len(base)
+        fresh._counts = np.zeros(len(self._counts), dtype=np.int64)
+        fresh._counts[: len(files.arrays["counts"])] = files.arrays["counts"]
         for item_ids, numbers in journal:
             fresh.hold(item_ids, numbers)
-        self._parts, self._end = fresh._parts, fresh._end
+        self._parts, self._end, self._counts = fresh._parts, fresh._end, fresh._counts
         self.changed = sum(len(item_ids) for item_ids, _ in journal)
 
     def abandon_write(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +176,14 @@ class Matcher:
     def holding_set(self, number: int) -> HoldingSet:
         """Return the holdings that a number stands for."""
         return self._holdings.set_of(number)
+
+    def imports_of(self, series: int) -> set[int]:
+        """Return the imports that hold items in a series, or did."""
+        return self._holdings.imports_of(series)
+
+    def count_of(self, series: int, imports: Container[int]) -> int:
+        """Return how many items these imports hold in a series."""
+        return self._holdings.count_of(series, imports)
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -457,7 +465,7 @@ class Matcher:
 
     def _rebase(self, made: Snapshot) -> None:
         assert made.holdings is not None
-        self._holdings.rebase(private(self._store, made.holdings))
+        self._holdings.rebase(made.holdings, private(self._store, made.holdings))
 
     def _save(self, made: Snapshot) -> None:
         if isinstance(self._store, FolderStore):

@@ -142,6 +142,14 @@ class Disclosing:
         return messages
 
     def _judge(self, imports: set[int]) -> None:
+        """Settle what the answer discloses of holdings of each import."""
+        for import_no, verdict in self._verdicts(imports - self._levels.keys()).items():
+            self._levels[import_no] = verdict.level
+            self.pending |= verdict.pending
+            self.level = max(self.level, verdict.level)
+            self.rules.update(verdict.rules)
+
+    def _verdicts(self, imports: set[int]) -> dict[int, _Verdict]:
         """Learn of each import what policy discloses of its holdings."""
         node, memory = self.node, self.node.store.remembered()
         about = (self.peer, self.purpose, node.directory().version, node.policy.version)
@@ -150,12 +158,7 @@ class Disclosing:
         for import_no in missing:
             under = held.get(import_no)
             memory[import_no, about] = _NEVER if under is None else self._verdict(under)
-        for import_no in imports - self._levels.keys():
-            verdict: _Verdict = memory[import_no, about]
-            self._levels[import_no] = verdict.level
-            self.pending |= verdict.pending
-            self.level = max(self.level, verdict.level)
-            self.rules.update(verdict.rules)
+        return {import_no: memory[import_no, about] for import_no in imports}
 
     def _verdict(self, held: HeldUnder) -> _Verdict:
         decision = self.node.policy.highest_disclosure(
@@ -176,12 +179,13 @@ class Disclosing:
         numbers = sorted(levels.keys() - self._series.keys())
         if not numbers:
             return []
-        found = self._disclosable(numbers)
+        found, items = self._disclosable(numbers), self._items_of(numbers)
         messages: list[exchange_pb2.OverlapResponse] = []
         batch, chars = exchange_pb2.SeriesBatch(), 0
         for number in numbers:
             self._series[number] = index = len(self._series) + 1
-            entry = _entry(index, found[number], with_name=levels[number] >= Disclosure.DETAIL)
+            named = levels[number] >= Disclosure.DETAIL
+            entry = _entry(index, found[number], items[number], with_name=named)
             size = entry.ByteSize()
             if batch.series and chars + size > _SERIES_TEXT_CHARS:
                 messages.append(exchange_pb2.OverlapResponse(batch=batch))
@@ -190,6 +194,15 @@ class Disclosing:
             chars += size
         messages.append(exchange_pb2.OverlapResponse(batch=batch))
         return messages
+
+    def _items_of(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Return how many items of series the peer may know of: those that are held under imports
+        whose series it may learn. Whoever learns a reference learns counts."""
+        matching = self.node.matching
+        imports = {number: matching.imports_of(number) for number in numbers}
+        verdicts = self._verdicts({one for some in imports.values() for one in some})
+        shown = {one for one, told in verdicts.items() if told.level >= Disclosure.REFERENCE}
+        return {number: matching.count_of(number, shown) for number in numbers}
 
     def _disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
         store = self.node.store
@@ -240,7 +253,9 @@ def _batches(
     return messages
 
 
-def _entry(index: int, series: DisclosableSeries, *, with_name: bool) -> exchange_pb2.SeriesEntry:
+def _entry(
+    index: int, series: DisclosableSeries, items: int, *, with_name: bool
+) -> exchange_pb2.SeriesEntry:
     numbers = [f"repository:{series.number}"] if series.number else []
     numbers += [f"{scheme}:{value}" for scheme, value in series.references]
     return exchange_pb2.SeriesEntry(
@@ -252,4 +267,5 @@ def _entry(index: int, series: DisclosableSeries, *, with_name: bool) -> exchang
         contact_name=series.contact_name,
         contact_email=series.contact_email,
         contact_phone=series.contact_phone,
+        items=items,
     )

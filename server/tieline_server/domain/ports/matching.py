@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,14 @@ class Matching(Protocol):
         ...
 
     def holding_set(self, number: int) -> HoldingSet: ...
+    def imports_of(self, series: int) -> set[int]:
+        """Return the imports that hold items in a series, or did; series by number."""
+        ...
+
+    def count_of(self, series: int, imports: Container[int]) -> int:
+        """Return how many items these imports hold in a series."""
+        ...
+
     def holding_numbers(self, sets: Iterable[HoldingSet]) -> npt.NDArray[np.uint32]: ...
     def hold(self, item_ids: Ids, numbers: npt.NDArray[np.uint32]) -> None: ...
     def rebuild(self, source: Iterable[tuple[DigestKind, Ids, Rows]], applied: int) -> None: ...
