@@ -743,6 +743,9 @@ class GetStatusResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     PERSON_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    PURGES_FIELD_NUMBER: _builtins.int
+    ATTACHED_TO_FIELD_NUMBER: _builtins.int
+    ATTACHED_HERE_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """Its agency."""
     federation: _builtins.str
@@ -783,6 +786,18 @@ class GetStatusResponse(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The person's roles."""
 
+    @_builtins.property
+    def purges(self) -> _containers.RepeatedCompositeFieldContainer[Global___PurgeView]:
+        """What is being erased for good, and how far that is."""
+
+    @_builtins.property
+    def attached_to(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """Of a node that only calls out: the members that it is to be attached to."""
+
+    @_builtins.property
+    def attached_here(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """The nodes that are attached to this one."""
+
     def __init__(
         self,
         *,
@@ -799,14 +814,93 @@ class GetStatusResponse(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         person: _builtins.str = ...,
         roles: _abc.Iterable[_builtins.str] | None = ...,
+        purges: _abc.Iterable[Global___PurgeView] | None = ...,
+        attached_to: _abc.Iterable[Global___Attachment] | None = ...,
+        attached_here: _abc.Iterable[Global___Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["directory_expire_time", b"directory_expire_time", "leaf_expire_time", b"leaf_expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "countries", b"countries", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attached_here", b"attached_here", "attached_to", b"attached_to", "countries", b"countries", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "purges", b"purges", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Attachment(_message.Message):
+    """A standing stream of a node that only calls out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The other side."""
+    reason: _builtins.str
+    """Why it does not stand."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it stands; absent while it does not."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "reason", b"reason", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
+
+@_typing.final
+class PurgeView(_message.Message):
+    """Something that is being erased: from tables, then from every other copy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HOLDINGS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The series; empty where an import's retention ended."""
+    cause: _builtins.str
+    """retraction or retention."""
+    state: _builtins.str
+    """erasing, erased, or scrubbed when its receipt is next."""
+    holdings: _builtins.int
+    """Holdings erased so far."""
+    reason: _builtins.str
+    """Why it waits, where it does."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        state: _builtins.str = ...,
+        holdings: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "create_time", b"create_time", "holdings", b"holdings", "reason", b"reason", "series", b"series", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeView: _TypeAlias = PurgeView  # noqa: Y015
 
 @_typing.final
 class ListPeersRequest(_message.Message):
@@ -1611,6 +1705,7 @@ class SeriesView(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     CASE_REF_FIELD_NUMBER: _builtins.int
     LIKELY_COUNTRIES_FIELD_NUMBER: _builtins.int
+    RETRACTION_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1627,6 +1722,10 @@ class SeriesView(_message.Message):
     def likely_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Standing likely countries."""
 
+    @_builtins.property
+    def retraction(self) -> Global___RetractionView:
+        """The latest retraction of an own series, and who has confirmed it."""
+
     def __init__(
         self,
         *,
@@ -1636,14 +1735,193 @@ class SeriesView(_message.Message):
         number: _builtins.str = ...,
         case_ref: _builtins.str = ...,
         likely_countries: _abc.Iterable[_builtins.str] | None = ...,
+        retraction: Global___RetractionView | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeriesView: _TypeAlias = SeriesView  # noqa: Y015
+
+@_typing.final
+class RetractionView(_message.Message):
+    """Who was told of a retraction, and how far each one is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    RETRACT_TIME_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    kind: _builtins.str
+    """withdraw or narrow."""
+    reason: _builtins.str
+    """Why, in words."""
+    limited: _builtins.bool
+    """Whether only some agencies may keep it."""
+    @_builtins.property
+    def only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those."""
+
+    @_builtins.property
+    def retract_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def recipients(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetractionRecipient]:
+        """Everybody who was told, by whomever."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        limited: _builtins.bool = ...,
+        only: _abc.Iterable[_builtins.str] | None = ...,
+        retract_time: _timestamp_pb2.Timestamp | None = ...,
+        recipients: _abc.Iterable[Global___RetractionRecipient] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retract_time", b"retract_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "limited", b"limited", "only", b"only", "reason", b"reason", "recipients", b"recipients", "retract_time", b"retract_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetractionView: _TypeAlias = RetractionView  # noqa: Y015
+
+@_typing.final
+class RetractionRecipient(_message.Message):
+    """One of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The agency."""
+    via: _builtins.str
+    """Who forwarded it; empty: this node."""
+    state: _builtins.str
+    """queued, delivered, confirmed or refused."""
+    erased: _builtins.bool
+    """Whether its copy was erased, once confirmed; otherwise it keeps the series as restricted."""
+    reason: _builtins.str
+    """Why it waits or was refused."""
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came to that."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        via: _builtins.str = ...,
+        state: _builtins.str = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
+        erased: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_time", b"state_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "erased", b"erased", "reason", b"reason", "state", b"state", "state_time", b"state_time", "via", b"via"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetractionRecipient: _TypeAlias = RetractionRecipient  # noqa: Y015
+
+@_typing.final
+class RetractSeriesRequest(_message.Message):
+    """Withdraws or narrows an own series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    TLP_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    RETAIN_UNTIL_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """Its id or name."""
+    kind: _builtins.str
+    """withdraw or narrow."""
+    reason: _builtins.str
+    """Why, in words; told to the recipients."""
+    code: _builtins.int
+    """For narrow: H0 to H3 as 0 to 3; absent: as before."""
+    tlp: _builtins.int
+    """For narrow: TLP as in Handling; 0: as before."""
+    restriction: _builtins.str
+    """For narrow: the words of H3."""
+    retain_until: _builtins.str
+    """For narrow: YYYY-MM-DD; empty: as before."""
+    limited: _builtins.bool
+    """For narrow: only the agencies below may keep it."""
+    @_builtins.property
+    def only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        code: _builtins.int | None = ...,
+        tlp: _builtins.int = ...,
+        restriction: _builtins.str = ...,
+        retain_until: _builtins.str = ...,
+        limited: _builtins.bool = ...,
+        only: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "code", b"code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "code", b"code", "kind", b"kind", "limited", b"limited", "only", b"only", "reason", b"reason", "restriction", b"restriction", "retain_until", b"retain_until", "series", b"series", "tlp", b"tlp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__code: _TypeAlias = _typing.Literal["code"]  # noqa: Y015
+    _WhichOneofArgType__code: _TypeAlias = _typing.Literal["_code", b"_code"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__code) -> _WhichOneofReturnType__code | None: ...
+
+Global___RetractSeriesRequest: _TypeAlias = RetractSeriesRequest  # noqa: Y015
+
+@_typing.final
+class RetractSeriesResponse(_message.Message):
+    """The series after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> Global___SeriesView:
+        """The series, with everybody who is told."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___SeriesView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetractSeriesResponse: _TypeAlias = RetractSeriesResponse  # noqa: Y015
 
 @_typing.final
 class ListSeriesResponse(_message.Message):

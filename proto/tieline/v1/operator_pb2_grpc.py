@@ -96,6 +96,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.FromString,
                 _registered_method=True)
+        self.RetractSeries = channel.unary_unary(
+                '/tieline.v1.OperatorService/RetractSeries',
+                request_serializer=tieline_dot_v1_dot_operator__pb2.RetractSeriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.RetractSeriesResponse.FromString,
+                _registered_method=True)
         self.ReferSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/ReferSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ReferSeriesRequest.SerializeToString,
@@ -269,6 +274,13 @@ class OperatorServiceServicer:
 
     def AssessSeries(self, request, context):
         """Adds an assessment. Caller: analyst.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetractSeries(self, request, context):
+        """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -455,6 +467,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AssessSeries,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.SerializeToString,
+            ),
+            'RetractSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetractSeries,
+                    request_deserializer=tieline_dot_v1_dot_operator__pb2.RetractSeriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.RetractSeriesResponse.SerializeToString,
             ),
             'ReferSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.ReferSeries,
@@ -868,6 +885,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/AssessSeries',
             tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetractSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RetractSeries',
+            tieline_dot_v1_dot_operator__pb2.RetractSeriesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.RetractSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

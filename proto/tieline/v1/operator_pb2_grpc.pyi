@@ -63,6 +63,8 @@ class OperatorServiceStub:
     """Makes a series by hand. Caller: analyst."""
     AssessSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AssessSeriesRequest, _operator_pb2.AssessSeriesResponse]
     """Adds an assessment. Caller: analyst."""
+    RetractSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]
+    """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]
     """Tells the likely country. Caller: officer."""
     ListInbox: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListInboxRequest, _operator_pb2.ListInboxResponse]
@@ -133,6 +135,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Makes a series by hand. Caller: analyst."""
     AssessSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.AssessSeriesRequest, _operator_pb2.AssessSeriesResponse]  # type: ignore[assignment]
     """Adds an assessment. Caller: analyst."""
+    RetractSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]  # type: ignore[assignment]
+    """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]  # type: ignore[assignment]
     """Tells the likely country. Caller: officer."""
     ListInbox: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListInboxRequest, _operator_pb2.ListInboxResponse]  # type: ignore[assignment]
@@ -272,6 +276,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.AssessSeriesResponse, _abc.Awaitable[_operator_pb2.AssessSeriesResponse]]:
         """Adds an assessment. Caller: analyst."""
+
+    @_abc_1.abstractmethod
+    def RetractSeries(
+        self,
+        request: _operator_pb2.RetractSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.RetractSeriesResponse, _abc.Awaitable[_operator_pb2.RetractSeriesResponse]]:
+        """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
 
     @_abc_1.abstractmethod
     def ReferSeries(

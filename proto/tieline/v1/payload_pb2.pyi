@@ -75,6 +75,8 @@ class Payload(_message.Message):
     BROADCAST_ANSWER_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     UPLOAD_STEP_FIELD_NUMBER: _builtins.int
+    RETRACTION_FIELD_NUMBER: _builtins.int
+    PURGE_RECEIPT_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     """The federation's name."""
     version: _builtins.str
@@ -139,6 +141,14 @@ class Payload(_message.Message):
     def upload_step(self) -> Global___UploadStep:
         """A step of a deposit."""
 
+    @_builtins.property
+    def retraction(self) -> Global___Retraction:
+        """An owner takes a series back, or restricts it further. Since v1.1."""
+
+    @_builtins.property
+    def purge_receipt(self) -> Global___PurgeReceipt:
+        """Every copy is gone, or restricted. Since v1.1."""
+
     def __init__(
         self,
         *,
@@ -163,12 +173,14 @@ class Payload(_message.Message):
         broadcast_answer: Global___BroadcastAnswer | None = ...,
         upload: Global___Upload | None = ...,
         upload_step: Global___UploadStep | None = ...,
+        retraction: Global___Retraction | None = ...,
+        purge_receipt: Global___PurgeReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "person", b"person", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -613,3 +625,113 @@ class UploadStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadStep: _TypeAlias = UploadStep  # noqa: Y015
+
+@_typing.final
+class Retraction(_message.Message):
+    """The owner withdraws a series or narrows it. Who told it on forwards this to all it told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    HANDLING_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RETRACT_TIME_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of the retraction, the same for everybody who is told."""
+    series: _builtins.str
+    """The series."""
+    kind: _builtins.str
+    """withdraw or narrow."""
+    limited: _builtins.bool
+    """For narrow: whether only the agencies below may keep it."""
+    reason: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def handling(self) -> _series_pb2.Handling:
+        """For narrow: the restrictions from now on, nowhere laxer than before."""
+
+    @_builtins.property
+    def only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agencies that may."""
+
+    @_builtins.property
+    def retract_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def original(self) -> _envelope_pb2.Envelope:
+        """When forwarded: the envelope in which it came. All but id and series is said there."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        series: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        handling: _series_pb2.Handling | None = ...,
+        limited: _builtins.bool = ...,
+        only: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        retract_time: _timestamp_pb2.Timestamp | None = ...,
+        original: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handling", b"handling", "original", b"original", "retract_time", b"retract_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handling", b"handling", "id", b"id", "kind", b"kind", "limited", b"limited", "only", b"only", "original", b"original", "reason", b"reason", "retract_time", b"retract_time", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retraction: _TypeAlias = Retraction  # noqa: Y015
+
+@_typing.final
+class PurgeReceipt(_message.Message):
+    """Signed once nothing of it is left here: tables, stored messages, indexes, write-ahead log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRACTION_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    FORWARDED_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    retraction: _builtins.str
+    """The retraction."""
+    series: _builtins.str
+    """The series."""
+    erased: _builtins.bool
+    """Everything was erased; otherwise the series is kept under the new restrictions."""
+    @_builtins.property
+    def forwarded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agencies that the retraction was forwarded to."""
+
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def original(self) -> _envelope_pb2.Envelope:
+        """When relayed: the receipt as it came. All but retraction and series is said there."""
+
+    def __init__(
+        self,
+        *,
+        retraction: _builtins.str = ...,
+        series: _builtins.str = ...,
+        erased: _builtins.bool = ...,
+        forwarded: _abc.Iterable[_builtins.str] | None = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
+        original: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["original", b"original", "purge_time", b"purge_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "forwarded", b"forwarded", "original", b"original", "purge_time", b"purge_time", "retraction", b"retraction", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeReceipt: _TypeAlias = PurgeReceipt  # noqa: Y015
