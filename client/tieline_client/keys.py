@@ -75,18 +75,24 @@ def passphrase_from_environment() -> bytes | None:
     empty: a passphrase that was asked for must never silently be none.
     """
     name = os.environ.get(PASSPHRASE_VARIABLE)
-    if not name:
-        return None
+    return read_passphrase(Path(name), PASSPHRASE_VARIABLE) if name else None
+
+
+def read_passphrase(path: Path, source: str) -> bytes:
+    """Return the passphrase in a file, without a final line break; ``source`` named the file.
+
+    Raises ConfigurationError when it is unreadable or empty.
+    """
     try:
-        with Path(name).open("rb") as file:
+        with path.open("rb") as file:
             passphrase = file.read(KEY_FILE_BYTES).rstrip(b"\r\n")
     except OSError as error:
         raise ConfigurationError(
-            f"{PASSPHRASE_VARIABLE} names {name}, which cannot be read: {error.strerror}"
+            f"{source} names {path}, which cannot be read: {error.strerror}"
         ) from None
     if not passphrase:
         raise ConfigurationError(
-            f"{name} is empty; write the passphrase into it or unset {PASSPHRASE_VARIABLE}"
+            f"{path} is empty; write the passphrase into it, or leave {source} out"
         )
     return passphrase
 

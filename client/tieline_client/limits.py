@@ -133,11 +133,51 @@ CONCURRENT_RPCS_PER_PEER = 8
 CONCURRENT_STREAMS_PER_PEER = 4
 """Of those, calls that stream: each holds a thread while its peer is slow."""
 
+# --- nodes that only call out (seconds, counts, bytes) ---
+RELAY_FRAME_BYTES = 64 * 1024
+RELAY_STREAMS = 1_000
+"""Standing streams and relayed connections of all peers together. Each holds two threads (a
+standing stream one), which come from a pool of their own and not from RPC_THREADS."""
+RELAY_STREAMS_PER_PEER = 256
+"""Relayed connections that one peer has a side of."""
+RELAY_STREAMS_PER_PAIR = 4
+"""Connections of one peer to the same other."""
+RELAY_SECONDS = 1_800.0
+RELAY_SILENCE_SECONDS = 600.0
+"""A relayed connection of which one side says nothing for so long is ended."""
+RELAY_IDLE_SECONDS = 240.0
+"""Whoever calls over a relay ends a connection without calls after this."""
+RELAYED_AGE_SECONDS = 1_400.0
+"""Age of connections that come over a relay: with gRPC's jitter of a tenth and the grace they end
+in order before CONNECTION_AGE_SECONDS ends what carries them."""
+RELAY_ANSWER_SECONDS = 4.0
+"""An attached node takes up a connection within this."""
+ATTACH_SECONDS = 1_500.0
+"""A standing stream ends in order after this, and the next is opened."""
+ATTACH_GAP_SECONDS = 2.0
+"""Whoever wants to reach a node that was attached just now waits so long for its next stream."""
+ATTACH_BEAT_SECONDS = 15.0
+ATTACH_SILENCE_SECONDS = 50.0
+"""Without a sign of life for so long a standing stream is given up and opened anew."""
+ATTACH_RETRY_MOST_SECONDS = 30.0
+ATTACHED_PER_PEER = 2
+"""Standing streams of one peer that are kept; the newest count."""
+ATTACH_CALLS_PER_PEER = 8
+"""The same before the older ones are ended."""
+ATTACH_TO_MOST = 256
+"""Members that a node which only calls out is attached to; hubs first."""
+PROXY_FILE_BYTES = 1_024
+
 # --- delivery ---
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 300.0
 DELIVERY_BATCH = 64
 """Messages taken from the outbox at once, per destination."""
+
+# --- backups ---
+BACKUP_LIFE = timedelta(days=90)
+"""Longest life of a backup. Peers keep what they sent at least as long, so that a node restored
+from any valid backup gets what it lacks; and what is erased is gone from backups after it."""
 
 # --- retention ---
 RETENTION_DEFAULT = timedelta(days=3 * 365)

@@ -75,6 +75,32 @@ def root(size: int, node: NodeReader) -> bytes:
     return _range(0, size, node) if size else EMPTY_ROOT
 
 
+class Edge:
+    """A tree that only grows, known by its right edge: at most log2(size) hashes are held."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._edge: list[bytes] = []
+
+    def add(self, hashed: bytes) -> None:
+        """Append a leaf by its hash."""
+        low = self.size
+        while low & 1:
+            hashed = node_hash(self._edge.pop(), hashed)
+            low >>= 1
+        self._edge.append(hashed)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the Merkle tree hash of what was appended."""
+        if not self._edge:
+            return EMPTY_ROOT
+        result = self._edge[-1]
+        for left in reversed(self._edge[:-1]):
+            result = node_hash(left, result)
+        return result
+
+
 def inclusion_proof(index: int, size: int, node: NodeReader) -> list[bytes]:
     """Return PATH(index, D[0:size]), lowest first (RFC 6962, 2.1.1). Raises InvalidInput."""
     if not 0 <= index < size:

@@ -31,9 +31,19 @@ def migrate(connection: Connection) -> None:
     command.upgrade(configuration(connection), "head")
 
 
+def known_revisions() -> frozenset[str]:
+    """Return the revisions that this version can bring up to its own."""
+    return frozenset(one.revision for one in ScriptDirectory.from_config(_plain()).walk_revisions())
+
+
 def configuration(connection: Connection) -> Config:
     """Return Alembic's configuration for migrations over an open connection."""
+    config = _plain()
+    config.attributes["connection"] = connection
+    return config
+
+
+def _plain() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
     return config

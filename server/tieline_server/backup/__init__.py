@@ -1,0 +1,1 @@
+"""Backup and restore of a whole node: one encrypted file, checked by restoring it."""

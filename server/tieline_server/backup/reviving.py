@@ -1,0 +1,75 @@
+"""What a restored database goes through before it may serve.
+
+Peers have seen more of this node than it now remembers. So it begins a new epoch, by which they
+notice; what was erased here since the backup is erased again; and its log says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+from tieline_client.identifiers import new_id
+
+from tieline_server.backup.container import Header
+from tieline_server.config import Home, NodeConfig
+from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.ports import Store, Tx
+from tieline_server.storage.engine import open_store
+
+_EPOCH = "epoch"
+RESTORED = "restored"
+"""Setting: JSON with ``at``, ``backup`` (when it was made) and ``epoch_before``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """The new epoch, and how many entries of the tombstone ledger were applied again."""
+
+    epoch: str
+    tombstones: int
+
+
+def revive(home: Home, config: NodeConfig, header: Header, now: datetime) -> Revived:
+    """Bring a restored database up to now. Raises StorageUnavailable, StorageTooNew."""
+    with closing(open_store(home.database_url(config), clock=lambda: now)) as store:
+        epoch = _begin_new_epoch(store)
+        _log(store, config, header, epoch, now)
+        store.drain()
+    return Revived(epoch, 0)
+
+
+def _begin_new_epoch(store: Store) -> str:
+    epoch = new_id()
+    store.write(lambda tx: tx.meta.set(_EPOCH, epoch))
+    return epoch
+
+
+def _log(store: Store, config: NodeConfig, header: Header, epoch: str, now: datetime) -> None:
+    told = {
+        "at": now.isoformat(),
+        "backup": header.created.isoformat(),
+        "epoch_before": header.epoch,
+    }
+    entry = AuditEntry(
+        action="node.restored",
+        at=now,
+        agency=config.agency,
+        detail={
+            **told,
+            "epoch": epoch,
+            "expired": header.expired(now),
+            "audit_entries": header.audit_entries,
+            "audit_root": header.audit_root,
+            "user": os.getuid(),
+        },
+    )
+
+    def work(tx: Tx) -> None:
+        tx.meta.set(RESTORED, json.dumps(told))
+        tx.audit.append(entry)
+
+    store.write(work)
