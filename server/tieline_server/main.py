@@ -27,7 +27,7 @@ from tieline_client.errors import (
     TielineError,
     UnknownAgency,
 )
-from tieline_client.identifiers import dns_name, new_id
+from tieline_client.identifiers import dns_name
 from tieline_client.payloads import Sealer, timestamp
 from tieline_client.tls import server_credentials
 
@@ -61,7 +61,6 @@ _log = structlog.get_logger(__name__)
 
 _HOUSEKEEPING_SECONDS = 5.0
 _SIGNAL_SECONDS = 0.5
-_EPOCH = "epoch"
 
 
 def utc_now() -> datetime:
@@ -129,7 +128,7 @@ class RunningNode:
             clock=utc_now,
             defaults=config.defaults(),
             peers=pool,
-            epoch=self.store.write(_epoch),
+            epoch=self.store.write(_begin_life),
             scratch=self._home.path,
         )
 
@@ -319,13 +318,10 @@ class RunningNode:
                     _log.error("housekeeping.failed", error=type(error).__name__, text=str(error))
 
 
-def _epoch(tx: Tx) -> str:
-    """Return the node's epoch, made once."""
-    epoch = tx.meta.get(_EPOCH)
-    if epoch is None:
-        epoch = new_id()
-        tx.meta.set(_EPOCH, epoch)
-    return epoch
+def _begin_life(tx: Tx) -> str:
+    """Register this start of the node; return its epoch."""
+    tx.standings.begin_life()
+    return tx.standings.epoch()
 
 
 @contextmanager

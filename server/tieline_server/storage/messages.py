@@ -13,6 +13,7 @@ from tieline_server.domain.referral import Urgency
 from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import inbox
 from tieline_server.storage.session import Session
+from tieline_server.storage.standing_lanes import settle
 
 _NAMES = tuple(field.name for field in fields(InMessage))
 _INSERT = Prepared(lambda _: insert(inbox).values({name: bindparam(name) for name in _NAMES}))
@@ -29,7 +30,7 @@ class Inbox:
         """Return a message with the reply it was given."""
         found = select(inbox).where(inbox.c.sender == sender, inbox.c.id == message)
         row = self._run(found).one_or_none()
-        return None if row is None else _in(row)
+        return None if row is None else read_in(row)
 
     def replies(self, sender: str, messages: Sequence[str]) -> dict[str, StoredReply]:
         """Return what was said to those of these messages that came before, by id."""
@@ -45,14 +46,21 @@ class Inbox:
     def by_subject(self, subject: str) -> list[InMessage]:
         """Return the messages about one referral, upload or broadcast, as they came."""
         found = select(inbox).where(inbox.c.subject == subject)
-        return [_in(row) for row in self._run(found.order_by(inbox.c.received, inbox.c.id))]
+        return [read_in(row) for row in self._run(found.order_by(inbox.c.received, inbox.c.id))]
 
     def add(self, message: InMessage) -> None:
-        """Store a message with its reply. Raises AlreadyStored for a second of the same id."""
+        """Store a message with its reply; its place in its lane is settled with it.
+
+        Raises AlreadyStored for a second of the same id.
+        """
         row = {name: getattr(message, name) for name in _NAMES}
         row |= {"lane": int(message.lane), "reply": int(message.reply)}
         _INSERT.run(self._session, row)
+        if message.sequence:
+            lane, place = int(message.lane), message.sequence
+            settle(self._session, message.sender, lane, place, place, came=True)
 
 
-def _in(row: Row[Any]) -> InMessage:
+def read_in(row: Row[Any]) -> InMessage:
+    """Return a whole row of the inbox as the message that it keeps."""
     return InMessage(**{**row._mapping, "lane": Urgency(row.lane), "reply": Reply(row.reply)})

@@ -45,6 +45,11 @@ from tieline_server.storage.schema_items import (
     vote_kinds,
     votes,
 )
+from tieline_server.storage.schema_standings import (
+    standing_lanes,
+    standing_ranges,
+    standings,
+)
 
 __all__ = [
     "alarms",
@@ -64,6 +69,9 @@ __all__ = [
     "vote_kinds",
     "votes",
     "assessments",
+    "standing_lanes",
+    "standing_ranges",
+    "standings",
     "audit_leaves",
     "audit_nodes",
     "audit_pending",

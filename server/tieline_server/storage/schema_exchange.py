@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     SmallInteger,
@@ -182,6 +183,7 @@ inbox = Table(
     Column("received", UtcTime, nullable=False),
     Column("reply", SmallInteger, nullable=False),
     Column("reason", Words, nullable=False),
+    Index("ix_inbox_place", "sender", "lane", "sequence"),
 )
 outgoing_attachments = Table(
     "outgoing_attachments",

@@ -16,6 +16,7 @@ from tieline_server.storage.referrals import Referrals
 from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
 from tieline_server.storage.session import Session
+from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
 
 
@@ -45,6 +46,7 @@ class SqlTx:
         self.outbox = Outbox(session)
         self.inbox = Inbox(session)
         self.attachments = Attachments(session)
+        self.standings = Standings(session)
         self.operators = Operators(session)
         self.queries = Queries(session)
         self.audit = Audit(session)

@@ -23,6 +23,7 @@ from tieline_server.domain.ports.people import (
     OperatorRepository,
     QueryRepository,
 )
+from tieline_server.domain.ports.standings import StandingRepository
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Tx(Protocol):
     def inbox(self) -> InboxRepository: ...
     @property
     def attachments(self) -> AttachmentRepository: ...
+    @property
+    def standings(self) -> StandingRepository: ...
     @property
     def operators(self) -> OperatorRepository: ...
     @property

@@ -1,0 +1,314 @@
+"""Standings on their way: said with every batch and contact, heard from every peer.
+
+Exactly once in effect rests on three things. A message's id: a second copy gets the stored reply.
+Its place (lane, sequence): another message in a taken place means that two speak for one agency.
+And standings: each side says how far it came, so that whoever was set back shows at once
+(domain/standing.py judges). A peer found SET_BACK or a FORK is quarantined: nothing of it is taken,
+nothing is sent to it, no question of it is answered, until its operator says which home lives
+(`tieline node resync`, or `restore`) and it comes in a new epoch. A word in an epoch that was given
+up is refused each time. Both sides are alarmed: the log, an audit entry ``alarm.*``, `node status`.
+
+A peer's word also says what it lacks of ours: what was delivered to it before is queued again from
+the outbox, which keeps envelopes for limits.ARCHIVE_LIFE; what never comes is told as void.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import structlog
+from tieline.v1 import delivery_pb2
+from tieline_client.errors import InvalidInput, Quarantined
+from tieline_client.identifiers import new_id
+
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports.standings import Challenge
+from tieline_server.domain.referral import Urgency
+from tieline_server.domain.standing import (
+    BELIEVED,
+    Finding,
+    Judgement,
+    Known,
+    LaneKnown,
+    LaneWord,
+    Ranges,
+    Trouble,
+    Word,
+    judge,
+    missing,
+)
+from tieline_server.services.context import Node
+
+_log = structlog.get_logger(__name__)
+
+QUARANTINED = Quarantined.reason
+_LANES = tuple(int(one) for one in Urgency)
+_SEQUENCE_MOST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Our standing as it goes out, and what was known of the peer at that moment."""
+
+    standing: delivery_pb2.Standing
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What hearing a standing, or looking at a message's place, came to.
+
+    ``ok``: go on. Otherwise nothing of this call takes effect, and messages get RETRY with
+    ``reason``. ``again``: the peer wants, or we want, a fresh word: call `Contacts.soon`.
+    ``wake``: messages to the peer were queued again, or may go again.
+    """
+
+    ok: bool
+    reason: str = ""
+    text: str = ""
+    again: bool = False
+    wake: bool = False
+
+
+_OK = Verdict(True)
+
+
+class Standings:
+    """Says and hears standings. Keeps nothing in memory: every process on a database agrees."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # --- saying ---
+
+    def mine(self, tx: Tx, peer: str, *, answer: str = "") -> Said:
+        """Return our standing towards a peer, for a request or a response.
+
+        With a request, keep the whole and give it to `heard` with the standing that comes back.
+        """
+        word, known = tx.standings.mine(peer), tx.standings.known(peer)
+        challenge = tx.standings.challenge(peer)
+        standing = delivery_pb2.Standing(
+            epoch=word.epoch,
+            start=word.start,
+            life=word.life,
+            answer=answer,
+            again=challenge.id if challenge is not None else "",
+            trouble=known.trouble.value,
+        )
+        for lane in _LANES:
+            one = word.lanes.get(lane, LaneWord())
+            standing.lanes.add(
+                lane=lane,
+                sent=one.sent,
+                applied=one.applied,
+                highest=one.highest,
+                gaps=[number for pair in one.gaps for number in pair],
+                voids=[number for pair in one.voids for number in pair],
+            )
+        return Said(standing, known)
+
+    # --- hearing ---
+
+    def heard(
+        self,
+        tx: Tx,
+        peer: str,
+        standing: delivery_pb2.Standing,
+        said: Said | None = None,
+    ) -> Verdict:
+        """Judge and store a peer's standing, in a writing transaction.
+
+        ``said``: what we said in the request that this answers; None for a standing in a request.
+        A peer of v1.0 says none (an empty epoch): it is taken as it is.
+        """
+        known = tx.standings.known(peer)
+        if not standing.epoch:
+            return self._quarantined(known) or _OK
+        word = word_in(standing)
+        asked, challenge = said.known if said else None, tx.standings.challenge(peer)
+        if asked is None and challenge is not None and standing.answer == challenge.id:
+            asked = challenge.asked
+        judged = judge(known, word, asked)
+        if judged.finding is Finding.STALE:
+            if challenge is None:
+                tx.standings.put_challenge(peer, Challenge(new_id(), known))
+            _log.info("standing.asked_again", peer=peer, why=judged.why)
+            return Verdict(False, "WRONG_STATE", f"say it again: {judged.why}", again=True)
+        if asked is not None and challenge is not None:
+            tx.standings.put_challenge(peer, None)
+        if judged.finding in BELIEVED:
+            return self._believed(tx, peer, known, judged, word, standing)
+        if judged.finding is Finding.LATE:
+            return self._quarantined(known) or _OK
+        return self._bad(tx, peer, known, judged)
+
+    def _believed(
+        self,
+        tx: Tx,
+        peer: str,
+        known: Known,
+        judged: Judgement,
+        word: Word,
+        standing: delivery_pb2.Standing,
+    ) -> Verdict:
+        after = self._told(tx, peer, judged.known, standing)
+        if known.trouble is not Trouble.NONE and judged.finding is not Finding.RENEWED:
+            # Only its operator's word ends it; what it says meanwhile is not followed.
+            after = replace(known, told=after.told, told_since=after.told_since)
+            if after != known:
+                tx.standings.put(peer, after)
+            return self._quarantined(after) or _OK
+        if after != known:
+            tx.standings.put(peer, after)
+        if judged.finding is Finding.RENEWED:
+            self._note(tx, peer, "standing.renewed", judged.why)
+        wake = self._fill(tx, peer, known, judged, word)
+        self._pass_voids(tx, peer, standing)
+        wake |= judged.finding is Finding.RENEWED or bool(known.told and not after.told)
+        again = bool(standing.again) or not self._recovered(tx, after)
+        return Verdict(True, again=again, wake=wake)
+
+    def _bad(self, tx: Tx, peer: str, known: Known, judged: Judgement) -> Verdict:
+        trouble = Trouble[judged.finding.name]
+        if judged.finding is Finding.LEFT_BEHIND:
+            self._alarm(tx, peer, trouble, judged.why)
+            return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}")
+        if known.trouble is Trouble.NONE:
+            self.quarantine(tx, peer, trouble, judged.why)
+        return self._quarantined(tx.standings.known(peer)) or _OK
+
+    def _told(self, tx: Tx, peer: str, known: Known, standing: delivery_pb2.Standing) -> Known:
+        """Follow what the peer holds against us; the first word of it is an alarm here, too."""
+        if standing.trouble == known.told:
+            return known
+        if standing.trouble:
+            why = f"{peer} holds {standing.trouble} against this node and takes nothing from it"
+            self._alarm(tx, peer, f"told_{standing.trouble}", why)
+        since = self._node.clock() if standing.trouble else None
+        return replace(known, told=standing.trouble, told_since=since)
+
+    # --- gaps ---
+
+    def _fill(self, tx: Tx, peer: str, known: Known, judged: Judgement, word: Word) -> bool:
+        """Queue again what a peer lacks and was delivered before; whether anything was."""
+        count = 0
+        whole = judged.finding in {Finding.RENEWED, Finding.FIRST}
+        own = tx.standings.mine(peer) if whole else None
+        for lane, one in word.lanes.items():
+            lacking: Ranges = one.gaps
+            if own is not None:
+                lacking = missing(one, own.lanes.get(lane, LaneWord()).sent)
+            before = known.lanes.get(lane, LaneKnown())
+            if not lacking and not before.voids:
+                continue
+            queued, voids = tx.standings.requeue(peer, lane, lacking)
+            tx.standings.put_voids(peer, lane, voids)
+            count += queued
+        if count:
+            self._note(tx, peer, "messages.replayed", judged.finding.value, messages=count)
+        return bool(count)
+
+    def _pass_voids(self, tx: Tx, peer: str, standing: delivery_pb2.Standing) -> None:
+        """Let the watermark pass what the peer says will never come; an alarm each time."""
+        for lane in standing.lanes:
+            for first, last in _pairs(lane.voids):
+                tx.standings.settle(peer, lane.lane, first, min(last, lane.sent))
+
+    # --- messages ---
+
+    def may_receive(
+        self, tx: Tx, peer: str, lane: int, sequence: int, message: str, epoch: str = ""
+    ) -> Verdict:
+        """Whether a message of a peer may take its place, in the transaction that applies it.
+
+        ``epoch`` is what came with the message. Raises InvalidInput for a sequence out of range.
+        """
+        if not 0 < sequence <= _SEQUENCE_MOST:
+            raise InvalidInput("the sequence is out of range; it counts from 1")
+        known = tx.standings.known(peer)
+        if epoch and epoch in known.retired:
+            why = "it comes in an epoch that its agency has given up"
+            self._alarm(tx, peer, Trouble.LEFT_BEHIND, why)
+            return Verdict(False, QUARANTINED, why)
+        held = self._quarantined(known)
+        if held is not None:
+            return held
+        holder = tx.standings.holder(peer, lane, sequence)
+        if holder is None or holder == message:
+            return _OK
+        why = f"message {message} has sequence {sequence} of lane {lane}, which {holder} has"
+        self.quarantine(tx, peer, Trouble.FORK, why)
+        return Verdict(False, QUARANTINED, f"FORK: {why}")
+
+    def may_send(self, tx: Tx, peer: str) -> Verdict:
+        """Whether messages and questions may go to a peer now."""
+        known = tx.standings.known(peer)
+        held = self._quarantined(known)
+        if held is not None:
+            return held
+        if known.told:
+            text = f"{peer} holds {known.told} against this node; see `tieline node status`"
+            return Verdict(False, QUARANTINED, text)
+        if not self._recovered(tx, known):
+            return Verdict(False, "WRONG_STATE", f"{peer} has not told yet what it had", again=True)
+        return _OK
+
+    def check_peer(self, peer: str) -> None:
+        """Raise Quarantined when questions of a peer, or to it, are not for now."""
+        held = self._quarantined(self._node.store.read(lambda tx: tx.standings.known(peer)))
+        if held is not None:
+            raise Quarantined(held.text)
+
+    def reused_id(self, peer: str, message: str) -> None:
+        """Alarm: the same message id came with another body (threats.md 15)."""
+        why = f"message {message} came again with another body"
+        self._node.store.write(lambda tx: self._alarm(tx, peer, "reused_id", why, message))
+
+    # --- trouble ---
+
+    def quarantine(self, tx: Tx, peer: str, trouble: Trouble, why: str) -> None:
+        """Hold something against a peer from now on, with the alarm."""
+        known = tx.standings.known(peer)
+        now = self._node.clock()
+        tx.standings.put(peer, replace(known, trouble=trouble, reason=why[:500], since=now))
+        self._alarm(tx, peer, trouble, why)
+
+    @staticmethod
+    def _quarantined(known: Known) -> Verdict | None:
+        if known.trouble is Trouble.NONE:
+            return None
+        return Verdict(False, QUARANTINED, f"{known.trouble.value}: {known.reason}")
+
+    @staticmethod
+    def _recovered(tx: Tx, known: Known) -> bool:
+        return not tx.standings.renewed() or known.recovered == tx.standings.epoch()
+
+    def _alarm(self, tx: Tx, peer: str, what: str, why: str, *subjects: str) -> None:
+        name = f"alarm.{str(what).lower()}"
+        _log.error(name, peer=peer, why=why)
+        tx.audit.append(self._node.entry(name, peer=peer, subjects=subjects, reason=why[:500]))
+
+    def _note(self, tx: Tx, peer: str, action: str, why: str, messages: int = 0) -> None:
+        _log.warning(action, peer=peer, why=why, messages=messages)
+        entry = self._node.entry(action, peer=peer, reason=why[:500], messages=messages)
+        tx.audit.append(entry)
+
+
+def word_in(standing: delivery_pb2.Standing) -> Word:
+    """Return the domain form of a standing; raise InvalidInput for numbers out of range."""
+    lanes = {}
+    for one in standing.lanes:
+        if one.lane not in _LANES or one.lane in lanes:
+            raise InvalidInput("a standing names lanes 1 to 3, each once")
+        if max(one.sent, one.applied, one.highest, *one.gaps, 0) > _SEQUENCE_MOST:
+            raise InvalidInput("a standing holds a sequence out of range")
+        lanes[one.lane] = LaneWord(one.sent, one.applied, one.highest, _pairs(one.gaps))
+    if standing.start > _SEQUENCE_MOST:
+        raise InvalidInput("a standing holds a start out of range")
+    return Word(standing.epoch, standing.start, standing.life, lanes)
+
+
+def _pairs(numbers: object) -> Ranges:
+    flat = list(numbers)  # type: ignore[call-overload]
+    return tuple(zip(flat[::2], flat[1::2], strict=False))
