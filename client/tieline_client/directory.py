@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import (
@@ -24,7 +25,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    PrivateAttr,
     StringConstraints,
     model_validator,
 )
@@ -216,29 +216,30 @@ class Directory(Frozen):
     revoked_serials: Mapping[AgencyId, Serials] = {}
     """Serials that the authority revoked, by the agency whose CA issued them."""
 
-    _by_agency: dict[str, Member] = PrivateAttr(default_factory=dict)
-    _signers: dict[str, tuple[str, bytes]] = PrivateAttr(default_factory=dict)
-
     @model_validator(mode="after")
     def _index(self) -> Directory:
-        self._by_agency.update((member.agency, member) for member in self.members)
-        if len(self._by_agency) != len(self.members):
+        if len(self.by_agency) != len(self.members):
             raise ValueError("an agency is listed twice")
         if len({group.name for group in self.groups}) != len(self.groups):
             raise ValueError("a group is listed twice")
         for group in self.groups:
-            strangers = set(group.members) - self._by_agency.keys()
+            strangers = set(group.members) - self.by_agency.keys()
             if strangers:
                 raise ValueError(f"group {group.name} names {min(strangers)}, who is no member")
         return self
 
+    @cached_property
+    def by_agency(self) -> Mapping[str, Member]:
+        """All members by id, revoked ones too."""
+        return {member.agency: member for member in self.members}
+
     def member(self, agency: str) -> Member:
         """Return a member, revoked ones too; raise UnknownAgency, which lists near names."""
-        found = self._by_agency.get(agency)
+        found = self.by_agency.get(agency)
         if found is None:
             raise UnknownAgency(
                 f"agency {agency[:64]!r} is not in the directory of {self.federation}; "
-                + suggest(agency, self._by_agency)
+                + suggest(agency, self.by_agency)
             )
         return found
 
@@ -247,16 +248,14 @@ class Directory(Frozen):
         active = (member for member in self.members if not member.revoked)
         return tuple(sorted(active, key=lambda member: member.agency))
 
-    @property
+    @cached_property
     def signers(self) -> Mapping[str, tuple[str, bytes]]:
         """Agency and DER public key by key id, of all signing keys of active members."""
-        if not self._signers:
-            self._signers.update(
-                (key.keyid, (member.agency, key.der))
-                for member in self.active_members()
-                for key in member.signing_keys
-            )
-        return self._signers
+        return {
+            key.keyid: (member.agency, key.der)
+            for member in self.active_members()
+            for key in member.signing_keys
+        }
 
     def serving(self, country: str) -> tuple[Member, ...]:
         """Return the national agencies that serve ``country``, by agency id."""
@@ -297,8 +296,12 @@ class Directory(Frozen):
                 "let the authority publish a new one and check that this node reaches it"
             )
 
-    def pinned_node_cas(self) -> dict[str, tuple[bytes, ...]]:
+    def pinned_node_cas(self) -> Mapping[str, tuple[bytes, ...]]:
         """Return the node CAs (DER) of each active member that has any."""
+        return self._pinned
+
+    @cached_property
+    def _pinned(self) -> Mapping[str, tuple[bytes, ...]]:
         return {m.agency: m.node_cas for m in self.active_members() if m.node_cas}
 
     def is_revoked(self, agency: str, serial: int) -> bool:
@@ -306,7 +309,7 @@ class Directory(Frozen):
 
         True for an agency that is revoked or not listed at all.
         """
-        member = self._by_agency.get(agency)
+        member = self.by_agency.get(agency)
         if member is None or member.revoked:
             return True
         return serial in member.revoked_serials or serial in self.revoked_serials.get(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -100,7 +101,7 @@ def verify(envelope: Envelope, trusted: Mapping[str, bytes]) -> str:
     message = pae(envelope.payload_type, envelope.payload)
     for signature in known:
         der = trusted[signature.keyid]
-        if keys.keyid(der) != signature.keyid:
+        if _keyid(der) != signature.keyid:
             raise SignatureRefused(
                 "a listed key does not have the id it is listed under; fetch the directory"
             )
@@ -112,6 +113,11 @@ def verify(envelope: Envelope, trusted: Mapping[str, bytes]) -> str:
                 keyid=signature.keyid,
             ) from None
     return known[0].keyid
+
+
+@lru_cache(maxsize=1024)
+def _keyid(der: bytes) -> str:
+    return keys.keyid(der)
 
 
 def _check_size(envelope: Envelope) -> None:

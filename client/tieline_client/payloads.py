@@ -19,6 +19,8 @@ from tieline_client.errors import MalformedMessage, SignatureRefused
 from tieline_client.identifiers import check_id, new_id
 
 _TYPE = "application/vnd.tieline.v1.{}+protobuf"
+_BEFORE, _AFTER = _TYPE.split("{}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,22 @@ def payload_type(kind: str) -> str:
 
 def kind_of(envelope: envelope_pb2.Envelope) -> str:
     """Return the body's kind that an envelope's type names, or "" when it names none."""
-    before, after = _TYPE.split("{}")
     text = envelope.payload_type
-    if text.startswith(before) and text.endswith(after):
-        return text[len(before) : -len(after)]
+    if text.startswith(_BEFORE) and text.endswith(_AFTER):
+        return text[len(_BEFORE) : -len(_AFTER)]
     return ""
 
 
 def timestamp(moment: datetime) -> Timestamp:
     """Return a protobuf Timestamp of an aware datetime."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment.astimezone(UTC))
-    return stamp
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def moment(stamp: Timestamp) -> datetime:
     """Return the aware UTC datetime of a Timestamp; raise MalformedMessage out of range."""
     try:
-        return stamp.ToDatetime(tzinfo=UTC)
+        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1_000)
     except (ValueError, OverflowError):
         raise MalformedMessage("a time is out of range; send years 1 to 9999") from None
 
