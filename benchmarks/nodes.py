@@ -169,6 +169,11 @@ def series_of(items: data.I64) -> data.I64:
     return np.where(items % IN_SERIES == 0, items // IN_SERIES % SERIES, -1)
 
 
+def series_name(number: int) -> str:
+    """Return what a series is called in the file, "" for none."""
+    return f"S{number:04d}" if number >= 0 else ""
+
+
 def _lines(start: int, count: int) -> bytes:
     """Return lines of SHA-1, MD5 and series; absent characters are zeros, and dropped."""
     sha1, md5 = (

@@ -32,11 +32,13 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "end_to_end": (_M, 51 * _M),
     "node_memory": (_M, 51 * _M),
     "incremental": (_M, 51 * _M),
+    "collection": (_M, 51 * _M),
 }
 """Sizes of the quick and of the full run."""
 QUICK = {
     "group_commit": ("--seconds", "2", "--rounds", "1"),
     "incremental": ("--imports", "100"),
+    "collection": ("--rounds", "3", "--own", "20000"),
 }
 """What the quick run cuts short."""
 
