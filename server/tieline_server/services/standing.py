@@ -68,6 +68,7 @@ class Verdict:
     text: str = ""
     again: bool = False
     wake: bool = False
+    trouble: Trouble = Trouble.NONE
 
 
 _OK = Verdict(True)
@@ -107,6 +108,13 @@ class Standings:
                 voids=[number for pair in one.voids for number in pair],
             )
         return Said(standing, known)
+
+    @staticmethod
+    def marked(standing: delivery_pb2.Standing, verdict: Verdict) -> delivery_pb2.Standing:
+        """Return our standing in answer to a word that was refused, which says so."""
+        if verdict.trouble is not Trouble.NONE:
+            standing.trouble = verdict.trouble.value
+        return standing
 
     # --- hearing ---
 
@@ -173,7 +181,7 @@ class Standings:
         trouble = Trouble[judged.finding.name]
         if judged.finding is Finding.LEFT_BEHIND:
             self._alarm(tx, peer, trouble, judged.why)
-            return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}")
+            return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}", trouble=trouble)
         if known.trouble is Trouble.NONE:
             self.quarantine(tx, peer, trouble, judged.why)
         return self._quarantined(tx.standings.known(peer)) or _OK
@@ -264,6 +272,31 @@ class Standings:
         """Alarm: the same message id came with another body (threats.md 15)."""
         why = f"message {message} came again with another body"
         self._node.store.write(lambda tx: self._alarm(tx, peer, "reused_id", why, message))
+
+    # --- after our own restore ---
+
+    def must_recover(self, tx: Tx, peer: str) -> bool:
+        """Whether a peer still has to give back what an older image of this node lacks."""
+        return not self._recovered(tx, tx.standings.known(peer))
+
+    def make_room(
+        self, tx: Tx, peer: str, standing: delivery_pb2.Standing
+    ) -> delivery_pb2.FetchSentRequest:
+        """Let our sequences go on above all that a peer has seen; return what to fetch of it."""
+        request = delivery_pb2.FetchSentRequest()
+        for lane, one in sorted(word_in(standing).lanes.items()):
+            first = tx.standings.first_unsure(peer, lane)
+            seen = max(one.applied, one.highest)
+            tx.standings.raise_sent(peer, lane, seen)
+            if first <= seen:
+                request.lanes.add(lane=lane, first=first)
+        return request
+
+    def recovered(self, tx: Tx, peer: str, count: int) -> None:
+        """Note that a peer has given back all that it holds of ours."""
+        known = tx.standings.known(peer)
+        tx.standings.put(peer, replace(known, recovered=tx.standings.epoch()))
+        self._note(tx, peer, "standing.recovered", "what it holds of ours is back", count)
 
     # --- trouble ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -237,13 +237,15 @@ class Standings:
         """Return the first sequence of a lane of which nobody told this node what came of it."""
         c = outbox.c
         coming = (OutState.QUEUED.value, OutState.PARKED.value)
-        first = self._session.connection.scalar(
-            select(func.min(c.sequence)).where(
-                c.recipient == peer, c.lane == lane, c.state.in_(coming)
-            )
+        settled = select(c.sequence).where(
+            c.recipient == peer, c.lane == lane, c.state.not_in(coming)
         )
-        beyond = self._session.counter(_counter(peer, lane)) + 1
-        return beyond if first is None else min(int(first), beyond)
+        first = 1
+        for sequence in self._session.connection.scalars(settled.order_by(c.sequence)):
+            if sequence > first:
+                break
+            first = sequence + 1
+        return first
 
     def put_back(self, message: OutMessage) -> bool:
         """Give a message its old place in the outbox; False when it had it already.
@@ -268,18 +270,6 @@ class Standings:
         self._run(update(outbox).where(*key).values(**kept))
         return True
 
-    def make_room(self, peer: str, lane: int, up_to: int) -> int:
-        """Move what is queued or parked at or below a sequence above it; return how many."""
-        c = outbox.c
-        coming = (OutState.QUEUED.value, OutState.PARKED.value)
-        found = select(c.id).where(
-            c.recipient == peer, c.lane == lane, c.sequence <= up_to, c.state.in_(coming)
-        )
-        moved = list(self._session.connection.scalars(found.order_by(c.sequence)))
-        for one in moved:
-            self._to_the_end(peer, lane, one)
-        return len(moved)
-
     def _to_the_end(self, peer: str, lane: int, message: str) -> None:
         sequence = self._session.next(_counter(peer, lane))
         c = outbox.c
@@ -287,19 +277,19 @@ class Standings:
             update(outbox).where(c.id == message, c.recipient == peer).values(sequence=sequence)
         )
 
-    def blank_settled(self, before: datetime, limit: int) -> int:
-        """Erase the envelopes of messages settled before a time; return how many. Rows stay."""
+    def settled_before(self, before: datetime, limit: int) -> list[tuple[str, str]]:
+        """Return (id, recipient) of messages settled before a time whose envelopes are there."""
         c = outbox.c
         settled = (OutState.DELIVERED.value, OutState.REFUSED.value)
-        old = (
-            select(c.id, c.recipient)
-            .where(c.settled < before, c.state.in_(settled), func.length(c.envelope) > 0)
-            .limit(limit)
+        old = select(c.id, c.recipient).where(
+            c.settled < before, c.state.in_(settled), func.length(c.envelope) > 0
         )
-        done = self._run(
-            update(outbox).where(tuple_(c.id, c.recipient).in_(old)).values(envelope=b"")
-        )
-        return int(done.rowcount)
+        return [(row.id, row.recipient) for row in self._run(old.limit(limit))]
+
+    def blank(self, messages: Sequence[tuple[str, str]]) -> None:
+        """Erase the envelopes of messages, by (id, recipient). Rows stay."""
+        key = tuple_(outbox.c.id, outbox.c.recipient)
+        self._run(update(outbox).where(key.in_(list(messages))).values(envelope=b""))
 
     # --- small things ---
 

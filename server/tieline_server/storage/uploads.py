@@ -68,6 +68,12 @@ class Uploads:
         """Return a repository's next series number, from 1; it comes back on a rollback."""
         return self._session.next("series_number")
 
+    def number_used(self, number: int) -> None:
+        """Let the next number be above this one."""
+        lacking = number - self._session.counter("series_number")
+        if lacking > 0:
+            self._session.next("series_number", lacking)
+
 
 def _upload(row: Row[Any]) -> Upload:
     return Upload(

@@ -93,14 +93,14 @@ class StandingRepository(Protocol):
         """
         ...
 
-    def make_room(self, peer: str, lane: int, up_to: int) -> int:
-        """Move what is queued or parked at or below a sequence above it; return how many."""
-        ...
-
     def first_unsure(self, peer: str, lane: int) -> int:
         """The first sequence of a lane of which nobody told this node what came of it."""
         ...
 
-    def blank_settled(self, before: datetime, limit: int) -> int:
-        """Erase the envelopes of messages settled before a time; return how many."""
+    def settled_before(self, before: datetime, limit: int) -> list[tuple[str, str]]:
+        """(id, recipient) of messages settled before a time whose envelopes are there."""
+        ...
+
+    def blank(self, messages: Sequence[tuple[str, str]]) -> None:
+        """Erase the envelopes of messages; their rows stay."""
         ...
