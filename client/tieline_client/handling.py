@@ -75,6 +75,29 @@ class Handling:
             raise InvalidInput("H3 needs its restriction in words")
 
 
+def stricter(one: Handling, other: Handling) -> Handling:
+    """Return what both demand together: the higher code and TLP, the earlier day of erasure.
+
+    The evaluation is the first one's, and so are the words of H3 where both have some.
+    """
+    words = [each.restriction for each in (one, other) if each.restriction.strip()]
+    return Handling(
+        max(one.code, other.code),
+        max(one.tlp, other.tlp),
+        one.source,
+        one.information,
+        min(one.retain_until, other.retain_until),
+        words[0] if words else "",
+    )
+
+
+def is_within(one: Handling, other: Handling) -> bool:
+    """Whether ``one`` is nowhere laxer than ``other``."""
+    return (
+        one.code >= other.code and one.tlp >= other.tlp and one.retain_until <= other.retain_until
+    )
+
+
 def parse_handling_code(text: str) -> HandlingCode:
     """Parse ``H0`` to ``H3``; raise InvalidInput otherwise."""
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from tieline.v1 import digests_pb2, exchange_pb2, payload_pb2
+from tieline.v1 import digests_pb2, exchange_pb2, payload_pb2, series_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import (
@@ -106,6 +106,20 @@ def test_the_hub_learns_references_at_once_and_others_hits(bench: Bench) -> None
     ends, overlaps = bench[ES].ask(records(range(3)), PT)
     assert [list(one.series) for one in overlaps[PT]] == [[], [], []]
     assert ends[PT].reason == f"more waits for a person at {PT}"
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_of_holdings_of_one_case_the_strictest_answers(bench: Bench, first: int) -> None:
+    """Whichever came first, and whether the item is in a series or in none."""
+    for code in (first, 3 - first):
+        handling = series_pb2.Handling(code=code, restriction="for nobody else")
+        name = "R" if code else ""
+        bench[PT].load(records(range(2)), series=name, handling=handling)
+    _, overlaps = bench[ES].ask(records(range(3)), PT)
+    assert overlaps == {}
+    bench[PT].load(records(range(1)), case_ref="another")
+    _, overlaps = bench[ES].ask(records(range(3)), PT)
+    assert [one.record for one in overlaps[PT]] == [0]
 
 
 def test_md5_hits_on_conflicting_items_are_flagged(bench: Bench) -> None:

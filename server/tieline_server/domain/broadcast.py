@@ -25,6 +25,7 @@ class BroadcastRecipientState(enum.StrEnum):
     ACKNOWLEDGED = "acknowledged"
     ANSWERED = "answered"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

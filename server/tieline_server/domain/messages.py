@@ -34,6 +34,8 @@ class OutState(enum.StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"
     PARKED = "parked"
+    CANCELLED = "cancelled"
+    """Taken back before it left; its envelope is empty and its place in the lane is void."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What of the hits of one question may be said, decided once for each way of being held.
 
 A hit is an item; the index says by a number under which imports and series the item is held. Few
-numbers occur in an answer, so policy is asked once for each import and the answer of a million hits
-is made of columns.
+numbers occur in an answer, so policy is asked once for each pair of import and series and the
+answer of a million hits is made of columns. Where an item is held in several ways, domain/holding.py
+says which of them decides.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from tieline_client import limits
 from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound
 
+from tieline_server.domain.holding import Way, decided
 from tieline_server.domain.policy import Action, Disclosure
-from tieline_server.domain.ports import DisclosableSeries, HeldUnder, Ids, Rows
+from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids, Rows
 from tieline_server.services.context import Node
+from tieline_server.services.held_under import Pair, Under, held_under
 
 Distances = npt.NDArray[np.int32]
 _SERIES_TEXT_CHARS = limits.FREE_TEXT_PER_MESSAGE_CHARS // 2
@@ -66,15 +69,17 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What policy says of holdings of one import, all of which are held under the same."""
+    """What policy says of holdings of one import and series, all of which are held under the same;
+    ``level`` None where they do not count."""
 
-    level: Disclosure
+    level: Disclosure | None
     pending: bool = False
     rules: tuple[str, ...] = ()
+    case_ref: str = ""
 
 
-_NEVER = _Verdict(Disclosure.NOTHING)
-"""Staged, or not for peers."""
+_NEVER = _Verdict(None)
+"""Staged, not for peers, or withdrawn."""
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class Disclosing:
     rules: set[str] = field(default_factory=set)
     erasures: int = -1
     """How often holdings had been erased when the first hits were looked at."""
-    _levels: dict[int, Disclosure] = field(default_factory=dict)
+    _judged: dict[Pair, _Verdict] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
 
@@ -123,44 +128,53 @@ class Disclosing:
             return []
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
         pairs = {pair for one in sets.values() for pair in one}
-        self._judge({import_no for import_no, _ in pairs})
+        self._judged.update(self._verdicts(pairs - self._judged.keys()))
+        levels = {number: self._levels(one) for number, one in sets.items()}
         named: dict[int, Disclosure] = {}
-        for import_no, series in pairs:
-            level = self._levels[import_no]
-            if series and level >= Disclosure.REFERENCE:
-                named[series] = max(level, named.get(series, level))
+        for number, one in sets.items():
+            for (_, series), level in zip(one, levels[number], strict=True):
+                if series and level >= Disclosure.REFERENCE:
+                    named[series] = max(level, named.get(series, level))
         messages = self._introduce(named)
         for number, one in sets.items():
-            levels = [self._levels[import_no] for import_no, _ in one]
             told = (
                 self._series[series]
-                for (_, series), level in zip(one, levels, strict=True)
+                for (_, series), level in zip(one, levels[number], strict=True)
                 if series and level >= Disclosure.REFERENCE
             )
-            highest = max(levels, default=Disclosure.NOTHING)
+            highest = max(levels[number], default=Disclosure.NOTHING)
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
         return messages
 
-    def _judge(self, imports: set[int]) -> None:
-        """Settle what the answer discloses of holdings of each import."""
-        for import_no, verdict in self._verdicts(imports - self._levels.keys()).items():
-            self._levels[import_no] = verdict.level
-            self.pending |= verdict.pending
-            self.level = max(self.level, verdict.level)
-            self.rules.update(verdict.rules)
+    def _levels(self, held: HoldingSet) -> tuple[Disclosure, ...]:
+        """Return what may be said of each way in which an item is held."""
+        verdicts = [self._judged[pair] for pair in held]
+        ways = [
+            Way(series, verdict.case_ref, verdict.level)
+            for (_, series), verdict in zip(held, verdicts, strict=True)
+        ]
+        levels = decided(ways)
+        for verdict, level in zip(verdicts, levels, strict=True):
+            self.level = max(self.level, level)
+            if verdict.level is level:  # nothing stricter stands beside it
+                self.pending |= verdict.pending
+                self.rules.update(verdict.rules)
+        return levels
 
-    def _verdicts(self, imports: set[int]) -> dict[int, _Verdict]:
-        """Learn of each import what policy discloses of its holdings."""
+    def _verdicts(self, pairs: set[Pair]) -> dict[Pair, _Verdict]:
+        """Learn of each pair of import and series what policy discloses of its holdings."""
         node, memory = self.node, self.node.store.remembered()
         about = (self.peer, self.purpose, node.directory().version, node.policy.version)
-        missing = [one for one in imports if (one, about) not in memory]
-        held = node.store.read(lambda tx: tx.items.held_under(missing)) if missing else {}
-        for import_no in missing:
-            under = held.get(import_no)
-            memory[import_no, about] = _NEVER if under is None else self._verdict(under)
-        return {import_no: memory[import_no, about] for import_no in imports}
+        missing = [one for one in pairs if (one, about) not in memory]
+        held = held_under(node, missing)
+        for pair in missing:
+            under = held.get(pair)
+            memory[pair, about] = _NEVER if under is None else self._verdict(under)
+        return {pair: memory[pair, about] for pair in pairs}
 
-    def _verdict(self, held: HeldUnder) -> _Verdict:
+    def _verdict(self, held: Under) -> _Verdict:
+        if held.excludes(self.peer):
+            return _Verdict(Disclosure.NOTHING, case_ref=held.case_ref)
         decision = self.node.policy.highest_disclosure(
             self.node.question(
                 Action.LEARN_HIT,
@@ -172,7 +186,7 @@ class Disclosing:
         )
         told = decision.level is not Disclosure.NOTHING
         rules = decision.decision.rules if told else ()
-        return _Verdict(decision.level, decision.pending, rules)
+        return _Verdict(decision.level, decision.pending, rules, held.case_ref)
 
     def _introduce(self, levels: dict[int, Disclosure]) -> list[exchange_pb2.OverlapResponse]:
         """Give series their indexes in this answer and return the messages that say so."""
@@ -199,10 +213,12 @@ class Disclosing:
         """Return how many items of series the peer may know of: those that are held under imports
         whose series it may learn. Whoever learns a reference learns counts."""
         matching = self.node.matching
-        imports = {number: matching.imports_of(number) for number in numbers}
-        verdicts = self._verdicts({one for some in imports.values() for one in some})
-        shown = {one for one, told in verdicts.items() if told.level >= Disclosure.REFERENCE}
-        return {number: matching.count_of(number, shown) for number in numbers}
+        pairs = {(one, number) for number in numbers for one in matching.imports_of(number)}
+        shown: dict[int, set[int]] = {number: set() for number in numbers}
+        for (import_no, number), told in self._verdicts(pairs).items():
+            if told.level is not None and told.level >= Disclosure.REFERENCE:
+                shown[number].add(import_no)
+        return {number: matching.count_of(number, shown[number]) for number in numbers}
 
     def _disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
         store = self.node.store

@@ -15,12 +15,15 @@ from tieline_client import limits
 from tieline_client.asked_list import AskedList
 from tieline_client.digests import EXACT_KINDS, DigestKind
 
+from tieline_server.domain.holding import Way, decided
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Ids, Rows
 from tieline_server.services.asking import known_good
 from tieline_server.services.context import Node
+from tieline_server.services.held_under import Pair, Under, held_under
 
 Numbers = npt.NDArray[np.uint32]
+_ALL = max(Disclosure)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +43,7 @@ class OwnItems:
         self._node, self._purpose, self._peers = node, purpose, peers
         self._kinds = (*EXACT_KINDS, DigestKind.PDQ) if near else EXACT_KINDS
         self._excludes = node.store.read(lambda tx: tx.imports.has_exclusions())
-        self._open: dict[int, bool] = {}
+        self._ways: dict[Pair, Way] = {}
         self._sets: dict[int, tuple[int, ...] | None] = {}
 
     def series_of(self, held: int) -> tuple[int, ...]:
@@ -80,34 +83,41 @@ class OwnItems:
         numbers, at = np.unique(held, return_inverse=True)
         fresh = [number for number in numbers.tolist() if number not in self._sets]
         sets = {number: self._node.matching.holding_set(number) for number in fresh}
-        self._learn({import_no for pairs in sets.values() for import_no, _ in pairs})
+        self._learn({pair for pairs in sets.values() for pair in pairs})
         for number, pairs in sets.items():
-            shown = [series for import_no, series in pairs if self._open[import_no]]
+            open_to_all = decided([self._ways[pair] for pair in pairs])
+            shown = [
+                series
+                for (_, series), level in zip(pairs, open_to_all, strict=True)
+                if level >= Disclosure.HIT
+            ]
             self._sets[number] = tuple(sorted(set(shown) - {0})) if shown else None
         allowed = [self._sets[number] is not None for number in numbers.tolist()]
         return np.array(allowed, dtype=np.bool_)[at]
 
-    def _learn(self, imports: set[int]) -> None:
-        """Settle of imports whether all peers may learn of what is held under them."""
-        missing = imports - self._open.keys()
-        if not missing:
-            return
-        held = self._node.store.read(lambda tx: tx.items.held_under(missing))
-        for number in missing:
-            under = held.get(number)
-            self._open[number] = under is not None and all(
-                self._node.policy.highest_disclosure(
-                    self._node.question(
-                        Action.LEARN_HIT,
-                        asker=peer,
-                        holder=self._node.agency,
-                        purpose=self._purpose,
-                        handling=under.handling,
-                    )
-                ).level
-                >= Disclosure.HIT
-                for peer in self._peers
-            )
+    def _learn(self, pairs: set[Pair]) -> None:
+        """Settle of pairs of import and series what the least favoured peer may learn of them."""
+        missing = pairs - self._ways.keys()
+        held = held_under(self._node, missing)
+        for pair in missing:
+            under = held.get(pair)
+            if under is None:
+                self._ways[pair] = Way(pair[1], "", None)
+            else:
+                least = min((self._level(under, peer) for peer in self._peers), default=_ALL)
+                self._ways[pair] = Way(pair[1], under.case_ref, least)
+
+    def _level(self, under: Under, peer: str) -> Disclosure:
+        if under.excludes(peer):
+            return Disclosure.NOTHING
+        question = self._node.question(
+            Action.LEARN_HIT,
+            asker=peer,
+            holder=self._node.agency,
+            purpose=self._purpose,
+            handling=under.handling,
+        )
+        return self._node.policy.highest_disclosure(question).level
 
 
 class _Cursor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, literal_column, select, update
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.broadcast import (
@@ -16,6 +16,7 @@ from tieline_server.domain.broadcast import (
     BroadcastRecipientState,
 )
 from tieline_server.domain.referral import Direction
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import broadcast_answers, broadcast_recipients, broadcasts
 from tieline_server.storage.session import Session
 
@@ -25,7 +26,21 @@ _RANK = {
     BroadcastRecipientState.REFUSED: 1,
     BroadcastRecipientState.ACKNOWLEDGED: 2,
     BroadcastRecipientState.ANSWERED: 3,
+    BroadcastRecipientState.WITHDRAWN: 4,
 }
+
+_RECIPIENT = broadcast_recipients.c
+_SETTLE_RECIPIENT = Prepared(
+    lambda _: (
+        update(broadcast_recipients)
+        .where(
+            _RECIPIENT.broadcast == bindparam("in"),
+            _RECIPIENT.agency == bindparam("to"),
+            _RECIPIENT.state == literal_column(f"'{BroadcastRecipientState.QUEUED.value}'"),
+        )
+        .values(state=bindparam("new_state"))
+    )
+)
 
 
 class Broadcasts:
@@ -82,6 +97,20 @@ class Broadcasts:
                 broadcast_recipients.c.agency == agency,
             )
             self._run(update(broadcast_recipients).where(*key).values(state=state.value))
+
+    def settle_recipient(
+        self, broadcasts: Sequence[str], agency: str, state: BroadcastRecipientState
+    ) -> None:
+        """Say what came of sending broadcasts to an agency; who has done more already stays."""
+        for broadcast in broadcasts:
+            values = {"in": broadcast, "to": agency, "new_state": state.value}
+            _SETTLE_RECIPIENT.run(self._session, values)
+
+    def add_recipient(self, broadcast: str, agency: str) -> None:
+        """Add an agency that the broadcast was sent to, unless it is there."""
+        queued = BroadcastRecipientState.QUEUED.value
+        row = {"broadcast": broadcast, "agency": agency, "state": queued}
+        self._session.insert_new(broadcast_recipients, row)
 
     def recipients(self, broadcast: str) -> dict[str, BroadcastRecipientState]:
         """Return each recipient's state, by agency."""

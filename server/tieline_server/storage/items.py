@@ -63,8 +63,12 @@ class Items:
         return self._session.counter("generation")
 
     def erasures(self) -> int:
-        """Return how often holdings were erased so far."""
+        """Return how often holdings were erased or restricted so far."""
         return self._session.counter("erasure")
+
+    def restricted(self) -> None:
+        """Count a restriction, as an erasure is counted."""
+        self._session.next("erasure")
 
     def digests(self, kind: DigestKind, after: int, limit: int) -> DigestPage:
         """Return a page of the digests of all visible items; see `ItemRepository.digests`."""
@@ -90,7 +94,7 @@ class Items:
         held: dict[int, HeldUnder] = {}
         for chunk in _chunks(sorted(numbers)):
             for row in self._run(_HELD_UNDER, {"numbers": chunk}):
-                held[row.no] = HeldUnder(row.id, row_handling(row))
+                held[row.no] = HeldUnder(row.id, row_handling(row), row.case_ref)
         return held
 
     def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
@@ -233,7 +237,7 @@ class Items:
         touched = set(self._session.connection.scalars(select(holdings.c.item).where(*of_it)))
         tallies.add_holdings(self._session, -1, *of_it)
         self._run(delete(holdings).where(*of_it))
-        return self._let_go(touched)
+        return self.let_go(touched)
 
     def erase_items(self, ids: Iterable[int]) -> int:
         """Erase items with all their holdings; return how many there were."""
@@ -243,11 +247,11 @@ class Items:
             theirs = self._among(holdings.c.item, some)
             tallies.add_holdings(self._session, -1, theirs)
             self._run(delete(holdings).where(theirs))
-        return self._let_go(wanted)
+        return self.let_go(wanted)
 
     # --- parts ---
 
-    def _let_go(self, touched: set[int]) -> int:
+    def let_go(self, touched: set[int]) -> int:
         """Erase those of these items that nobody holds any more, hide what is only staged."""
         gone: set[int] = set()
         hidden: set[int] = set()

@@ -45,6 +45,12 @@ from tieline_server.storage.schema_items import (
     vote_kinds,
     votes,
 )
+from tieline_server.storage.schema_retraction import (
+    purges,
+    retraction_recipients,
+    retraction_sources,
+    retractions,
+)
 from tieline_server.storage.schema_standings import (
     standing_lanes,
     standing_ranges,
@@ -69,6 +75,10 @@ __all__ = [
     "vote_kinds",
     "votes",
     "assessments",
+    "purges",
+    "retraction_recipients",
+    "retraction_sources",
+    "retractions",
     "standing_lanes",
     "standing_ranges",
     "standings",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
 from tieline_client.errors import NotFound
+from tieline_client.handling import Handling
 
-from tieline_server.domain.ports import DisclosableSeries
+from tieline_server.domain.ports import DisclosableSeries, SeriesTerms
 from tieline_server.domain.series import (
     Assessment,
     Confidence,
@@ -19,7 +21,12 @@ from tieline_server.domain.series import (
     SeriesStatus,
 )
 from tieline_server.storage.imports import handling_row, row_handling
-from tieline_server.storage.schema import assessments, series_keys, series_references
+from tieline_server.storage.schema import (
+    assessments,
+    retractions,
+    series_keys,
+    series_references,
+)
 from tieline_server.storage.schema import series as table
 from tieline_server.storage.session import Session
 
@@ -95,6 +102,32 @@ class SeriesRows:
             found.update(self._session.connection.scalars(self._session.locked(wanted)))
         return found
 
+    def terms(self, numbers: Iterable[int]) -> dict[int, SeriesTerms]:
+        """Return what restricts series, by their numbers in holdings; those that have a row."""
+        found: dict[int, SeriesTerms] = {}
+        wanted = sorted(numbers)
+        for start in range(0, len(wanted), _AT_ONCE):
+            keyed = series_keys.c.no.in_(
+                select(self._session.bulk.ids(wanted[start : start + _AT_ONCE]).c.value)
+            )
+            of_them = select(series_keys.c.no.label("key"), table).join(
+                table, table.c.id == series_keys.c.id
+            )
+            for row in self._run(of_them.where(keyed)).all():
+                withdrawn = row.status == SeriesStatus.WITHDRAWN.value
+                found[row.key] = SeriesTerms(row_handling(row), withdrawn, None)
+            limited = (
+                select(series_keys.c.no, retractions.c.only)
+                .join(retractions, retractions.c.series == series_keys.c.id)
+                .where(keyed, retractions.c.limited)
+            )
+            for number, names in self._run(limited).all():
+                if number in found:
+                    before, only = found[number].only, frozenset(json.loads(names))
+                    only = only if before is None else before & only
+                    found[number] = found[number]._replace(only=only)
+        return found
+
     def by_name(self, name: str) -> Series | None:
         """Return the oldest own series with exactly this name."""
         return self.by_names([name]).get(name)
@@ -112,6 +145,10 @@ class SeriesRows:
         """Return series by id, from the one after ``after``."""
         found = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         return self._with_references(self._run(found).all())
+
+    def set_handling(self, series: str, handling: Handling) -> None:
+        """Set what restricts a series. Raises NotFound."""
+        self._session.change(table, series, handling_row(handling), "series")
 
     def set_status(self, series: str, status: SeriesStatus) -> None:
         """Set a status. Raises NotFound."""

@@ -7,12 +7,14 @@ from functools import partial
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
 from tieline_server.storage.broadcasts import Broadcasts
+from tieline_server.storage.erasure import Erasure
 from tieline_server.storage.imports import Imports
 from tieline_server.storage.items import Items
 from tieline_server.storage.messages import Inbox
 from tieline_server.storage.outbox import Outbox
 from tieline_server.storage.people import Meta, Operators, Queries
 from tieline_server.storage.referrals import Referrals
+from tieline_server.storage.retractions import Retractions
 from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
 from tieline_server.storage.session import Session
@@ -47,6 +49,8 @@ class SqlTx:
         self.inbox = Inbox(session)
         self.attachments = Attachments(session)
         self.standings = Standings(session)
+        self.retractions = Retractions(session)
+        self.erasure = Erasure(session)
         self.operators = Operators(session)
         self.queries = Queries(session)
         self.audit = Audit(session)

@@ -15,6 +15,7 @@ from tieline_server.domain.ports.exchange import (
     OutboxRepository,
     ReferralRepository,
     SeriesRepository,
+    SeriesTerms,
     UploadRepository,
 )
 from tieline_server.domain.ports.items import (
@@ -44,6 +45,14 @@ from tieline_server.domain.ports.people import (
     OperatorRepository,
     QueryRepository,
 )
+from tieline_server.domain.ports.retraction import (
+    Erased,
+    ErasureRepository,
+    Purge,
+    RetractionRecipient,
+    RetractionRepository,
+    TombstoneLedger,
+)
 from tieline_server.domain.ports.store import (
     Clock,
     Index,
@@ -61,6 +70,8 @@ __all__ = [
     "Clock",
     "DigestPage",
     "DisclosableSeries",
+    "Erased",
+    "ErasureRepository",
     "ExactHits",
     "HeldUnder",
     "HoldingSet",
@@ -78,14 +89,19 @@ __all__ = [
     "Operator",
     "OperatorRepository",
     "OutboxRepository",
+    "Purge",
     "QueryRepository",
     "ReferralRepository",
+    "RetractionRecipient",
+    "RetractionRepository",
     "Rows",
     "SeriesRepository",
+    "SeriesTerms",
     "StageCounts",
     "Stats",
     "Store",
     "Record",
+    "TombstoneLedger",
     "Tx",
     "UploadRepository",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from tieline_client.handling import Handling
+
 from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer, BroadcastRecipientState
 from tieline_server.domain.messages import (
     Destination,
@@ -34,6 +36,15 @@ class DisclosableSeries(NamedTuple):
     references: tuple[tuple[str, str], ...]
 
 
+class SeriesTerms(NamedTuple):
+    """What restricts a series' items beyond what each was imported under. ``only`` None: nobody is
+    left out."""
+
+    handling: Handling
+    withdrawn: bool
+    only: frozenset[str] | None
+
+
 class SeriesRepository(Protocol):
     def add(self, series: Series) -> None: ...
     def get(self, series: str) -> Series | None: ...
@@ -41,6 +52,11 @@ class SeriesRepository(Protocol):
         """What peers may learn of series, by their numbers in holdings (see HoldingSet)."""
         ...
 
+    def terms(self, numbers: Iterable[int]) -> dict[int, SeriesTerms]:
+        """What restricts series, by their numbers in holdings; those that have a row."""
+        ...
+
+    def set_handling(self, series: str, handling: Handling) -> None: ...
     def existing(self, series: Iterable[str]) -> set[str]:
         """Those that exist; in a writing transaction they stay until the end."""
         ...
@@ -83,6 +99,10 @@ class UploadRepository(Protocol):
         """A repository's next series number, from 1, without gaps or repeats."""
         ...
 
+    def number_used(self, number: int) -> None:
+        """Let the next number be above this one."""
+        ...
+
 
 class BroadcastRepository(Protocol):
     def add(self, broadcast: Broadcast, recipients: Sequence[str]) -> None: ...
@@ -95,6 +115,13 @@ class BroadcastRepository(Protocol):
         """
         ...
 
+    def settle_recipient(
+        self, broadcasts: Sequence[str], agency: str, state: BroadcastRecipientState
+    ) -> None:
+        """Move a recipient of these on from queued; who has done more already stays."""
+        ...
+
+    def add_recipient(self, broadcast: str, agency: str) -> None: ...
     def recipients(self, broadcast: str) -> dict[str, BroadcastRecipientState]: ...
     def add_answer(self, answer: BroadcastAnswer) -> bool: ...
     def answers(self, broadcast: str) -> list[BroadcastAnswer]: ...

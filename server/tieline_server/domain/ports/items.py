@@ -74,6 +74,7 @@ class HeldUnder:
 
     import_id: str
     handling: Handling
+    case_ref: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,12 @@ class ItemRepository(Protocol):
 
     def generation(self) -> int: ...
     def erasures(self) -> int:
-        """How often holdings were erased: an answer under way compares it before it discloses."""
+        """How often holdings were erased or restricted: an answer under way compares it before it
+        discloses."""
+        ...
+
+    def restricted(self) -> None:
+        """Count a restriction: answers under way decide anew."""
         ...
 
     def digests(self, kind: DigestKind, after: int, limit: int) -> DigestPage:

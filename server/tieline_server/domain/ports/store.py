@@ -23,6 +23,7 @@ from tieline_server.domain.ports.people import (
     OperatorRepository,
     QueryRepository,
 )
+from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
 from tieline_server.domain.ports.standings import StandingRepository
 
 T = TypeVar("T")
@@ -47,6 +48,10 @@ class Tx(Protocol):
     def outbox(self) -> OutboxRepository: ...
     @property
     def inbox(self) -> InboxRepository: ...
+    @property
+    def retractions(self) -> RetractionRepository: ...
+    @property
+    def erasure(self) -> ErasureRepository: ...
     @property
     def attachments(self) -> AttachmentRepository: ...
     @property
@@ -131,6 +136,14 @@ class Store(Protocol):
 
     def drain(self) -> None:
         """Return once every committed audit entry has its position."""
+        ...
+
+    def scrub(self) -> bool:
+        """Rewrite the database's own files so that nothing which was erased before the call is left
+        in them; False when somebody still reads what was, or it is too soon: call it again later.
+
+        Raises StorageUnavailable.
+        """
         ...
 
     def close(self) -> None: ...

@@ -1,0 +1,54 @@
+"""Under which restrictions an item is held in one way: its import's, and its series' own.
+
+A holding is a pair of numbers, of an import and of a series (0 for none), as the index gives them.
+The stricter of what the import was made under and of what the series is under now decides, so that
+a series which its owner tightens is tighter in the next answer, whatever it was imported as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tieline_client.handling import Handling, stricter
+
+from tieline_server.services.context import Node
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Under:
+    """``only`` are the agencies that may learn of it besides its owner; None: policy alone says."""
+
+    handling: Handling
+    case_ref: str
+    only: frozenset[str] | None = None
+
+    def excludes(self, agency: str) -> bool:
+        """Whether this agency may learn nothing of it."""
+        return self.only is not None and agency not in self.only
+
+
+def held_under(node: Node, pairs: Iterable[Pair]) -> dict[Pair, Under]:
+    """Return of pairs those that count for peers: complete, answerable, not withdrawn."""
+    wanted = list(pairs)
+    if not wanted:
+        return {}
+    imports, series = node.store.read(
+        lambda tx: (
+            tx.items.held_under({import_no for import_no, _ in wanted}),
+            tx.series.terms({number for _, number in wanted if number}),
+        )
+    )
+    found: dict[Pair, Under] = {}
+    for pair in wanted:
+        held, terms = imports.get(pair[0]), series.get(pair[1])
+        if held is None or (terms is not None and terms.withdrawn):
+            continue
+        if terms is None:
+            found[pair] = Under(held.handling, held.case_ref)
+        else:
+            handling = stricter(held.handling, terms.handling)
+            found[pair] = Under(handling, held.case_ref, terms.only)
+    return found

@@ -1,0 +1,216 @@
+"""Taking series and imports out of the tables, in batches that let other writers have their turn.
+
+What is deleted here is overwritten in the pages it stood in (secure_delete) or left to VACUUM
+(PostgreSQL); `scrub` of the stores sees to what is left in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+from sqlalchemy import ColumnElement, and_, case, delete, exists, or_, select, update
+
+from tieline_server.domain.messages import OutState
+from tieline_server.domain.ports import Erased
+from tieline_server.storage import tallies
+from tieline_server.storage.items import Items
+from tieline_server.storage.schema import (
+    alarms,
+    assessments,
+    broadcast_answers,
+    broadcasts,
+    holdings,
+    import_tallies,
+    imports,
+    inbox,
+    incoming_attachments,
+    meta,
+    outbox,
+    outgoing_attachments,
+    outgoing_chunks,
+    referral_steps,
+    referrals,
+    retractions,
+    series,
+    series_keys,
+    series_references,
+    uploads,
+    votes,
+)
+from tieline_server.storage.session import Session
+
+_CARRIERS = ("referral", "broadcast", "upload")
+"""Kinds of messages that carry a series; the others are words about it."""
+_OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
+
+
+class Erasure:
+    """`ErasureRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    # --- messages ---
+
+    def cancel(self, series: str, recipients: Iterable[str] | None) -> list[str]:
+        """Take back what is queued of a series, empty what was delivered; see the port."""
+        mine = [outbox.c.subject.in_(self._subjects(series)), outbox.c.kind.in_(_CARRIERS)]
+        if recipients is not None:
+            mine.append(outbox.c.recipient.in_(list(recipients)))
+        waiting = select(outbox.c.recipient).where(*mine, outbox.c.state.in_(_OPEN)).distinct()
+        agencies = sorted(self._session.connection.scalars(waiting))
+        self._empty(*mine)
+        if recipients is None:
+            self._drop_chunks(series)
+        return agencies
+
+    def staged(self, series: str) -> list[tuple[str, str]]:
+        """Return (peer, attachment) of items of a series that are on their way in."""
+        c = incoming_attachments.c
+        return [
+            (row.peer, row.id) for row in self._run(select(c.peer, c.id).where(c.series == series))
+        ]
+
+    def series(self, series_id: str) -> None:
+        """Erase all but holdings of a series; see the port."""
+        subjects = self._subjects(series_id)
+        told = select(referrals.c.id).where(referrals.c.series == series_id).scalar_subquery()
+        asked = select(broadcasts.c.id).where(broadcasts.c.series == series_id).scalar_subquery()
+        self._empty(outbox.c.subject.in_(subjects), outbox.c.kind.in_(_CARRIERS))
+        settled = outbox.c.state.not_in(_OPEN)  # what this agency still has to say is said first
+        self._empty(outbox.c.subject.in_(subjects), settled)
+        self._run(update(inbox).where(inbox.c.subject.in_(subjects)).values(envelope=b""))
+        self._drop_chunks(series_id)
+        self._run(update(referral_steps).where(referral_steps.c.referral.in_(told)).values(text=""))
+        self._run(update(referrals).where(referrals.c.series == series_id).values(note=""))
+        self._run(
+            update(broadcast_answers)
+            .where(broadcast_answers.c.broadcast.in_(asked))
+            .values(text="")
+        )
+        self._run(update(broadcasts).where(broadcasts.c.series == series_id).values(question=""))
+        self._run(
+            update(alarms)
+            .where(alarms.c.series == series_id, alarms.c.ended.is_(None))
+            .values(ended=self._session.now())
+        )
+        self._run(delete(assessments).where(assessments.c.series == series_id))
+        self._run(delete(series_references).where(series_references.c.series == series_id))
+        self._run(delete(series).where(series.c.id == series_id))
+
+    def _subjects(self, series_id: str) -> list[str]:
+        """Return what messages about a series have as their subject."""
+        found = [series_id]  # what was refused of it
+        for table in (referrals, broadcasts, uploads):
+            ids = select(table.c.id).where(table.c.series == series_id)
+            found += self._session.connection.scalars(ids)
+        return found
+
+    def _empty(self, *where: ColumnElement[bool]) -> None:
+        waits = outbox.c.state.in_(_OPEN)
+        self._run(
+            update(outbox)
+            .where(*where)
+            .values(
+                envelope=b"",
+                state=case((waits, OutState.CANCELLED.value), else_=outbox.c.state),
+                settled=case((waits, self._session.now()), else_=outbox.c.settled),
+                held_until=None,
+            )
+        )
+
+    def _drop_chunks(self, series_id: str) -> None:
+        theirs = select(outgoing_attachments.c.id).where(outgoing_attachments.c.series == series_id)
+        of_them = outgoing_chunks.c.attachment.in_(theirs.scalar_subquery())
+        self._run(delete(outgoing_chunks).where(of_them))
+        self._run(delete(outgoing_attachments).where(outgoing_attachments.c.series == series_id))
+
+    # --- holdings ---
+
+    def holdings(self, series_id: str, limit: int) -> Erased:
+        """Erase up to about ``limit`` holdings of a series; see the port."""
+        self._session.lock_items()
+        number = self._session.connection.scalar(
+            select(series_keys.c.no).where(series_keys.c.id == series_id)
+        )
+        if number is None:
+            return Erased(0, 0, more=False)
+        return self._batch(and_(holdings.c.series_no == number, holdings.c.series_no > 0), limit)
+
+    def import_holdings(self, import_no: int, limit: int) -> Erased:
+        """Erase up to about ``limit`` holdings of a complete import; see the port."""
+        self._session.lock_items()
+        done = self._batch(holdings.c.import_no == import_no, limit)
+        if not done.more:
+            fingerprint = select(imports.c.fingerprint).where(imports.c.no == import_no)
+            kept = f"import/{self._session.connection.scalar(fingerprint)}"
+            self._run(delete(meta).where(meta.c.key == kept))
+            # Its number stays: digests that other imports rely on are its rows.
+            head = update(imports).where(imports.c.no == import_no)
+            self._run(head.values(source="", case_ref="", fingerprint=""))
+        return done
+
+    def _batch(self, of_it: ColumnElement[bool], limit: int) -> Erased:
+        c = holdings.c
+        found = select(c.item, c.import_no).where(of_it).order_by(c.item).limit(limit)
+        rows = self._run(found).all()
+        if not rows:
+            return Erased(0, 0, more=False)
+        some = and_(of_it, c.item <= rows[-1].item)
+        whole = self._run(select(c.item, c.import_no).where(some)).all()
+        touched = {row.item for row in whole}
+        tallies.add_holdings(self._session, -1, some)
+        self._run(delete(holdings).where(some))
+        self._forget_votes(touched, {row.import_no for row in whole})
+        gone = Items(self._session).let_go(touched)
+        return Erased(len(whole), gone, more=len(rows) == limit)
+
+    def _forget_votes(self, touched: set[int], import_nos: set[int]) -> None:
+        """Imports that no longer hold an item no longer judge it."""
+        still = exists().where(
+            holdings.c.import_no == votes.c.import_no, holdings.c.item == votes.c.item
+        )
+        self._run(
+            delete(votes).where(
+                votes.c.item.in_(select(self._session.bulk.ids(touched).c.value)),
+                votes.c.import_no.in_(import_nos),
+                ~still,
+            )
+        )
+
+    # --- what is past its day ---
+
+    def imports_past(self, today: date, limit: int) -> list[int]:
+        """Return the complete imports with holdings whose day has come, by number."""
+        found = (
+            select(imports.c.no)
+            .join(import_tallies, import_tallies.c.import_no == imports.c.no)
+            .where(
+                imports.c.generation.is_not(None),
+                imports.c.retain_until <= today,
+                exists().where(holdings.c.import_no == imports.c.no),
+            )
+            .order_by(imports.c.no)
+            .limit(limit)
+        )
+        return list(self._session.connection.scalars(found))
+
+    def series_past(self, today: date, limit: int) -> list[str]:
+        """Return the series whose day has come; see the port."""
+        held = (
+            exists()
+            .where(holdings.c.series_no == series_keys.c.no, holdings.c.series_no > 0)
+            .where(series_keys.c.id == series.c.id)
+        )
+        stated = exists().where(
+            retractions.c.series == series.c.id, retractions.c.retain_until <= today
+        )
+        found = (
+            select(series.c.id)
+            .where(series.c.retain_until <= today, or_(~held, stated))
+            .order_by(series.c.id)
+            .limit(limit)
+        )
+        return list(self._session.connection.scalars(found))

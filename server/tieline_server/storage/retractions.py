@@ -1,0 +1,213 @@
+"""Retractions, who was told of them, and the erasures that are under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from tieline_client.errors import NotFound
+
+from tieline_server.domain.ports import Purge, RetractionRecipient
+from tieline_server.domain.retraction import PurgeCause, PurgeState, Retraction, RetractionKind
+from tieline_server.storage.imports import handling_row, row_handling
+from tieline_server.storage.schema import (
+    outbox,
+    purges,
+    retraction_recipients,
+    retraction_sources,
+    retractions,
+)
+from tieline_server.storage.session import Session
+
+
+class Retractions:
+    """`RetractionRepository` over SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.connection.execute
+
+    # --- what was said ---
+
+    def add(self, retraction: Retraction) -> bool:
+        """Keep a retraction; False when it is known."""
+        row: dict[str, object] = {
+            "id": retraction.id,
+            "series": retraction.series,
+            "kind": retraction.kind.value,
+            "at": retraction.at,
+            "person": retraction.person,
+            "reason": retraction.reason,
+            "limited": retraction.limited,
+            "only": json.dumps(sorted(retraction.only)),
+            "sender": retraction.sender,
+            "envelope": retraction.envelope,
+        }
+        if retraction.handling is not None:
+            row |= handling_row(retraction.handling)
+        return self._session.insert_new(retractions, row)
+
+    def get(self, retraction: str) -> Retraction | None:
+        """Return one by its id; in a writing transaction it stays until the end."""
+        found = self._session.locked(select(retractions).where(retractions.c.id == retraction))
+        row = self._run(found).one_or_none()
+        return None if row is None else _retraction(row)
+
+    def of_series(self, series: str) -> list[Retraction]:
+        """Return what was said of a series, in order of time."""
+        found = select(retractions).where(retractions.c.series == series)
+        return [
+            _retraction(row)
+            for row in self._run(found.order_by(retractions.c.at, retractions.c.id))
+        ]
+
+    # --- who was told ---
+
+    def tell(self, retraction: str, agency: str, *, message: str = "", via: str = "") -> None:
+        """Note that somebody is told; who is known stays as first noted."""
+        row = {
+            "retraction": retraction,
+            "agency": agency,
+            "via": via,
+            "message": message,
+            "confirmed": None,
+            "erased": False,
+        }
+        self._session.insert_new(retraction_recipients, row)
+
+    def confirm(self, retraction: str, agency: str, at: datetime, *, erased: bool) -> bool:
+        """Note a receipt; False when it is known already. Raises NotFound for who was not told."""
+        c = retraction_recipients.c
+        key = (c.retraction == retraction, c.agency == agency)
+        known = self._run(select(c.confirmed).where(*key)).one_or_none()
+        if known is None:
+            raise NotFound(f"{agency[:32]} was not told of retraction {retraction[:80]}")
+        if known.confirmed is not None:
+            return False
+        self._run(update(retraction_recipients).where(*key).values(confirmed=at, erased=erased))
+        return True
+
+    def recipients(self, retraction: str) -> list[RetractionRecipient]:
+        """Return who was told, by agency, with the state of the message where it is ours."""
+        c, o = retraction_recipients.c, outbox.c
+        found = (
+            select(c.agency, c.via, c.confirmed, c.erased, o.state, o.created, o.settled, o.reason)
+            .outerjoin(outbox, (o.id == c.message) & (o.recipient == c.agency))
+            .where(c.retraction == retraction)
+            .order_by(c.agency)
+        )
+        return [
+            RetractionRecipient(
+                agency=row.agency,
+                via=row.via,
+                sent=row.state,
+                sent_at=row.settled or row.created,
+                reason=row.reason or "",
+                confirmed=row.confirmed,
+                erased=row.erased,
+            )
+            for row in self._run(found)
+        ]
+
+    # --- whom this node answers ---
+
+    def add_source(self, retraction: str, agency: str) -> None:
+        """Note that an agency told us and waits for a receipt."""
+        row = {"retraction": retraction, "agency": agency, "answered": None}
+        self._session.insert_new(retraction_sources, row)
+
+    def sources(self, retraction: str, *, waiting: bool = False) -> list[str]:
+        """Return who told us; those who have no receipt yet, where only they are ``waiting``."""
+        c = retraction_sources.c
+        found = select(c.agency).where(c.retraction == retraction).order_by(c.agency)
+        if waiting:
+            found = found.where(c.answered.is_(None))
+        return list(self._session.connection.scalars(found))
+
+    def answered(self, retraction: str, agency: str, at: datetime) -> None:
+        """Note that a receipt is queued."""
+        c = retraction_sources.c
+        self._run(
+            update(retraction_sources)
+            .where(c.retraction == retraction, c.agency == agency)
+            .values(answered=at)
+        )
+
+    # --- what is being erased ---
+
+    def begin_purge(self, purge: Purge) -> bool:
+        """Note an erasure that has to be carried out; False when it is known."""
+        row = {
+            "id": purge.id,
+            "cause": purge.cause.value,
+            "series": purge.series,
+            "import_no": purge.import_no,
+            "state": purge.state.value,
+            "holdings": purge.holdings,
+            "created": purge.created,
+            "ended": None,
+            "reason": "",
+        }
+        return self._session.insert_new(purges, row)
+
+    def purge(self, identifier: str) -> Purge | None:
+        """Return one; in a writing transaction it stays as it is until the end."""
+        found = self._session.locked(select(purges).where(purges.c.id == identifier))
+        row = self._run(found).one_or_none()
+        return None if row is None else _purge(row)
+
+    def open_purges(self, limit: int = 1000) -> list[Purge]:
+        """Return those under way, oldest first."""
+        found = select(purges).where(purges.c.ended.is_(None))
+        return [
+            _purge(row)
+            for row in self._run(found.order_by(purges.c.created, purges.c.id).limit(limit))
+        ]
+
+    def advance(
+        self,
+        identifiers: Iterable[str],
+        state: PurgeState,
+        *,
+        holdings: int = 0,
+        ended: datetime | None = None,
+    ) -> None:
+        """Move erasures on, counting holdings erased since."""
+        values = {
+            "state": state.value,
+            "holdings": purges.c.holdings + holdings,
+            "ended": ended,
+            "reason": "",
+        }
+        for one in identifiers:
+            self._session.change(purges, one, values, "erasure")
+
+    def purge_waits(self, identifier: str, reason: str) -> None:
+        """Say why an erasure does not go on."""
+        self._session.change(purges, identifier, {"reason": reason[:500]}, "erasure")
+
+
+def _retraction(row: Row[Any]) -> Retraction:
+    return Retraction(
+        id=row.id,
+        series=row.series,
+        kind=RetractionKind(row.kind),
+        at=row.at,
+        person=row.person,
+        reason=row.reason,
+        handling=None if row.handling is None else row_handling(row),
+        limited=row.limited,
+        only=frozenset(json.loads(row.only)),
+        sender=row.sender,
+        envelope=row.envelope,
+    )
+
+
+def _purge(row: Row[Any]) -> Purge:
+    values = dict(row._mapping)
+    return Purge(
+        **values | {"cause": PurgeCause(row.cause), "state": PurgeState(row.state)},
+    )
