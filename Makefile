@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 BENCH := build/bench-venv
 
-.PHONY: help setup demo test lint proto lock bench bench-quick
+.PHONY: help setup demo test test-faults lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | bench | bench-quick | setup | proto | lock"
+	@echo "make demo | test | test-faults | lint | bench | bench-quick | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -45,6 +45,9 @@ lint: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-faults: setup ## the campaign of faults on real nodes, recounted: about half an hour
+	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3600 -p no:xdist
 
 bench-quick: setup ## all rows at a million, without peers: about two minutes
 	$(BIN)/python -m benchmarks.suite quick $(ROWS)

@@ -269,8 +269,11 @@ class Federation:
         """Run `tieline federation WORDS[0] DIR WORDS[1:]`; it takes effect at once."""
         return tieline("federation", words[0], self.authority, *words[1:]).ok()
 
-    def init(self, agency: str, role: str, *countries: str) -> Node:
-        """Make a home and have it admitted, without joining."""
+    def init(self, agency: str, role: str, *countries: str, endpoint: str = "") -> Node:
+        """Make a home and have it admitted, without joining.
+
+        ``endpoint`` is where peers find it, if not where it listens.
+        """
         node = Node(self.root / agency, agency, free_port(), free_port())
         made = {
             "agency": agency,
@@ -280,6 +283,7 @@ class Federation:
             "listen": node.address,
             "operator_listen": node.operator_address,
             "contact": {"name": f"Desk {agency}", "email": f"duty@{agency}.example"},
+            **({"endpoint": endpoint} if endpoint else {}),
         }
         # What `tieline node init` does, but for kernels, which all nodes here share.
         request = make_home(node.home, make_config(made, "test"), utc_now())
