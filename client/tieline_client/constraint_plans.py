@@ -14,6 +14,8 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tieline.v1 import constraints_pb2
 
+from tieline_client import tls_records
+
 PACKAGE = "tieline.v1"
 _TIMESTAMP = "google.protobuf.Timestamp"
 _FREE_TEXT_LEAST = 500
@@ -107,6 +109,10 @@ def _json_object(value: bytes, cap: int) -> str | None:
     return None if text[:1] == "{" and text[-1:] == "}" else "is not a JSON object"
 
 
+def _tls_records(value: bytes, cap: int) -> str | None:
+    return _at_most(value, cap) or tls_records.fault(value)
+
+
 _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_SHA256: _exactly,
     constraints_pb2.BYTES_KIND_SIGNATURE: _at_most,
@@ -118,6 +124,7 @@ _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_PUBLIC_KEY: _der,
     constraints_pb2.BYTES_KIND_PHOTODNA: _exactly_or_absent,
     constraints_pb2.BYTES_KIND_COLUMN: _at_most,
+    constraints_pb2.BYTES_KIND_TLS_RECORDS: _tls_records,
 }
 _FIXED_LENGTHS = {
     constraints_pb2.BYTES_KIND_SHA256: (32,),

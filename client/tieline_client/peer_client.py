@@ -13,21 +13,30 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeVar
 
 import grpc
-from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
+from google.protobuf.message import Message
+from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2, relay_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
 from tieline_client.certificates import Kind, LeafCache, Purpose
 from tieline_client.directory import Directory
-from tieline_client.errors import SignatureRefused, Unreachable
+from tieline_client.errors import SignatureRefused, UnknownMethod, Unreachable
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience, open_payload
+from tieline_client.relay_client import StreamCall, relay
 from tieline_client.status import from_rpc_error
 
 WIRE_VERSION = f"{WIRE_MAJOR}.{WIRE_MINOR}"
+DELIVER_BATCH = "deliver-batch"
+"""The capability of a peer that takes several messages at once."""
+STANDING = "standing"
+"""The capability of a peer that says how it stands, and gives back what was sent to it."""
 _WATCHER_SECONDS = 0.5
+M = TypeVar("M", bound=Message)
 _EXCHANGE, _DELIVERY = "/tieline.v1.ExchangeService", "/tieline.v1.DeliveryService"
+_RELAY = "/tieline.v1.RelayService"
 
 
 class PeerClient:
@@ -47,12 +56,18 @@ class PeerClient:
         identity: tls.Identity,
         leaves: LeafCache,
         clock: Callable[[], datetime],
+        proxy: str = "",
+        idle_seconds: float = 0,
+        why_unreachable: Callable[[], str] = lambda: "",
     ) -> None:
+        """``proxy`` and ``idle_seconds`` are those of tls.node_channel; ``why_unreachable`` knows
+        more than gRPC of why there is no connection, or returns ""."""
         if not endpoints:
             raise Unreachable(f"the directory lists no endpoint of {agency}")
         self.agency = agency
         self._own = own_agency
         self._directory, self._leaves, self._clock = directory, leaves, clock
+        self._why_unreachable = why_unreachable
         current = directory()
         self._channel = tls.node_channel(
             endpoints[0],
@@ -60,6 +75,8 @@ class PeerClient:
             federation=current.federation,
             roots=current.member(agency).node_cas,
             identity=identity,
+            proxy=proxy,
+            idle_seconds=idle_seconds,
         )
         # Answers are parsed here, where what does not parse is an error like any other.
         self._hello = self._channel.unary_unary(
@@ -74,9 +91,23 @@ class PeerClient:
         self._deliver = self._channel.unary_unary(
             f"{_DELIVERY}/Deliver", delivery_pb2.DeliverRequest.SerializeToString, None
         )
+        self._deliver_batch = self._channel.unary_unary(
+            f"{_DELIVERY}/DeliverBatch", delivery_pb2.DeliverBatchRequest.SerializeToString, None
+        )
         self._put_chunk = self._channel.unary_unary(
             f"{_DELIVERY}/PutChunk", delivery_pb2.PutChunkRequest.SerializeToString, None
         )
+        self.capabilities: frozenset[str] = frozenset()
+        """What the peer said in its last Hello that it can do."""
+        self.wire_version = ""
+        self._contact = self._channel.unary_unary(
+            f"{_DELIVERY}/Contact", delivery_pb2.ContactRequest.SerializeToString, None
+        )
+        self._fetch_sent = self._channel.unary_stream(
+            f"{_DELIVERY}/FetchSent", delivery_pb2.FetchSentRequest.SerializeToString, None
+        )
+        self.on_greeted: Callable[[], None] = lambda: None
+        """Called after the Hello of each new connection."""
         self._greeting = threading.Lock()
         self._greeted_version = 0
         self._connected = False
@@ -85,6 +116,11 @@ class PeerClient:
     def _on_state(self, state: grpc.ChannelConnectivity) -> None:
         if state is not grpc.ChannelConnectivity.READY:
             self._connected = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the peer was greeted on a connection that has not broken since."""
+        return self._connected
 
     def hello(self) -> None:
         """Greet unless this connection was greeted under the current directory.
@@ -102,7 +138,9 @@ class PeerClient:
                 return
             self._greet(directory)
             self._greeted_version = directory.version
-            self._connected = True
+            anew, self._connected = not self._connected, True
+        if anew:
+            self.on_greeted()
 
     def _greet(self, directory: Directory) -> None:
         now = self._clock()
@@ -139,6 +177,8 @@ class PeerClient:
             now=now,
             agency=self.agency,
         )
+        self.capabilities = frozenset(proof.capabilities)
+        self.wire_version = proof.wire_version
 
     def overlap(
         self,
@@ -186,12 +226,99 @@ class PeerClient:
             data = self._deliver(request, timeout=limits.DELIVER_SECONDS)
         return constraints.open_nested(data, delivery_pb2.DeliverResponse)
 
+    def deliver_batch(
+        self, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse:
+        """Deliver several messages; the answer comes after the peer's durable commit.
+
+        Raises UnknownMethod for a peer without the capability, Unreachable when there is not one
+        reply for each message.
+        """
+        self.hello()
+        if DELIVER_BATCH not in self.capabilities:
+            raise UnknownMethod(f"{self.agency} takes messages one by one")
+        with self._translated():
+            data = self._deliver_batch(request, timeout=limits.DELIVER_SECONDS)
+        response = constraints.open_nested(data, delivery_pb2.DeliverBatchResponse)
+        if len(response.replies) != len(request.messages):
+            raise Unreachable(f"{self.agency} answered another number of messages than it was sent")
+        return response
+
     def put_chunk(self, request: delivery_pb2.PutChunkRequest) -> delivery_pb2.PutChunkResponse:
         """Send one chunk of an attachment, or with none ask which comes next."""
         self.hello()
         with self._translated():
             data = self._put_chunk(request, timeout=limits.DELIVER_SECONDS)
         return constraints.open_nested(data, delivery_pb2.PutChunkResponse)
+
+    def contact(self, request: delivery_pb2.ContactRequest) -> delivery_pb2.ContactResponse:
+        """Exchange standings. Raises UnknownMethod for a peer without the capability."""
+        self.hello()
+        self._needs_standing()
+        with self._translated():
+            data = self._contact(request, timeout=limits.UNARY_SECONDS)
+        return constraints.open_nested(data, delivery_pb2.ContactResponse)
+
+    def fetch_sent(
+        self, request: delivery_pb2.FetchSentRequest
+    ) -> Iterator[delivery_pb2.FetchSentResponse]:
+        """Yield what the peer holds of ours. Raises UnknownMethod without the capability."""
+        self.hello()
+        self._needs_standing()
+        with self._translated():
+            for data in self._fetch_sent(request, timeout=limits.QUERY_SECONDS):
+                yield constraints.open_nested(data, delivery_pb2.FetchSentResponse)
+
+    def _needs_standing(self) -> None:
+        if STANDING not in self.capabilities:
+            raise UnknownMethod(f"{self.agency} says no standings")
+
+    def attach(self) -> Iterator[str]:
+        """Open a standing stream; yield ids of connections to take up, and "" as a sign of life.
+
+        The first comes at once. Ends in order when it is time for the next stream.
+        """
+        self.hello()
+        attach = self._channel.unary_stream(
+            f"{_RELAY}/Attach", relay_pb2.AttachRequest.SerializeToString, None
+        )
+        with self._translated():
+            for data in attach(relay_pb2.AttachRequest(), timeout=limits.RELAY_SECONDS):
+                yield constraints.open_nested(data, relay_pb2.AttachResponse).connection
+
+    def carry(self, connection: str, outgoing: Iterable[bytes]) -> Iterator[bytes]:
+        """Take up a connection that was announced; yield the frames that come."""
+        self.hello()
+        with self._translated():
+            yield from relay(
+                self._stream(f"{_RELAY}/Carry", relay_pb2.CarryRequest.SerializeToString),
+                relay_pb2.CarryRequest(connection=connection),
+                lambda frame: relay_pb2.CarryRequest(records=frame),
+                relay_pb2.CarryResponse,
+                outgoing,
+            )
+
+    def connect(self, agency: str, outgoing: Iterable[bytes]) -> Iterator[bytes]:
+        """Ask for a connection to an agency that is attached to this peer.
+
+        Yields an empty frame once the agency has taken it up, then the frames that come. Until then
+        nothing is read from ``outgoing``.
+        """
+        self.hello()
+        with self._translated():
+            yield from relay(
+                self._stream(f"{_RELAY}/Connect", relay_pb2.ConnectRequest.SerializeToString),
+                relay_pb2.ConnectRequest(agency=agency),
+                lambda frame: relay_pb2.ConnectRequest(records=frame),
+                relay_pb2.ConnectResponse,
+                outgoing,
+            )
+
+    def _stream(
+        self, method: str, serialize: Callable[[M], bytes]
+    ) -> Callable[[Iterator[M]], StreamCall]:
+        opened = self._channel.stream_stream(method, serialize, None)
+        return lambda requests: opened(requests, timeout=limits.RELAY_SECONDS)
 
     def close(self) -> None:
         """Close the channel; calls under way end with Unreachable."""
@@ -206,4 +333,7 @@ class PeerClient:
         try:
             yield
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            told = from_rpc_error(error)
+            if isinstance(told, Unreachable) and (why := self._why_unreachable()):
+                told = Unreachable(why)
+            raise told from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -96,12 +97,15 @@ def node_channel(
     federation: str,
     roots: Sequence[bytes],
     identity: Identity,
-    use_proxy: bool = False,
+    proxy: str = "",
+    idle_seconds: float = 0,
 ) -> grpc.Channel:
     """Open a channel to one agency's node: for peers and for the agency's own people.
 
-    ``roots`` are the DER node CAs of that agency and no other. Nothing is sent before the first
-    call. Raises ConfigurationError without roots.
+    ``roots`` are the DER node CAs of that agency and no other. ``proxy`` is the URL of an HTTP
+    proxy that is asked to CONNECT; TLS goes through it end to end. A connection without calls is
+    closed after ``idle_seconds`` (0: gRPC's half hour). Nothing is sent before the first call.
+    Raises ConfigurationError without roots.
     """
     _require_tls_1_3()
     if not roots:
@@ -113,11 +117,13 @@ def node_channel(
         private_key=identity.key_pem,
         certificate_chain=identity.leaf_pem,
     )
-    options = channel_options(dns_name(agency, federation), use_proxy=use_proxy)
+    options = channel_options(dns_name(agency, federation), proxy=proxy)
+    if idle_seconds:
+        options.append(("grpc.client_idle_timeout_ms", _milliseconds(idle_seconds)))
     return grpc.secure_channel(target, credentials, options=options)
 
 
-def channel_options(target_name: str, *, use_proxy: bool = False) -> Options:
+def channel_options(target_name: str, *, proxy: str = "") -> Options:
     """Return all options of a channel; ``target_name`` is the DNS name its server must prove.
 
     A proxy is used only where asked for, never because the environment names one.
@@ -125,7 +131,8 @@ def channel_options(target_name: str, *, use_proxy: bool = False) -> Options:
     return [
         ("grpc.ssl_target_name_override", target_name),
         ("grpc.default_authority", target_name),
-        ("grpc.enable_http_proxy", int(use_proxy)),
+        ("grpc.enable_http_proxy", int(bool(proxy))),
+        *([("grpc.http_proxy", proxy)] if proxy else []),
         # Retries are ours: they need the outbox, back-off in storage and the same request id.
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
@@ -136,6 +143,15 @@ def channel_options(target_name: str, *, use_proxy: bool = False) -> Options:
         ("grpc.use_local_subchannel_pool", 1),
         *_message_options(),
     ]
+
+
+def forget_proxies() -> None:
+    """Take out of the environment what gRPC would let overrule the configured proxy, or its want.
+
+    To be called before the first channel is made.
+    """
+    for name in ("no_grpc_proxy", "no_proxy", "GRPC_ADDRESS_HTTP_PROXY"):
+        os.environ.pop(name, None)
 
 
 def server_options(*, share_port: bool = False) -> Options:

@@ -12,21 +12,23 @@ import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from tieline_client.directory import AgencyId, Contact, Country, Endpoint, Role, Text
 from tieline_client.errors import ConfigurationError, InvalidInput
 from tieline_client.formats.record import Vote
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
 from tieline_client.identifiers import check_operator
-from tieline_client.limits import QUERY_SECONDS, QUERY_SECONDS_MOST
+from tieline_client.limits import PROXY_FILE_BYTES, QUERY_SECONDS, QUERY_SECONDS_MOST
 
 from tieline_server.domain.series import DutyContact
 from tieline_server.services.context import Defaults
 
 VICS_SCHEMES = ("vics", "vics-us", "vics-uk", "vics-custom", "vics-default")
+_PROXY = r"^(http://[A-Za-z0-9.\-\[\]:]{1,255}:\d{1,5})?$"
 CATEGORIES: tuple[tuple[str, str], ...] = tuple(
     (scheme, code) for scheme in VICS_SCHEMES for code in ("1", "2")
 )
@@ -55,13 +57,20 @@ class NodeConfig(BaseSettings):
     name: Annotated[Text, Field(min_length=1)]
     role: Role
     countries: tuple[Country, ...] = ()
-    listen: Endpoint
-    """HOST:PORT of the federation port."""
+    listen: Endpoint | None = None
+    """HOST:PORT of the federation port; not used by a node that only calls out."""
     operator_listen: Endpoint
     """HOST:PORT of the operator port."""
     endpoint: Endpoint | None = None
     """HOST:PORT under which peers reach the federation port, where it is another."""
     outbound_only: bool = False
+    """Nobody can call this node: it calls its peers and is reached over the streams it opens."""
+    attach: Literal["all", "hub"] = "all"
+    """Where such a node holds streams open: to every member that can be called, or to hubs."""
+    proxy: Annotated[str, Field(pattern=_PROXY)] = ""
+    """http://HOST:PORT of the HTTP proxy for all calls to other nodes; empty: none."""
+    proxy_credentials: str = ""
+    """File of mode 0600 with one line, USER:PASSWORD, for the proxy; empty: none."""
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in the home."""
     first_operator: Annotated[str, _word(check_operator)] = "admin"
@@ -77,6 +86,40 @@ class NodeConfig(BaseSettings):
     """Folder of the agency's own Cedar rules; empty: the default set."""
     query_seconds: Annotated[float, Field(gt=0, le=QUERY_SECONDS_MOST)] = QUERY_SECONDS
     """How long a peer is waited for."""
+
+    @model_validator(mode="after")
+    def _check_reach(self) -> NodeConfig:
+        if not self.outbound_only and self.listen is None:
+            raise ValueError("listen is needed, unless the node only calls out")
+        if self.outbound_only and self.role is Role.HUB:
+            raise ValueError("outbound_only: a hub must be called by others")
+        if self.outbound_only and self.endpoint:
+            raise ValueError("endpoint: nobody can call a node that only calls out")
+        return self
+
+    def proxy_url(self) -> str:
+        """Return the proxy's URL with the credentials of their file; "" without a proxy.
+
+        Raises ConfigurationError when the file is missing, open to others or not one line.
+        """
+        if not self.proxy or not self.proxy_credentials:
+            return self.proxy
+        path = Path(self.proxy_credentials)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            with path.open("rb") as file:
+                text = file.read(PROXY_FILE_BYTES + 1).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"proxy_credentials {path} cannot be read: {error}") from None
+        if mode & 0o077:
+            raise ConfigurationError(
+                f"{path} has mode {mode:04o} and others may read it; run `chmod 600 {path}`"
+            )
+        user, colon, password = text.partition(":")
+        if not (user and colon and text.isprintable()) or len(text) > PROXY_FILE_BYTES:
+            raise ConfigurationError(f"{path} does not hold one line USER:PASSWORD")
+        credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return self.proxy.replace("http://", f"http://{credentials}@", 1)
 
     @classmethod
     def settings_customise_sources(
@@ -171,9 +214,9 @@ def make_config(document: dict[str, Any], where: str, *, environment: bool = Tru
         return NodeConfig(**document) if environment else _FileConfig(**document)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
+        place = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
         why = str(fault["msg"]).removeprefix("Value error, ")
-        raise ConfigurationError(f"{where}: {place}: {why}") from None
+        raise ConfigurationError(f"{where}: {place}{why}") from None
 
 
 def to_toml(config: NodeConfig) -> str:
@@ -185,11 +228,18 @@ def to_toml(config: NodeConfig) -> str:
         f"name = {_text(config.name)}",
         f"role = {_text(str(config.role))}",
         f"countries = {json.dumps(list(config.countries))}",
-        f"listen = {_text(config.listen)}",
+        f"listen = {_text(config.listen)}" if config.listen else "# listen: it only calls out",
         f"operator_listen = {_text(config.operator_listen)}",
         "# Where peers reach this node, if not at `listen`:",
         f"endpoint = {_text(config.endpoint)}" if config.endpoint else '# endpoint = "HOST:PORT"',
         f"outbound_only = {str(config.outbound_only).lower()}",
+        "# If it only calls out: attached to `all` members that can be called, or a `hub` alone.",
+        f"attach = {_text(config.attach)}",
+        "# An HTTP proxy for all calls to other nodes, and a file with USER:PASSWORD for it:",
+        f"proxy = {_text(config.proxy)}" if config.proxy else '# proxy = "http://HOST:PORT"',
+        f"proxy_credentials = {_text(config.proxy_credentials)}"
+        if config.proxy_credentials
+        else '# proxy_credentials = "/path"',
         f"database = {_text(config.database)}  # empty: SQLite in this home",
         f"first_operator = {_text(config.first_operator)}",
         "# Records in these categories become holdings; all else is counted and not stored.",

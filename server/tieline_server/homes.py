@@ -83,14 +83,14 @@ def _fill(
             home.certs / f"{kind.value}-ca.pem", authority.public_bytes(Encoding.PEM), mode=0o600
         )
     files.write_atomic(home.config_file, to_toml(config).encode(), mode=0o600)
-    endpoint = config.endpoint or config.listen
+    endpoint = None if config.outbound_only else config.endpoint or config.listen
     asked = request.build(
         AgencyStatement(
             agency=config.agency, name=config.name, role=config.role, countries=config.countries
         ),
         OwnStatement(
             agency=config.agency,
-            endpoints=() if config.outbound_only else (endpoint,),
+            endpoints=(endpoint,) if endpoint else (),
             outbound_only=config.outbound_only,
             node_cas=(cas[Kind.NODE],),
             operator_cas=(cas[Kind.OPERATOR],),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tieline.v1 import operator_pb2
 from tieline_client import keys
 from tieline_client.cli.output import Json, emit, inert, line, run, say
 from tieline_client.errors import ConfigurationError, UsageError
@@ -37,15 +38,28 @@ def init(
     agency: Annotated[str, typer.Option(help="Agency id, such as pt-pj.")],
     name: Annotated[str, typer.Option(help="The agency's name.")],
     role: Annotated[str, typer.Option(help="national, hub or repository.")],
-    listen: Annotated[str, typer.Option(help="HOST:PORT for other nodes.")],
     operator_listen: Annotated[str, typer.Option(help="HOST:PORT for the agency's own people.")],
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT for other nodes; not needed with --outbound-only.")
+    ] = "",
     country: Annotated[
         list[str] | None, typer.Option(help="ISO 3166-1 alpha-2; may repeat.")
     ] = None,
     endpoint: Annotated[
         str, typer.Option(help="HOST:PORT under which others reach it, if not --listen.")
     ] = "",
-    outbound_only: Annotated[bool, typer.Option(help="This node only calls out.")] = False,
+    outbound_only: Annotated[
+        bool, typer.Option(help="Nobody can call this node: it is reached over its own calls.")
+    ] = False,
+    attach: Annotated[
+        str, typer.Option(help="With --outbound-only: be attached to all members, or to a hub.")
+    ] = "all",
+    proxy: Annotated[
+        str, typer.Option(help="http://HOST:PORT of the HTTP proxy for calls to other nodes.")
+    ] = "",
+    proxy_credentials: Annotated[
+        str, typer.Option(help="File of mode 0600 that holds USER:PASSWORD for it.")
+    ] = "",
     database: Annotated[str, typer.Option(help="Database URL; default SQLite in HOME.")] = "",
     operator: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
     contact_name: Annotated[str, typer.Option(help="The duty contact.")] = "",
@@ -57,23 +71,26 @@ def init(
     from tieline_server.homes import make_home  # noqa: PLC0415 - heavy; other commands stay quick
 
     os.umask(0o077)
-    if outbound_only:
-        raise UsageError(
-            "a node that only calls out cannot be served by this version; leave --outbound-only out"
-        )
     document: dict[str, object] = {
         "agency": agency,
         "name": name,
         "role": role,
         "countries": country or [],
-        "listen": listen,
         "operator_listen": operator_listen,
+        "outbound_only": outbound_only,
+        "attach": attach,
+        "proxy": proxy,
+        "proxy_credentials": proxy_credentials,
         "database": database,
         "first_operator": operator,
         "contact": {"name": contact_name, "email": contact_email, "phone": contact_phone},
     }
     if endpoint:
         document["endpoint"] = endpoint
+    if listen and outbound_only:
+        say("a node that only calls out listens on no port; --listen is not used")
+    elif listen:
+        document["listen"] = listen
     try:
         config = make_config(document, "node init", environment=False)
     except ConfigurationError as error:
@@ -153,6 +170,11 @@ def serve(home: HomeArgument) -> None:
     serve_node(home)
 
 
+def _attachment(one: operator_pb2.Attachment) -> dict[str, str | None]:
+    since = moment(one.since).isoformat() if one.HasField("since") else None
+    return {"agency": one.agency, "since": since, "reason": one.reason or None}
+
+
 @app.command(epilog="Example: tieline node status /srv/tieline")
 @run
 def status(
@@ -177,6 +199,8 @@ def status(
         "leaf_expires": moment(answer.leaf_expire_time).isoformat(),
         "queued": dict(answer.queued),
         "listen": answer.listen,
+        "attached_to": [_attachment(one) for one in answer.attached_to],
+        "attached_here": [_attachment(one) for one in answer.attached_here],
         "started": moment(answer.start_time).isoformat(),
         "warnings": list(answer.warnings),
         "mode": f"{stat.S_IMODE(home.stat().st_mode):04o}",

@@ -21,7 +21,7 @@ def test_places_are_per_caller_and_come_back() -> None:
     limits = PeerLimits(calls=2, streams=1)
     with limits.slot("a", Weight.SINGLE), limits.slot("a", Weight.STREAM):
         assert limits.open("a") == 2
-        for weight in Weight:
+        for weight in (Weight.SINGLE, Weight.STREAM):
             with pytest.raises(LimitExceeded), limits.slot("a", weight):
                 pass
         with limits.slot("b", Weight.STREAM):
@@ -31,6 +31,21 @@ def test_places_are_per_caller_and_come_back() -> None:
         with pytest.raises(LimitExceeded), limits.slot("a", Weight.STREAM):
             pass
         with limits.slot("a", Weight.SINGLE):
+            pass
+
+
+def test_what_stands_for_long_is_counted_apart_per_caller_and_in_all() -> None:
+    limits = PeerLimits(
+        calls=1, streams=1, standing={Weight.STANDING: 1, Weight.RELAYED: 2}, standing_total=3
+    )
+    with limits.slot("a", Weight.STANDING), limits.slot("a", Weight.RELAYED):
+        with pytest.raises(LimitExceeded), limits.slot("a", Weight.STANDING):
+            pass
+        with limits.slot("a", Weight.STREAM), limits.slot("b", Weight.RELAYED):
+            for caller in ("a", "b", "c"):
+                with pytest.raises(LimitExceeded), limits.slot(caller, Weight.RELAYED):
+                    pass
+        with limits.slot("c", Weight.STANDING):
             pass
 
 

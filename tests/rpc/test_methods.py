@@ -10,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from tieline_client import limits
 from tieline_client.errors import RoleRefused, UnknownMethod
 from tieline_server.rpc.call import Caller
-from tieline_server.rpc.methods import BOTH, ROLES, RULES, Listener, Weight, find_rule
+from tieline_server.rpc.methods import BOTH, ROLES, RULES, STANDING, Listener, Weight, find_rule
 
 from tests.rpc.descriptors import services
 
@@ -45,7 +45,10 @@ def test_every_row_is_bounded_and_streams_count_as_streams() -> None:
         assert rule.roles and rule.roles <= ROLES
     for name, method in _methods().items():
         streams = method.client_streaming or method.server_streaming
-        assert (RULES[name].weight is Weight.STREAM) == streams, name
+        assert (RULES[name].weight is not Weight.SINGLE) == streams, name
+        relayed = name.startswith("/tieline.v1.RelayService/")
+        assert (RULES[name].weight in STANDING) == relayed, name
+        assert (RULES[name].silence is not None) == (RULES[name].weight is Weight.RELAYED)
 
 
 def test_roles_are_those_that_the_proto_states() -> None:

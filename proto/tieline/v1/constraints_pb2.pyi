@@ -51,6 +51,8 @@ class _BytesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesKind.V
     """A column of fixed-width values in the order of the records, at most the stated length, on the
     operator port only.
     """
+    BYTES_KIND_TLS_RECORDS: _BytesKind.ValueType  # 12
+    """Whole TLS records between two members, on the relay only; their headers are checked."""
 
 class BytesKind(_BytesKind, metaclass=_BytesKindEnumTypeWrapper):
     """What a bytes field may hold. Nothing else travels: a picture has no field to travel in."""
@@ -81,6 +83,8 @@ BYTES_KIND_COLUMN: BytesKind.ValueType  # 11
 """A column of fixed-width values in the order of the records, at most the stated length, on the
 operator port only.
 """
+BYTES_KIND_TLS_RECORDS: BytesKind.ValueType  # 12
+"""Whole TLS records between two members, on the relay only; their headers are checked."""
 Global___BytesKind: _TypeAlias = BytesKind  # noqa: Y015
 
 @_typing.final

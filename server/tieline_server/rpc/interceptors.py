@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,7 +51,7 @@ from tieline_server.domain.refusals import Refusal
 from tieline_server.rpc import errors
 from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.identity import Identifier, claimed_agency
-from tieline_server.rpc.methods import RULES, Listener, Rule, Weight, find_rule
+from tieline_server.rpc.methods import RULES, STANDING, Listener, Rule, Weight, find_rule
 from tieline_server.rpc.peer_limits import PeerLimits
 from tieline_server.rpc.streams import CallerGone, RequestReader, Watchdog, Watched
 
@@ -80,7 +81,8 @@ class Guard(Interceptor):
     """The interceptor of one listener. Thread-safe.
 
     ``clock`` is the time that certificates and refusals go by; durations go by the monotonic one.
-    ``check_responses`` holds this node's own answers against the caps as well.
+    ``check_responses`` holds this node's own answers against the caps as well. What stands for long
+    is worked on by ``standing_threads``, so that it takes no thread from other calls.
     """
 
     listener: Listener
@@ -91,6 +93,7 @@ class Guard(Interceptor):
     peer_limits: PeerLimits = field(default_factory=PeerLimits)
     watchdog: Watchdog = field(default_factory=Watchdog)
     check_responses: bool = False
+    standing_threads: ThreadPoolExecutor | None = None
 
     def intercept_service(
         self,
@@ -105,9 +108,12 @@ class Guard(Interceptor):
                 partial(self._answer_once, method, handler), None, handler.response_serializer
             )
         serializer = handler.response_serializer if handler is not None else None
-        return grpc.stream_stream_rpc_method_handler(
-            partial(self._answer_stream, method, handler), None, serializer
-        )
+        answer = partial(self._answer_stream, method, handler)
+        rule = self.rules.get(method)
+        if self.standing_threads is not None and rule is not None and rule.weight in STANDING:
+            # gRPC takes a handler's own threads from this attribute; there is no other way to it.
+            vars(answer)["experimental_thread_pool"] = self.standing_threads
+        return grpc.stream_stream_rpc_method_handler(answer, None, serializer)
 
     def _answer_once(
         self,
@@ -237,13 +243,14 @@ class _Call:
     def _read(self, reader: RequestReader, context: CallContext, rule: Rule) -> Iterator[Message]:
         while True:
             left = context.time_left()
+            silence = rule.silence or rule.idle
             try:
-                data = reader.take(max(min(rule.idle, left), 0.0))
+                data = reader.take(max(min(silence, left), 0.0))
             except TimeoutError:
-                if left <= rule.idle:
+                if left <= silence:
                     raise _too_late(self._method) from None
                 raise LimitExceeded(
-                    f"no message for {rule.idle:g} seconds; send the next sooner or end the stream",
+                    f"no message for {silence:g} seconds; send the next sooner or end the stream",
                     check="STREAM_IDLE",
                 ) from None
             if data is None:

@@ -31,6 +31,14 @@ class Weight(enum.Enum):
 
     SINGLE = "single"
     STREAM = "stream"
+    STANDING = "standing"
+    """A stream that a node which only calls out keeps open."""
+    RELAYED = "relayed"
+    """One side of a connection to such a node."""
+
+
+STANDING = frozenset({Weight.STANDING, Weight.RELAYED})
+"""What lasts: worked on by threads of their own and counted apart from other calls."""
 
 
 BOTH = frozenset(Listener)
@@ -45,7 +53,7 @@ class Rule:
 
     ``roles`` are those of persons of which one is needed; nodes have none, so they count on the
     operator port only. ``seconds`` is the whole call's bound, ``idle`` that of a silent or blocked
-    stream.
+    stream; ``silence``, where given, that of a silent one alone.
     """
 
     listeners: frozenset[Listener]
@@ -53,10 +61,20 @@ class Rule:
     seconds: float = limits.UNARY_SECONDS
     idle: float = limits.STREAM_IDLE_SECONDS
     weight: Weight = Weight.SINGLE
+    silence: float | None = None
 
 
 def _peer(seconds: float, weight: Weight = Weight.SINGLE) -> Rule:
     return Rule(frozenset({Listener.FEDERATION}), seconds=seconds, weight=weight)
+
+
+def _relayed() -> Rule:
+    return Rule(
+        frozenset({Listener.FEDERATION}),
+        seconds=limits.RELAY_SECONDS,
+        weight=Weight.RELAYED,
+        silence=limits.RELAY_SILENCE_SECONDS,
+    )
 
 
 def _person(roles: frozenset[str], seconds: float = limits.OPERATOR_SECONDS) -> Rule:
@@ -74,7 +92,15 @@ _EXCHANGE = {
 }
 _DELIVERY = {
     "Deliver": _peer(limits.DELIVER_SECONDS),
+    "DeliverBatch": _peer(limits.DELIVER_SECONDS),
+    "Contact": _peer(limits.UNARY_SECONDS),
+    "FetchSent": _peer(limits.QUERY_SECONDS, Weight.STREAM),
     "PutChunk": _peer(limits.DELIVER_SECONDS),
+}
+_RELAY = {
+    "Attach": _peer(limits.RELAY_SECONDS, Weight.STANDING),
+    "Carry": _relayed(),
+    "Connect": _relayed(),
 }
 _OPERATOR = {
     "Import": _person_stream(frozenset({ANALYST}), limits.IMPORT_SECONDS),
@@ -114,6 +140,7 @@ RULES: Mapping[str, Rule] = {
     for service, rows in {
         "tieline.v1.ExchangeService": _EXCHANGE,
         "tieline.v1.DeliveryService": _DELIVERY,
+        "tieline.v1.RelayService": _RELAY,
         "tieline.v1.OperatorService": _OPERATOR,
         "grpc.health.v1.Health": _HEALTH,
     }.items()

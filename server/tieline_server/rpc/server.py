@@ -27,7 +27,7 @@ class Endpoint:
     server: grpc.Server
     port: int
     health: health.HealthServicer
-    threads: ThreadPoolExecutor
+    threads: tuple[ThreadPoolExecutor, ...]
 
     def start(self) -> None:
         """Begin to answer."""
@@ -45,7 +45,8 @@ class Endpoint:
         """
         self.health.enter_graceful_shutdown()
         self.server.stop(grace).wait()
-        self.threads.shutdown(wait=True, cancel_futures=True)
+        for pool in self.threads:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def build_server(
@@ -57,23 +58,29 @@ def build_server(
     threads: int = limits.RPC_THREADS,
     concurrent: int = limits.CONCURRENT_RPCS,
     share_port: bool = False,
+    age_seconds: float = limits.CONNECTION_AGE_SECONDS,
     grace_seconds: float = limits.CONNECTION_GRACE_SECONDS,
+    standing: ThreadPoolExecutor | None = None,
 ) -> Endpoint:
-    """Bind a server to ``address`` (host:port; port 0 for a free one); start it with ``start``.
+    """Bind a server to ``address``; start it with ``start``.
 
-    ``threads`` is how many calls are worked on at once, ``concurrent`` how many may be open.
-    ``grace_seconds`` is what a call may still take once its connection is past its age; a listener
-    with longer calls needs more. Raises ConfigurationError when the port cannot be bound, for
-    example because another node has it.
+    ``address`` is host:port (port 0 for a free one) or unix:path.
+
+    ``threads`` is how many calls are worked on at once, ``concurrent`` how many may be open; what
+    the guard gives to ``standing`` comes on top of both. ``age_seconds`` is how long a connection
+    may be used, ``grace_seconds`` what a call may still take once it is past that; a listener with
+    longer calls needs more. Raises ConfigurationError when the port cannot be bound, for example
+    because another node has it.
     """
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rpc")
     options = dict(tls.server_options(share_port=share_port))
+    options["grpc.max_connection_age_ms"] = round(age_seconds * 1000)
     options["grpc.max_connection_age_grace_ms"] = round(grace_seconds * 1000)
     server = grpc.server(
         pool,
         interceptors=list(interceptors),
         options=list(options.items()),
-        maximum_concurrent_rpcs=concurrent,
+        maximum_concurrent_rpcs=concurrent + (limits.RELAY_STREAMS if standing else 0),
     )
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -89,4 +96,9 @@ def build_server(
             f"cannot listen on {address}: it is in use, perhaps by another node, or no address of"
             " this machine; stop the other or change the configuration"
         )
-    return Endpoint(server, port, health_servicer, pool)
+    return Endpoint(server, port, health_servicer, (pool, standing) if standing else (pool,))
+
+
+def standing_threads() -> ThreadPoolExecutor:
+    """Return threads for what stands for long: one for each that may be open, made when needed."""
+    return ThreadPoolExecutor(max_workers=limits.RELAY_STREAMS, thread_name_prefix="relay")

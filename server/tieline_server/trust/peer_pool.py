@@ -2,7 +2,8 @@
 
 A channel is pinned to what the directory said of the peer when it was opened. When the peer's CAs
 or endpoints change, when the peer is revoked, or when this node's own leaf is renewed, the channel
-is closed and the next call opens a new one.
+is closed and the next call opens a new one. The channel of a peer that only calls out leads to an
+address on this machine (relay/bridge.py); TLS, names and checks are the same.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
+from tieline_client import limits
 from tieline_client.certificates import LeafCache
 from tieline_client.directory import Directory, Member
 from tieline_client.errors import TrustError, Unreachable
@@ -28,6 +31,15 @@ class _Pinned:
     identity: Identity
 
 
+class Ways(Protocol):
+    """Addresses on this machine of peers that only call out."""
+
+    def address(self, agency: str) -> str: ...
+    def failure(self, agency: str) -> str:
+        """Why there was no connection, or ""."""
+        ...
+
+
 class PeerPool:
     """Implements services.context.Peers over PeerClient. Thread-safe."""
 
@@ -37,7 +49,11 @@ class PeerPool:
         directory: Callable[[], Directory],
         identity: Callable[[], Identity],
         clock: Clock,
+        proxy: str = "",
     ) -> None:
+        """``proxy`` is the URL of the HTTP proxy that every connection goes through, or ""."""
+        self.ways: Ways | None = None
+        self._proxy = proxy
         self._agency, self._directory, self._identity, self._clock = (
             agency,
             directory,
@@ -45,6 +61,8 @@ class PeerPool:
             clock,
         )
         self._leaves = LeafCache(directory().federation)
+        self.on_greeted: Callable[[str], None] = lambda _agency: None
+        """Called when a peer was greeted on a new connection."""
         self._lock = threading.Lock()
         self._open: dict[str, _Pinned] = {}
 
@@ -59,21 +77,56 @@ class PeerPool:
             known = self._open.get(agency)
             if known and known.identity is identity and _same_trust(known.member, member):
                 return known.client
-            if member.outbound_only or not member.endpoints:
-                raise Unreachable(f"the directory lists no endpoint of {agency}")
-            client = PeerClient(
-                own_agency=self._agency,
-                agency=agency,
-                endpoints=member.endpoints,
-                directory=self._directory,
-                identity=identity,
-                leaves=self._leaves,
-                clock=self._clock,
-            )
+            client = self._bridged(agency) if member.outbound_only else self._called(member)
+            client.on_greeted = lambda: self.on_greeted(agency)
             self._open[agency] = _Pinned(client, member, identity)
         if known is not None:
             known.client.close()
         return client
+
+    def fresh(self, agency: str) -> PeerClient:
+        """Return a client with a channel of its own, which the caller closes."""
+        member = self._directory().member(agency)
+        if member.revoked:
+            raise TrustError(f"{agency} is revoked; nothing is sent to it")
+        return self._called(member)
+
+    def _called(self, member: Member) -> PeerClient:
+        if not member.endpoints:
+            raise Unreachable(f"the directory lists no endpoint of {member.agency}")
+        return PeerClient(
+            own_agency=self._agency,
+            agency=member.agency,
+            endpoints=member.endpoints,
+            directory=self._directory,
+            identity=self._identity(),
+            leaves=self._leaves,
+            clock=self._clock,
+            proxy=self._proxy,
+        )
+
+    def _bridged(self, agency: str) -> PeerClient:
+        ways = self.ways
+        if ways is None:
+            raise Unreachable(f"the directory lists no endpoint of {agency}")
+        return PeerClient(
+            own_agency=self._agency,
+            agency=agency,
+            endpoints=(ways.address(agency),),
+            directory=self._directory,
+            identity=self._identity(),
+            leaves=self._leaves,
+            clock=self._clock,
+            idle_seconds=limits.RELAY_IDLE_SECONDS,
+            why_unreachable=lambda: ways.failure(agency),
+        )
+
+    def retry(self, agency: str) -> None:
+        """A peer is there: forget a channel that waits before it connects again."""
+        with self._lock:
+            known = self._open.get(agency)
+        if known is not None and not known.client.connected:
+            self.drop(agency)
 
     def drop(self, agency: str) -> None:
         """Close a peer's channel, if there is one."""
@@ -120,6 +173,30 @@ class PeerPool:
         """Deliver a message; see PeerClient.deliver."""
         return self.client(agency).deliver(request)
 
+    def deliver_batch(
+        self, agency: str, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse:
+        """Deliver several messages; see PeerClient.deliver_batch."""
+        return self.client(agency).deliver_batch(request)
+
+    def contact(
+        self, agency: str, request: delivery_pb2.ContactRequest
+    ) -> delivery_pb2.ContactResponse:
+        """Exchange standings; see PeerClient.contact."""
+        return self.client(agency).contact(request)
+
+    def fetch_sent(
+        self, agency: str, request: delivery_pb2.FetchSentRequest
+    ) -> Iterator[delivery_pb2.FetchSentResponse]:
+        """Fetch what a peer holds of ours; see PeerClient.fetch_sent."""
+        return self.client(agency).fetch_sent(request)
+
+    def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
+        """Return the wire version and the capabilities that a peer states in its Hello."""
+        client = self.client(agency)
+        client.hello()
+        return client.wire_version, client.capabilities
+
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse:
@@ -128,4 +205,8 @@ class PeerPool:
 
 
 def _same_trust(before: Member, now: Member) -> bool:
-    return (before.node_cas, before.endpoints) == (now.node_cas, now.endpoints)
+    return (before.node_cas, before.endpoints, before.outbound_only) == (
+        now.node_cas,
+        now.endpoints,
+        now.outbound_only,
+    )
