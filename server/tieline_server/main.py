@@ -18,9 +18,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import structlog
-from tieline.v1 import delivery_pb2_grpc, exchange_pb2_grpc, operator_pb2, operator_pb2_grpc
+from tieline.v1 import (
+    delivery_pb2_grpc,
+    exchange_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+    relay_pb2_grpc,
+)
 from tieline_client import keys, limits
-from tieline_client.directory import Directory
+from tieline_client.directory import Directory, Role
 from tieline_client.errors import (
     ConfigurationError,
     HomeInUse,
@@ -29,21 +35,24 @@ from tieline_client.errors import (
 )
 from tieline_client.identifiers import dns_name
 from tieline_client.payloads import Sealer, timestamp
-from tieline_client.tls import server_credentials
+from tieline_client.tls import forget_proxies, server_credentials
 
 from tieline_server.config import Home, NodeConfig
+from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.ports import Matching, Tx
 from tieline_server.matching.matcher import Matcher
 from tieline_server.policy.engine import PolicyEngine
 from tieline_server.policy.loading import default_folder
+from tieline_server.relay.relaying import Relaying
 from tieline_server.rpc.delivery import DeliveryServicer
 from tieline_server.rpc.exchange import ExchangeServicer
 from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
 from tieline_server.rpc.interceptors import Guard
 from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
-from tieline_server.rpc.server import Endpoint, build_server
+from tieline_server.rpc.relay import RelayServicer
+from tieline_server.rpc.server import Endpoint, build_server, standing_threads
 from tieline_server.services.answering import Answerer
 from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
@@ -51,6 +60,7 @@ from tieline_server.services.importing import discard, leftovers
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.refusals import Refusals
+from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.storage.engine import open_store
 from tieline_server.trust import files
 from tieline_server.trust.directory_store import DirectoryStore
@@ -87,6 +97,9 @@ class RunningNode:
         self.node = self._wire(directory, matching)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
+        self.contacts = Contacts(self.node, self._others)
+        self.node.contact = self._peers.on_greeted = self.contacts.soon
+        self.node.ready = self._ready
         self.peer_endpoint, self.operator_endpoint = self._listeners()
 
     @staticmethod
@@ -113,8 +126,23 @@ class RunningNode:
         config = self._config
         policies = Path(config.policies) if config.policies else default_folder()
         pool = PeerPool(
-            config.agency, self.directory.current, lambda: self.identity.identity, utc_now
+            config.agency,
+            self.directory.current,
+            lambda: self.identity.identity,
+            utc_now,
+            config.proxy_url(),
         )
+        self.relaying = Relaying(
+            config.agency,
+            self.directory.current,
+            utc_now,
+            pool,
+            self._heard_from,
+            outbound_only=config.outbound_only,
+            hubs_only=config.attach == "hub",
+        )
+        pool.ways = self.relaying.bridges
+        self._held.callback(self.relaying.close)
         self._held.callback(pool.close)
         self._peers = pool
         return Node(
@@ -130,7 +158,25 @@ class RunningNode:
             peers=pool,
             epoch=self.store.write(_begin_life),
             scratch=self._home.path,
+            renewed=self.store.read(lambda tx: tx.standings.renewed()),
         )
+
+    def _heard_from(self, agency: str) -> None:
+        self.delivery.heard_from(agency)
+
+    def _ready(self, agency: str) -> None:
+        self.delivery.wake(agency)
+        self.delivery.heard_from(agency)
+
+    def _greeted_by(self, agency: str) -> None:
+        """A peer made a connection to us: it may have been away, upgraded, restored."""
+        self.delivery.heard_from(agency)
+        self.contacts.soon(agency)
+
+    def _others(self) -> list[str]:
+        own = self._config.agency
+        members = self.directory.current().active_members()
+        return [one.agency for one in members if one.agency != own]
 
     def _open_matching(self) -> Matcher:
         self._home.indexes.mkdir(mode=0o700, exist_ok=True)
@@ -148,11 +194,15 @@ class RunningNode:
             node,
             Answerer(node),
             lambda: self.identity.leaf_der,
-            self.delivery.heard_from,
+            self._greeted_by,
         )
-        delivery = DeliveryServicer(Receiving(node), Receiver(node))
+        delivery = DeliveryServicer(
+            Receiving(node, self._refusals.note), Receiver(node), StandingAnswers(node)
+        )
+        relay = RelayServicer(self.relaying.board, lambda: config.role is Role.HUB)
+        standing = standing_threads()
         peers = build_server(
-            config.listen,
+            self.relaying.listener if config.outbound_only else config.listen or "",
             server_credentials(ListenerMaterial(self.identity, members)),
             [
                 Guard(
@@ -160,12 +210,20 @@ class RunningNode:
                     PeerIdentifier(self.directory.current, utc_now),
                     utc_now,
                     self._refusals.note,
+                    standing_threads=standing,
                 )
             ],
             [
                 partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
                 partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
+                partial(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay),
             ],
+            age_seconds=(
+                limits.RELAYED_AGE_SECONDS
+                if config.outbound_only
+                else limits.CONNECTION_AGE_SECONDS
+            ),
+            standing=standing,
         )
         issue = lambda name, key: self.identity.issue_operator(name, key, utc_now())  # noqa: E731
         operator = OperatorServicer(node, People(node, issue), self._facts())
@@ -189,7 +247,7 @@ class RunningNode:
     def _facts(self) -> NodeFacts:
         config = self._config
         return NodeFacts(
-            listen=config.listen,
+            listen=config.listen or "",
             operator_address=config.operator_listen,
             target_name=dns_name(config.agency, self.node.federation),
             node_ca=self.identity.node_ca.der,
@@ -207,12 +265,13 @@ class RunningNode:
             directory_version=directory.version,
             directory_expire_time=timestamp(directory.expires),
             leaf_expire_time=timestamp(self.identity.expires),
-            listen=config.listen,
+            listen="" if config.outbound_only else config.listen or "",
             start_time=timestamp(self._started),
         )
         for destination in self.store.read(lambda tx: list(tx.outbox.destinations())):
             status.queued[destination.agency] = destination.queued
         status.warnings.extend(self._warnings(directory))
+        self.relaying.tell(status)
         return status
 
     def _warnings(self, directory: Directory) -> Iterator[str]:
@@ -244,6 +303,8 @@ class RunningNode:
             endpoint.set_serving(True)
         self._log_life("node.started")
         self.delivery.start()
+        self.contacts.start()
+        self.relaying.start()
         self._greet_peers()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         if left:
@@ -285,10 +346,13 @@ class RunningNode:
     def stop(self) -> None:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""
         self._stopping.set()
+        self.relaying.stop()
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
             endpoint.stop(limits.STOP_SECONDS / 2)
-        self.delivery.stop()
+        self.contacts.stop()
+        self.delivery.stop(self._peers.close)
         self._refusals.flush()
+        self.relaying.board.write_due(self.store, None)
         self._log_life("node.stopped")
         self._held.close()
 
@@ -306,7 +370,10 @@ class RunningNode:
                 lambda: self.directory.refresh(utc_now()),
                 lambda: self.identity.renew_if_due(utc_now()),
                 lambda: self._refusals.write_due(utc_now()),
+                lambda: self.relaying.keep_house(self.store, utc_now),
                 lambda: drop_stale(self.node),
+                self.contacts.hourly,
+                self.delivery.start,
                 self.store.index.refresh,
                 self.node.matching.tidy_if_idle,
             ):
@@ -353,6 +420,7 @@ def _only_one(home: Home) -> Iterator[None]:
 def serve(path: Path) -> None:
     """Run a node until SIGTERM or SIGINT; prints ``ready`` on stderr once both ports answer."""
     _configure_log()
+    forget_proxies()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
