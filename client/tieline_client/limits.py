@@ -171,8 +171,26 @@ PROXY_FILE_BYTES = 1_024
 # --- delivery ---
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 300.0
+RETRY_JITTER_MOST = 1.25
+"""A wait is multiplied by a random factor between 2 minus this and this."""
+CONTACT_SECONDS = 3_600.0
+"""How often standings are exchanged with a peer that nothing else is exchanged with."""
+ARCHIVE_LIFE = timedelta(days=90)
+"""Envelopes stay in the outbox so long after they were settled, at least as long as backups live:
+a recipient restored from one gets again what it lacks."""
+SENT_PAGE = 64
+SENT_PAGE_BYTES = 1024 * 1024
+"""Messages given back at once to a sender that was restored."""
 DELIVERY_BATCH = 64
-"""Messages taken from the outbox at once, per destination."""
+"""Messages taken from the outbox at once, per destination, and delivered in one call."""
+DELIVERY_BATCH_BYTES = 1024 * 1024
+"""Envelopes of one call together; a single message may have ENVELOPE_BYTES and is always taken."""
+DELIVERY_SECONDS_AIM = 2.0
+"""A call that took longer is followed by one of half as many messages: what is more urgent waits
+for the call before it."""
+ATTACHMENTS_PER_BATCH = 16
+ITEMS_PER_BATCH = 50_000
+"""Items of one call's attachments together; a single attachment may have ITEMS_PER_ATTACHMENT."""
 
 # --- backups ---
 BACKUP_LIFE = timedelta(days=90)

@@ -33,7 +33,7 @@ from tieline_client import constraints, keys
 from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
 from tieline_client.digests import DigestKind
 from tieline_client.directory import Directory, Group, Member, Role, SigningKey
-from tieline_client.errors import Unreachable
+from tieline_client.errors import UnknownMethod, Unreachable
 from tieline_client.formats.record import Record, Vote
 from tieline_client.overlap_answers import Gathering, Overlap, PeerAnswer
 from tieline_client.packed import Index
@@ -148,9 +148,9 @@ class Bench:
                 running.node.wake = running.engine.wake
                 running.engine.start()
             return not any(
-                running.queued(there)
+                (self.nodes.keys() - self.offline)
+                & set(running.store.read(lambda tx: tx.outbox.waiting()))
                 for running in self.nodes.values()
-                for there in self.nodes.keys() - self.offline
             )
 
         wait_for("all queues are empty", empty)
@@ -190,6 +190,8 @@ class Running:
         self.receiving = Receiving(self.node)
         self.receiver = Receiver(self.node)
         self.engine = DeliveryEngine(self.node)
+        self.one_by_one = False
+        """Whether it takes no batches, as before v1.1."""
 
     def close(self) -> None:
         """End delivery, then storage."""
@@ -381,6 +383,23 @@ class Lines:
         answer = self._there(agency).receiving.deliver(self._caller, came)
         constraints.check(answer)
         return answer
+
+    def deliver_batch(
+        self, agency: str, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse:
+        """Deliver several messages."""
+        came = constraints.open_nested(
+            request.SerializeToString(), delivery_pb2.DeliverBatchRequest
+        )
+        there = self._there(agency)
+        if there.one_by_one:
+            raise UnknownMethod(f"{agency} takes messages one by one")
+        response = delivery_pb2.DeliverBatchResponse(
+            replies=there.receiving.deliver_batch(self._caller, came.messages)
+        )
+        return constraints.open_nested(
+            response.SerializeToString(), delivery_pb2.DeliverBatchResponse
+        )
 
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest

@@ -126,7 +126,7 @@ class Contacts:
             self._recover(agency, response.standing)  # 3
             verdict = replace(verdict, wake=True)
         if verdict.wake:
-            self._node.wake(agency)
+            self._node.ready(agency)
 
     def _exchange(
         self, agency: str, answer: str
@@ -154,7 +154,7 @@ class Contacts:
 
         if self._node.store.write(work):
             _log.info("messages.revived", peer=agency, wire=wire)
-            self._node.wake(agency)
+            self._node.ready(agency)
 
     # 3
     def _must_recover(self, agency: str) -> bool:
@@ -174,4 +174,4 @@ class Contacts:
     def _old_peer(self, agency: str) -> None:
         if self._must_recover(agency):
             self._node.store.write(lambda tx: self._standings.recovered(tx, agency, 0))
-            self._node.wake(agency)
+            self._node.ready(agency)

@@ -1,11 +1,14 @@
-"""Messages in: from a verified envelope to one durable effect and a stored reply.
+"""Messages in: from verified envelopes to durable effects and stored replies.
+
+Messages come in batches and take effect in their order, all in one transaction, each in a part of
+its own, so that one that fails costs only itself. For each:
 
 1. The envelope is the caller's, for us or for a group, in time.
 2. A known id gets its stored reply; a known id with other bytes is refused.
 3. Its kind has a handler; without one the message is UNSUPPORTED (looked at first) and nothing is
    stored, so that it can come again after an upgrade.
-4. The handler checks what the message says (policy, series, steps) and, in one transaction with the
-   inbox row and the audit entry, gives it effect.
+4. The handler checks what the message says (policy, series, steps) and, in one part of the
+   transaction with the inbox row and the audit entry, gives it effect.
 5. What will never be applied is REFUSED: stored, logged, and its items erased. What cannot be
    applied yet is RETRY: nothing is stored.
 """
@@ -13,8 +16,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import structlog
 from tieline.v1 import delivery_pb2, payload_pb2, series_pb2
 from tieline_client.errors import (
     InvalidInput,
@@ -26,23 +31,49 @@ from tieline_client.errors import (
     WrongState,
 )
 from tieline_client.payloads import Audience, kind_of, open_payload
+from tieline_client.status import wire_reason
 
-from tieline_server.domain.messages import InMessage, Reply
+from tieline_server.domain.messages import InMessage, Reply, StoredReply
 from tieline_server.domain.ports import Tx
+from tieline_server.domain.refusals import Refusal
 from tieline_server.services import attachments
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_uploads import IncomingUploads
+from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
+from tieline_server.services.standing import Gate, Standings, Verdict, check_sequence
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = "/tieline.v1.DeliveryService/DeliverBatch"
+Response = delivery_pb2.DeliverResponse
+OnRefusal = Callable[[Refusal], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A verified message with what its handler said: a subject and an effect, or an error."""
+
+    message: Message
+    digest: bytes
+    subject: str = ""
+    effect: Effect | None = None
+    error: TielineError | None = None
+
+
+_Settled = Response | RequestIdReused
 
 
 class Receiving:
-    """Applies messages of peers."""
+    """Applies messages of peers. ``on_refusal`` hears of messages of a batch that were refused
+    before anything could be stored of them."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, on_refusal: OnRefusal = lambda _refusal: None) -> None:
+        self._node, self._on_refusal = node, on_refusal
+        self._standings = Standings(node)
         referrals, broadcasts = IncomingReferrals(node), IncomingBroadcasts(node)
         uploads = IncomingUploads(node)
         self._handlers: dict[str, Callable[[Message], Handled]] = {
@@ -59,33 +90,144 @@ class Receiving:
     ) -> delivery_pb2.DeliverResponse:
         """Apply one message of ``peer``; the answer is durable when this returns.
 
-        Raises SignatureRefused (nothing can be said of who sent it) and StorageUnavailable.
+        Raises SignatureRefused (nothing can be said of who sent it), RequestIdReused and
+        StorageUnavailable.
         """
+        said = request.standing if request.HasField("standing") else None
+        verdict = self._hear(peer, said)
+        if not verdict.ok:
+            response = self._reply(Reply.RETRY, verdict.reason, verdict.text)
+        else:
+            (settled,) = self._apply_all(peer, [self._judge(peer, request)])
+            if isinstance(settled, RequestIdReused):
+                raise settled
+            response = settled
+        if said is not None:
+            response.standing.CopyFrom(self._standing(peer, verdict))
+        return response
+
+    def take(
+        self, peer: str, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse:
+        """Apply a batch of ``peer`` and hear how it stands; say how we stand after it."""
+        verdict = self._hear(peer, request.standing if request.HasField("standing") else None)
+        if verdict.ok:
+            replies = self.deliver_batch(peer, request.messages)
+        else:
+            retry = self._reply(Reply.RETRY, verdict.reason, verdict.text)
+            replies = [retry] * len(request.messages)
+        return delivery_pb2.DeliverBatchResponse(
+            replies=replies, standing=self._standing(peer, verdict)
+        )
+
+    def _hear(self, peer: str, said: delivery_pb2.Standing | None) -> Verdict:
+        """Hear a standing, before the messages that came with it; write only what is news."""
+        standing, node, standings = said or delivery_pb2.Standing(), self._node, self._standings
+        if node.store.read(lambda tx: standings.glance(tx, peer, standing)):
+            return Verdict(True)
+        verdict = node.store.write(lambda tx: standings.heard(tx, peer, standing))
+        if verdict.wake:
+            node.ready(peer)
+        if verdict.again:
+            node.contact(peer)
+        return verdict
+
+    def _standing(self, peer: str, verdict: Verdict) -> delivery_pb2.Standing:
+        mine = self._node.store.read(lambda tx: self._standings.mine(tx, peer).standing)
+        return self._standings.marked(mine, verdict)
+
+    def deliver_batch(
+        self, peer: str, requests: Sequence[delivery_pb2.DeliverRequest]
+    ) -> list[delivery_pb2.DeliverResponse]:
+        """Apply messages of ``peer`` in their order; all answers are durable when this returns.
+
+        What `deliver` raises for a message is that message's reply here: RETRY where nothing can be
+        said of who signed it, REFUSED for what does not parse and for an id that came with another
+        body. Raises StorageUnavailable; nothing was applied then.
+        """
+        judged: list[_Judged | Response] = []
+        for request in requests:
+            try:
+                judged.append(self._judge(peer, request))
+            except InvalidInput as error:
+                self._tell(peer, error)
+                judged.append(self._reply(Reply.REFUSED, error.reason, error.message))
+            except TielineError as error:
+                self._tell(peer, error)
+                judged.append(self._reply(Reply.RETRY, error.reason, error.message))
+            except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
+                judged.append(self._fault(error))
+        return [
+            self._reused(peer, settled) if isinstance(settled, RequestIdReused) else settled
+            for settled in self._apply_all(peer, judged)
+        ]
+
+    def _reused(self, peer: str, error: RequestIdReused) -> Response:
+        self._tell(peer, error)
+        return self._reply(Reply.REFUSED, error.reason, error.message)
+
+    def _tell(self, peer: str, error: TielineError) -> None:
+        reason, check = wire_reason(error)
+        self._on_refusal(Refusal(peer, "", _BATCH, reason, check, self._node.clock()))
+
+    def _fault(self, error: Exception) -> Response:
+        """A fault of this program: its log says more than the peer learns."""
+        _log.error("receiving.fault", exc_info=error)
+        return self._reply(Reply.RETRY, TielineError.reason, "a fault of this node; try later")
+
+    def _judge(self, peer: str, request: delivery_pb2.DeliverRequest) -> _Judged | Response:
         # 3, first: a body of a newer version need not even parse here
         kind = kind_of(request.envelope)
         if kind and kind not in self._handlers:
             return self._reply(Reply.UNSUPPORTED, "UNKNOWN_METHOD", f"no {kind[:64]} here yet")
+        parse_urgency(request.lane)
+        check_sequence(request.sequence)
         # 1
         message = Message(peer, self._verify(peer, request), request)
         digest = hashlib.sha256(request.envelope.payload).digest()
-        # 2
-        known = self._node.store.read(lambda tx: tx.inbox.get(peer, message.payload.id))
-        if known is not None:
-            return self._again(known, digest)
         # 4, 5
         try:
-            parse_urgency(request.lane)
             self._check_group(message.payload)
             subject, effect = self._handlers[message.kind](message)
-            response = self._apply(message, digest, subject, effect)
-        except (NotYet, NotFound) as error:
-            return self._reply(Reply.RETRY, error.reason, error.message)
-        except (InvalidInput, RefusedError, WrongState) as error:
-            return self._refuse(message, digest, error)
-        self._node.store.index.refresh()
-        if message.kind == "upload":  # a known series is numbered at once: its step goes out now
+        except (NotYet, NotFound, InvalidInput, RefusedError, WrongState) as error:
+            return _Judged(message, digest, error=error)
+        return _Judged(message, digest, subject, effect)
+
+    def _apply_all(self, peer: str, judged: Sequence[_Judged | Response]) -> list[_Settled]:
+        """Settle messages in their order, in one transaction where there is anything to write."""
+        ids = [one.message.payload.id for one in judged if isinstance(one, _Judged)]
+        if not ids:
+            return [one for one in judged if not isinstance(one, _Judged)]
+
+        def work(tx: Tx) -> list[_Settled]:
+            known, gate = tx.inbox.replies(peer, ids), self._standings.gate(tx, peer)
+            return [
+                self._settle(tx, one, known, gate) if isinstance(one, _Judged) else one
+                for one in judged
+            ]
+
+        settled = self._node.store.write(work)
+        self._after(peer, judged, settled)
+        return settled
+
+    def _after(
+        self, peer: str, judged: Sequence[_Judged | Response], settled: Sequence[_Settled]
+    ) -> None:
+        """What follows once it is durable."""
+        items = upload = False
+        for one, came in zip(judged, settled, strict=True):
+            if not isinstance(one, _Judged) or isinstance(came, RequestIdReused):
+                continue
+            reference = _items_of(one.message.payload)
+            if came.reply == int(Reply.APPLIED):
+                items |= reference is not None
+                upload |= one.message.kind == "upload"
+            elif came.reply == int(Reply.REFUSED) and reference is not None:
+                attachments.drop_incoming(self._node, peer, reference.id)
+        if items:
+            self._node.store.index.refresh()
+        if upload:  # a known series is numbered at once: its step goes out now
             self._node.wake(peer)
-        return response
 
     def _verify(self, peer: str, request: delivery_pb2.DeliverRequest) -> payload_pb2.Payload:
         own = Audience(agency=self._node.agency)
@@ -117,41 +259,52 @@ class Receiving:
             raise NotYet(f"version {version} of group {name} is not known here yet")
         raise PolicyRefused(f"{self._node.agency} is not in group {name}")
 
-    # 2
-    def _again(self, known: InMessage, digest: bytes) -> delivery_pb2.DeliverResponse:
+    def _settle(self, tx: Tx, one: _Judged, known: dict[str, StoredReply], gate: Gate) -> _Settled:
+        """Settle one message in a part of the transaction; ``known`` grows by what is stored."""
+        message, digest = one.message, one.digest
+        # 2
+        before = known.get(message.payload.id)
+        if before is not None:
+            return self._again(tx, message, before, digest)
+        request = message.request
+        lane = int(parse_urgency(request.lane))
+        verdict = gate.check(lane, request.sequence, message.payload.id, request.epoch)
+        if not verdict.ok:
+            return self._reply(Reply.RETRY, verdict.reason, verdict.text)
+        error = one.error
+        # 4
+        if one.effect is not None:
+            try:
+                with tx.savepoint():
+                    one.effect(tx)
+                    self._store(tx, message, digest, one.subject, Reply.APPLIED, "")
+                    if self._node.renewed:
+                        catch_up(self._node, tx, one.subject)
+            except (NotYet, NotFound, InvalidInput, RefusedError, WrongState) as failure:
+                error = failure
+            except TielineError:  # of storage: nothing of the batch is kept
+                raise
+            except Exception as failure:  # noqa: BLE001 - it costs this message alone
+                return self._fault(failure)
+            else:
+                known[message.payload.id] = StoredReply(digest, Reply.APPLIED)
+                return self._reply(Reply.APPLIED, "", "")
+        # 5
+        assert error is not None
+        if isinstance(error, NotYet | NotFound):
+            return self._reply(Reply.RETRY, error.reason, error.message)
+        self._store(tx, message, digest, "", Reply.REFUSED, error.reason)
+        known[message.payload.id] = StoredReply(digest, Reply.REFUSED, error.reason)
+        return self._reply(Reply.REFUSED, error.reason, error.message)
+
+    def _again(self, tx: Tx, message: Message, known: StoredReply, digest: bytes) -> _Settled:
         if known.digest != digest:
-            raise RequestIdReused(f"message {known.id} came before with another body")
+            why = f"message {message.payload.id} came before with another body"
+            self._standings.alarm(tx, message.peer, "reused_id", why, message.payload.id)
+            return RequestIdReused(why)
         if known.reply is Reply.APPLIED:
             return self._reply(Reply.DUPLICATE, "", "applied before")
         return self._reply(known.reply, known.reason, "")
-
-    # 4
-    def _apply(
-        self, message: Message, digest: bytes, subject: str, effect: Effect
-    ) -> delivery_pb2.DeliverResponse:
-        def work(tx: Tx) -> delivery_pb2.DeliverResponse:
-            known = tx.inbox.get(message.peer, message.payload.id)
-            if known is not None:
-                return self._again(known, digest)
-            effect(tx)
-            self._store(tx, message, digest, subject, Reply.APPLIED, "")
-            return self._reply(Reply.APPLIED, "", "")
-
-        return self._node.store.write(work)
-
-    # 5
-    def _refuse(
-        self, message: Message, digest: bytes, error: TielineError
-    ) -> delivery_pb2.DeliverResponse:
-        def work(tx: Tx) -> None:
-            if tx.inbox.get(message.peer, message.payload.id) is None:
-                self._store(tx, message, digest, "", Reply.REFUSED, error.reason)
-
-        self._node.store.write(work)
-        reference = _items_of(message.payload)
-        if reference is not None:
-            attachments.drop_incoming(self._node, message.peer, reference.id)
-        return self._reply(Reply.REFUSED, error.reason, error.message)
 
     def _store(
         self, tx: Tx, message: Message, digest: bytes, subject: str, reply: Reply, reason: str

@@ -269,10 +269,10 @@ class Outbox:
         )
 
     def caught_up(self, recipient: str) -> None:
-        """Say that a recipient's queue is empty."""
-        c = destinations.c
-        done = update(destinations).where(c.agency == recipient, c.busy_since.is_not(None))
-        self._run(done.values(busy_since=None, delivered=0))
+        """Say that a recipient was reached and its queue is empty."""
+        reached = {"attempts": 0, "next_attempt": None, "last_error": "", "busy_since": None}
+        done = update(destinations).where(destinations.c.agency == recipient)
+        self._run(done.values(**reached, delivered=0))
 
     def _remember(self, recipient: str, **values: object) -> None:
         statement = self._session.upsert(destinations).values(agency=recipient, **values)

@@ -1,0 +1,82 @@
+"""Which messages go next, out of what is due: decided in one look at storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2
+from tieline_client import limits
+from tieline_client.errors import SignatureRefused, TielineError, UnknownMethod
+from tieline_client.payloads import moment
+
+from tieline_server.domain.messages import OutMessage, OutState, Reply
+from tieline_server.domain.ports import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message with what this agency signed."""
+
+    message: OutMessage
+    envelope: envelope_pb2.Envelope
+    payload: payload_pb2.Payload
+
+
+@dataclass(slots=True)
+class Batch:
+    """``ready`` may go now, in this order. ``decided`` need no call: every peer would say the same.
+    ``waiting`` are put off behind a message of the same subject, until then."""
+
+    ready: list[Draft] = field(default_factory=list)
+    decided: list[tuple[Draft, delivery_pb2.DeliverResponse]] = field(default_factory=list)
+    waiting: list[tuple[OutMessage, datetime]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.ready or self.decided or self.waiting)
+
+
+def next_batch(tx: Tx, agency: str, size: int, now: datetime) -> Batch:
+    """Return up to ``size`` messages for an agency.
+
+    Of one subject only the first goes: when the peer puts it off, those behind it must not have
+    gone. What waits behind a parked message is parked with it, and what is too old is refused.
+    """
+    due = tx.outbox.due(agency, size, limits.DELIVERY_BATCH_BYTES)
+    batch = Batch()
+    if not due:
+        return batch
+    behind = tx.outbox.behind(agency, {one.subject for one in due})
+    seen: set[str] = set()
+    for message in due:
+        if message.subject and message.subject in seen:
+            break
+        seen.add(message.subject)
+        draft = draft_of(message)
+        state, until = behind.get(message.subject, (None, None))
+        if moment(draft.payload.expire_time) < now - limits.CLOCK_TOLERANCE:
+            error = SignatureRefused("it expired while it waited")
+            batch.decided.append((draft, answer_of(Reply.REFUSED, error)))
+        elif state is OutState.PARKED:
+            parked = UnknownMethod("it waits behind a parked message")
+            batch.decided.append((draft, answer_of(Reply.UNSUPPORTED, parked)))
+        elif until is not None:
+            batch.waiting.append((message, until))
+        else:
+            batch.ready.append(draft)
+    return batch
+
+
+def draft_of(message: OutMessage) -> Draft:
+    """Return a message with its envelope and payload parsed."""
+    envelope = envelope_pb2.Envelope.FromString(message.envelope)
+    return Draft(message, envelope, payload_pb2.Payload.FromString(envelope.payload))
+
+
+def answer_of(reply: Reply, error: TielineError) -> delivery_pb2.DeliverResponse:
+    """An error that will not change by itself, as the reply that it amounts to."""
+    return delivery_pb2.DeliverResponse(
+        reply=int(reply),  # type: ignore[arg-type]
+        reason=error.reason,
+        text=error.message[: limits.FREE_TEXT_CHARS],
+    )
