@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -38,12 +39,16 @@ from tieline_client.formats.record import Record, Vote
 from tieline_client.overlap_answers import Gathering, Overlap, PeerAnswer
 from tieline_client.packed import Index
 from tieline_client.payloads import Audience, Sealer
+from tieline_client.peer_client import WIRE_VERSION
+from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.messages import OutMessage
+from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import DutyContact
 from tieline_server.matching.matcher import Matcher
 from tieline_server.policy.engine import PolicyEngine
 from tieline_server.policy.loading import default_folder
+from tieline_server.rpc.exchange import CAPABILITIES
 from tieline_server.services.answering import Answerer
 from tieline_server.services.asking import Question
 from tieline_server.services.attachments import Receiver
@@ -51,6 +56,7 @@ from tieline_server.services.context import Defaults, Node, Person
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.receiving import Receiving
+from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.services.telling import Telling
 from tieline_server.storage.engine import open_store
 
@@ -146,6 +152,7 @@ class Bench:
         def empty() -> bool:
             for running in self.nodes.values():
                 running.node.wake = running.engine.wake
+                running.node.ready = running.ready
                 running.engine.start()
             return not any(
                 (self.nodes.keys() - self.offline)
@@ -159,6 +166,11 @@ class Bench:
         """End every node."""
         for running in self.nodes.values():
             running.close()
+
+
+def _begin_life(tx: Tx) -> str:
+    tx.standings.begin_life()
+    return tx.standings.epoch()
 
 
 class Running:
@@ -184,12 +196,15 @@ class Running:
                 contact=DutyContact(f"desk {agency}", f"duty@{agency}.example", "+000"),
             ),
             peers=Lines(bench, agency),
-            epoch=f"epoch-{agency}",
+            epoch=self.store.write(_begin_life),
         )
         self.answerer = Answerer(self.node)
         self.receiving = Receiving(self.node)
         self.receiver = Receiver(self.node)
         self.engine = DeliveryEngine(self.node)
+        self.contacts = Contacts(self.node, lambda: sorted(set(bench.nodes) - {agency}))
+        self.standing = StandingAnswers(self.node)
+        self._places = itertools.count(1)
         self.one_by_one = False
         """Whether it takes no batches, as before v1.1."""
 
@@ -198,6 +213,11 @@ class Running:
         self.engine.stop()
         self.matching.close()
         self.store.close()
+
+    def ready(self, agency: str) -> None:
+        """What waits for a peer may go."""
+        self.engine.wake(agency)
+        self.engine.heard_from(agency)
 
     # --- short ways for tests ---
 
@@ -316,8 +336,10 @@ class Running:
     def deliver(
         self, envelope: envelope_pb2.Envelope, to: str, lane: int = 3
     ) -> delivery_pb2.DeliverResponse:
-        """Deliver by hand, past the outbox."""
-        request = delivery_pb2.DeliverRequest(envelope=envelope, lane=lane, sequence=1, epoch="e")
+        """Deliver by hand, past the outbox, each in the next place."""
+        request = delivery_pb2.DeliverRequest(
+            envelope=envelope, lane=lane, sequence=next(self._places)
+        )
         return self.node.peers.deliver(to, request)
 
     def audit(self, action: str = "") -> list[dict[str, object]]:
@@ -394,12 +416,34 @@ class Lines:
         there = self._there(agency)
         if there.one_by_one:
             raise UnknownMethod(f"{agency} takes messages one by one")
-        response = delivery_pb2.DeliverBatchResponse(
-            replies=there.receiving.deliver_batch(self._caller, came.messages)
-        )
+        response = there.receiving.take(self._caller, came)
         return constraints.open_nested(
             response.SerializeToString(), delivery_pb2.DeliverBatchResponse
         )
+
+    def contact(
+        self, agency: str, request: delivery_pb2.ContactRequest
+    ) -> delivery_pb2.ContactResponse:
+        """Exchange standings."""
+        came = constraints.open_nested(request.SerializeToString(), delivery_pb2.ContactRequest)
+        there = self._there(agency)
+        if there.one_by_one:
+            raise UnknownMethod(f"{agency} says no standings")
+        answer = there.standing.contact(self._caller, came)
+        return constraints.open_nested(answer.SerializeToString(), delivery_pb2.ContactResponse)
+
+    def fetch_sent(
+        self, agency: str, request: delivery_pb2.FetchSentRequest
+    ) -> Iterator[delivery_pb2.FetchSentResponse]:
+        """Fetch what it holds of ours."""
+        came = constraints.open_nested(request.SerializeToString(), delivery_pb2.FetchSentRequest)
+        for part in self._there(agency).standing.fetch_sent(self._caller, came):
+            yield constraints.open_nested(part.SerializeToString(), delivery_pb2.FetchSentResponse)
+
+    def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
+        """What a Hello would say."""
+        old = self._there(agency).one_by_one
+        return ("v1.0", frozenset()) if old else (WIRE_VERSION, frozenset(CAPABILITIES))
 
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest

@@ -16,6 +16,7 @@ from tieline_client.errors import (
     TielineError,
     UnknownMethod,
 )
+from tieline_client.peer_client import STANDING
 
 from tieline_server.delivery.drafts import Draft, answer_of
 from tieline_server.domain.messages import Reply
@@ -88,7 +89,7 @@ class Handover:
             try:
                 said = self._say()
                 request = self._request(draft, said.standing.epoch)
-                if self._batches:  # a peer of v1.0 is told nothing that it does not know
+                if STANDING in self._node.peers.abilities(self._agency)[1]:
                     request.standing.CopyFrom(said.standing)
                 answer = self._node.peers.deliver(self._agency, request)
                 answers.append(answer)

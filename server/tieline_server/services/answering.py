@@ -28,6 +28,7 @@ from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import AnsweredQuery, Ids, Record, Rows
 from tieline_server.services.context import Node, about
 from tieline_server.services.disclosing import Disclosing, Hits
+from tieline_server.services.standing import Standings
 
 _ITEMS_LOGGED = 10_000
 """Item ids named in one audit entry; more go into further entries."""
@@ -65,7 +66,7 @@ class Answerer:
     """Answers queries from the index, as far as policy allows."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._node, self._standings = node, Standings(node)
 
     def answer(
         self, peer: str, requests: Iterable[exchange_pb2.OverlapRequest]
@@ -75,6 +76,7 @@ class Answerer:
         first = next(incoming, None)
         if first is None or first.WhichOneof("part") != "header":
             raise MalformedMessage("a query starts with its signed header")
+        self._standings.check_peer(peer)
         answer = self._open(peer, first.header)
         for request in incoming:
             if request.WhichOneof("part") != "batch":

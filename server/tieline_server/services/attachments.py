@@ -25,6 +25,7 @@ from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCo
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard
 from tieline_server.services.item_chunks import decode, encode
+from tieline_server.services.standing import Standings
 
 _OPEN_MOST = limits.ATTACHMENTS_OPEN_PER_PEER
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -90,6 +91,7 @@ class Receiver:
         self, peer: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse:
         """Stage a chunk if it is the next one; answer which comes next. Durable on return."""
+        Standings(self._node).check_peer(peer)
         attachment = self._incoming(peer, request)
         if request.chunk and request.index >= attachment.chunks:
             raise InvalidInput(f"the attachment has {attachment.chunks} chunks only")

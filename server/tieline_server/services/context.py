@@ -52,9 +52,21 @@ class Peers(Protocol):
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
     ) -> delivery_pb2.DeliverResponse: ...
+    def deliver_batch(
+        self, agency: str, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse: ...
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse: ...
+    def contact(
+        self, agency: str, request: delivery_pb2.ContactRequest
+    ) -> delivery_pb2.ContactResponse: ...
+    def fetch_sent(
+        self, agency: str, request: delivery_pb2.FetchSentRequest
+    ) -> Iterator[delivery_pb2.FetchSentResponse]: ...
+    def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
+        """The wire version and the capabilities that a peer states in its Hello."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,12 @@ class Node:
     peers: Peers
     epoch: str
     wake: Callable[[str], None] = field(default=lambda _agency: None)
+    contact: Callable[[str], None] = field(default=lambda _agency: None)
+    """Have a peer contacted soon (delivery/contacts.py)."""
+    ready: Callable[[str], None] = field(default=lambda _agency: None)
+    """What waits for a peer may go now: its back-off, if any, is over."""
+    renewed: bool = False
+    """Whether it was ever restored or resynchronised."""
     scratch: Path | None = None
     """Where files without a name are made; None: where the system keeps temporary ones."""
     _asking: dict[tuple[str, str, str, int, str], Decision] = field(default_factory=dict)

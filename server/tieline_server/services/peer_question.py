@@ -29,6 +29,7 @@ from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.services.context import Node
 from tieline_server.services.spool import Kept
+from tieline_server.services.standing import Standings
 
 Lists = Callable[[], Iterable[digests_pb2.DigestList]]
 """Makes the asked list anew, as it travels."""
@@ -117,6 +118,7 @@ class PeerQuestion:
 
     def _exchange(self, result: PeerResult, lists: Lists) -> None:
         node, seen = self._node, self._seen
+        Standings(node).check_peer(self._agency)
         envelope = node.sealer.seal(
             self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
         )

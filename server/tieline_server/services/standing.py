@@ -72,6 +72,7 @@ class Verdict:
 
 
 _OK = Verdict(True)
+_NOTHING = LaneKnown()
 
 
 class Standings:
@@ -132,7 +133,7 @@ class Standings:
         """
         known = tx.standings.known(peer)
         if not standing.epoch:
-            return self._quarantined(known) or _OK
+            return quarantined(known) or _OK
         word = word_in(standing)
         asked, challenge = said.known if said else None, tx.standings.challenge(peer)
         if asked is None and challenge is not None and standing.answer == challenge.id:
@@ -148,8 +149,31 @@ class Standings:
         if judged.finding in BELIEVED:
             return self._believed(tx, peer, known, judged, word, standing)
         if judged.finding is Finding.LATE:
-            return self._quarantined(known) or _OK
+            return quarantined(known) or _OK
         return self._bad(tx, peer, known, judged)
+
+    def glance(self, tx: Tx, peer: str, standing: delivery_pb2.Standing) -> bool:
+        """Whether a standing in a request says nothing that has to be written down.
+
+        The usual case, at the cost of a read: the same life, which knows what it knew.
+        """
+        known = tx.standings.known(peer)
+        if known.trouble is not Trouble.NONE or not standing.epoch:
+            return known.trouble is Trouble.NONE
+        if standing.trouble != known.told or standing.again or standing.answer:
+            return False
+        word = word_in(standing)
+        judged = judge(known, word)
+        if judged.finding is not Finding.SAME:
+            return False
+        return all(
+            not one.gaps
+            and not one.voids
+            and not known.lanes.get(lane, _NOTHING).voids
+            and (one.applied, one.highest)
+            == (known.lanes.get(lane, _NOTHING).applied, known.lanes.get(lane, _NOTHING).highest)
+            for lane, one in word.lanes.items()
+        )
 
     def _believed(
         self,
@@ -166,7 +190,7 @@ class Standings:
             after = replace(known, told=after.told, told_since=after.told_since)
             if after != known:
                 tx.standings.put(peer, after)
-            return self._quarantined(after) or _OK
+            return quarantined(after) or _OK
         if after != known:
             tx.standings.put(peer, after)
         if judged.finding is Finding.RENEWED:
@@ -180,11 +204,11 @@ class Standings:
     def _bad(self, tx: Tx, peer: str, known: Known, judged: Judgement) -> Verdict:
         trouble = Trouble[judged.finding.name]
         if judged.finding is Finding.LEFT_BEHIND:
-            self._alarm(tx, peer, trouble, judged.why)
+            self.alarm(tx, peer, trouble, judged.why)
             return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}", trouble=trouble)
         if known.trouble is Trouble.NONE:
             self.quarantine(tx, peer, trouble, judged.why)
-        return self._quarantined(tx.standings.known(peer)) or _OK
+        return quarantined(tx.standings.known(peer)) or _OK
 
     def _told(self, tx: Tx, peer: str, known: Known, standing: delivery_pb2.Standing) -> Known:
         """Follow what the peer holds against us; the first word of it is an alarm here, too."""
@@ -192,7 +216,7 @@ class Standings:
             return known
         if standing.trouble:
             why = f"{peer} holds {standing.trouble} against this node and takes nothing from it"
-            self._alarm(tx, peer, f"told_{standing.trouble}", why)
+            self.alarm(tx, peer, f"told_{standing.trouble}", why)
         since = self._node.clock() if standing.trouble else None
         return replace(known, told=standing.trouble, told_since=since)
 
@@ -225,34 +249,14 @@ class Standings:
 
     # --- messages ---
 
-    def may_receive(
-        self, tx: Tx, peer: str, lane: int, sequence: int, message: str, epoch: str = ""
-    ) -> Verdict:
-        """Whether a message of a peer may take its place, in the transaction that applies it.
-
-        ``epoch`` is what came with the message. Raises InvalidInput for a sequence out of range.
-        """
-        if not 0 < sequence <= _SEQUENCE_MOST:
-            raise InvalidInput("the sequence is out of range; it counts from 1")
-        known = tx.standings.known(peer)
-        if epoch and epoch in known.retired:
-            why = "it comes in an epoch that its agency has given up"
-            self._alarm(tx, peer, Trouble.LEFT_BEHIND, why)
-            return Verdict(False, QUARANTINED, why)
-        held = self._quarantined(known)
-        if held is not None:
-            return held
-        holder = tx.standings.holder(peer, lane, sequence)
-        if holder is None or holder == message:
-            return _OK
-        why = f"message {message} has sequence {sequence} of lane {lane}, which {holder} has"
-        self.quarantine(tx, peer, Trouble.FORK, why)
-        return Verdict(False, QUARANTINED, f"FORK: {why}")
+    def gate(self, tx: Tx, peer: str) -> Gate:
+        """Return what looks at the places of a batch's messages, in the transaction of it."""
+        return Gate(self, tx, peer)
 
     def may_send(self, tx: Tx, peer: str) -> Verdict:
         """Whether messages and questions may go to a peer now."""
         known = tx.standings.known(peer)
-        held = self._quarantined(known)
+        held = quarantined(known)
         if held is not None:
             return held
         if known.told:
@@ -264,14 +268,10 @@ class Standings:
 
     def check_peer(self, peer: str) -> None:
         """Raise Quarantined when questions of a peer, or to it, are not for now."""
-        held = self._quarantined(self._node.store.read(lambda tx: tx.standings.known(peer)))
+        known = self._node.store.recall(("standing", peer), lambda tx: tx.standings.known(peer))
+        held = quarantined(known)
         if held is not None:
-            raise Quarantined(held.text)
-
-    def reused_id(self, peer: str, message: str) -> None:
-        """Alarm: the same message id came with another body (threats.md 15)."""
-        why = f"message {message} came again with another body"
-        self._node.store.write(lambda tx: self._alarm(tx, peer, "reused_id", why, message))
+            raise Quarantined(f"{peer} is quarantined: {held.text}")
 
     # --- after our own restore ---
 
@@ -305,19 +305,14 @@ class Standings:
         known = tx.standings.known(peer)
         now = self._node.clock()
         tx.standings.put(peer, replace(known, trouble=trouble, reason=why[:500], since=now))
-        self._alarm(tx, peer, trouble, why)
-
-    @staticmethod
-    def _quarantined(known: Known) -> Verdict | None:
-        if known.trouble is Trouble.NONE:
-            return None
-        return Verdict(False, QUARANTINED, f"{known.trouble.value}: {known.reason}")
+        self.alarm(tx, peer, trouble, why)
 
     @staticmethod
     def _recovered(tx: Tx, known: Known) -> bool:
         return not tx.standings.renewed() or known.recovered == tx.standings.epoch()
 
-    def _alarm(self, tx: Tx, peer: str, what: str, why: str, *subjects: str) -> None:
+    def alarm(self, tx: Tx, peer: str, what: str, why: str, *subjects: str) -> None:
+        """Say it in the log and in the audit log: somebody has to look."""
         name = f"alarm.{str(what).lower()}"
         _log.error(name, peer=peer, why=why)
         tx.audit.append(self._node.entry(name, peer=peer, subjects=subjects, reason=why[:500]))
@@ -328,15 +323,61 @@ class Standings:
         tx.audit.append(entry)
 
 
+class Gate:
+    """Whether messages of a peer may take their places."""
+
+    def __init__(self, standings: Standings, tx: Tx, peer: str) -> None:
+        self._standings, self._tx, self._peer = standings, tx, peer
+        self._known = tx.standings.known(peer)
+
+    def check(self, lane: int, sequence: int, message: str, epoch: str) -> Verdict:
+        """Look at one, before it takes effect; ``epoch`` is what came with it.
+
+        A place that another message has shows that two speak for the peer: it is quarantined. An
+        earlier message of the same batch counts.
+        """
+        tx, peer = self._tx, self._peer
+        if epoch and epoch in self._known.retired:
+            why = "it comes in an epoch that its agency has given up"
+            self._standings.alarm(tx, peer, Trouble.LEFT_BEHIND, why)
+            return Verdict(False, QUARANTINED, why, trouble=Trouble.LEFT_BEHIND)
+        held = quarantined(self._known)
+        if held is not None:
+            return held
+        holder = tx.standings.holder(peer, lane, sequence)
+        if holder is None or holder == message:
+            return _OK
+        why = f"message {message} has sequence {sequence} of lane {lane}, which {holder} has"
+        self._standings.quarantine(tx, peer, Trouble.FORK, why)
+        self._known = tx.standings.known(peer)
+        return quarantined(self._known) or _OK
+
+
+def check_sequence(sequence: int) -> int:
+    """Return a sequence; raise InvalidInput for one out of range."""
+    if not 0 < sequence <= _SEQUENCE_MOST:
+        raise InvalidInput("the sequence is out of range; it counts from 1")
+    return sequence
+
+
+def quarantined(known: Known) -> Verdict | None:
+    """Return why nothing is exchanged with a peer, None when it is."""
+    if known.trouble is Trouble.NONE:
+        return None
+    return Verdict(False, QUARANTINED, f"{known.trouble.value}: {known.reason}")
+
+
 def word_in(standing: delivery_pb2.Standing) -> Word:
     """Return the domain form of a standing; raise InvalidInput for numbers out of range."""
     lanes = {}
     for one in standing.lanes:
         if one.lane not in _LANES or one.lane in lanes:
             raise InvalidInput("a standing names lanes 1 to 3, each once")
-        if max(one.sent, one.applied, one.highest, *one.gaps, 0) > _SEQUENCE_MOST:
+        if max(one.sent, one.applied, one.highest, *one.gaps, *one.voids, 0) > _SEQUENCE_MOST:
             raise InvalidInput("a standing holds a sequence out of range")
-        lanes[one.lane] = LaneWord(one.sent, one.applied, one.highest, _pairs(one.gaps))
+        lanes[one.lane] = LaneWord(
+            one.sent, one.applied, one.highest, _pairs(one.gaps), _pairs(one.voids)
+        )
     if standing.start > _SEQUENCE_MOST:
         raise InvalidInput("a standing holds a start out of range")
     return Word(standing.epoch, standing.start, standing.life, lanes)

@@ -38,7 +38,7 @@ class StandingAnswers:
 
         verdict, standing = self._node.store.write(work)
         if verdict.wake:
-            self._node.wake(peer)
+            self._node.ready(peer)
         if verdict.again:
             self._node.contact(peer)
         return delivery_pb2.ContactResponse(standing=standing)

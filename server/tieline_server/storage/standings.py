@@ -96,9 +96,7 @@ class Standings:
         """Return this node as it stands towards a peer."""
         own = self._own()
         names = {_counter(peer, int(lane)): int(lane) for lane in Urgency}
-        sent = {
-            names[name]: value for name, value in self._run(_SENT, {"lanes": list(names)}).tuples()
-        }
+        sent = {names[row.name]: row.value for row in self._run(_SENT, {"lanes": list(names)})}
         lanes = {}
         rows = {row.lane: row for row in self._run(_LANES, {"peer": peer})}
         for lane in names.values():
@@ -294,7 +292,7 @@ class Standings:
     # --- small things ---
 
     def _own(self) -> dict[str, str]:
-        return dict(self._run(_MINE).tuples().all())
+        return {row.key: row.value for row in self._run(_MINE)}
 
     def _get(self, key: str) -> str | None:
         value: str | None = self._session.connection.scalar(
