@@ -345,6 +345,12 @@ class Matcher:
                 self._rebase(made)
             self._not_before = 0
 
+    def purge(self) -> None:
+        """Write every file anew that may hold what was erased; what was is removed. Raises as
+        `merge`."""
+        if len(self._layers.tombstones.ids):
+            self.merge()
+
     def rebuild(self, source: Iterable[tuple[DigestKind, I64, U8]], applied: int) -> None:
         """Make a new snapshot from storage, as it is at ``applied``, and swap it in.
 

@@ -25,6 +25,10 @@ from tieline_server.storage.schema import (
     imports,
     inbox,
     incoming_attachments,
+    item_changes,
+    item_fills,
+    item_links,
+    items,
     meta,
     outbox,
     outgoing_attachments,
@@ -39,6 +43,13 @@ from tieline_server.storage.schema import (
     votes,
 )
 from tieline_server.storage.session import Session
+
+ERASED_FROM = (
+    *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta),
+    *(series, series_references, assessments, referrals, referral_steps),
+    *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
+)
+"""Tables that rows are deleted from, or their words, when something is erased."""
 
 _CARRIERS = ("referral", "broadcast", "upload")
 """Kinds of messages that carry a series; the others are words about it."""

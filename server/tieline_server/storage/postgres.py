@@ -20,6 +20,7 @@ from tieline_client.errors import ConfigurationError, StorageUnavailable
 
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.bulk import PostgresBulk
+from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import may_retry, translating, unavailable
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
@@ -44,6 +45,10 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "120s",
     "timezone": "UTC",
 }
+_OLDER = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND xact_start < :began"
+)
 
 
 class PostgresStore:
@@ -127,6 +132,24 @@ class PostgresStore:
                     break
         self._sequencer.wake()
         return result
+
+    def scrub(self) -> bool:
+        """Vacuum the tables that things are erased from: dead rows go, and their room is used again.
+
+        False while a transaction of before is still open: dead rows that it may see stay.
+        PostgreSQL overwrites neither the room nor its own write-ahead log at once;
+        docs/operations.md says what that means.
+        """
+        own = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        with translating(), own as connection:
+            began = connection.scalar(text("SELECT clock_timestamp()"))
+            connection.execute(text("SET statement_timeout = 0"))
+            try:
+                for table in ERASED_FROM:
+                    connection.execute(text(f"VACUUM (INDEX_CLEANUP ON) {table.name}"))
+            finally:
+                connection.execute(text("RESET statement_timeout"))
+            return not connection.scalar(_OLDER, {"began": began})
 
     def drain(self) -> None:
         """Return once every committed audit entry has its position. Raises StorageUnavailable."""

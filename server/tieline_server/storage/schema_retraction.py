@@ -81,5 +81,5 @@ purges = Table(
         postgresql_where=text("ended IS NULL"),
     ),
 )
-"""Of a series, or, where that is empty, of one import. ``id`` is the retraction's, where that is the
+"""Of a series or, where that is empty, of one import. ``id`` is the retraction's where that is the
 cause."""

@@ -32,6 +32,7 @@ from tieline_server.storage.errors import corrupt, translate, translating, unava
 from tieline_server.storage.index_changes import Change
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
+from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
 from tieline_server.storage.turns import Job, Turns
 from tieline_server.storage.tx import SqlRecord, SqlTx
@@ -79,6 +80,7 @@ class SqliteStore:
         self._group_works = group_works
         self._bulk = SqliteBulk()
         _prepare_file(path)
+        self._scrubber = Scrubber(path)
         url = URL.create("sqlite+pysqlite", database=str(path))
         self._writing = _engine(url, "BEGIN IMMEDIATE", poolclass=NullPool)
         self._reading = _engine(
@@ -140,6 +142,13 @@ class SqliteStore:
             raise job.error
         return job.result
 
+    def scrub(self) -> bool:
+        """Leave nothing in the files of what was erased before; see `Store.scrub`."""
+        done: bool = self._settle(
+            Job(lambda _: self._scrubber.scrub(), remembered=True, apart=True)
+        )
+        return done
+
     def drain(self) -> None:
         """Return at once: a committed entry already has its position here."""
 
@@ -158,6 +167,9 @@ class SqliteStore:
 
     def _group(self, first: Job) -> list[Job]:
         """Run one group of works; return them, settled."""
+        if first.apart:
+            self._run_apart(first)
+            return [first]
         jobs = [first]
         leaves: list[bytes] = []
         changes: list[Change] = []
@@ -192,6 +204,15 @@ class SqliteStore:
             self._memory = {}
         self._tell_index(changes)
         return jobs
+
+    @staticmethod
+    def _run_apart(job: Job) -> None:
+        """Run a work while nobody writes, in no transaction of the store's."""
+        try:
+            assert job.work is not None
+            job.result = job.work(None)
+        except BaseException as error:  # noqa: BLE001 - the caller is told
+            job.error = error
 
     def _tell_index(self, changes: list[Change]) -> None:
         """Before the next work: staging finds known items by the index."""

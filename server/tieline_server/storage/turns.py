@@ -13,11 +13,19 @@ from typing import Any
 class Job:
     """A work on its way through the writer. ``work`` is None for the end of all writing."""
 
-    __slots__ = ("_leads", "_woken", "error", "remembered", "result", "work")
+    __slots__ = ("_leads", "_woken", "apart", "error", "remembered", "result", "work")
 
-    def __init__(self, work: Callable[[Any], Any] | None, *, remembered: bool = False) -> None:
-        """``remembered``: what is read through memory is the same after this work."""
+    def __init__(
+        self,
+        work: Callable[[Any], Any] | None,
+        *,
+        remembered: bool = False,
+        apart: bool = False,
+    ) -> None:
+        """``remembered``: what is read through memory is the same after this work. ``apart``: it
+        runs alone and outside of a transaction."""
         self.work = work
+        self.apart = apart
         self.remembered = remembered
         self.result: Any = None
         self.error: BaseException | None = None
@@ -63,7 +71,7 @@ class Turns:
     def take(self) -> Job | None:
         """Give the leader the next job that waits, if there is one for its group."""
         with self._gate:
-            if not self._waiting or self._waiting[0].work is None:
+            if not self._waiting or self._waiting[0].work is None or self._waiting[0].apart:
                 return None
             return self._waiting.popleft()
 

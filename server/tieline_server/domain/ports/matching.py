@@ -69,6 +69,10 @@ class Matching(Protocol):
         """Start a merge in the background when enough has changed since the snapshot."""
         ...
 
+    def purge(self) -> None:
+        """Return once no file holds anything that was erased before."""
+        ...
+
     def tidy_if_idle(self) -> bool:
         """Put what grew in parts together, in the background, when nothing is being added."""
         ...
