@@ -17,10 +17,11 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2, relay_pb2
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2, relay_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
 from tieline_client.certificates import Kind, LeafCache, Purpose
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory
 from tieline_client.errors import SignatureRefused, UnknownMethod, Unreachable
 from tieline_client.identifiers import SpiffeId
@@ -34,6 +35,8 @@ DELIVER_BATCH = "deliver-batch"
 STANDING = "standing"
 """The capability of a peer that says how it stands, and gives back what was sent to it."""
 _WATCHER_SECONDS = 0.5
+RELAY = "relay"
+"""The capability of a peer that nodes which only call out can be attached to."""
 M = TypeVar("M", bound=Message)
 _EXCHANGE, _DELIVERY = "/tieline.v1.ExchangeService", "/tieline.v1.DeliveryService"
 _RELAY = "/tieline.v1.RelayService"
@@ -82,9 +85,7 @@ class PeerClient:
         self._hello = self._channel.unary_unary(
             f"{_EXCHANGE}/Hello", exchange_pb2.HelloRequest.SerializeToString, None
         )
-        self._overlap = self._channel.stream_stream(
-            f"{_EXCHANGE}/Overlap", exchange_pb2.OverlapRequest.SerializeToString, None
-        )
+        self._overlap = self._channel.stream_stream(f"{_EXCHANGE}/Overlap", None, None)
         self._overlap_brief = self._channel.unary_unary(
             f"{_EXCHANGE}/OverlapBrief", exchange_pb2.OverlapBriefRequest.SerializeToString, None
         )
@@ -183,14 +184,15 @@ class PeerClient:
     def overlap(
         self,
         header: envelope_pb2.Envelope,
-        batches: Iterable[exchange_pb2.OverlapRequest],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Send a signed header and the batches; yield each checked response as it comes."""
 
-        def requests() -> Iterator[exchange_pb2.OverlapRequest]:
-            yield exchange_pb2.OverlapRequest(header=header)
-            yield from batches
+        def requests() -> Iterator[bytes]:
+            yield exchange_pb2.OverlapRequest(header=header).SerializeToString()
+            for batch in batches:
+                yield batch.message
 
         self.hello()
         call = None
@@ -206,7 +208,7 @@ class PeerClient:
     def overlap_brief(
         self,
         header: envelope_pb2.Envelope,
-        lists: Iterable[digests_pb2.DigestList],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask few digests in one message; yield what `overlap` would.
@@ -214,7 +216,9 @@ class PeerClient:
         Raises LimitExceeded with check BRIEF when the answer is longer than a message.
         """
         self.hello()
-        request = exchange_pb2.OverlapBriefRequest(header=header, lists=lists)
+        request = exchange_pb2.OverlapBriefRequest(
+            header=header, lists=(one.to_wire() for one in batches)
+        )
         with self._translated():
             data = self._overlap_brief(request, timeout=timeout)
         yield from constraints.open_nested(data, exchange_pb2.OverlapBriefResponse).parts

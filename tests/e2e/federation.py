@@ -269,10 +269,13 @@ class Federation:
         """Run `tieline federation WORDS[0] DIR WORDS[1:]`; it takes effect at once."""
         return tieline("federation", words[0], self.authority, *words[1:]).ok()
 
-    def init(self, agency: str, role: str, *countries: str, endpoint: str = "") -> Node:
+    def init(
+        self, agency: str, role: str, *countries: str, endpoint: str = "", **settings: object
+    ) -> Node:
         """Make a home and have it admitted, without joining.
 
-        ``endpoint`` is where peers find it, if not where it listens.
+        ``endpoint`` is where peers find it, if not where it listens; ``settings`` are more of its
+        configuration.
         """
         node = Node(self.root / agency, agency, free_port(), free_port())
         made = {
@@ -284,7 +287,10 @@ class Federation:
             "operator_listen": node.operator_address,
             "contact": {"name": f"Desk {agency}", "email": f"duty@{agency}.example"},
             **({"endpoint": endpoint} if endpoint else {}),
+            **settings,
         }
+        if settings.get("outbound_only"):
+            del made["listen"]
         # What `tieline node init` does, but for kernels, which all nodes here share.
         request = make_home(node.home, make_config(made, "test"), utc_now())
         stated = [word for country in countries for word in ("--country", country)]

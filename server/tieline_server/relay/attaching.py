@@ -24,7 +24,7 @@ import structlog
 from tieline_client import limits
 from tieline_client.directory import Directory, Member, Role
 from tieline_client.errors import TielineError, UnknownMethod
-from tieline_client.peer_client import PeerClient
+from tieline_client.peer_client import RELAY, PeerClient
 from tieline_client.relay_client import frames, pump
 
 from tieline_server.domain.ports import Clock
@@ -32,6 +32,8 @@ from tieline_server.relay.sockets import connected
 
 _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 1.0
+_MANY = 20
+"""Failures in a row after which the pause is the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,9 @@ class Attaching:
 
     def listen_to(self, stream: _Stream, client: PeerClient) -> None:
         """One standing stream from its beginning to its end."""
+        client.hello()
+        if RELAY not in client.capabilities:
+            raise UnknownMethod(f"the version of {stream.agency} knows no nodes that only call out")
         for connection in client.attach():
             if stream.since is None:
                 stream.since = self._clock()
@@ -203,22 +208,21 @@ class _Stream:
                     self._attaching.listen_to(self, client)
                 finally:
                     client.close()
-                self.reason = "between two streams"
+                self.reason, most = "between two streams", limits.ATTACH_RETRY_MOST_SECONDS
+            except UnknownMethod as error:  # only an upgrade changes that
+                self.reason, most = error.message, limits.RETRY_MOST_SECONDS
+                failures = _MANY
             except (TielineError, ValueError) as error:  # ValueError: cut before it was used
                 self.reason = getattr(error, "message", "the channel was closed")
-                failures = 0 if self.since is not None else failures + 1
-                if isinstance(error, UnknownMethod):
-                    self.reason = "its version knows no nodes that only call out"
-            else:
-                failures = 0 if self.since is not None else failures + 1
-            stood, self.since = self.since is not None, None
-            if not stood or failures:
+                most = limits.ATTACH_RETRY_MOST_SECONDS
+            failures = 0 if self.since is not None else failures + 1
+            self.since = None
+            if failures:
                 _log.info("attach.waits", peer=self.agency, text=self.reason)
-            self.over.wait(_pause_seconds(failures))
+            self.over.wait(_pause_seconds(failures, most))
 
 
-def _pause_seconds(failures: int) -> float:
+def _pause_seconds(failures: int, most: float) -> float:
     """How long to wait before the next stream; spread, since all lose a hub at the same moment."""
-    doubled = limits.RETRY_FIRST_SECONDS * 2.0 ** min(failures, 20)
-    most = min(doubled, limits.ATTACH_RETRY_MOST_SECONDS)
-    return most * random.uniform(0.2, 1.0)  # noqa: S311 - spreads load, no secret
+    doubled = limits.RETRY_FIRST_SECONDS * 2.0 ** min(failures, _MANY)
+    return min(doubled, most) * random.uniform(0.2, 1.0)  # noqa: S311 - spreads load, no secret

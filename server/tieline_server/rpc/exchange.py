@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import grpc
 from tieline.v1 import exchange_pb2, exchange_pb2_grpc, payload_pb2
 from tieline_client import constraints, limits
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience
-from tieline_client.peer_client import DELIVER_BATCH, STANDING, WIRE_VERSION
+from tieline_client.peer_client import DELIVER_BATCH, RELAY, STANDING, WIRE_VERSION
 
 from tieline_server.rpc.call import caller_of
 from tieline_server.services.answering import Answerer
 from tieline_server.services.context import Node
 
-CAPABILITIES = ("overlap.exact", "overlap.near", "attachments", DELIVER_BATCH, STANDING)
+CAPABILITIES = ("overlap.exact", "overlap.near", "attachments", DELIVER_BATCH, STANDING, RELAY)
 
 
 class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
@@ -58,7 +60,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
 
     def Overlap(
         self,
-        request_iterator: Iterator[exchange_pb2.OverlapRequest],
+        request_iterator: Iterator[exchange_pb2.OverlapRequest | DigestBatch],
         context: grpc.ServicerContext,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Answer a query."""
@@ -68,8 +70,8 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         self, request: exchange_pb2.OverlapBriefRequest, context: grpc.ServicerContext
     ) -> exchange_pb2.OverlapBriefResponse:
         """Answer a query of few digests."""
-        requests = [exchange_pb2.OverlapRequest(header=request.header)]
-        requests += [exchange_pb2.OverlapRequest(batch=one) for one in request.lists]
+        batches = map(DigestBatch.from_wire, request.lists)
+        requests = chain([exchange_pb2.OverlapRequest(header=request.header)], batches)
         answer = self._answerer.answer(caller_of(context).agency, requests)
         response = exchange_pb2.OverlapBriefResponse(parts=answer)
         try:

@@ -71,7 +71,8 @@ def admit(
     Raises a RefusedError (or InvalidInput for values that no authority could state):
 
     1. The agency's id is free for use as a role name in TUF, and there is room for a member.
-    2. A national agency serves a country; role and countries are what the request claims.
+    2. A national agency serves a country; role and countries are what the request claims; others
+       can call a hub.
     3. The request is not older than the one that is known.
     4. Directory key and signing keys are no other member's, and not those of a revoked past.
     5. Its CAs pass the checks of offered_ca.py against every other CA.
@@ -91,6 +92,8 @@ def admit(
     _check_keys(stated, request)
     # 5
     remarks = _check_authorities(stated, request, now)
+    if request.statement.outbound_only:
+        remarks.append(f"{agency} only calls out: it is reached over streams that it holds open")
     revoked = tuple(name for name in stated.federation.revoked_agencies if name != agency)
     admitted = AgencyStatement(
         agency=agency, name=request.claims.name, role=role, countries=tuple(sorted(set(countries)))
@@ -110,6 +113,8 @@ def _check_claims(request: Request, role: Role, countries: Sequence[str]) -> Non
         identifiers.check_country(country)
     if role is Role.NATIONAL and not countries:
         raise UsageError("a national agency serves at least one country; give --country CC")
+    if role is Role.HUB and request.statement.outbound_only:
+        raise AdmissionRefused("a hub must be called by others; it cannot only call out")
     claims = request.claims
     if claims.role is not role:
         raise AdmissionRefused(
