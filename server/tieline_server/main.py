@@ -37,6 +37,7 @@ from tieline_client.identifiers import dns_name
 from tieline_client.payloads import Sealer, timestamp
 from tieline_client.tls import forget_proxies, server_credentials
 
+from tieline_server.allocator import keep_freed_memory
 from tieline_server.config import Home, NodeConfig
 from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
@@ -60,6 +61,7 @@ from tieline_server.services.importing import discard, leftovers
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.refusals import Refusals
+from tieline_server.services.standing import troubles
 from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.storage.engine import open_store
 from tieline_server.trust import files
@@ -285,6 +287,7 @@ class RunningNode:
             )
         if self.store.index.failure:
             yield f"the index cannot follow the database: {self.store.index.failure}"[:500]
+        yield from self.store.read(troubles)
         if self.directory.problem:
             yield self.directory.problem[:500]
         try:
@@ -397,7 +400,7 @@ def running(path: Path) -> Iterator[RunningNode]:
     home = Home(path)
     config = home.config()
     with ExitStack() as held:
-        held.enter_context(_only_one(home))
+        held.enter_context(only_one(home))
         node = RunningNode(home, config, held)
         node.start()
         try:
@@ -407,7 +410,8 @@ def running(path: Path) -> Iterator[RunningNode]:
 
 
 @contextmanager
-def _only_one(home: Home) -> Iterator[None]:
+def only_one(home: Home) -> Iterator[None]:
+    """Hold a home, so that no other process serves or changes it; raise HomeInUse."""
     try:
         held = ExitStack()
         held.enter_context(files.locked(home.lock_file, str(home.path)))
@@ -419,6 +423,7 @@ def _only_one(home: Home) -> Iterator[None]:
 
 def serve(path: Path) -> None:
     """Run a node until SIGTERM or SIGINT; prints ``ready`` on stderr once both ports answer."""
+    keep_freed_memory()
     _configure_log()
     forget_proxies()
     ended = threading.Event()

@@ -19,11 +19,13 @@ from tieline_client.profile import Profile, find_profile, utc_now
 
 from tieline_server.backup.cli import backup, restore
 from tieline_server.config import Home, make_config, numba_cache
+from tieline_server.resync_cli import resync
 
 app = typer.Typer(no_args_is_help=True, help="Make, join and run the node of one agency.")
 
 app.command(epilog="Example: tieline node backup /srv/tieline /backup/tieline-2026-11-23")(backup)
 app.command(epilog="Example: tieline node restore /srv/tieline /backup/tieline-2026-11-23")(restore)
+app.command(epilog="Example: tieline node resync /srv/tieline")(resync)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 

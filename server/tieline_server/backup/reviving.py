@@ -12,15 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from tieline_client.identifiers import new_id
-
 from tieline_server.backup.container import Header
 from tieline_server.config import Home, NodeConfig
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import Store, Tx
+from tieline_server.services.standing_answers import begin_new_epoch
 from tieline_server.storage.engine import open_store
 
-_EPOCH = "epoch"
 RESTORED = "restored"
 """Setting: JSON with ``at``, ``backup`` (when it was made) and ``epoch_before``."""
 
@@ -36,16 +34,10 @@ class Revived:
 def revive(home: Home, config: NodeConfig, header: Header, now: datetime) -> Revived:
     """Bring a restored database up to now. Raises StorageUnavailable, StorageTooNew."""
     with closing(open_store(home.database_url(config), clock=lambda: now)) as store:
-        epoch = _begin_new_epoch(store)
+        epoch = begin_new_epoch(store)
         _log(store, config, header, epoch, now)
         store.drain()
     return Revived(epoch, 0)
-
-
-def _begin_new_epoch(store: Store) -> str:
-    epoch = new_id()
-    store.write(lambda tx: tx.meta.set(_EPOCH, epoch))
-    return epoch
 
 
 def _log(store: Store, config: NodeConfig, header: Header, epoch: str, now: datetime) -> None:

@@ -8,7 +8,9 @@ from tieline_client.errors import InvalidInput, NotFound
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction
+from tieline_server.domain.standing import Trouble
 from tieline_server.services.context import Node
+from tieline_server.services.standing import trouble_of
 from tieline_server.services.views import (
     destination_view,
     find_series,
@@ -69,12 +71,20 @@ class Mailbox:
             wanted = OutState(state) if state else None
         except ValueError:
             raise InvalidInput(f"{state!r} is not queued, delivered, refused or parked") from None
-        return self._node.store.read(
-            lambda tx: operator_pb2.ListOutboxResponse(
+
+        def work(tx: Tx) -> operator_pb2.ListOutboxResponse:
+            known = tx.standings.peers()
+            response = operator_pb2.ListOutboxResponse(
                 entries=[outbox_entry(one) for one in tx.outbox.find(state=wanted, limit=_SHOWN)],
                 destinations=[destination_view(one) for one in tx.outbox.destinations()],
             )
-        )
+            for view in response.destinations:
+                of = known.get(view.agency)
+                if of is not None and of.trouble is not Trouble.NONE:
+                    view.last_error = trouble_of(view.agency, of)[:2000]
+            return response
+
+        return self._node.store.read(work)
 
     def clock(self, series: str) -> list[operator_pb2.ReferralView]:
         """Referrals sent and received with their steps, newest first. Raises NotFound."""

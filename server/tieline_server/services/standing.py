@@ -15,6 +15,7 @@ the outbox, which keeps envelopes for limits.ARCHIVE_LIFE; what never comes is t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 from tieline.v1 import delivery_pb2
@@ -358,6 +359,34 @@ def check_sequence(sequence: int) -> int:
     if not 0 < sequence <= _SEQUENCE_MOST:
         raise InvalidInput("the sequence is out of range; it counts from 1")
     return sequence
+
+
+def troubles(tx: Tx) -> list[str]:
+    """What the node's people have to know of standings, a line for each peer."""
+    lines = []
+    for peer, known in tx.standings.peers().items():
+        if known.trouble is not Trouble.NONE:
+            lines.append(f"{peer}: {trouble_of(peer, known)}"[:500])
+        if known.told:
+            lines.append(
+                f"{peer} says {known.told.replace('_', ' ')} of this node since"
+                f" {_at(known.told_since)} and takes nothing from it: find out which home is to"
+                " live, stop every other copy, and run `tieline node resync HOME` on that one"[:500]
+            )
+    return lines
+
+
+def trouble_of(peer: str, known: Known) -> str:
+    """What is held against a peer, since when, and what to do."""
+    return (
+        f"quarantined since {_at(known.since)} as {known.trouble.replace('_', ' ')}"
+        f" ({known.reason}): nothing is exchanged; call its duty contact, whose operator runs"
+        " `tieline node resync` on the home that is to live"
+    )
+
+
+def _at(time: datetime | None) -> str:
+    return "-" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def quarantined(known: Known) -> Verdict | None:
