@@ -41,7 +41,7 @@ def main() -> None:
             made_list = AskedList.from_digests(KIND, asked)
             print(f"the list was made in {time.perf_counter() - began:.3f} s, outside the row")
             correct = check(ask(client, made_list), rows)
-            messages = [packed for _, packed in made_list.batches()]
+            messages = [bytes(one.digests) for one in made_list.batches()]
             correct = correct and returned(wire, messages)
             lists = iter([AskedList.from_digests(KIND, asked) for _ in range(options.rounds + 1)])
             ours, peer = paired(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tieline_client import limits
 from tieline_client.columns import Columns
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import EXACT_KINDS, DigestKind, format_digest, junk_rows
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
 from tieline_client.formats.record import Record, Vote
@@ -128,11 +129,12 @@ class AskedList:
             len(self.columns[kind].digests) if kind in self.columns else 0 for kind in DigestKind
         ]
 
-    def batches(self) -> Iterator[tuple[DigestKind, bytes]]:
+    def batches(self) -> Iterator[DigestBatch]:
         """Yield the list as it travels: kinds in order, digests ascending across batches."""
         for kind, column in self.columns.items():
             for start in range(0, len(column.digests), limits.DIGESTS_PER_BATCH):
-                yield kind, column.digests[start : start + limits.DIGESTS_PER_BATCH].tobytes()
+                rows = column.digests[start : start + limits.DIGESTS_PER_BATCH]
+                yield DigestBatch.of(kind, rows.reshape(-1).data)
 
     def without(self, known: Mapping[DigestKind, Index]) -> AskedList:
         """Return the list without the records that have a digest at one of these positions.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from tieline.v1 import digests_pb2
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_client import limits
@@ -90,19 +89,14 @@ def _responses(
     answering = options.deadline_seconds or limits.QUERY_SECONDS
     deadline = limits.ASK_SENDING_SECONDS + answering
     header = _header(asked, options)
-    lists = (
-        digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
-        for kind, packed in asked.batches()
-    )
     if sum(asked.counts()) <= limits.DIGESTS_BRIEF:
-        brief = pb.AskBriefRequest(header=header, lists=lists)
+        brief = pb.AskBriefRequest(header=header, lists=(one.to_wire() for one in asked.batches()))
         for bundle in connection.read(connection.stub.AskBrief(brief, timeout=deadline)):
             yield from bundle.parts
         return
-    requests = chain(
-        [pb.AskOverlapRequest(header=header)], (pb.AskOverlapRequest(batch=one) for one in lists)
-    )
-    yield from connection.converse(connection.stub.AskOverlap, requests, deadline)
+    first = pb.AskOverlapRequest(header=header).SerializeToString()
+    requests = chain([first], (one.message for one in asked.batches()))
+    yield from connection.converse(connection.ask_stream, requests, deadline)
 
 
 def _header(asked: AskedList, options: AskOptions) -> pb.AskHeader:

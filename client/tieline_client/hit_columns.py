@@ -15,7 +15,7 @@ from tieline.v1 import exchange_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 from tieline_client.errors import MalformedMessage
-from tieline_client.packed import Index
+from tieline_client.packed import Index, distinct
 
 _KINDS = frozenset(map(int, DigestKind))
 
@@ -46,22 +46,20 @@ def check_hits(
     near = kind is DigestKind.PDQ
     if len(batch.series) not in (0, count) or len(batch.distances) != (count if near else 0):
         raise MalformedMessage("hit columns differ in length")
-    positions = np.fromiter(batch.positions, dtype=np.uint64, count=count)
-    ambiguous = np.fromiter(batch.ambiguous, dtype=np.uint64, count=len(batch.ambiguous))
+    positions = np.array(batch.positions, dtype=np.uint64)
+    ambiguous = np.array(batch.ambiguous, dtype=np.uint64)
     if (positions >= asked).any() or (ambiguous >= asked).any():
         raise MalformedMessage("hits at a position that was not asked")
     if (positions[1:] < positions[:-1]).any():
         raise MalformedMessage("hits whose positions do not ascend")
     distances = np.zeros(count, dtype=np.int32)
     if near:
-        stated = np.fromiter(batch.distances, dtype=np.int64, count=count)
+        stated = np.array(batch.distances, dtype=np.int64)
         if (stated > limits.NEAR_RADIUS).any():
             raise MalformedMessage("hits at a distance beyond the radius")
         distances = stated.astype(np.int32)
     series = (
-        np.fromiter(batch.series, dtype=np.int64, count=count)
-        if batch.series
-        else np.zeros(count, dtype=np.int64)
+        np.array(batch.series, dtype=np.int64) if batch.series else np.zeros(count, dtype=np.int64)
     )
     return kind, HitColumns(
         positions.astype(np.int64), distances, series, ambiguous.astype(np.int64)
@@ -70,4 +68,4 @@ def check_hits(
 
 def names_known(series: Index, known: Container[int]) -> bool:
     """Whether all series that hits name were sent: 0 names none."""
-    return all(index in known for index in set(series.tolist()) if index)
+    return all(index in known for index in distinct(series).tolist() if index)

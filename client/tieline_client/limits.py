@@ -29,6 +29,8 @@ DIGESTS_PER_BATCH_MAX = 50_000
 RECORDS_PER_QUERY = 5_000_000
 DIGESTS_BRIEF = 64
 """A question of so many digests goes out in one message: a stream costs three times as much."""
+LOOKUPS_AHEAD = 3
+"""Batches of one question that are looked up while further ones are read."""
 HITS_PER_BATCH = 10_000
 SERIES_PER_BATCH = 1_000
 PARTS_PER_BUNDLE = 1_000

@@ -17,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
+from tieline.v1 import operator_pb2 as pb
 from tieline.v1.operator_pb2_grpc import OperatorServiceStub
 
 from tieline_client import constraints, limits
@@ -26,14 +27,15 @@ from tieline_client.status import from_rpc_error
 from tieline_client.tls import node_channel
 
 Q = TypeVar("Q", bound=Message)
+P = TypeVar("P")
 R = TypeVar("R", bound=Message)
 
 
 @dataclass(slots=True)
-class _Requests(Generic[Q]):
+class _Requests(Generic[P]):
     """Feeds a stream; a failure of the source cancels the call instead of leaking into gRPC."""
 
-    source: Iterator[Q]
+    source: Iterator[P]
     call: Any = None
     failure: BaseException | None = None
     started: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +43,7 @@ class _Requests(Generic[Q]):
     def __iter__(self) -> Iterator[Q]:
         return self
 
-    def __next__(self) -> Q:
+    def __next__(self) -> P:
         try:
             return next(self.source)
         except StopIteration:
@@ -74,6 +76,10 @@ class OperatorConnection:
             identity=profile.identity(passphrase, now or utc_now()),
         )
         self.stub = OperatorServiceStub(self._channel)
+        # Its requests are the bytes that batches are (digest_batch.py).
+        self.ask_stream = self._channel.stream_stream(
+            "/tieline.v1.OperatorService/AskOverlap", None, pb.AskOverlapResponse.FromString
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +105,7 @@ class OperatorConnection:
             raise self.translated(error) from None
 
     def converse(
-        self, method: Callable[..., Any], parts: Iterator[Message], seconds: float
+        self, method: Callable[..., Any], parts: Iterator[Message | bytes], seconds: float
     ) -> Iterator[Any]:
         """Send ``parts`` and yield the responses; what ``parts`` raises cancels and comes out."""
         requests = _Requests(parts)

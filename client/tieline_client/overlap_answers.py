@@ -21,7 +21,7 @@ from tieline_client.asked_list import STRONGEST, AskedList
 from tieline_client.digests import DigestKind
 from tieline_client.errors import MalformedMessage
 from tieline_client.hit_columns import check_hits, names_known
-from tieline_client.packed import Index
+from tieline_client.packed import Index, distinct
 
 _RANKS = np.zeros(max(DigestKind) + 1, dtype=np.int8)
 _RANKS[list(STRONGEST)] = range(len(STRONGEST))
@@ -251,7 +251,9 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
     for kind, hits in found.items():
         positions, distances = np.concatenate(hits.positions), np.concatenate(hits.distances)
         which, records = asked.columns[kind].owners(positions)
-        flagged = np.isin(positions, np.concatenate(hits.ambiguous))
+        flagged = np.zeros(len(positions), dtype=bool)
+        if any(map(len, hits.ambiguous)):
+            flagged = np.isin(positions, np.concatenate(hits.ambiguous))
         kinds = np.full(len(which), kind, dtype=np.int64)
         series = np.concatenate(hits.series)
         parts.append((records, kinds, distances[which], flagged[which], series[which]))
@@ -264,7 +266,7 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
     best = order[first]
     row = np.cumsum(first) - 1
     named = series > 0
-    pairs = np.unique(row[named] << 32 | series[named])
+    pairs = distinct(row[named] << 32 | series[named])
     return Matches(
         records=records[first],
         kinds=kinds[best].astype(np.int8),

@@ -100,7 +100,7 @@ def _agree(made: AskedList, model: Model) -> None:
     assert list(made.columns) == [kind for kind in DigestKind if packed[kind]]
     everything = b"".join(b"".join(one) for one in packed.values())
     assert made.digest == hashlib.sha256(everything).digest()
-    assert [(kind, data) for kind, data in made.batches()] == [
+    assert [(one.kind, bytes(one.digests)) for one in made.batches()] == [
         (kind, b"".join(one)) for kind, one in packed.items() if one
     ]
     everyone = np.arange(len(made), dtype=np.int64)
@@ -200,8 +200,8 @@ def test_a_long_list_travels_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(limits, "DIGESTS_PER_BATCH", 7)
     rows = np.random.default_rng(4).integers(0, 256, (50, 16), dtype=np.uint8)
     batches = list(AskedList.from_digests(DigestKind.MD5, rows).batches())
-    assert [len(packed) // 16 for _, packed in batches] == [7] * 7 + [1]
-    assert b"".join(packed for _, packed in batches) == b"".join(sorted(map(bytes, rows)))
+    assert [len(one) for one in batches] == [7] * 7 + [1]
+    assert b"".join(one.digests for one in batches) == b"".join(sorted(map(bytes, rows)))
 
 
 @pytest.mark.parametrize(

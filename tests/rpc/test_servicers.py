@@ -308,12 +308,7 @@ def _question(numbers: range, **header: Any) -> list[pb.AskOverlapRequest]:
     }
     return [
         pb.AskOverlapRequest(header=pb.AskHeader(**(fields | header))),
-        *(
-            pb.AskOverlapRequest(
-                batch=digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
-            )
-            for kind, packed in asked.batches()
-        ),
+        *(pb.AskOverlapRequest.FromString(one.message) for one in asked.batches()),
     ]
 
 

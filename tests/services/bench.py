@@ -24,7 +24,6 @@ from typing import TypeVar
 import numpy as np
 from tieline.v1 import (
     delivery_pb2,
-    digests_pb2,
     envelope_pb2,
     exchange_pb2,
     operator_pb2,
@@ -32,6 +31,7 @@ from tieline.v1 import (
 )
 from tieline_client import constraints, keys
 from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
+from tieline_client.digest_batch import DigestBatch, open_batch
 from tieline_client.digests import DigestKind
 from tieline_client.directory import Directory, Group, Member, Role, SigningKey
 from tieline_client.errors import UnknownMethod, Unreachable
@@ -307,11 +307,10 @@ class Running:
         """Yield what the node says of a list, through the wire's bytes."""
         question = self.question(asked, **header)
         try:
-            for kind, packed in asked.batches():
-                batch = digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
-                question.take(
-                    constraints.open_nested(batch.SerializeToString(), digests_pb2.DigestList)
-                )
+            for batch in asked.batches():
+                came = open_batch(batch.message)
+                assert came is not None
+                question.take(came)
             for response in chain.from_iterable(question.answer()):
                 constraints.check(response)
                 yield response
@@ -365,20 +364,17 @@ class Lines:
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        batches: Iterable[exchange_pb2.OverlapRequest],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask, and have the answer pass whoever tampers with it."""
 
-        def requests() -> Iterator[exchange_pb2.OverlapRequest]:
-            yield exchange_pb2.OverlapRequest(header=header)
-            yield from batches
-
-        def parsed() -> Iterator[exchange_pb2.OverlapRequest]:
-            for request in requests():
-                yield constraints.open_nested(
-                    request.SerializeToString(), exchange_pb2.OverlapRequest
-                )
+        def parsed() -> Iterator[exchange_pb2.OverlapRequest | DigestBatch]:
+            first = exchange_pb2.OverlapRequest(header=header)
+            yield constraints.open_nested(first.SerializeToString(), exchange_pb2.OverlapRequest)
+            for batch in batches:
+                data = batch.message
+                yield open_batch(data) or constraints.open_nested(data, exchange_pb2.OverlapRequest)
 
         answer = self._there(agency).answerer.answer(self._caller, parsed())
         for response in self._bench.tampering.get(agency, iter)(answer):
@@ -390,12 +386,11 @@ class Lines:
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        lists: Iterable[digests_pb2.DigestList],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask few digests."""
-        requests = (exchange_pb2.OverlapRequest(batch=one) for one in lists)
-        return self.overlap(agency, header, requests, timeout)
+        return self.overlap(agency, header, batches, timeout)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest

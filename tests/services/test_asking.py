@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tieline.v1 import digests_pb2, exchange_pb2, operator_pb2
+from tieline.v1 import exchange_pb2, operator_pb2
 from tieline_client import limits
 from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, LimitExceeded, TielineError, UnknownMethod
 from tieline_client.formats.record import Record
@@ -43,10 +44,6 @@ def _list(wanted: Iterable[Record]) -> AskedList:
     for each in wanted:
         builder.add(each)
     return builder.build()
-
-
-def _batch(kind: DigestKind, packed: bytes) -> digests_pb2.DigestList:
-    return digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
 
 
 def _numbers(bench: Bench, agency: str, action: str) -> list[int]:
@@ -90,7 +87,7 @@ def test_a_wrong_list_is_refused_and_nothing_is_asked_or_logged(bench: Bench, ca
         question = bench[ES].question(asked, peers=[PT], **header)
         try:
             for kind, packed in batches:
-                question.take(_batch(kind, packed))
+                question.take(DigestBatch.of(kind, packed))
             list(chain.from_iterable(question.answer()))
         finally:
             question.close()
@@ -172,10 +169,10 @@ def test_peers_are_asked_while_the_list_comes_in(bench: Bench) -> None:
     asked = _list(records(range(300)))
     question = bench[ES].question(asked, peers=[PT, HUB])
     batches = asked.batches()
-    question.take(_batch(*next(batches)))
+    question.take(next(batches))
     assert _numbers(bench, ES, "query.asked") == [300]
-    for kind, packed in batches:
-        question.take(_batch(kind, packed))
+    for batch in batches:
+        question.take(batch)
     ends, overlaps = bench[ES].ask(records(range(300)), PT, HUB)
     answer = list(chain.from_iterable(question.answer()))
     question.close()
@@ -195,12 +192,12 @@ def test_a_list_that_turns_out_wrong_is_broken_off_everywhere(bench: Bench) -> N
     asked = _list(records(range(300)))
     question = bench[ES].question(asked, peers=[PT, ICE])
     batches = list(asked.batches())
-    for kind, packed in batches[:-1]:
-        question.take(_batch(kind, packed))
-    kind, packed = batches[-1]
-    with pytest.raises(InvalidInput):
-        question.take(_batch(kind, packed[: -kind.width] + b"\xff" * kind.width))
-        next(iter(question.answer()))
+    for batch in batches[:-1]:
+        question.take(batch)
+    kind, packed = batches[-1].kind, bytes(batches[-1].digests)
+    with pytest.raises(InvalidInput, match="not those that the header announces; ask again"):
+        question.take(DigestBatch.of(kind, packed[: -kind.width] + b"\xff" * kind.width))
+        list(chain.from_iterable(question.answer()))
     question.close()
     results = bench[ES].audit("query.result")
     assert {one["peer"] for one in results} == {PT, ICE}
@@ -215,8 +212,8 @@ def test_with_exclusion_lists_the_whole_list_is_looked_at_first(bench: Bench) ->
     bench[ES].load([record(1000, kinds="sha1")], exclusions=True)
     asked = _list(records(range(300)))
     question = bench[ES].question(asked, peers=[PT])
-    for kind, packed in asked.batches():
-        question.take(_batch(kind, packed))
+    for batch in asked.batches():
+        question.take(batch)
         assert bench[ES].audit("query.asked") == []
     assert list(chain.from_iterable(question.answer()))
     question.close()
@@ -229,8 +226,8 @@ def test_with_exclusion_lists_the_whole_list_is_looked_at_first(bench: Bench) ->
 def test_a_caller_that_goes_away_leaves_a_result_for_everyone_asked(bench: Bench) -> None:
     bench[PT].load(records(range(3)))
     question = bench[ES].question(_list(records(range(3))), peers=[PT, HUB])
-    for kind, packed in _list(records(range(3))).batches():
-        question.take(_batch(kind, packed))
+    for batch in _list(records(range(3))).batches():
+        question.take(batch)
     groups = question.answer()
     assert next(next(groups)).HasField("started")
     question.close()
@@ -321,7 +318,7 @@ def test_a_long_question_takes_no_more_memory_than_its_batches(bench: Bench) -> 
     try:
         question = Question(bench[ES].node, ANA, header)
         for packed in _ascending():
-            question.take(_batch(DigestKind.SHA1, packed))
+            question.take(DigestBatch.of(DigestKind.SHA1, packed))
         answer = list(chain.from_iterable(question.answer()))
         question.close()
         _, peak = tracemalloc.get_traced_memory()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tieline.v1 import digests_pb2, exchange_pb2, payload_pb2, series_pb2
 from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import (
     InvalidDigest,
@@ -229,10 +230,7 @@ def _rogue_asks(
     asker, _ = bench[ES], bench[PT]
     told = announced if announced is not None else dict(lists)
     header = asker.seal(_header(told, **changes), PT)
-    batches = [
-        exchange_pb2.OverlapRequest(batch=digests_pb2.DigestList(kind=int(kind), digests=packed))  # type: ignore[arg-type]
-        for kind, packed in lists
-    ]
+    batches = [DigestBatch.of(kind, packed) for kind, packed in lists]
     return list(asker.node.peers.overlap(PT, header, batches, 5.0))
 
 
@@ -352,9 +350,7 @@ def test_a_request_id_belongs_to_one_header(bench: Bench) -> None:
     asker = bench[ES]
     lists = {DigestKind.SHA1: _sha1(0, 1)}
     first = asker.seal(_header(lists), PT)
-    batch = exchange_pb2.OverlapRequest(
-        batch=digests_pb2.DigestList(kind=2, digests=lists[DigestKind.SHA1])  # type: ignore[arg-type]
-    )
+    batch = DigestBatch.of(DigestKind.SHA1, lists[DigestKind.SHA1])
     assert list(asker.node.peers.overlap(PT, first, [batch], 5.0))
     # The very same question again is answered again: its first answer may have been lost.
     assert list(asker.node.peers.overlap(PT, first, [batch], 5.0))

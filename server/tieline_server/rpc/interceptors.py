@@ -9,7 +9,8 @@ One interceptor, ``Guard``, on each listener. In order:
    unknown method or service is told so only here, to callers who proved who they are.
 4. **Is the directory fresh?** Past its expiry peers get nothing.
 5. **The messages.** Read as bytes, within the method's bounds in time (streams.py), parsed here, so
-   that what does not parse gets a reason too, and held against the caps (constraints.py).
+   that what does not parse gets a reason too, and held against the caps (constraints.py). Batches
+   of digests are looked at where they lie (digest_batch.py).
 6. **Not too late.** What came in after the deadline has no effect.
 7. **The servicer**, which sees a CallContext. Whatever it raises becomes a status with exactly one
    ErrorInfo (errors.py).
@@ -35,6 +36,7 @@ import structlog
 from google.protobuf.message import Message
 from tieline_client import constraints, limits
 from tieline_client.constraint_plans import PACKAGE
+from tieline_client.digest_batch import DigestBatch, open_batch
 from tieline_client.errors import (
     InvalidDigest,
     LimitExceeded,
@@ -234,13 +236,15 @@ class _Call:
             raise _too_late(self._method)
         return request
 
-    def _requests(self, context: CallContext, rule: Rule) -> Iterator[Message]:
+    def _requests(self, context: CallContext, rule: Rule) -> Iterator[Message | DigestBatch]:
         """Steps 5 and 6 for a stream: each message as the servicer asks for it."""
         reader = RequestReader(self._source)
         self._held.callback(reader.close)
         return self._read(reader, context, rule)
 
-    def _read(self, reader: RequestReader, context: CallContext, rule: Rule) -> Iterator[Message]:
+    def _read(
+        self, reader: RequestReader, context: CallContext, rule: Rule
+    ) -> Iterator[Message | DigestBatch]:
         while True:
             left = context.time_left()
             silence = rule.silence or rule.idle
@@ -255,7 +259,8 @@ class _Call:
                 ) from None
             if data is None:
                 return
-            yield self._parse(data)
+            batch = open_batch(data) if rule.batches else None
+            yield self._parse(data) if batch is None else batch
 
     def _parse(self, data: bytes) -> Message:
         """Step 5."""

@@ -62,10 +62,12 @@ class Rule:
     idle: float = limits.STREAM_IDLE_SECONDS
     weight: Weight = Weight.SINGLE
     silence: float | None = None
+    batches: bool = False
+    """Whether the servicer takes requests that are a batch of digests as a DigestBatch."""
 
 
-def _peer(seconds: float, weight: Weight = Weight.SINGLE) -> Rule:
-    return Rule(frozenset({Listener.FEDERATION}), seconds=seconds, weight=weight)
+def _peer(seconds: float, weight: Weight = Weight.SINGLE, *, batches: bool = False) -> Rule:
+    return Rule(frozenset({Listener.FEDERATION}), seconds=seconds, weight=weight, batches=batches)
 
 
 def _relayed() -> Rule:
@@ -81,13 +83,19 @@ def _person(roles: frozenset[str], seconds: float = limits.OPERATOR_SECONDS) -> 
     return Rule(frozenset({Listener.OPERATOR}), roles=roles, seconds=seconds)
 
 
-def _person_stream(roles: frozenset[str], seconds: float) -> Rule:
-    return Rule(frozenset({Listener.OPERATOR}), roles=roles, seconds=seconds, weight=Weight.STREAM)
+def _person_stream(roles: frozenset[str], seconds: float, *, batches: bool = False) -> Rule:
+    return Rule(
+        frozenset({Listener.OPERATOR}),
+        roles=roles,
+        seconds=seconds,
+        weight=Weight.STREAM,
+        batches=batches,
+    )
 
 
 _EXCHANGE = {
     "Hello": _peer(limits.HELLO_SECONDS),
-    "Overlap": _peer(limits.QUERY_SECONDS, Weight.STREAM),
+    "Overlap": _peer(limits.QUERY_SECONDS, Weight.STREAM, batches=True),
     "OverlapBrief": _peer(limits.QUERY_SECONDS),
 }
 _DELIVERY = {
@@ -108,7 +116,7 @@ _OPERATOR = {
     "GetStatus": _person(ROLES),
     "ListPeers": _person(ROLES),
     "GetAskTerms": _person(frozenset({ANALYST})),
-    "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
+    "AskOverlap": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS, batches=True),
     "AskBrief": _person_stream(frozenset({ANALYST}), limits.ASK_SECONDS),
     "CompareCollection": _person_stream(frozenset({ANALYST}), limits.COLLECTION_SECONDS),
     "ListSeries": _person(_READERS),

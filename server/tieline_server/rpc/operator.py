@@ -10,6 +10,7 @@ from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc
 from tieline_client import limits
 from tieline_client.columns_wire import from_wire
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import InvalidInput, MalformedMessage
 
 from tieline_server.domain.audit import AuditRecord
@@ -118,18 +119,23 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
                 work.abandon()
 
     def AskOverlap(
-        self, request_iterator: Iterator[pb.AskOverlapRequest], context: grpc.ServicerContext
+        self,
+        request_iterator: Iterator[pb.AskOverlapRequest | DigestBatch],
+        context: grpc.ServicerContext,
     ) -> Iterator[pb.AskOverlapResponse]:
         """Header, then the list; then the peers' answers as they come."""
         first = next(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "header":
+        if not isinstance(first, pb.AskOverlapRequest) or first.WhichOneof("part") != "header":
             raise MalformedMessage("a question starts with its header")
         question = Question(self._node, _person(context), first.header)
         try:
             for request in request_iterator:
-                if request.WhichOneof("part") != "batch":
+                if isinstance(request, DigestBatch):
+                    question.take(request)
+                elif request.WhichOneof("part") == "batch":
+                    question.take(DigestBatch.from_wire(request.batch))
+                else:
                     raise MalformedMessage("after its header a question holds digests only")
-                question.take(request.batch)
             for group in question.answer():
                 yield from group
         finally:
@@ -142,7 +148,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         question = Question(self._node, _person(context), request.header)
         try:
             for one in request.lists:
-                question.take(one)
+                question.take(DigestBatch.from_wire(one))
             yield from _bundled(question.answer())
         finally:
             question.close()

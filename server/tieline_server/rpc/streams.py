@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import structlog
 from tieline_client import limits
@@ -32,9 +33,11 @@ class RequestReader:
 
     def __init__(self, source: Iterator[bytes], ahead: int = limits.REQUESTS_AHEAD) -> None:
         self._source = source
-        self._ahead = ahead
-        self._messages: deque[bytes] = deque()
-        self._changed = threading.Condition()
+        # Queues in C: waking a thread costs as much as all that is done with a batch.
+        self._messages: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(ahead):
+            self._room.put(True)
         self._ended = self._closed = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._read, name="rpc-reader", daemon=True)
@@ -49,41 +52,38 @@ class RequestReader:
         Raises TimeoutError when none came within ``timeout`` seconds, CallerGone when the call
         ended.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._messages or self._ended, timeout):
-                raise TimeoutError
-            if self._messages:
-                message = self._messages.popleft()
-                self._changed.notify_all()
+        if not self._ended:
+            try:
+                message = self._messages.get(timeout=timeout)
+            except Empty:
+                raise TimeoutError from None
+            if message is not None:
+                self._room.put(True)
                 return message
-            if self._failure is not None:
-                raise CallerGone from self._failure
-            return None
+            self._ended = True
+        if self._failure is not None:
+            raise CallerGone from self._failure
+        return None
 
     def close(self) -> None:
         """Drop what was read and let the thread end."""
-        with self._changed:
-            self._closed = True
-            self._messages.clear()
-            self._changed.notify_all()
+        self._closed = True
+        self._room.put(False)
+        with suppress(Empty):
+            while True:
+                self._messages.get_nowait()
 
     def _read(self) -> None:
         try:
             for message in self._source:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: len(self._messages) < self._ahead or self._closed
-                    )
-                    if self._closed:
-                        return
-                    self._messages.append(message)
-                    self._changed.notify_all()
+                self._room.get()
+                if self._closed:
+                    return
+                self._messages.put(message)
         except Exception as error:  # noqa: BLE001  gRPC raises a bare RpcError when a call is over
             self._failure = error
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._messages.put(None)
 
 
 class Watched:

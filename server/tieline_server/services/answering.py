@@ -14,18 +14,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
 from tieline_client import limits
-from tieline_client.digests import DigestKind, unpack
-from tieline_client.errors import InvalidInput, MalformedMessage, WrongState
+from tieline_client.digest_batch import DigestBatch
+from tieline_client.digests import DigestKind
+from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage, WrongState
+from tieline_client.packed import distinct
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.domain.policy import Disclosure
-from tieline_server.domain.ports import AnsweredQuery, Ids, Record, Rows
+from tieline_server.domain.ports import AnsweredQuery, Ids, Record
 from tieline_server.services.context import Node, about
 from tieline_server.services.disclosing import Disclosing, Hits
 from tieline_server.services.standing import Standings
@@ -34,6 +39,8 @@ _ITEMS_LOGGED = 10_000
 """Item ids named in one audit entry; more go into further entries."""
 _HITS_RELEASED = limits.HITS_PER_BATCH
 """Hits that wait at most for a durable entry about what they disclose."""
+_LOOKUPS = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), thread_name_prefix="look-up")
+"""A batch is looked up here while the next one is read and hashed."""
 
 
 @dataclass(slots=True)
@@ -49,6 +56,8 @@ class _Answer:
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
     last: tuple[DigestKind, bytes] | None = None
+    looked_up: deque[Future[tuple[Hits, bool]]] = field(default_factory=deque)
+    """Batches that are being looked up, in order, with whether near answers were capped."""
     found: list[Hits] = field(default_factory=list)
     waiting: list[exchange_pb2.OverlapResponse] = field(default_factory=list)
     waiting_items: list[Ids] = field(default_factory=list)
@@ -69,22 +78,22 @@ class Answerer:
         self._node, self._standings = node, Standings(node)
 
     def answer(
-        self, peer: str, requests: Iterable[exchange_pb2.OverlapRequest]
+        self, peer: str, requests: Iterable[exchange_pb2.OverlapRequest | DigestBatch]
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Yield the answer to one query of ``peer``. Raises a TielineError on refusal."""
         incoming = iter(requests)
         first = next(incoming, None)
-        if first is None or first.WhichOneof("part") != "header":
+        if not isinstance(first, exchange_pb2.OverlapRequest) or not first.HasField("header"):
             raise MalformedMessage("a query starts with its signed header")
         self._standings.check_peer(peer)
         answer = self._open(peer, first.header)
         for request in incoming:
-            if request.WhichOneof("part") != "batch":
-                raise MalformedMessage("after its header a query holds digest batches only")
-            self._batch(peer, answer, request)
+            self._take(answer, _batch_of(request))
+            self._found(answer, ahead=limits.LOOKUPS_AHEAD)
             if answer.waits() >= _HITS_RELEASED:
                 yield from self._release(peer, answer)
         self._check_body(answer)
+        self._found(answer, ahead=0)
         self._disclose(answer)
         yield from self._end(peer, answer)
 
@@ -118,34 +127,41 @@ class Answerer:
         return _Answer(payload, header, rules, generation, disclosing)
 
     # 2
-    def _batch(self, peer: str, answer: _Answer, request: exchange_pb2.OverlapRequest) -> None:
-        try:
-            kind = DigestKind(request.batch.kind)
-        except ValueError:
-            raise MalformedMessage("a batch names no kind of digest") from None
+    def _take(self, answer: _Answer, batch: DigestBatch) -> None:
+        """Hold a batch against the header, and begin to look it up."""
+        kind = batch.kind
         if kind is DigestKind.PDQ and answer.payload.query.mode != payload_pb2.QUERY_MODE_NEAR:
             raise InvalidInput("perceptual hashes are sent in near queries only")
-        after = None
+        if not len(batch):
+            return
         if answer.last is not None:
             if kind < answer.last[0]:
                 raise MalformedMessage("the kinds of digest come in order")
-            after = answer.last[1] if kind == answer.last[0] else None
-        rows = unpack(kind, request.batch.digests, after=after)
-        if not len(rows):
-            return
-        answer.last = (kind, rows[-1].tobytes())
-        answer.list_digest.update(request.batch.digests)
+            if kind == answer.last[0] and batch.first <= answer.last[1]:
+                raise InvalidDigest(
+                    f"{kind.label} digests are not strictly ascending across batches"
+                )
+        answer.last = (kind, batch.last)
         offset = answer.counts.get(kind, 0)
-        answer.counts[kind] = offset + len(rows)
+        answer.counts[kind] = offset + len(batch)
         if answer.counts[kind] > _announced(answer, kind):
             raise InvalidInput("more digests came than the header announces")
-        if answer.found and answer.found[0].kind is not kind:
-            self._disclose(answer)
-        hits = self._look_up(answer, kind, rows, offset)
-        if len(hits.positions):
-            answer.found.append(hits)
-        if sum(len(one.positions) for one in answer.found) >= limits.HITS_PER_BATCH:
-            self._disclose(answer)
+        answer.looked_up.append(
+            _LOOKUPS.submit(self._look_up, batch, offset, answer.payload.query.radius)
+        )
+        answer.list_digest.update(batch.digests)
+
+    def _found(self, answer: _Answer, *, ahead: int) -> None:
+        """Take what was found, in order; ``ahead`` batches may still be looked up."""
+        while len(answer.looked_up) > ahead:
+            hits, truncated = answer.looked_up.popleft().result()
+            answer.truncated |= truncated
+            if answer.found and answer.found[0].kind is not hits.kind:
+                self._disclose(answer)
+            if len(hits.positions):
+                answer.found.append(hits)
+            if sum(len(one.positions) for one in answer.found) >= limits.HITS_PER_BATCH:
+                self._disclose(answer)
 
     # 3
     @staticmethod
@@ -158,17 +174,17 @@ class Answerer:
             answer.waiting_items.append(items)
             answer.hits += count
 
-    def _look_up(self, answer: _Answer, kind: DigestKind, rows: Rows, offset: int) -> Hits:
+    def _look_up(self, batch: DigestBatch, offset: int, radius: int) -> tuple[Hits, bool]:
+        """Return the hits of a batch, and whether near ones were capped."""
+        kind, rows = batch.kind, batch.rows
         if kind is not DigestKind.PDQ:
             exact = self._node.matching.exact(kind, rows)
             at = exact.positions
-            return Hits(kind, at + offset, exact.item_ids, rows[at], None)
-        near = self._node.matching.near(
-            rows, radius=answer.payload.query.radius, cap=limits.NEAR_ANSWERS_PER_HASH
-        )
-        answer.truncated |= bool(len(near.truncated))
+            return Hits(kind, at + offset, exact.item_ids, rows[at], None), False
+        near = self._node.matching.near(rows, radius=radius, cap=limits.NEAR_ANSWERS_PER_HASH)
         at = near.positions
-        return Hits(kind, at + offset, near.item_ids, rows[at], near.distances)
+        hits = Hits(kind, at + offset, near.item_ids, rows[at], near.distances)
+        return hits, bool(len(near.truncated))
 
     # 4
     def _release(self, peer: str, answer: _Answer) -> Iterator[exchange_pb2.OverlapResponse]:
@@ -291,6 +307,14 @@ class Answerer:
         yield exchange_pb2.OverlapResponse(end=end)
 
 
+def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch:
+    if isinstance(request, DigestBatch):
+        return request
+    if not request.HasField("batch"):
+        raise MalformedMessage("after its header a query holds digest batches only")
+    return DigestBatch.from_wire(request.batch)
+
+
 def _announced(answer: _Answer, kind: DigestKind) -> int:
     counts = answer.payload.query.counts
     index = list(DigestKind).index(kind)
@@ -298,4 +322,4 @@ def _announced(answer: _Answer, kind: DigestKind) -> int:
 
 
 def _distinct(items: Sequence[Ids]) -> Ids:
-    return np.unique(np.concatenate(items)) if items else np.empty(0, dtype=np.int64)
+    return distinct(np.concatenate(items)) if items else np.empty(0, dtype=np.int64)

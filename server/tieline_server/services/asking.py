@@ -5,18 +5,21 @@
 2. What is on an exclusion list is told to the client, and nobody is asked.
 3. Otherwise peers are asked (peer_round.py), each reading the spool at its own pace. Without
    exclusion lists, and when the rest of the list will be here in a moment, that is while it still
-   comes in; a list that then turns out to be another is broken off everywhere.
+   comes in; a list that then turns out to be another is broken off everywhere. Whether it is, by
+   its SHA-256, the peers find out that give no receipt for another; only for one that gave none is
+   it looked at here.
 4. Each peer's answer is kept until its receipt is checked and its end is logged; then it is shown.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from tieline.v1 import digests_pb2, operator_pb2
+from tieline.v1 import operator_pb2
 from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, LimitExceeded
 from tieline_client.packed import Index
@@ -65,15 +68,16 @@ class Question:
             raise InvalidInput("perceptual hashes are asked in near questions only")
 
     # 1
-    def take(self, batch: digests_pb2.DigestList) -> None:
+    def take(self, batch: DigestBatch) -> None:
         """Take the next batch of the list. Raises InvalidInput for what was not announced."""
-        kind, packed, before = self._check.take(batch)
+        before = self._check.take(batch)
         if self._excludes:
-            self._look_for_known_good(kind, packed, before)
-        self._spool.write(packed)
-        self._came += len(packed)
+            self._look_for_known_good(batch, before)
+        self._spool.write(batch)
+        self._came += len(batch.digests)
         if not self._excludes and not self._begun and self._rest_is_near():
-            self._begin()
+            self._check.hash_later()
+            self._begin(self._verify)
 
     def _rest_is_near(self) -> bool:
         """Whether so much is still to come that it is worth it, and takes but a moment."""
@@ -82,11 +86,10 @@ class Question:
         return left > limits.EARLY_BYTES and left * spent <= self._came * limits.EARLY_SECONDS
 
     # 2
-    def _look_for_known_good(self, kind: DigestKind, packed: bytes, before: int) -> None:
-        rows = np.frombuffer(packed, dtype=np.uint8).reshape(-1, kind.width)
-        found = known_good(self._node, kind, rows)
+    def _look_for_known_good(self, batch: DigestBatch, before: int) -> None:
+        found = known_good(self._node, batch.kind, batch.rows)
         if len(found):
-            self._known_good.append((kind, found + before))
+            self._known_good.append((batch.kind, found + before))
 
     # 3, 4
     def answer(self) -> Iterator[Responses]:
@@ -126,20 +129,21 @@ class Question:
         self._spool.break_off()
         self._round.close()
 
-    def _begin(self) -> None:
+    def _begin(self, verify: Callable[[], None] | None = None) -> None:
         self._begun = True
-        self._round.begin(self._lists)
+        self._round.begin(self._lists, verify)
 
-    def _lists(self) -> Iterator[digests_pb2.DigestList]:
+    def _verify(self) -> None:
+        self._check.finish()
+        self._check.check_digest(self._lists())
+
+    def _lists(self) -> Iterator[DigestBatch]:
         """Yield the list as it travels to a peer, at the peer's pace."""
         offset = 0
         for kind, count in self._counts.items():
             for start in range(0, count, limits.DIGESTS_PER_BATCH):
                 size = min(limits.DIGESTS_PER_BATCH, count - start) * kind.width
-                yield digests_pb2.DigestList(
-                    kind=int(kind),  # type: ignore[arg-type]
-                    digests=self._spool.read(offset, size),
-                )
+                yield self._spool.read(kind, offset, size)
                 offset += size
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from tieline.v1 import digests_pb2, operator_pb2
+from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.asked_list import AskedList
 from tieline_client.errors import MalformedMessage
@@ -107,7 +107,7 @@ class Comparison:
         announced = Announced(len(asked), part.withheld, tuple(asked.counts()), asked.digest)
         chosen = Chosen(tuple(self._waiting()), self._chosen.refused)
         self._round = PeerRound(self._node, self._terms, chosen, announced)
-        self._round.begin(lambda: _lists(asked))
+        self._round.begin(asked.batches)
         while self._round.pending:
             for result in self._round.ended():
                 self._take(part, result)
@@ -183,11 +183,6 @@ class Comparison:
                 end=end, asked=self._asked, withheld=self._withheld, shared=shared
             )
         )
-
-
-def _lists(asked: AskedList) -> Iterator[digests_pb2.DigestList]:
-    for kind, packed in asked.batches():
-        yield digests_pb2.DigestList(kind=int(kind), digests=packed)  # type: ignore[arg-type]
 
 
 def _gathered(asked: AskedList, result: PeerResult) -> PeerAnswer:

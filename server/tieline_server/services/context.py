@@ -10,8 +10,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory
 from tieline_client.errors import InvalidInput, PolicyRefused, RefusedError
 from tieline_client.formats.record import Vote
@@ -39,14 +40,14 @@ class Peers(Protocol):
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        batches: Iterable[exchange_pb2.OverlapRequest],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]: ...
     def overlap_brief(
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        lists: Iterable[digests_pb2.DigestList],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]: ...
     def deliver(

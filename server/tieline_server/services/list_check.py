@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from tieline.v1 import digests_pb2
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage
 
@@ -25,34 +25,49 @@ class ListCheck:
         self.counts = dict(zip(kinds, [*counts, *[0] * len(kinds)], strict=False))
         self._digest = digest
         self._came = dict.fromkeys(kinds, 0)
-        self._total = hashlib.sha256()
+        self._total: hashlib._Hash | None = hashlib.sha256()
         self._kind: DigestKind | None = None
         self._last = b""
 
-    def take(self, batch: digests_pb2.DigestList) -> tuple[DigestKind, bytes, int]:
-        """Return the kind, the packed digests, and how many of the kind came before.
+    def take(self, batch: DigestBatch) -> int:
+        """Return how many of the batch's kind came before.
 
         Raises MalformedMessage, InvalidDigest, or InvalidInput when more came than announced.
         """
-        packed = batch.digests
-        try:
-            kind = DigestKind(batch.kind)
-        except ValueError:
-            raise MalformedMessage("a batch names no kind of digest") from None
+        kind = batch.kind
         if self._kind is not None and kind < self._kind:
             raise MalformedMessage("the kinds of digest come in order")
-        if kind == self._kind and packed and packed[: kind.width] <= self._last:
+        if kind == self._kind and len(batch) and batch.first <= self._last:
             raise InvalidDigest(f"{kind.label} digests are not strictly ascending across batches")
         before = self._came[kind]
-        self._came[kind] = before + len(packed) // kind.width
+        self._came[kind] = before + len(batch)
         if self._came[kind] > self.counts[kind]:
             raise InvalidInput("more digests came than the header announces; nobody was asked")
-        if packed:
-            self._kind, self._last = kind, packed[-kind.width :]
-            self._total.update(packed)
-        return kind, packed, before
+        if len(batch):
+            self._kind, self._last = kind, batch.last
+            if self._total is not None:
+                self._total.update(batch.digests)
+        return before
+
+    def hash_later(self) -> None:
+        """Leave SHA-256 to `check_digest`: peers look at it too, before they give a receipt."""
+        self._total = None
 
     def finish(self) -> None:
         """Raise InvalidInput unless all of the list came."""
-        if self._came != self.counts or self._total.digest() != self._digest:
-            raise InvalidInput("the digests are not those that the header announces; ask again")
+        if self._came != self.counts:
+            raise _not_announced()
+        if self._total is not None and self._total.digest() != self._digest:
+            raise _not_announced()
+
+    def check_digest(self, batches: Iterable[DigestBatch]) -> None:
+        """Raise InvalidInput unless this is the announced list, all of which came."""
+        total = hashlib.sha256()
+        for batch in batches:
+            total.update(batch.digests)
+        if total.digest() != self._digest:
+            raise _not_announced()
+
+
+def _not_announced() -> InvalidInput:
+    return InvalidInput("the digests are not those that the header announces; ask again")

@@ -12,8 +12,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tieline.v1 import digests_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
+from tieline.v1 import envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import (
     DirectoryExpired,
     LimitExceeded,
@@ -31,7 +32,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.spool import Kept
 from tieline_server.services.standing import Standings
 
-Lists = Callable[[], Iterable[digests_pb2.DigestList]]
+Lists = Callable[[], Iterable[DigestBatch]]
 """Makes the asked list anew, as it travels."""
 
 
@@ -163,8 +164,7 @@ class PeerQuestion:
             except LimitExceeded as error:
                 if error.metadata.get("check") != "BRIEF":
                     raise
-        requests = map(_request, lists())
-        yield from peers.overlap(self._agency, envelope, requests, self._deadline)
+        yield from peers.overlap(self._agency, envelope, lists(), self._deadline)
 
     # 1
     def _take_series(self, entries: Sequence[exchange_pb2.SeriesEntry]) -> None:
@@ -217,10 +217,6 @@ class PeerQuestion:
                 f"{self._agency}'s receipt is not for this question and its answer"
             )
         return payload
-
-
-def _request(batch: digests_pb2.DigestList) -> exchange_pb2.OverlapRequest:
-    return exchange_pb2.OverlapRequest(batch=batch)
 
 
 def _entries(response: exchange_pb2.OverlapResponse) -> Sequence[exchange_pb2.SeriesEntry]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -108,6 +108,7 @@ class PeerRound:
     def __init__(self, node: Node, terms: Terms, chosen: Chosen, announced: Announced) -> None:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
         self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
+        self._verify: Callable[[], None] | None = None
         self._pending: set[str] = set()
         """Peers that were asked and whose end is not logged yet."""
 
@@ -117,8 +118,13 @@ class PeerRound:
         return bool(self._pending)
 
     # 2
-    def begin(self, lists: Lists) -> None:
-        """Log the question durably, then ask every peer; nobody when nothing is asked."""
+    def begin(self, lists: Lists, verify: Callable[[], None] | None = None) -> None:
+        """Log the question durably, then ask every peer; nobody when nothing is asked.
+
+        ``verify`` looks at a list that goes out unverified, before the end of a peer counts that
+        gave no receipt for it; what it raises ends the round.
+        """
+        self._verify = verify
         announced, terms = self._announced, self._terms
         asked = self._chosen.peers if any(announced.counts) else ()
         entry = self._entry(
@@ -163,6 +169,9 @@ class PeerRound:
         with contextlib.suppress(queue.Empty):
             while len(results) < len(self._pending):
                 results.append(self._results.get(timeout=patience))
+        if self._verify is not None and not all(one.receipt for one in results):
+            self._verify()
+            self._verify = None
         self._log([self._result_entry(one.end, one) for one in results])
         self._pending.difference_update(one.end.agency for one in results)
         return results

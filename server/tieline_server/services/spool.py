@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
+from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, StorageUnavailable
 
 
 class Spool:
-    """``size`` bytes, written front to back by one thread and read anywhere by others."""
+    """``size`` bytes of digests, written front to back by one thread, read anywhere by others."""
 
     def __init__(self, size: int, folder: Path | None) -> None:
         """Files are made in ``folder``; None: where the system keeps temporary files."""
-        self._pieces: list[bytes] = []
+        self._pieces: list[DigestBatch] = []
         self._starts: list[int] = []
         self._file = None
         if size > limits.LIST_MEMORY_BYTES:
@@ -34,10 +36,10 @@ class Spool:
         self._broken = False
         self._changed = threading.Condition()
 
-    def write(self, data: bytes) -> None:
+    def write(self, batch: DigestBatch) -> None:
         """Add to the end. Raises StorageUnavailable when the disk is full."""
         if self._file is not None:
-            left = memoryview(data)
+            left = batch.digests
             try:
                 while left:
                     left = left[self._file.write(left) :]
@@ -45,13 +47,13 @@ class Spool:
                 raise _full(error) from error
         with self._changed:
             if self._file is None:
-                self._pieces.append(data)
+                self._pieces.append(batch)
                 self._starts.append(self._came)
-            self._came += len(data)
+            self._came += len(batch.digests)
             self._changed.notify_all()
 
-    def read(self, start: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``start``, once they came.
+    def read(self, kind: DigestKind, start: int, size: int) -> DigestBatch:
+        """Return ``size`` bytes of digests of a kind from ``start``, once they came.
 
         Raises InvalidInput when what is written was broken off.
         """
@@ -60,21 +62,21 @@ class Spool:
             if self._broken:
                 raise InvalidInput("the question broke off before its end")
             if self._file is None:
-                return self._in_memory(start, size)
+                return self._in_memory(kind, start, size)
             descriptor = os.dup(self._file.fileno())
         try:
-            return os.pread(descriptor, size, start)
+            return DigestBatch.of(kind, os.pread(descriptor, size, start))
         finally:
             os.close(descriptor)
 
-    def _in_memory(self, start: int, size: int) -> bytes:
+    def _in_memory(self, kind: DigestKind, start: int, size: int) -> DigestBatch:
         """Return a part of what is kept; a piece that is asked for as it came is not copied."""
         at = bisect_right(self._starts, start) - 1
-        if self._starts[at] == start and len(self._pieces[at]) == size:
+        if self._starts[at] == start and len(self._pieces[at].digests) == size:
             return self._pieces[at]
         last = bisect_left(self._starts, start + size)
-        joined = b"".join(self._pieces[at:last])
-        return joined[start - self._starts[at] :][:size]
+        joined = b"".join(one.digests for one in self._pieces[at:last])
+        return DigestBatch.of(kind, joined[start - self._starts[at] :][:size])
 
     def break_off(self) -> None:
         """Nothing more is read: whoever waits is told, and the file goes."""

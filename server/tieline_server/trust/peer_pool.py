@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from tieline.v1 import delivery_pb2, digests_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.certificates import LeafCache
+from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory, Member
 from tieline_client.errors import TrustError, Unreachable
 from tieline_client.peer_client import PeerClient
@@ -151,7 +152,7 @@ class PeerPool:
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        batches: Iterable[exchange_pb2.OverlapRequest],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask a peer; see PeerClient.overlap."""
@@ -161,11 +162,11 @@ class PeerPool:
         self,
         agency: str,
         header: envelope_pb2.Envelope,
-        lists: Iterable[digests_pb2.DigestList],
+        batches: Iterable[DigestBatch],
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask a peer few digests; see PeerClient.overlap_brief."""
-        return self.client(agency).overlap_brief(header, lists, timeout)
+        return self.client(agency).overlap_brief(header, batches, timeout)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
