@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 import grpc
 from tieline_client import tls
+from tieline_server.allocator import keep_freed_memory
 
 from tests.e2e.federation import Node, free_port
 
@@ -34,6 +36,24 @@ class Echo:
         """Send one message and wait until it is back."""
         answer: bytes = self._unary(message)
         return answer
+
+    def many(self, message: bytes, count: int, at_once: int) -> None:
+        """Send one message so many times, with so many on their way at once."""
+        room = threading.Semaphore(at_once)
+        failed: list[grpc.Future[bytes]] = []
+
+        def ended(call: grpc.Future[bytes]) -> None:
+            if call.exception() is not None:
+                failed.append(call)
+            room.release()
+
+        for _ in range(count):
+            room.acquire()
+            self._unary.future(message).add_done_callback(ended)
+        for _ in range(at_once):
+            room.acquire()
+        if failed:
+            raise SystemExit(f"{len(failed)} echoes failed: {failed[0].exception()}")
 
     def stream(self, messages: Iterable[bytes]) -> Iterator[bytes]:
         """Send messages and yield them as they come back."""
@@ -75,6 +95,7 @@ def _authority(home: Path) -> tuple[bytes, ...]:
 
 def serve(home: Path, caller: Path, port: int) -> None:
     """Serve until standard input ends."""
+    keep_freed_memory()
     material = tls.ServerMaterial(_identity(home), _authority(caller))
     server = grpc.server(ThreadPoolExecutor(8), options=tls.server_options())
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {

@@ -33,14 +33,19 @@ IN_SERIES = 25
 SERIES = 200
 FRESH_SECONDS = 5 * 86_400
 """A kept federation whose certificates may be older is made anew."""
+AT_ONCE = 4
+"""Nodes that start together."""
 INDEXED_SECONDS = 1_200.0
 SETTLED_SECONDS = 8.0
 """An index whose files stay the same for so long is put together."""
 
 
 @contextmanager
-def federation(root: Path, holders: Sequence[str]) -> Iterator[Federation]:
-    """Make a federation of the hub and these holders in ``root``, or go on with the kept one."""
+def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterator[Federation]:
+    """Make a federation of the hub and these holders in ``root``, or go on with the kept one.
+
+    ``group`` is the name of one that holds them all.
+    """
     warm(ROOT / "build" / "kernels")
     made = Federation(root)
     noted = root / "kept.json"
@@ -54,14 +59,19 @@ def federation(root: Path, holders: Sequence[str]) -> Iterator[Federation]:
         made.found()
         made.init(HUB, "hub")
         for agency in holders:
-            made.init(agency, "national", COUNTRIES[agency])
+            made.init(agency, "national", COUNTRIES.get(agency, "PT"))
+        if group:
+            made.change("group", group, *holders)
         for node in made:
             made.join(node)
         ports = {node.agency: [_port(node.address), _port(node.operator_address)] for node in made}
         told = {"ports": ports, "schema": _schema(), "made": time.time()}
         noted.write_text(json.dumps(told))
+    agencies = [node.agency for node in made]
     try:
-        yield made.start()
+        for start in range(0, len(agencies), AT_ONCE):
+            made.start(*agencies[start : start + AT_ONCE])
+        yield made
     finally:
         made.close()
 

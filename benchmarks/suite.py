@@ -27,6 +27,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "near_recall": (_M // 4, 10 * _M),
     "near_memory": (_M, 10 * _M),
     "group_commit": (0, 0),
+    "broadcast": (10, 50),
     "three_peers": (_M // 10, _M),
     "ingest": (_M, 51 * _M),
     "end_to_end": (_M, 51 * _M),

@@ -79,4 +79,7 @@ TARGETS = {
     "group_commit": Target(
         "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
     ),
+    "broadcast": Target(
+        "broadcast of 4 KB to 50 nodes", "messages/s", "unary gRPC echo", 0.25, 0.4, 50
+    ),
 }  # fmt: skip

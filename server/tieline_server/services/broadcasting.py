@@ -28,7 +28,7 @@ from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import series_out
 from tieline_server.services.referring import original_envelope
-from tieline_server.services.sending import send
+from tieline_server.services.sending import send, send_group
 from tieline_server.services.views import broadcast_view, find_series, inbox_entry
 
 _QUESTION = "Who can place this?"
@@ -154,23 +154,22 @@ class Broadcasting:
         if one.original is None:
             assessments = list(tx.series.assessments(one.series.id))
             body.series.CopyFrom(series_out(one.series, assessments, items, with_name=False))
-        for recipient in one.recipients:
-            payload = payload_pb2.Payload(
-                person=person.name,
-                purpose=broadcast.purpose,
-                case_ref=broadcast.case_ref,
-                broadcast=body,
-            )
-            send(
-                node,
-                tx,
-                payload,
-                recipient=recipient,
-                lane=Urgency.URGENT,
-                subject=broadcast.id,
-                items=one.packed,
-                audience=Audience(group=group, group_version=version),
-            )
+        payload = payload_pb2.Payload(
+            person=person.name,
+            purpose=broadcast.purpose,
+            case_ref=broadcast.case_ref,
+            broadcast=body,
+        )
+        send_group(
+            node,
+            tx,
+            payload,
+            audience=Audience(group=group, group_version=version),
+            recipients=one.recipients,
+            lane=Urgency.URGENT,
+            subject=broadcast.id,
+            items=one.packed,
+        )
         tx.audit.append(
             node.entry(
                 "broadcast.sent",

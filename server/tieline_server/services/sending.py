@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from tieline.v1 import payload_pb2
 from tieline_client.payloads import Audience
 
@@ -21,27 +24,54 @@ def send(
     lane: Urgency,
     subject: str,
     items: Packed | None = None,
-    audience: Audience | None = None,
 ) -> OutMessage:
     """Sign a payload and queue it for one recipient; delivery takes it from there.
 
-    ``audience`` is the recipient unless a group is addressed. The same payload object may be sent
-    to several recipients: each gets an id of its own.
+    The same payload object may be sent to several recipients: each gets an id of its own.
     """
+    audience = Audience(agency=recipient)
+    return tx.outbox.add(_signed(node, tx, payload, audience, lane, subject, items, recipient))
+
+
+def send_group(
+    node: Node,
+    tx: Tx,
+    payload: payload_pb2.Payload,
+    *,
+    audience: Audience,
+    recipients: Sequence[str],
+    lane: Urgency,
+    subject: str,
+    items: Packed | None = None,
+) -> None:
+    """Sign a payload for a group, once, and queue the same message for each of its recipients."""
+    message = _signed(node, tx, payload, audience, lane, subject, items, "")
+    for recipient in recipients:
+        tx.outbox.add(replace(message, recipient=recipient))
+
+
+def _signed(
+    node: Node,
+    tx: Tx,
+    payload: payload_pb2.Payload,
+    audience: Audience,
+    lane: Urgency,
+    subject: str,
+    items: Packed | None,
+    recipient: str,
+) -> OutMessage:
     now = node.clock()
     payload.ClearField("id")
-    envelope = node.sealer.seal(payload, audience or Audience(agency=recipient), now)
+    envelope = node.sealer.seal(payload, audience, now)
     if items is not None:
         tx.attachments.add_outgoing(items.attachment, items.chunks)
-    return tx.outbox.add(
-        OutMessage(
-            id=payload.id,
-            recipient=recipient,
-            lane=lane,
-            kind=payload.WhichOneof("body") or "",
-            subject=subject,
-            envelope=envelope.SerializeToString(),
-            created=now,
-            attachment=items.attachment.id if items else "",
-        )
+    return OutMessage(
+        id=payload.id,
+        recipient=recipient,
+        lane=lane,
+        kind=payload.WhichOneof("body") or "",
+        subject=subject,
+        envelope=envelope.SerializeToString(),
+        created=now,
+        attachment=items.attachment.id if items else "",
     )

@@ -29,6 +29,19 @@ def _insert(table: Table, postgres: bool) -> Any:
     return postgresql.insert(table) if postgres else sqlite.insert(table)
 
 
+def _next(postgres: bool) -> Any:
+    value = schema.counters.c.value
+    statement = _insert(schema.counters, postgres).values(
+        name=bindparam("counter"), value=bindparam("count")
+    )
+    return statement.on_conflict_do_update(
+        index_elements=[schema.counters.c.name], set_={"value": value + statement.excluded.value}
+    ).returning(value)
+
+
+_NEXT = Prepared(_next)
+
+
 @cache
 def _new_row(table: Table, names: tuple[str, ...]) -> Prepared:
     values: dict[str, Any] = {name: bindparam(name) for name in names}
@@ -113,12 +126,7 @@ class Session:
 
         Numbers come back when the transaction rolls back, so there are no gaps.
         """
-        statement = self.upsert(schema.counters).values(name=counter, value=count)
-        statement = statement.on_conflict_do_update(
-            index_elements=[schema.counters.c.name],
-            set_={"value": schema.counters.c.value + count},
-        ).returning(schema.counters.c.value)
-        last: int = self.connection.execute(statement).scalar_one()
+        last: int = _NEXT.run(self, {"counter": counter, "count": count}).fetchone()[0]
         return last - count + 1
 
     def counter(self, counter: str) -> int:
