@@ -92,8 +92,13 @@ class RunningNode:
         directory = self._joined(self.directory, config)
         self.identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
         self.identity.renew_if_due(utc_now())
-        matching = self._open_matching()
-        self.store = open_store(home.database_url(config), clock=utc_now, matching=matching)
+        matching = self._open_index(home.indexes)
+        self.store = open_store(
+            home.database_url(config),
+            clock=utc_now,
+            matching=matching,
+            known_good=self._open_index(home.indexes / "known-good"),
+        )
         held.callback(self.store.close)
         self._refusals = Refusals(config.agency, self.store)
         self.node = self._wire(directory, matching)
@@ -180,11 +185,9 @@ class RunningNode:
         members = self.directory.current().active_members()
         return [one.agency for one in members if one.agency != own]
 
-    def _open_matching(self) -> Matcher:
-        self._home.indexes.mkdir(mode=0o700, exist_ok=True)
-        matcher = Matcher.open(
-            self._home.indexes, lambda words: _log.error("index.damaged", text=words)
-        )
+    def _open_index(self, folder: Path) -> Matcher:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        matcher = Matcher.open(folder, lambda words: _log.error("index.damaged", text=words))
         self._held.callback(matcher.close)
         return matcher
 
@@ -300,6 +303,7 @@ class RunningNode:
     def start(self) -> None:
         """Open both ports; peers and people are answered from here on."""
         self.store.index.start()
+        self.store.known_good.start()
         left = leftovers(self.store, self._attachments_under_way())
         for endpoint in (self.operator_endpoint, self.peer_endpoint):
             endpoint.start()
@@ -379,6 +383,7 @@ class RunningNode:
                 self.delivery.start,
                 self.store.index.refresh,
                 self.node.matching.tidy_if_idle,
+                self.store.known_good.tidy_if_idle,
             ):
                 try:
                     work()

@@ -161,7 +161,15 @@ def test_a_newer_format_says_so() -> None:
 
 @pytest.mark.parametrize(
     "scrypt",
-    [{"n": 2**40}, {"n": 2**20 + 1}, {"n": 2**15 + 1}, {"r": 2**20}, {"p": 2**20}, {"n": 2}, {"salt": "00"}],
+    [
+        {"n": 2**40},
+        {"n": 2**20 + 1},
+        {"n": 2**15 + 1},
+        {"r": 2**20},
+        {"p": 2**20},
+        {"n": 2},
+        {"salt": "00"},
+    ],
 )
 def test_a_hostile_cost_is_refused_before_it_is_paid(scrypt: dict[str, object]) -> None:
     hostile = Header.model_construct(

@@ -181,7 +181,10 @@ class Running:
         path = bench.folder / f"{agency}.sqlite3"
         shutil.copyfile(bench.empty, path)
         self.matching = Matcher(None)
-        self.store = open_store(f"sqlite:///{path}", clock=bench.clock, matching=self.matching)
+        self.lists = Matcher(None)
+        self.store = open_store(
+            f"sqlite:///{path}", clock=bench.clock, matching=self.matching, known_good=self.lists
+        )
         self.node = Node(
             agency=agency,
             federation=FEDERATION,
@@ -212,6 +215,7 @@ class Running:
         """End delivery, then storage."""
         self.engine.stop()
         self.matching.close()
+        self.lists.close()
         self.store.close()
 
     def ready(self, agency: str) -> None:

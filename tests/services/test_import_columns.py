@@ -103,7 +103,7 @@ _TABLES = (
     " LEFT JOIN series_keys n ON n.no = h.series_no LEFT JOIN series k ON k.id = n.id",
     "SELECT i.sha1, i.pdq, k.scheme, k.code FROM votes v JOIN items i ON i.id = v.item"
     " JOIN vote_kinds k ON k.no = v.vote_no",
-    "SELECT kind, digest FROM exclusions",
+    "SELECT md5, sha1, sha256 FROM exclusions",
 )
 
 

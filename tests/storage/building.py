@@ -39,7 +39,8 @@ def opened(url: str) -> Iterator[Store]:
     """Open a store with an index in memory that has caught up with it."""
     with (
         closing(Matcher(None)) as matching,
-        closing(open_store(url, clock=now, matching=matching)) as store,
+        closing(Matcher(None)) as lists,
+        closing(open_store(url, clock=now, matching=matching, known_good=lists)) as store,
     ):
         store.index.refresh(wait=True)
         yield store

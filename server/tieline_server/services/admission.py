@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from tieline_client import limits
-from tieline_client.columns import Columns, DigestColumn
-from tieline_client.digests import DigestKind, junk_rows
+from tieline_client.columns import Columns, DigestColumn, of_records
+from tieline_client.digests import EXACT_KINDS, DigestKind, junk_rows
 from tieline_client.formats.record import Record, Vote
 from tieline_client.screening import votes_belong
 
-from tieline_server.domain.ports import Store, Tx
+from tieline_server.domain.ports import Ids, Rows, Store
 
 Mask = npt.NDArray[np.bool_]
 
@@ -68,39 +68,27 @@ def without_junk_digests(columns: Columns) -> tuple[Columns, npt.NDArray[np.int6
     return (replace(columns, digests=digests) if dropped.any() else columns), dropped
 
 
-def known_good(tx: Tx, columns: Columns) -> Mask:
+def known_good(store: Store, columns: Columns) -> Mask:
     """Return a mask of the records of which a digest is on an exclusion list."""
-    found = np.zeros(len(columns), dtype=bool)
-    if not tx.imports.has_exclusions():
+    found = np.zeros(len(columns), dtype=np.bool_)
+    exact = {kind: columns.digests[kind] for kind in EXACT_KINDS if kind in columns.digests}
+    if not store.recall("exclusions", lambda tx: tx.imports.has_exclusions()):
         return found
-    values = {kind: column.values() for kind, column in columns.digests.items()}
-    good = tx.imports.excluded(
-        [(kind, value) for kind, each in values.items() for value in each if value is not None]
-    )
-    if good:
-        for kind, each in values.items():
-            found |= np.array([(kind, value) in good for value in each], dtype=bool)
+    for kind, column in exact.items():
+        places = np.flatnonzero(column.present)
+        found[places[listed(store, kind, column.rows[places])]] = True
     return found
 
 
+def listed(store: Store, kind: DigestKind, rows: Rows) -> Ids:
+    """Return the positions of (n, width) digests that an exclusion list names."""
+    return store.read(lambda tx: tx.imports.excluded(kind, rows))
+
+
 def without_known_good(store: Store, records: list[Record]) -> list[Record]:
-    """Return the records, one by one, of which no digest is on an exclusion list."""
-    digests = [
-        (kind, value)
-        for record in records
-        for kind in DigestKind
-        if (value := getattr(record, kind.label)) is not None
-    ]
-    good = store.read(
-        lambda tx: tx.imports.excluded(digests) if tx.imports.has_exclusions() else set()
-    )
-    if not good:
-        return records
-    return [
-        record
-        for record in records
-        if not any((kind, getattr(record, kind.label)) in good for kind in DigestKind)
-    ]
+    """Return the records of which no digest is on an exclusion list."""
+    good = known_good(store, of_records(records))
+    return [record for record, here in zip(records, good.tolist(), strict=True) if not here]
 
 
 def _belong(columns: Columns, categories: frozenset[Vote], stated: Vote | None) -> Mask:

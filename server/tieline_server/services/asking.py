@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch
@@ -24,7 +23,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, LimitExceeded
 from tieline_client.packed import Index
 
-from tieline_server.domain.ports import Rows
+from tieline_server.services.admission import listed
 from tieline_server.services.context import Node, Person
 from tieline_server.services.list_check import ListCheck
 from tieline_server.services.peer_question import PeerResult
@@ -87,7 +86,7 @@ class Question:
 
     # 2
     def _look_for_known_good(self, batch: DigestBatch, before: int) -> None:
-        found = known_good(self._node, batch.kind, batch.rows)
+        found = listed(self._node.store, batch.kind, batch.rows)
         if len(found):
             self._known_good.append((batch.kind, found + before))
 
@@ -145,16 +144,6 @@ class Question:
                 size = min(limits.DIGESTS_PER_BATCH, count - start) * kind.width
                 yield self._spool.read(kind, offset, size)
                 offset += size
-
-
-def known_good(node: Node, kind: DigestKind, rows: Rows) -> Index:
-    """Return the positions of (n, width) digests that an exclusion list names."""
-    packed, width = rows.tobytes(), kind.width
-    values = [(kind, packed[start : start + width]) for start in range(0, len(packed), width)]
-    listed = node.store.read(lambda tx: tx.imports.excluded(values))
-    if not listed:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero([value in listed for value in values])
 
 
 def _messages(results: list[PeerResult]) -> Responses:

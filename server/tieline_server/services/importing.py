@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tieline.v1 import operator_pb2
 from tieline_client import limits
-from tieline_client.columns import Columns
+from tieline_client.columns import Columns, of_records
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Record
 from tieline_client.identifiers import new_id, new_series_id
@@ -100,16 +100,15 @@ class Import:
             counts.set_aside += int(dropped.sum())
             kept = columns.take(columns.identified())
             if len(kept):
-                self._count(
-                    store.write(lambda tx: tx.imports.stage_exclusion_columns(self.head.id, kept))
-                )
+                self._count(store.write(lambda tx: tx.imports.stage_exclusions(self.head.id, kept)))
+                store.known_good.wait_for_room()
             return
         admitted = admit(columns, self._node.defaults.categories, self._stated)
         counts.set_aside += admitted.set_aside
         counts.excluded += admitted.excluded
         for number in admitted.rejected[: limits.REJECTED_LISTED]:
             self._reject(number)
-        good = store.read(lambda tx: known_good(tx, admitted.columns))
+        good = known_good(store, admitted.columns)
         counts.excluded += int(np.count_nonzero(good))
         held, series = self._in_series(admitted.columns.take(~good))
         if len(held):
@@ -128,9 +127,11 @@ class Import:
         if not kept:
             return
         if self.head.exclusions:
+            columns = of_records(kept)
             staged = self._node.store.write(
-                lambda tx: tx.imports.stage_exclusions(self.head.id, kept)
+                lambda tx: tx.imports.stage_exclusions(self.head.id, columns)
             )
+            self._node.store.known_good.wait_for_room()
         else:
             admitted = len(kept)
             kept = without_known_good(self._node.store, kept)

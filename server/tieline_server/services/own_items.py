@@ -18,7 +18,7 @@ from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_server.domain.holding import Way, decided
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Ids, Rows
-from tieline_server.services.asking import known_good
+from tieline_server.services.admission import listed
 from tieline_server.services.context import Node
 from tieline_server.services.held_under import Pair, Under, held_under
 
@@ -74,7 +74,7 @@ class OwnItems:
     def _known_good(self, kind: DigestKind, ids: Ids, rows: Rows) -> Ids:
         size = limits.DIGESTS_PER_BATCH
         parts = [
-            ids[start + known_good(self._node, kind, rows[start : start + size])]
+            ids[start + listed(self._node.store, kind, rows[start : start + size])]
             for start in range(0, len(rows), size)
         ]
         return np.concatenate([np.empty(0, dtype=np.int64), *parts])

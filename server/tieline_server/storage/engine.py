@@ -13,11 +13,18 @@ from tieline_server.storage.postgres import PostgresStore
 from tieline_server.storage.sqlite import SqliteStore
 
 
-def open_store(url: str, *, clock: Clock, matching: Matching | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    clock: Clock,
+    matching: Matching | None = None,
+    known_good: Matching | None = None,
+) -> Store:
     """Open, check and migrate a store: ``sqlite:///PATH`` or ``postgresql+psycopg://...``.
 
     ``matching`` is the index that items are found by; without one no items can be staged or
-    erased, which is enough to read and to keep people and settings.
+    erased, which is enough to read and to keep people and settings. ``known_good`` is the index of
+    exclusion lists.
 
     Raises ConfigurationError for another URL, StorageUnavailable, StorageCorrupt, StorageTooNew.
     """
@@ -28,10 +35,15 @@ def open_store(url: str, *, clock: Clock, matching: Matching | None = None) -> S
             "the database URL cannot be read; use sqlite:///PATH or postgresql+psycopg://..."
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return SqliteStore(Path(str(parsed.database)), clock=clock, matching=matching)
+        return SqliteStore(
+            Path(str(parsed.database)), clock=clock, matching=matching, known_good=known_good
+        )
     if parsed.get_backend_name() == "postgresql":
         return PostgresStore(
-            parsed.set(drivername="postgresql+psycopg"), clock=clock, matching=matching
+            parsed.set(drivername="postgresql+psycopg"),
+            clock=clock,
+            matching=matching,
+            known_good=known_good,
         )
     raise ConfigurationError(
         f"databases of kind {parsed.drivername[:32]!r} are not served; "

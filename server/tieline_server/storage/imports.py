@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Row, Table, delete, insert, select, tuple_, update
 from tieline_client.columns import Columns
 from tieline_client.digests import DigestKind
-from tieline_client.errors import InvalidDigest, NotFound, WrongState
+from tieline_client.errors import NotFound, WrongState
 from tieline_client.formats.record import Record
 from tieline_client.handling import Handling, HandlingCode, Tlp
 
-from tieline_server.domain.ports import ImportHead, StageCounts
-from tieline_server.storage import exclusions as known_good
+from tieline_server.domain.ports import Ids, ImportHead, Rows, StageCounts
+from tieline_server.storage import exclusions as exclusion_lists
 from tieline_server.storage import staging, staging_columns, tallies
 from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.pause import collector_paused
@@ -104,43 +104,14 @@ class Imports:
         with collector_paused():
             return staging_columns.stage_columns(self._session, head, columns, series, voter)
 
-    def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts:
+    def stage_exclusions(self, import_id: str, columns: Columns) -> StageCounts:
         """Stage known-good records; one is new when any of its exact digests is."""
         self._session.lock_items()
-        head = self._open(import_id)
-        stated = [
-            [(k, v) for k, v in staging.values_of(one).items() if k <= DigestKind.SHA256]
-            for one in records
-        ]
-        if not all(stated):
-            raise InvalidDigest("a record of an exclusion list has no MD5, SHA-1 or SHA-256")
-        seen = self._listed(
-            (pair for pairs in stated for pair in pairs),
-            or_(imports.c.generation.is_not(None), imports.c.no == head.no),
-        )
-        rows: list[tuple[object, ...]] = []
-        new = 0
-        for pairs in stated:
-            fresh = [pair for pair in pairs if pair not in seen]
-            new += bool(fresh)
-            seen.update(fresh)
-            rows += [(kind, value, head.no) for kind, value in fresh]
-        self._session.bulk.insert(
-            self._session.connection, exclusions, ("kind", "digest", "import_no"), rows
-        )
-        return StageCounts(new=new, known=len(records) - new, conflicts=0)
+        return exclusion_lists.stage(self._session, self._open(import_id), columns)
 
-    def stage_exclusion_columns(self, import_id: str, columns: Columns) -> StageCounts:
-        """Stage known-good records as columns. Raises as `stage_exclusions`."""
-        self._session.lock_items()
-        return known_good.stage_columns(self._session, self._open(import_id), columns)
-
-    def excluded(
-        self, digests: Sequence[tuple[DigestKind, bytes]]
-    ) -> set[tuple[DigestKind, bytes]]:
-        """Return those that a complete exclusion list names."""
-        listed = self._listed(digests, imports.c.generation.is_not(None))
-        return {(DigestKind(kind), value) for kind, value in listed}
+    def excluded(self, kind: DigestKind, rows: Rows) -> Ids:
+        """Return the positions of digests that complete exclusion lists name."""
+        return exclusion_lists.find(self._session, kind, rows)
 
     def any_staged(self) -> bool:
         """Whether any import does not count yet."""
@@ -181,6 +152,8 @@ class Imports:
                 left -= self._discard_rows(table, head.no, left)
         if left <= 0:
             return False
+        if head.exclusions:
+            exclusion_lists.forget(self._session, head.no)
         self._run(delete(import_tallies).where(import_tallies.c.import_no == head.no))
         self._run(delete(imports).where(imports.c.no == head.no))
         return True
@@ -202,26 +175,6 @@ class Imports:
         if head.generation is not None:
             raise WrongState(f"import {import_id} is complete; begin another")
         return head
-
-    def _listed(
-        self, digests: Iterable[tuple[int, bytes]], where: ColumnElement[bool]
-    ) -> set[tuple[int, bytes]]:
-        by_kind: dict[int, set[bytes]] = {}
-        for kind, value in digests:
-            by_kind.setdefault(int(kind), set()).add(value)
-        counted = select(imports.c.no).where(where)
-        return {
-            (kind, value)
-            for kind, values in by_kind.items()
-            for value, _ in self._session.bulk.match(
-                self._session.connection,
-                exclusions.c.digest,
-                exclusions.c.import_no,
-                sorted(values),
-                exclusions.c.kind == kind,
-                (exclusions.c.import_no + 0).in_(counted),  # by digest, not list by list
-            )
-        }
 
     def _unite_leftovers(self) -> None:
         united = unite(self._session, LINKS_PER_TRANSACTION)

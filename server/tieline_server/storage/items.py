@@ -195,7 +195,7 @@ class Items:
         count, scalar = func.count(), self._session.connection.scalar
         sums = (func.coalesce(func.sum(import_tallies.c[name]), 0) for name in tallies.NAMES)
         made = import_tallies.c.import_no.in_(_COMPLETE)
-        total, *columns, held = (int(n) for n in self._run(select(*sums).where(made)).one())
+        total, *columns, held, listed = (int(n) for n in self._run(select(*sums).where(made)).one())
         shared = 0
         if scalar(_STAGED.limit(1)) is not None:
             staged = (
@@ -204,17 +204,11 @@ class Items:
                 .where(items.c.import_no.in_(_STAGED), holdings.c.import_no.in_(_COMPLETE))
             )
             shared = scalar(staged) or 0
-        listed = (
-            select(schema.exclusions.c.kind, schema.exclusions.c.digest)
-            .where(schema.exclusions.c.import_no.in_(_COMPLETE))
-            .distinct()
-            .subquery()
-        )
         return Stats(
             items=total + shared,
             holdings=held,
             series=scalar(select(count).select_from(schema.series)) or 0,
-            exclusions=scalar(select(count).select_from(listed)) or 0,
+            exclusions=listed,
             by_kind={
                 kind.label: number + self._filled(kind)
                 for kind, number in zip(DigestKind, columns, strict=True)

@@ -22,6 +22,7 @@ from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.bulk import PostgresBulk
 from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import may_retry, translating, unavailable
+from tieline_server.storage.exclusion_feed import ExclusionFeed
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.sequencer import LAG_SECONDS, Sequencer
@@ -60,10 +61,12 @@ class PostgresStore:
         *,
         clock: Clock,
         matching: Matching | None = None,
+        known_good: Matching | None = None,
         lag_seconds: float = LAG_SECONDS,
     ) -> None:
         self._clock = clock
         self.index = IndexFeed(matching, self._read_session, alone=False)
+        self.known_good = ExclusionFeed(known_good, self._read_session)
         self._bulk = PostgresBulk()
         self._closed = False
         self._engine = create_engine(
@@ -122,7 +125,8 @@ class PostgresStore:
             for attempt in range(ATTEMPTS):
                 try:
                     with self._engine.connect() as connection, connection.begin():
-                        result = work(self._session(connection, writing=True))
+                        session = self._session(connection, writing=True)
+                        result = work(session)
                 except Exception as error:
                     if attempt + 1 == ATTEMPTS or not may_retry(error, attempt):
                         raise
@@ -131,6 +135,7 @@ class PostgresStore:
                 else:
                     break
         self._sequencer.wake()
+        self.known_good.committed(session.listed)
         return result
 
     def scrub(self) -> bool:
@@ -161,6 +166,7 @@ class PostgresStore:
             return
         self._closed = True
         self.index.close()
+        self.known_good.close()
         self._sequencer.stop()
         with contextlib.suppress(StorageUnavailable):
             self._sequencer.drain()
@@ -172,7 +178,13 @@ class PostgresStore:
 
     def _session(self, connection: Connection, *, writing: bool) -> Session:
         return Session(
-            connection, self._bulk, self._clock, writing=writing, postgres=True, feed=self.index
+            connection,
+            self._bulk,
+            self._clock,
+            writing=writing,
+            postgres=True,
+            feed=self.index,
+            lists=self.known_good,
         )
 
     def _prepare(self, connection: Connection) -> None:

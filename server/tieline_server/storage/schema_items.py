@@ -39,6 +39,7 @@ imports = Table(
     Column("exclusions", Boolean, nullable=False),
     Column("generation", BigInteger, index=True),
     Column("completed", UtcTime),
+    Index("ix_imports_exclusions", "exclusions", "generation"),
 )
 """``generation`` is NULL until the import is complete."""
 
@@ -50,6 +51,7 @@ import_tallies = Table(
         Column(name, BigInteger, nullable=False)
         for name in ("items", "md5", "sha1", "sha256", "pdq", "holdings")
     ),
+    Column("exclusions", BigInteger, nullable=False, server_default=text("0")),
 )
 """Rows that an import made, see tallies.py."""
 
@@ -151,12 +153,16 @@ votes = Table(
 exclusions = Table(
     "exclusions",
     metadata,
-    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
-    Column("digest", LargeBinary, primary_key=True),
-    Column("import_no", Key, primary_key=True, autoincrement=False),
+    Column("no", Key, primary_key=True, autoincrement=False),
+    Column("import_no", Key, nullable=False),
+    Column("md5", LargeBinary),
+    Column("sha1", LargeBinary),
+    Column("sha256", LargeBinary),
     Index("ix_exclusions_import_no", "import_no"),
-    sqlite_with_rowid=False,
 )
+"""Known-good records, numbered as they come; one without digests says that its list is gone. They
+are found by an index beside the database (exclusion_feed.py)."""
+
 item_changes = Table(
     "item_changes",
     metadata,

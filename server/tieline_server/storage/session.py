@@ -15,6 +15,7 @@ from tieline_client.errors import NotFound
 from tieline_server.domain.ports import Clock
 from tieline_server.storage import schema
 from tieline_server.storage.bulk import Bulk
+from tieline_server.storage.exclusion_feed import ExclusionFeed, Listed
 from tieline_server.storage.index_changes import Change
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.prepared import Prepared, driver_of
@@ -73,7 +74,8 @@ def _any_row(table: Table, names: tuple[str, ...]) -> Prepared:
 @dataclass(slots=True)
 class Session:
     """A connection inside a transaction. ``pending`` are audit leaves for the writer to place;
-    ``uncommitted`` are the changes of items that this transaction has made so far."""
+    ``uncommitted`` are the changes of items that this transaction has made so far, ``listed`` what
+    it wrote of exclusion lists."""
 
     connection: Connection
     bulk: Bulk
@@ -81,8 +83,10 @@ class Session:
     writing: bool
     postgres: bool
     feed: IndexFeed
+    lists: ExclusionFeed
     pending: list[bytes] = field(default_factory=list)
     uncommitted: list[Change] = field(default_factory=list)
+    listed: list[Listed] = field(default_factory=list)
 
     @property
     def driver(self) -> Any:

@@ -29,6 +29,7 @@ from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.audit import Edge, place, read_edge
 from tieline_server.storage.bulk import SqliteBulk
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
+from tieline_server.storage.exclusion_feed import ExclusionFeed, Listed
 from tieline_server.storage.index_changes import Change
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
@@ -73,10 +74,12 @@ class SqliteStore:
         *,
         clock: Clock,
         matching: Matching | None = None,
+        known_good: Matching | None = None,
         group_works: int = GROUP_WORKS,
     ) -> None:
         self._clock = clock
         self.index = IndexFeed(matching, self._read_session, alone=True)
+        self.known_good = ExclusionFeed(known_good, self._read_session)
         self._group_works = group_works
         self._bulk = SqliteBulk()
         _prepare_file(path)
@@ -157,6 +160,7 @@ class SqliteStore:
         self._turns.close()
         self._drop()
         self.index.close()
+        self.known_good.close()
         self._reading.dispose()
 
     def _read_session(self, work: Callable[[Session], T]) -> T:
@@ -173,19 +177,20 @@ class SqliteStore:
         jobs = [first]
         leaves: list[bytes] = []
         changes: list[Change] = []
+        listed: list[Listed] = []
         try:
             connection = self._open()
             driver = _driver(connection)
             driver.execute("BEGIN IMMEDIATE")
             edge = self._edge_now(connection)
             until = time.monotonic() + GROUP_SECONDS
-            self._run(connection, first, leaves, changes)
+            self._run(connection, first, leaves, changes, listed)
             while len(jobs) < self._group_works and time.monotonic() < until:
                 job = self._turns.take()
                 if job is None:
                     break
                 jobs.append(job)
-                self._run(connection, job, leaves, changes)
+                self._run(connection, job, leaves, changes, listed)
             edge = place(connection, self._bulk, leaves, edge)
             driver.execute("COMMIT")
             if connection.in_transaction():  # SQLAlchemy's own note of it
@@ -203,6 +208,7 @@ class SqliteStore:
         if not all(job.remembered for job in jobs):
             self._memory = {}
         self._tell_index(changes)
+        self.known_good.committed(listed)
         return jobs
 
     @staticmethod
@@ -224,12 +230,17 @@ class SqliteStore:
             self.index.failure = str(error)
 
     def _run(
-        self, connection: Connection, job: Job, leaves: list[bytes], changes: list[Change]
+        self,
+        connection: Connection,
+        job: Job,
+        leaves: list[bytes],
+        changes: list[Change],
+        listed: list[Listed],
     ) -> None:
         """Run one work in a savepoint. Raises when SQLite gave up the whole transaction."""
         session = self._session(connection, writing=True)
-        before = len(changes)
-        session.uncommitted = changes
+        before = len(changes), len(listed)
+        session.uncommitted, session.listed = changes, listed
         driver = _driver(connection)
         driver.execute("SAVEPOINT work")
         try:
@@ -240,7 +251,7 @@ class SqliteStore:
             if not driver.in_transaction:
                 raise unavailable(_root(error)) from error
             driver.execute("ROLLBACK TO work")
-            del changes[before:]
+            del changes[before[0] :], listed[before[1] :]
         else:
             leaves += session.pending
         driver.execute("RELEASE work")
@@ -268,7 +279,13 @@ class SqliteStore:
 
     def _session(self, connection: Connection, *, writing: bool) -> Session:
         return Session(
-            connection, self._bulk, self._clock, writing=writing, postgres=False, feed=self.index
+            connection,
+            self._bulk,
+            self._clock,
+            writing=writing,
+            postgres=False,
+            feed=self.index,
+            lists=self.known_good,
         )
 
     def _check_and_migrate(self, path: Path) -> None:

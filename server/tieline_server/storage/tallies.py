@@ -1,5 +1,5 @@
-"""How many items, digests and holdings each import made, kept beside it: counting tens of millions
-of rows would take as many seconds as somebody waits for an answer.
+"""How many items, digests, holdings and known-good digests each import made, kept beside it:
+counting tens of millions of rows would take as many seconds as somebody waits for an answer.
 
 Whatever adds, removes or changes rows of ``items`` or ``holdings`` says so here, in the same
 transaction; rows that change are taken off before and put on afterwards.
@@ -16,7 +16,7 @@ from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import holdings, import_tallies, items
 from tieline_server.storage.session import Session
 
-NAMES = ("items", *(COLUMNS[kind] for kind in DigestKind), "holdings")
+NAMES = ("items", *(COLUMNS[kind] for kind in DigestKind), "holdings", "exclusions")
 
 
 def add(session: Session, import_no: int, counts: Mapping[str, int]) -> None:

@@ -129,15 +129,12 @@ class ImportRepository(Protocol):
         """As `stage`, for columns; ``series`` is parallel to ``columns.series_names``."""
         ...
 
-    def stage_exclusions(self, import_id: str, records: Sequence[Record]) -> StageCounts: ...
-    def stage_exclusion_columns(self, import_id: str, columns: Columns) -> StageCounts:
-        """As `stage_exclusions`, for columns; a record is new when any of its exact digests is."""
+    def stage_exclusions(self, import_id: str, columns: Columns) -> StageCounts:
+        """Stage known-good records; one is new when any of its exact digests is."""
         ...
 
-    def excluded(
-        self, digests: Sequence[tuple[DigestKind, bytes]]
-    ) -> set[tuple[DigestKind, bytes]]:
-        """Return those that a complete exclusion list names."""
+    def excluded(self, kind: DigestKind, rows: Rows) -> Ids:
+        """Return the positions of digests (n, width) that complete exclusion lists name."""
         ...
 
     def any_staged(self) -> bool:

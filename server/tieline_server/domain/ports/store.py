@@ -110,12 +110,33 @@ class Index(Protocol):
         ...
 
 
+class KnownGood(Protocol):
+    """The index of the exclusion lists of a store."""
+
+    def start(self) -> None:
+        """Bring it up to date when the node starts, in the background where that takes long."""
+        ...
+
+    def wait_for_room(self) -> None:
+        """Return once more may be staged in bounded memory."""
+        ...
+
+    def tidy_if_idle(self) -> None:
+        """Put what grew in parts together, when nothing is being added."""
+        ...
+
+
 class Store(Protocol):
     """The durable truth. Raises StorageUnavailable when a write could not be made durable."""
 
     @property
     def index(self) -> Index:
         """The index that follows this store."""
+        ...
+
+    @property
+    def known_good(self) -> KnownGood:
+        """The index of its exclusion lists."""
         ...
 
     def read(self, work: Callable[[Tx], T]) -> T: ...
