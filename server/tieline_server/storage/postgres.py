@@ -20,6 +20,7 @@ from tieline_client.errors import ConfigurationError, StorageUnavailable
 
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.bulk import PostgresBulk
+from tieline_server.storage.damage import Damage
 from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import may_retry, translating, unavailable
 from tieline_server.storage.exclusion_feed import ExclusionFeed
@@ -69,6 +70,7 @@ class PostgresStore:
         self.known_good = ExclusionFeed(known_good, self._read_session)
         self._bulk = PostgresBulk()
         self._closed = False
+        self._damage = Damage()
         self._engine = create_engine(
             url,
             isolation_level="READ COMMITTED",
@@ -121,7 +123,7 @@ class PostgresStore:
         if self._closed:
             raise unavailable("it is closed")
         self._sequencer.check()
-        with translating():
+        with self._damage.watching():
             for attempt in range(ATTEMPTS):
                 try:
                     with self._engine.connect() as connection, connection.begin():
@@ -156,6 +158,14 @@ class PostgresStore:
                 connection.execute(text("RESET statement_timeout"))
             return not connection.scalar(_OLDER, {"began": began})
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the server reported damaged data to this process; all is refused then."""
+        return self._damage.found
+
+    def look_through(self) -> None:
+        """Return at once: PostgreSQL checks what it reads (docs/operations.md)."""
+
     def drain(self) -> None:
         """Return once every committed audit entry has its position. Raises StorageUnavailable."""
         self._sequencer.drain()
@@ -173,7 +183,11 @@ class PostgresStore:
         self._engine.dispose()
 
     def _read_session(self, work: Callable[[Session], T]) -> T:
-        with translating(), self._snapshot.connect() as connection, connection.begin():
+        with (
+            self._damage.watching(),
+            self._snapshot.connect() as connection,
+            connection.begin(),
+        ):
             return work(self._session(connection, writing=False))
 
     def _session(self, connection: Connection, *, writing: bool) -> Session:

@@ -28,6 +28,7 @@ from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineErr
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.audit import Edge, place, read_edge
 from tieline_server.storage.bulk import SqliteBulk
+from tieline_server.storage.damage import Damage
 from tieline_server.storage.errors import corrupt, translate, translating, unavailable
 from tieline_server.storage.exclusion_feed import ExclusionFeed, Listed
 from tieline_server.storage.index_changes import Change
@@ -35,6 +36,7 @@ from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
+from tieline_server.storage.sqlite_guard import cover, look_through
 from tieline_server.storage.turns import Job, Turns
 from tieline_server.storage.tx import SqlRecord, SqlTx
 
@@ -101,6 +103,10 @@ class SqliteStore:
         self._turns = Turns(self._group)
         self._room = threading.BoundedSemaphore(QUEUED_WORKS)
         self._memory: dict[Hashable, Any] = {}
+        self._path = path
+        self._damage = Damage()
+        self._looking: threading.Thread | None = None
+        self._closing = threading.Event()
         self._check_and_migrate(path)
 
     def read(self, work: Callable[[Tx], T]) -> T:
@@ -115,6 +121,7 @@ class SqliteStore:
 
     def recall(self, key: Hashable, work: Callable[[Tx], T]) -> T:
         """Return what `read` would; what was read under this key before is still so."""
+        self._damage.check()
         memory = self.remembered()
         if key not in memory:
             memory[key] = self.read(work)
@@ -131,7 +138,23 @@ class SqliteStore:
         result: T = self._settle(Job(lambda session: work(SqlRecord(session)), remembered=True))
         return result
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the database was found damaged; all is refused then."""
+        return self._damage.found
+
+    def look_through(self) -> None:
+        """Look for damage in the background where opening left that out since it takes long."""
+        if self._path.stat().st_size > QUICK_CHECK_BYTES and self._looking is None:
+            self._looking = threading.Thread(target=self._look, name="storage-check", daemon=True)
+            self._looking.start()
+
+    def _look(self) -> None:
+        with contextlib.suppress(TielineError), self._damage.watching():
+            look_through(self._path, self._closing)
+
     def _settle(self, job: Job) -> Any:
+        self._damage.check()
         if self._turns.mine:
             raise RuntimeError("a write inside a write would wait for itself")
         if not self._room.acquire(timeout=QUEUE_SECONDS):
@@ -157,6 +180,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish what is queued and let the file go. Later calls of `write` are refused."""
+        self._closing.set()
+        if self._looking is not None:
+            self._looking.join()
         self._turns.close()
         self._drop()
         self.index.close()
@@ -164,7 +190,11 @@ class SqliteStore:
         self._reading.dispose()
 
     def _read_session(self, work: Callable[[Session], T]) -> T:
-        with translating(), self._reading.connect() as connection, connection.begin():
+        with (
+            self._damage.watching(),
+            self._reading.connect() as connection,
+            connection.begin(),
+        ):
             return work(self._session(connection, writing=False))
 
     # --- the writer ---
@@ -192,14 +222,17 @@ class SqliteStore:
                 jobs.append(job)
                 self._run(connection, job, leaves, changes, listed)
             edge = place(connection, self._bulk, leaves, edge)
+            committing = True
             driver.execute("COMMIT")
             if connection.in_transaction():  # SQLAlchemy's own note of it
                 connection.rollback()
             self._edge = edge
         except BaseException as error:  # noqa: BLE001 - every caller of the group is told
-            self._drop()
+            self._drop(cover_commit=committing)
             self._memory = {}
             damaged = isinstance(error, Exception) and isinstance(translate(error), StorageCorrupt)
+            if damaged:
+                self._damage.note(corrupt())
             for job in jobs:  # an exception of its own each: threads write their traces into it
                 job.error = job.error or (corrupt() if damaged else unavailable(_root(error)))
             if not isinstance(error, Exception):
@@ -248,6 +281,7 @@ class SqliteStore:
             job.result = job.work(session)
         except BaseException as error:
             job.error = translate(error) if isinstance(error, Exception) else error
+            self._damage.note(job.error)
             if not driver.in_transaction:
                 raise unavailable(_root(error)) from error
             driver.execute("ROLLBACK TO work")
@@ -269,11 +303,17 @@ class SqliteStore:
             self._connection = self._writing.connect()
         return self._connection
 
-    def _drop(self) -> None:
+    def _drop(self, *, cover_commit: bool = False) -> None:
+        """Let the writer's connection go: what it knew may not be so. A commit that failed is
+        covered, lest a later start believes it."""
         connection, self._connection, self._edge = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.close()
+        if connection is None:
+            return
+        with contextlib.suppress(Exception):
+            connection.close()
+        if cover_commit:
+            with contextlib.suppress(Exception), self._writing.connect() as fresh:
+                cover(_driver(fresh))
 
     # --- opening ---
 

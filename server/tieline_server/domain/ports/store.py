@@ -155,6 +155,15 @@ class Store(Protocol):
         """As `write`, for the record alone: what `recall` remembers stays."""
         ...
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the database was found damaged. From then on StorageCorrupt refuses all."""
+        ...
+
+    def look_through(self) -> None:
+        """Look for damage, in the background where that takes long."""
+        ...
+
     def drain(self) -> None:
         """Return once every committed audit entry has its position."""
         ...

@@ -1,0 +1,69 @@
+"""What keeps a SQLite database honest: failed commits are covered, large files looked through.
+
+**A failed commit.** When the fsync of a commit fails, its frames stand in the write-ahead log,
+whole and with valid checksums, and SQLite only does not count them. A process that is killed now
+would find them at its next start and believe them: a write that was refused would have taken
+effect. To fsync again would not help either: after a failed fsync Linux holds the pages for clean,
+and the second call succeeds without writing (https://lwn.net/Articles/752063/). SQLite itself never
+does that; what follows is written anew to the same place. So the store writes something void over
+the first frame at once: every later frame builds on its checksum and is void with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+from tieline_server.storage.errors import corrupt, translating
+
+_VOID = (
+    "INSERT INTO counters (name, value) VALUES ('storage/void', 1) "
+    "ON CONFLICT (name) DO UPDATE SET value = value + 1"
+)
+SHARE = 0.25
+"""Of one core, that looking a large file through may take."""
+_STEPS = 100_000
+_PAUSE_SECONDS = 1.0
+"""Longest pause at a time, so that closing does not wait."""
+
+
+def cover(driver: sqlite3.Connection) -> None:
+    """Write over what a failed commit left in the log. Where even that fails, nothing is worse."""
+    with contextlib.suppress(sqlite3.Error):
+        driver.execute("BEGIN IMMEDIATE")
+        driver.execute(_VOID)
+        driver.execute("COMMIT")
+
+
+def look_through(path: Path, stop: threading.Event, share: float = SHARE) -> None:
+    """Check every table and its indexes, one after another, at leisure; until ``stop`` is set.
+
+    Each table is one read transaction: the log cannot be emptied meanwhile. Raises StorageCorrupt,
+    StorageUnavailable.
+    """
+    resumed = time.monotonic()
+
+    def pause() -> int:
+        nonlocal resumed
+        spent = time.monotonic() - resumed
+        stopped = stop.wait(min(spent * (1 / share - 1), _PAUSE_SECONDS))
+        resumed = time.monotonic()
+        return int(stopped)
+
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    with translating(), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        database.set_progress_handler(pause, _STEPS)
+        for (name,) in tables:
+            try:
+                (found,) = database.execute(f"PRAGMA quick_check('{name}')").fetchone()
+            except sqlite3.OperationalError:
+                if stop.is_set():
+                    return
+                raise
+            if found != "ok":
+                raise corrupt()
