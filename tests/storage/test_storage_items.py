@@ -325,6 +325,18 @@ def test_erasing_items_takes_them_from_every_series(store: Store) -> None:
     assert store.write(lambda tx: tx.items.erase_items(gone)) == 0
 
 
+def test_items_that_another_import_staged_first_are_counted(store: Store) -> None:
+    first = begin(store)
+    stage(store, first, [record(n, md5=str(n), sha1=str(n)) for n in range(5)], SERIES)
+    load(store, [record(1, md5="1"), record(2, sha1="2", sha256="2"), record(3, md5="z")], OTHER)
+    stats = store.read(lambda tx: tx.items.stats())
+    assert (stats.items, stats.holdings) == (3, 3)
+    store.write(lambda tx: tx.items.erase_series(OTHER))
+    assert store.read(lambda tx: tx.items.stats()).items == 0
+    complete(store, first)
+    assert store.read(lambda tx: tx.items.stats()).items == 5
+
+
 def _stage_exclusions(store: Store, key: str, records: list[Record]) -> StageCounts:
     return store.write(lambda tx: tx.imports.stage_exclusions(key, of_records(records)))
 

@@ -122,6 +122,7 @@ class Receiver:
             tx.attachments.add_received(peer, attachment.id, request.index, digest)
             return tx.imports.stage_columns(attachment.import_id, held, (request.series,), peer)
 
+        self._node.store.index.catch_up()
         self._node.store.write(work)
 
     def _incoming(self, peer: str, request: delivery_pb2.PutChunkRequest) -> Attachment:

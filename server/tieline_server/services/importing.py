@@ -103,6 +103,7 @@ class Import:
                 self._count(store.write(lambda tx: tx.imports.stage_exclusions(self.head.id, kept)))
                 store.known_good.wait_for_room()
             return
+        store.index.catch_up()
         admitted = admit(columns, self._node.defaults.categories, self._stated)
         counts.set_aside += admitted.set_aside
         counts.excluded += admitted.excluded
@@ -139,6 +140,7 @@ class Import:
             names = [self._series_of(record) for record in kept]
             if not kept:
                 return
+            self._node.store.index.catch_up()
             staged = self._node.store.write(
                 lambda tx: tx.imports.stage(self.head.id, kept, names, self._node.agency)
             )

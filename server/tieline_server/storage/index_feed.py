@@ -103,6 +103,14 @@ class IndexFeed:
                 raise _not_ready()
         return self._generation
 
+    def catch_up(self) -> None:
+        """Return once the index has what other processes committed, however much that is.
+
+        Raises StorageUnavailable while the index is being rebuilt.
+        """
+        self.refresh()  # not while it is rebuilt: that takes minutes
+        self.refresh(wait=True)
+
     def reflected(self) -> int:
         """Return the generation that answers reflect at this moment."""
         return self._generation

@@ -197,13 +197,15 @@ class Items:
         made = import_tallies.c.import_no.in_(_COMPLETE)
         total, *columns, held, listed = (int(n) for n in self._run(select(*sums).where(made)).one())
         shared = 0
-        if scalar(_STAGED.limit(1)) is not None:
-            staged = (
-                select(func.count(holdings.c.item.distinct()))
-                .join(items, items.c.id == holdings.c.item)
-                .where(items.c.import_no.in_(_STAGED), holdings.c.import_no.in_(_COMPLETE))
+        if scalar(_ANY_STAGED) is not None:
+            # An item that is staged, but held by an import that counts, was filled in by that one:
+            # fills are few, while what is staged may be tens of millions.
+            filled = (
+                select(func.count(item_fills.c.item.distinct()))
+                .join(items, items.c.id == item_fills.c.item)
+                .where(items.c.import_no.in_(_STAGED), item_fills.c.import_no.in_(_COMPLETE))
             )
-            shared = scalar(staged) or 0
+            shared = scalar(filled) or 0
         return Stats(
             items=total + shared,
             holdings=held,

@@ -97,6 +97,13 @@ class Index(Protocol):
         """
         ...
 
+    def catch_up(self) -> None:
+        """Return once it has what other processes committed, as staging needs it.
+
+        Raises StorageUnavailable while it is being rebuilt.
+        """
+        ...
+
     def reflected(self) -> int:
         """The generation that answers reflect at this moment, however old."""
         ...
