@@ -28,6 +28,8 @@ from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import series_out
 from tieline_server.services.referring import original_envelope
+from tieline_server.services.restricting import exclusion, restriction_of, still
+from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send, send_group
 from tieline_server.services.views import broadcast_view, find_series, inbox_entry
 
@@ -95,8 +97,13 @@ class Broadcasting:
             )
         )
         recipients, reasons = [], []
+        restriction = node.store.read(lambda tx: restriction_of(tx, series.id))
         for agency in members:
             if agency == series.owner:
+                continue
+            narrowed = exclusion(restriction, series.id, agency)
+            if narrowed:
+                reasons.append(f"{agency}: {narrowed}")
                 continue
             decision = node.policy.decide(
                 node.question(
@@ -143,6 +150,7 @@ class Broadcasting:
             question=clean(request.question) or _QUESTION,
             created=node.clock(),
         )
+        series = still(tx, one.series, *one.recipients)
         tx.broadcasts.add(broadcast, one.recipients)
         items = one.packed.attachment.items if one.packed else 0
         body = payload_pb2.Broadcast(
@@ -153,7 +161,7 @@ class Broadcasting:
         )
         if one.original is None:
             assessments = list(tx.series.assessments(one.series.id))
-            body.series.CopyFrom(series_out(one.series, assessments, items, with_name=False))
+            body.series.CopyFrom(series_out(series, assessments, items, with_name=False))
         payload = payload_pb2.Payload(
             person=person.name,
             purpose=broadcast.purpose,
@@ -170,6 +178,7 @@ class Broadcasting:
             subject=broadcast.id,
             items=one.packed,
         )
+        accompany(node, tx, series.id, *one.recipients)
         tx.audit.append(
             node.entry(
                 "broadcast.sent",
@@ -232,6 +241,8 @@ class Broadcasting:
             broadcast = tx.broadcasts.get(broadcast_id)
             if broadcast is None or broadcast.direction is not Direction.IN:
                 raise NotFound(f"no broadcast {broadcast_id[:40]!r} came in; see `tieline inbox`")
+            if broadcast.state is BroadcastRecipientState.WITHDRAWN:
+                raise WrongState("the series is withdrawn by its owner")
             if kind == ACKNOWLEDGE:
                 if broadcast.state is not BroadcastRecipientState.DELIVERED:
                     raise WrongState(f"the broadcast is {broadcast.state.value} already")

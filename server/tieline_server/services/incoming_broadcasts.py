@@ -71,13 +71,10 @@ class IncomingBroadcasts:
                 raise InvalidInput("a broadcast of this id is known")
             if body.HasField("original"):
                 _check_first(tx, broadcast, body.original)
-            keep_series(tx, series, notice)
+            kept = keep_series(node, tx, series, notice)
             if body.HasField("items"):
-                claim_items(tx, message, body.items, series)
-            tx.broadcasts.add(broadcast, [node.agency])
-            tx.broadcasts.set_recipient(
-                broadcast.id, node.agency, BroadcastRecipientState.DELIVERED
-            )
+                claim_items(tx, message, body.items, kept)
+            tx.broadcasts.add(broadcast, [])
 
         return broadcast.id, effect
 

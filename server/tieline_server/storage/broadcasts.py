@@ -29,7 +29,15 @@ _RANK = {
     BroadcastRecipientState.WITHDRAWN: 4,
 }
 
+_NAMES = tuple(column.name for column in broadcasts.columns)
+_INSERT = Prepared(lambda _: insert(broadcasts).values({name: bindparam(name) for name in _NAMES}))
+_IS_THERE = Prepared(lambda _: select(broadcasts.c.id).where(broadcasts.c.id == bindparam("one")))
 _RECIPIENT = broadcast_recipients.c
+_ADD_RECIPIENT = Prepared(
+    lambda _: insert(broadcast_recipients).values(
+        {column.name: bindparam(column.name) for column in broadcast_recipients.columns}
+    )
+)
 _SETTLE_RECIPIENT = Prepared(
     lambda _: (
         update(broadcast_recipients)
@@ -52,27 +60,29 @@ class Broadcasts:
 
     def add(self, broadcast: Broadcast, recipients: Sequence[str]) -> None:
         """Add a broadcast with its recipients, all queued. Raises AlreadyStored."""
-        row = asdict(broadcast)
+        row = {name: getattr(broadcast, name) for name in _NAMES}
         row |= {"direction": broadcast.direction.value, "state": broadcast.state.value}
-        self._run(insert(broadcasts).values(**row))
+        _INSERT.run(self._session, row)
         queued = BroadcastRecipientState.QUEUED.value
-        rows = [
-            {"broadcast": broadcast.id, "agency": agency, "state": queued} for agency in recipients
-        ]
-        if rows:
-            self._run(insert(broadcast_recipients), rows)
+        for agency in recipients:
+            row = {"broadcast": broadcast.id, "agency": agency, "state": queued}
+            _ADD_RECIPIENT.run(self._session, row)
 
     def get(self, broadcast: str) -> Broadcast | None:
         """Return a broadcast; in a writing transaction it stays as it is until the end."""
+        if _IS_THERE.run(self._session, {"one": broadcast}).fetchone() is None:
+            return None
         found = self._session.locked(select(broadcasts).where(broadcasts.c.id == broadcast))
         row = self._run(found).one_or_none()
         return None if row is None else _broadcast(row)
 
-    def find(self, direction: Direction | None = None) -> list[Broadcast]:
-        """Return broadcasts in order of time."""
+    def find(self, direction: Direction | None = None, series: str = "") -> list[Broadcast]:
+        """Return broadcasts in order of time, of one direction or series when given."""
         found = select(broadcasts).order_by(broadcasts.c.created, broadcasts.c.id)
         if direction is not None:
             found = found.where(broadcasts.c.direction == direction.value)
+        if series:
+            found = found.where(broadcasts.c.series == series)
         return [_broadcast(row) for row in self._run(found)]
 
     def set_recipient(self, broadcast: str, agency: str, state: BroadcastRecipientState) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.ports import Purge, RetractionRecipient
 from tieline_server.domain.retraction import PurgeCause, PurgeState, Retraction, RetractionKind
 from tieline_server.storage.imports import handling_row, row_handling
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import (
     outbox,
     purges,
@@ -21,6 +22,15 @@ from tieline_server.storage.schema import (
     retractions,
 )
 from tieline_server.storage.session import Session
+
+_HANDLING = (
+    *("handling", "tlp", "source_evaluation", "information_evaluation"),
+    *("retain_until", "restriction"),
+)
+
+_IS_SAID = Prepared(
+    lambda _: select(retractions.c.id).where(retractions.c.series == bindparam("of")).limit(1)
+)
 
 
 class Retractions:
@@ -34,21 +44,11 @@ class Retractions:
 
     def add(self, retraction: Retraction) -> bool:
         """Keep a retraction; False when it is known."""
-        row: dict[str, object] = {
-            "id": retraction.id,
-            "series": retraction.series,
-            "kind": retraction.kind.value,
-            "at": retraction.at,
-            "person": retraction.person,
-            "reason": retraction.reason,
-            "limited": retraction.limited,
-            "only": json.dumps(sorted(retraction.only)),
-            "sender": retraction.sender,
-            "envelope": retraction.envelope,
-        }
-        if retraction.handling is not None:
-            row |= handling_row(retraction.handling)
-        return self._session.insert_new(retractions, row)
+        return self._session.insert_new(retractions, _row(retraction))
+
+    def put(self, retraction: Retraction) -> None:
+        """Keep a retraction in the place of what is known under its id."""
+        self._session.put(retractions, _row(retraction))
 
     def get(self, retraction: str) -> Retraction | None:
         """Return one by its id; in a writing transaction it stays until the end."""
@@ -58,11 +58,18 @@ class Retractions:
 
     def of_series(self, series: str) -> list[Retraction]:
         """Return what was said of a series, in order of time."""
+        if _IS_SAID.run(self._session, {"of": series}).fetchone() is None:
+            return []  # of nearly all series
         found = select(retractions).where(retractions.c.series == series)
         return [
             _retraction(row)
             for row in self._run(found.order_by(retractions.c.at, retractions.c.id))
         ]
+
+    def standing(self) -> list[Retraction]:
+        """Return all, in order of time."""
+        found = select(retractions).order_by(retractions.c.at, retractions.c.id)
+        return [_retraction(row) for row in self._run(found)]
 
     # --- who was told ---
 
@@ -115,9 +122,9 @@ class Retractions:
     # --- whom this node answers ---
 
     def add_source(self, retraction: str, agency: str) -> None:
-        """Note that an agency told us and waits for a receipt."""
+        """Note that an agency told us and waits for a receipt, perhaps another one."""
         row = {"retraction": retraction, "agency": agency, "answered": None}
-        self._session.insert_new(retraction_sources, row)
+        self._session.put(retraction_sources, row)
 
     def sources(self, retraction: str, *, waiting: bool = False) -> list[str]:
         """Return who told us; those who have no receipt yet, where only they are ``waiting``."""
@@ -138,8 +145,8 @@ class Retractions:
 
     # --- what is being erased ---
 
-    def begin_purge(self, purge: Purge) -> bool:
-        """Note an erasure that has to be carried out; False when it is known."""
+    def begin_purge(self, purge: Purge) -> None:
+        """Note an erasure that has to be carried out, from its beginning where it is known."""
         row = {
             "id": purge.id,
             "cause": purge.cause.value,
@@ -151,7 +158,7 @@ class Retractions:
             "ended": None,
             "reason": "",
         }
-        return self._session.insert_new(purges, row)
+        self._session.put(purges, row)
 
     def purge(self, identifier: str) -> Purge | None:
         """Return one; in a writing transaction it stays as it is until the end."""
@@ -188,6 +195,23 @@ class Retractions:
     def purge_waits(self, identifier: str, reason: str) -> None:
         """Say why an erasure does not go on."""
         self._session.change(purges, identifier, {"reason": reason[:500]}, "erasure")
+
+
+def _row(retraction: Retraction) -> dict[str, object]:
+    row: dict[str, object] = {
+        "id": retraction.id,
+        "series": retraction.series,
+        "kind": retraction.kind.value,
+        "at": retraction.at,
+        "person": retraction.person,
+        "reason": retraction.reason,
+        **dict.fromkeys(_HANDLING),
+        "limited": retraction.limited,
+        "only": json.dumps(sorted(retraction.only)),
+        "sender": retraction.sender,
+        "envelope": retraction.envelope,
+    }
+    return row if retraction.handling is None else row | handling_row(retraction.handling)
 
 
 def _retraction(row: Row[Any]) -> Retraction:

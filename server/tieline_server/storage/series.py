@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, bindparam, func, insert, select
 from tieline_client.errors import NotFound
 from tieline_client.handling import Handling
 
@@ -21,6 +22,7 @@ from tieline_server.domain.series import (
     SeriesStatus,
 )
 from tieline_server.storage.imports import handling_row, row_handling
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import (
     assessments,
     retractions,
@@ -29,7 +31,19 @@ from tieline_server.storage.schema import (
 )
 from tieline_server.storage.schema import series as table
 from tieline_server.storage.session import Session
+from tieline_server.storage.types import moment_of
 
+_NAMES = tuple(column.name for column in table.columns)
+_INSERT = Prepared(lambda _: insert(table).values({name: bindparam(name) for name in _NAMES}))
+_IS_THERE = Prepared(lambda _: select(table.c.id).where(table.c.id == bindparam("series")))
+_ASSESSED = tuple(field.name for field in fields(Assessment))
+_ASSESSMENTS = Prepared(
+    lambda _: (
+        select(*(assessments.c[name] for name in _ASSESSED))
+        .where(assessments.c.series == bindparam("of"))
+        .order_by(assessments.c.made, assessments.c.id)
+    )
+)
 _AT_ONCE = 500
 """Series looked up in one statement."""
 
@@ -61,11 +75,13 @@ class SeriesRows:
             "clues": series.clues,
             "number": series.number,
         }
-        self._run(insert(table).values(**row))
+        _INSERT.run(self._session, row)
         self.add_references(series.id, series.references)
 
     def get(self, series: str) -> Series | None:
         """Return a series; in a writing transaction it stays as it is until the end."""
+        if _IS_THERE.run(self._session, {"series": series}).fetchone() is None:
+            return None  # what comes in is about a new series more often than not
         found = self._session.locked(select(table).where(table.c.id == series))
         return self._first(self._run(found).one_or_none())
 
@@ -196,11 +212,8 @@ class SeriesRows:
 
     def assessments(self, series: str) -> list[Assessment]:
         """Return a series' assessments in order of time."""
-        found = select(assessments).where(assessments.c.series == series)
-        return [
-            Assessment(**{**row._mapping, "confidence": Confidence(row.confidence)})
-            for row in self._run(found.order_by(assessments.c.made, assessments.c.id))
-        ]
+        found = _ASSESSMENTS.run(self._session, {"of": series}).fetchall()
+        return [_assessment(dict(zip(_ASSESSED, row, strict=True))) for row in found]
 
     def _first(self, row: Row[Any] | None) -> Series | None:
         return None if row is None else self._with_references([row])[0]
@@ -217,6 +230,15 @@ class SeriesRows:
 def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
+
+
+def _assessment(row: dict[str, Any]) -> Assessment:
+    """A row as the driver gives it."""
+    row["made"] = moment_of(row["made"])
+    row["confidence"] = Confidence(row["confidence"])
+    for name in ("confirmed", "eliminated"):
+        row[name] = bool(row[name])
+    return Assessment(**row)
 
 
 def _series(row: Row[Any], references: tuple[ExternalReference, ...]) -> Series:

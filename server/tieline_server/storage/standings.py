@@ -24,6 +24,7 @@ from tieline_server.domain.standing import (
     gaps_of,
 )
 from tieline_server.storage.messages import read_in
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema_base import counters, meta
 from tieline_server.storage.schema_delivery import outbox
 from tieline_server.storage.schema_exchange import inbox
@@ -46,10 +47,12 @@ _SENT = select(counters.c.name, counters.c.value).where(
 )
 _LANES = select(standing_lanes).where(standing_lanes.c.agency == bindparam("peer"))
 _KNOWN = select(standings).where(standings.c.agency == bindparam("peer"))
-_HOLDER = select(inbox.c.id).where(
-    inbox.c.sender == bindparam("peer"),
-    inbox.c.lane == bindparam("in_lane"),
-    inbox.c.sequence == bindparam("place"),
+_HOLDER = Prepared(
+    lambda _: select(inbox.c.id).where(
+        inbox.c.sender == bindparam("peer"),
+        inbox.c.lane == bindparam("in_lane"),
+        inbox.c.sequence == bindparam("place"),
+    )
 )
 
 
@@ -178,7 +181,8 @@ class Standings:
 
     def holder(self, peer: str, lane: int, sequence: int) -> str | None:
         """Return the id of the message of a peer that has this place, if one has."""
-        found = self._run(_HOLDER, {"peer": peer, "in_lane": lane, "place": sequence}).first()
+        place = {"peer": peer, "in_lane": lane, "place": sequence}
+        found = _HOLDER.run(self._session, place).fetchone()
         return None if found is None else str(found[0])
 
     def of_sender(self, peer: str, lane: int, first: int, limit: int) -> list[InMessage]:
