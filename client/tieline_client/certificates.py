@@ -111,6 +111,13 @@ class LeafIdentity:
         """The agency whose CA vouches for this leaf."""
         return self.spiffe.agency
 
+    def covers(self, now: datetime) -> bool:
+        """Whether leaf and CA are both inside their validity (checks 5 and 7)."""
+        return (
+            self.not_before <= now <= self.not_after
+            and self.authority_not_before <= now <= self.authority_not_after
+        )
+
 
 def check_leaf(
     der: bytes,

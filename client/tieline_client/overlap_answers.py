@@ -247,6 +247,8 @@ class Gathering:
 
 def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
     """Bring one peer's hits from positions to records, one row for each."""
+    if not found:
+        return _NO_MATCHES
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for kind, hits in found.items():
         positions, distances = np.concatenate(hits.positions), np.concatenate(hits.distances)
@@ -257,7 +259,7 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
         kinds = np.full(len(which), kind, dtype=np.int64)
         series = np.concatenate(hits.series)
         parts.append((records, kinds, distances[which], flagged[which], series[which]))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] or [_NONE] * 5
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     records, kinds, distances, flagged, series = columns
     order = np.lexsort((distances, _RANKS[kinds], records))
     records, series = records[order], series[order]
@@ -277,4 +279,11 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
     )
 
 
-_NONE = np.zeros(0, dtype=np.int64)
+_NO_MATCHES = Matches(
+    records=np.zeros(0, dtype=np.int64),
+    kinds=np.zeros(0, dtype=np.int8),
+    distances=np.zeros(0, dtype=np.int32),
+    ambiguous=np.zeros(0, dtype=np.bool_),
+    series_starts=np.zeros(1, dtype=np.int64),
+    series=np.zeros(0, dtype=np.int64),
+)

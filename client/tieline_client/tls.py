@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import grpc
+import grpc.experimental
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -118,6 +119,8 @@ def node_channel(
         certificate_chain=identity.leaf_pem,
     )
     options = channel_options(dns_name(agency, federation), proxy=proxy)
+    # Who reads a stream of answers does so by themselves: a thread for each costs more.
+    options.append((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1))
     if idle_seconds:
         options.append(("grpc.client_idle_timeout_ms", _milliseconds(idle_seconds)))
     return grpc.secure_channel(target, credentials, options=options)

@@ -6,6 +6,7 @@ them, opens both listeners, starts delivery, says ``ready``, and undoes all of i
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -59,11 +60,13 @@ from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard, leftovers
 from tieline_server.services.people import People
+from tieline_server.services.purging import Purging
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.refusals import Refusals
 from tieline_server.services.standing import troubles
 from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.storage.engine import open_store
+from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust import files
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.node_identity import ListenerMaterial, MemberCas, NodeIdentity
@@ -73,6 +76,8 @@ _log = structlog.get_logger(__name__)
 
 _HOUSEKEEPING_SECONDS = 5.0
 _SIGNAL_SECONDS = 0.5
+_COLLECTED_AFTER = 10_000
+"""Objects made and not gone again after which the collector looks for cycles."""
 
 
 def utc_now() -> datetime:
@@ -88,6 +93,7 @@ class RunningNode:
         self._held = held
         self._started = utc_now()
         self._stopping = threading.Event()
+        self._purge_due = threading.Event()
         self.directory = DirectoryStore(home.path)
         directory = self._joined(self.directory, config)
         self.identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
@@ -102,6 +108,8 @@ class RunningNode:
         held.callback(self.store.close)
         self._refusals = Refusals(config.agency, self.store)
         self.node = self._wire(directory, matching)
+        self.purging = Purging(self.node)
+        self._purger = threading.Thread(target=self._purge, name="purging", daemon=True)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
         self.contacts = Contacts(self.node, self._others)
@@ -164,6 +172,8 @@ class RunningNode:
             defaults=config.defaults(),
             peers=pool,
             epoch=self.store.write(_begin_life),
+            ledger=FileLedger(self._home.tombstones),
+            purge=self._purge_due.set,
             scratch=self._home.path,
             renewed=self.store.read(lambda tx: tx.standings.renewed()),
         )
@@ -275,6 +285,15 @@ class RunningNode:
         )
         for destination in self.store.read(lambda tx: list(tx.outbox.destinations())):
             status.queued[destination.agency] = destination.queued
+        for purge in self.store.read(lambda tx: tx.retractions.open_purges()):
+            status.purges.add(
+                series=purge.series,
+                cause=purge.cause.value,
+                state=purge.state.value,
+                holdings=purge.holdings,
+                create_time=timestamp(purge.created),
+                reason=purge.reason,
+            )
         status.warnings.extend(self._warnings(directory))
         self.relaying.tell(status)
         return status
@@ -304,6 +323,7 @@ class RunningNode:
         """Open both ports; peers and people are answered from here on."""
         self.store.index.start()
         self.store.known_good.start()
+        self.purging.erase()  # what a restored backup brought back is gone before anybody asks
         left = leftovers(self.store, self._attachments_under_way())
         for endpoint in (self.operator_endpoint, self.peer_endpoint):
             endpoint.start()
@@ -313,6 +333,7 @@ class RunningNode:
         self.contacts.start()
         self.relaying.start()
         self._greet_peers()
+        self._purger.start()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         if left:
             threading.Thread(
@@ -353,11 +374,14 @@ class RunningNode:
     def stop(self) -> None:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""
         self._stopping.set()
+        self._purge_due.set()
         self.relaying.stop()
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
             endpoint.stop(limits.STOP_SECONDS / 2)
         self.contacts.stop()
         self.delivery.stop(self._peers.close)
+        if self._purger.is_alive():
+            self._purger.join(limits.STOP_SECONDS)
         self._refusals.flush()
         self.relaying.board.write_due(self.store, None)
         self._log_life("node.stopped")
@@ -369,6 +393,20 @@ class RunningNode:
 
     def _attachments_under_way(self) -> frozenset[str]:
         return self.store.read(lambda tx: frozenset(tx.attachments.staged_imports()))
+
+    def _purge(self) -> None:
+        """Carry erasures out as they come, and what was left of them; see services/purging.py."""
+        while not self._stopping.is_set():
+            self._purge_due.clear()
+            try:
+                for agency in self.store.read(lambda tx: tx.outbox.waiting()):
+                    self.delivery.wake(agency)  # retractions that were just forwarded
+                self.purging.run()
+            except TielineError as error:
+                _log.warning("purging.waits", reason=error.reason, text=error.message)
+            except Exception as error:  # noqa: BLE001 - the next round tries again
+                _log.error("purging.failed", error=type(error).__name__, text=str(error))
+            self._purge_due.wait(_HOUSEKEEPING_SECONDS)
 
     def _keep_house(self) -> None:
         """Every few seconds: the directory, the leaf, counted refusals, the index."""
@@ -435,6 +473,10 @@ def serve(path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with running(path):
+        # What is there by now stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_COLLECTED_AFTER)
         print("ready", file=sys.stderr, flush=True)
         # The system may hand a signal to any thread; only this one runs its handler, once awake.
         while not ended.wait(_SIGNAL_SECONDS):

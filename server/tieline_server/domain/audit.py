@@ -61,4 +61,7 @@ def leaf_bytes(entry: AuditEntry, salt: bytes) -> bytes:
         "salt": salt.hex(),
         "subjects": list(entry.subjects),
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(document).encode()
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

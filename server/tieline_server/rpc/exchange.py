@@ -74,14 +74,21 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         requests = chain([exchange_pb2.OverlapRequest(header=request.header)], batches)
         answer = self._answerer.answer(caller_of(context).agency, requests)
         response = exchange_pb2.OverlapBriefResponse(parts=answer)
-        try:
-            constraints.check(response)
-        except MalformedMessage:
-            fits = False
-        else:
-            fits = response.ByteSize() <= limits.MESSAGE_BYTES
-        if not fits:
+        if not _fits(response):
             raise LimitExceeded(
                 "the answer is longer than one message; ask by Overlap", check="BRIEF"
             )
         return response
+
+
+def _fits(response: exchange_pb2.OverlapBriefResponse) -> bool:
+    """Whether it is inside its caps: a short one is, since each of its parts is."""
+    size = response.ByteSize()
+    few = len(response.parts) <= limits.PARTS_PER_BUNDLE
+    if few and size <= limits.FREE_TEXT_PER_MESSAGE_CHARS:
+        return True
+    try:
+        constraints.check(response, size=size)
+    except MalformedMessage:
+        return False
+    return size <= limits.MESSAGE_BYTES

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import grpc
 from tieline_client import tls
 from tieline_client.certificate_errors import CertificateKind, CertificateRevoked
-from tieline_client.certificates import IsRevoked, Kind, LeafCache, Pinned, Purpose
+from tieline_client.certificates import (
+    IsRevoked,
+    Kind,
+    LeafCache,
+    LeafIdentity,
+    Pinned,
+    Purpose,
+)
 from tieline_client.directory import Directory
 from tieline_client.errors import InvalidInput
 from tieline_client.identifiers import SpiffeId
+from tieline_client.limits import LEAF_CACHE_ENTRIES
 
 from tieline_server.domain.ports import Clock, Operator
 from tieline_server.rpc.call import Caller
@@ -38,12 +46,14 @@ class Identifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _View:
-    """A directory and what is derived from it, once per version."""
+    """A directory and what is derived from it, once per version. ``callers`` have passed under it,
+    by their leaf as gRPC gives it: of them only the time is looked at again."""
 
     directory: Directory
     pinned: Pinned
+    callers: dict[bytes, tuple[LeafIdentity, Caller]] = field(default_factory=dict)
 
 
 class PeerIdentifier:
@@ -63,18 +73,27 @@ class PeerIdentifier:
 
     def identify(self, context: grpc.ServicerContext) -> Caller:
         """Return the member whose node calls. Raises a TrustError."""
-        leaf = _leaf(context)  # 1
-        view = self._current()
+        auth = _auth_context(context)
+        tls.check_tls_version(auth)  # 1
+        view, now = self._current(), self._clock()
+        shown = tuple(auth.get("x509_pem_cert", ()))
+        known = view.callers.get(shown[0]) if len(shown) == 1 else None
+        if known is not None and known[0].covers(now):
+            return known[1]
         identity = self._leaves.check(  # 2
-            leaf,
+            tls.caller_leaf(auth),
             version=view.directory.version,
             kind=Kind.NODE,
             purpose=Purpose.CALLER,
             pinned=view.pinned,
             is_revoked=view.directory.is_revoked,
-            now=self._clock(),
+            now=now,
         )
-        return Caller(identity.agency, None, frozenset(), identity.serial, identity.digest)
+        caller = Caller(identity.agency, None, frozenset(), identity.serial, identity.digest)
+        if len(view.callers) >= LEAF_CACHE_ENTRIES:
+            view.callers.clear()
+        view.callers[shown[0]] = identity, caller
+        return caller
 
     def check_fresh(self) -> None:
         """Raise DirectoryExpired past the directory's expiry."""

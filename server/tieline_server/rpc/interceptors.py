@@ -26,7 +26,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -166,7 +165,8 @@ class _Call:
         self._source = source
         self._context = context
         self._caller: Caller | None = None
-        self._held = ExitStack()
+        self._held: list[Callable[[], object]] = []
+        """What the end of the call gives back, the last first."""
         self._watched: Watched | None = None
         self._deadline = 0.0
 
@@ -190,7 +190,7 @@ class _Call:
             responses = _behaviour(handler.unary_stream)(request, context)
         # A servicer that is a generator ends with the call, not when it is collected.
         if hasattr(responses, "close"):
-            self._held.callback(responses.close)
+            self._held.append(responses.close)
         for response in responses:
             checked = self._checked(response, context)
             if context.time_left() <= 0:
@@ -207,7 +207,9 @@ class _Call:
         caller = self._caller = guard.identifier.identify(self._context)  # 1
         rule = guard.rules.get(self._method)
         weight = rule.weight if rule is not None else Weight.SINGLE
-        self._held.enter_context(guard.peer_limits.slot(caller.key, weight))  # 2
+        place = guard.peer_limits.slot(caller.key, weight)
+        place.__enter__()  # 2
+        self._held.append(partial(place.__exit__, None, None, None))
         rule = find_rule(self._method, guard.listener, caller, guard.rules)  # 3
         if self._handler is None:
             raise UnknownMethod(f"{self._method[: limits.NAME_CHARS]} is not served by this node")
@@ -216,7 +218,7 @@ class _Call:
         self._deadline = time.monotonic() + seconds
         self._watched = Watched(self._context.cancel, self._deadline + limits.OVERTIME_SECONDS)
         guard.watchdog.watch(self._watched)
-        self._held.callback(guard.watchdog.release, self._watched)
+        self._held.append(partial(guard.watchdog.release, self._watched))
         return CallContext(self._context, caller, self._deadline), rule, self._handler
 
     def _single_request(self, context: CallContext, rule: Rule) -> Message:
@@ -239,7 +241,7 @@ class _Call:
     def _requests(self, context: CallContext, rule: Rule) -> Iterator[Message | DigestBatch]:
         """Steps 5 and 6 for a stream: each message as the servicer asks for it."""
         reader = RequestReader(self._source)
-        self._held.callback(reader.close)
+        self._held.append(reader.close)
         return self._read(reader, context, rule)
 
     def _read(
@@ -308,9 +310,17 @@ class _Call:
 
     def close(self) -> None:
         """Give back what the call held; tell of a call that the watchdog cut off."""
-        self._held.close()
+        self._give_back()
         if self._cut_off():
             self._report(LimitExceeded("cut off", check="STUCK"))
+
+    def _give_back(self) -> None:
+        try:
+            while self._held:
+                self._held.pop()()
+        finally:
+            if self._held:  # one of them raised; the others still go
+                self._give_back()
 
     def _report(self, error: TielineError) -> None:
         caller = self._caller

@@ -230,9 +230,8 @@ class Answerer:
     @staticmethod
     def _check_body(answer: _Answer) -> None:
         query = answer.payload.query
-        counts = [answer.counts.get(kind, 0) for kind in DigestKind]
-        announced = [*query.counts, *([0] * (len(counts) - len(query.counts)))]
-        if counts != announced or answer.list_digest.digest() != query.list_digest:
+        announced = {DigestKind(at): count for at, count in enumerate(query.counts, 1) if count}
+        if answer.counts != announced or answer.list_digest.digest() != query.list_digest:
             raise InvalidInput("the digests are not those that the header announces; no receipt")
 
     def _end(self, peer: str, answer: _Answer) -> Iterator[exchange_pb2.OverlapResponse]:
@@ -317,8 +316,7 @@ def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch
 
 def _announced(answer: _Answer, kind: DigestKind) -> int:
     counts = answer.payload.query.counts
-    index = list(DigestKind).index(kind)
-    return counts[index] if index < len(counts) else 0
+    return counts[kind - 1] if kind <= len(counts) else 0  # kinds are numbered from 1
 
 
 def _distinct(items: Sequence[Ids]) -> Ids:
