@@ -6,6 +6,7 @@ key. ``Impostor`` serves on a port and notes every byte that it is sent.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -44,6 +45,7 @@ else:
 
 SECONDS = 20.0
 HELLO = "/tieline.v1.ExchangeService/Hello"
+_places = itertools.count(1)
 
 
 class Rogue:
@@ -98,8 +100,10 @@ class Rogue:
     def deliver(
         self, to: Node, envelope: envelope_pb2.Envelope, lane: int = 3
     ) -> delivery_pb2.DeliverResponse:
-        """Deliver one envelope; raises grpc.RpcError."""
-        request = delivery_pb2.DeliverRequest(envelope=envelope, lane=lane, sequence=1, epoch="e")
+        """Deliver one envelope, each in a place of its own; raises grpc.RpcError."""
+        request = delivery_pb2.DeliverRequest(
+            envelope=envelope, lane=lane, sequence=next(_places), epoch="e"
+        )
         with self.channel(to) as channel:
             stub = delivery_pb2_grpc.DeliveryServiceStub(channel)
             return stub.Deliver(request, timeout=SECONDS)

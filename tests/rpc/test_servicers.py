@@ -147,7 +147,7 @@ def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
     return (
         OperatorServicer(running.node, People(running.node, _issue), facts),
         ExchangeServicer(running.node, running.answerer, lambda: b"\x30\x04leaf", greeted.append),
-        DeliveryServicer(running.receiving, running.receiver),
+        DeliveryServicer(running.receiving, running.receiver, running.standing),
     )
 
 
@@ -466,7 +466,7 @@ def test_what_comes_in_is_listed_and_stepped(stubs: Stubs, bench: Bench) -> None
     envelope = bench[ES].seal(payload, PT)
     request = delivery_pb2.DeliverRequest(envelope=envelope, lane=2, sequence=1, epoch="e")
     answer = stubs.call("Deliver", request, ES)
-    assert (answer.reply, answer.epoch) == (delivery_pb2.REPLY_APPLIED, f"epoch-{PT}")
+    assert (answer.reply, answer.epoch) == (delivery_pb2.REPLY_APPLIED, bench[PT].node.epoch)
     assert stubs.call("Deliver", request, ES).reply == delivery_pb2.REPLY_DUPLICATE
     assert stubs.refused("Deliver", request, HUB) == ("UNAUTHENTICATED", "SIGNATURE_REFUSED")
     (entry,) = stubs.call("ListInbox", pb.ListInboxRequest()).entries
