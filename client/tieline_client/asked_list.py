@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tieline_client import limits
 from tieline_client.columns import Columns
-from tieline_client.digest_batch import DigestBatch
+from tieline_client.digest_batch import DigestBatch, per_batch
 from tieline_client.digests import EXACT_KINDS, DigestKind, format_digest, junk_rows
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
 from tieline_client.formats.record import Record, Vote
@@ -132,8 +132,9 @@ class AskedList:
     def batches(self) -> Iterator[DigestBatch]:
         """Yield the list as it travels: kinds in order, digests ascending across batches."""
         for kind, column in self.columns.items():
-            for start in range(0, len(column.digests), limits.DIGESTS_PER_BATCH):
-                rows = column.digests[start : start + limits.DIGESTS_PER_BATCH]
+            size = per_batch(kind)
+            for start in range(0, len(column.digests), size):
+                rows = column.digests[start : start + size]
                 yield DigestBatch.of(kind, rows.reshape(-1).data)
 
     def without(self, known: Mapping[DigestKind, Index]) -> AskedList:

@@ -74,6 +74,12 @@ class DigestBatch:
         return digests_pb2.DigestList(kind=int(self.kind), digests=bytes(self.digests))  # type: ignore[arg-type]
 
 
+def per_batch(kind: DigestKind) -> int:
+    """Return how many digests of a kind are sent in one batch."""
+    most = limits.NEAR_PER_BATCH if kind is DigestKind.PDQ else limits.DIGESTS_PER_BATCH
+    return min(most, limits.DIGESTS_PER_BATCH)
+
+
 def open_batch(data: bytes) -> DigestBatch | None:
     """Return the batch that a request holds, checked; None for whatever is not exactly one."""
     size, at = _varint(data, 1)

@@ -23,8 +23,10 @@ UNKNOWN_FIELD_BYTES = 1_024
 MESSAGE_DEPTH = 12
 
 # --- queries ---
-DIGESTS_PER_BATCH = 20_000
-"""Digests in one packed batch; 20k-50k measured best (measured.md)."""
+DIGESTS_PER_BATCH = 50_000
+"""Digests in one packed batch: what a message costs apart from its bytes is paid less often."""
+NEAR_PER_BATCH = 20_000
+"""Perceptual hashes in one: looking them up takes seconds, and nothing is heard meanwhile."""
 DIGESTS_PER_BATCH_MAX = 50_000
 RECORDS_PER_QUERY = 5_000_000
 DIGESTS_BRIEF = 64
@@ -169,6 +171,10 @@ ATTACH_CALLS_PER_PEER = 8
 ATTACH_TO_MOST = 256
 """Members that a node which only calls out is attached to; hubs first."""
 PROXY_FILE_BYTES = 1_024
+PEER_CALLS_PER_SECOND = 200.0
+"""Calls that one peer may make in the long run; a node's configuration may say otherwise."""
+PEER_CALLS_AT_ONCE_SECONDS = 10.0
+"""Who was silent may make the calls of so many seconds at once."""
 
 # --- delivery ---
 RETRY_FIRST_SECONDS = 0.5
@@ -198,6 +204,16 @@ ITEMS_PER_BATCH = 50_000
 BACKUP_LIFE = timedelta(days=90)
 """Longest life of a backup. Peers keep what they sent at least as long, so that a node restored
 from any valid backup gets what it lacks; and what is erased is gone from backups after it."""
+
+# --- alarms ---
+ESCALATE_AFTER = timedelta(hours=1)
+"""An immediate referral that nobody acknowledged by then is escalated."""
+ALARM_SHOWN = timedelta(days=7)
+"""An alarm that no step ends (the hub's) is shown so long."""
+ALARMS_SHOWN = 100
+ALARM_LOOK_SECONDS = 30.0
+"""How often the clock of alarms is looked at, at least: it may have been set."""
+ALARM_COMMAND_SECONDS = 60.0
 
 # --- retention ---
 RETENTION_DEFAULT = timedelta(days=3 * 365)

@@ -206,6 +206,37 @@ def test_a_list_that_turns_out_wrong_is_broken_off_everywhere(bench: Bench) -> N
     assert bench[PT].audit("query.answered") == []
 
 
+def _without_receipt(answer: Responses) -> Responses:
+    for one in answer:
+        if not one.HasField("end"):
+            yield one
+
+
+@pytest.mark.usefixtures("eager")
+def test_who_gives_no_receipt_for_the_announced_list_is_refused_alone(bench: Bench) -> None:
+    bench[PT].load(records(range(300)))
+    bench[HUB].load(records(range(300)))
+    bench.tampering[PT] = _without_receipt
+    ends, overlaps = bench[ES].ask(records(range(300)), PT, HUB)
+    assert (ends[PT].status, ends[HUB].status) == ("refused", "answered")
+    assert "without a receipt" in ends[PT].reason
+    assert {agency: len(found) for agency, found in overlaps.items()} == {HUB: 300}
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_wrong_list_that_no_peer_looked_at_is_found_here(bench: Bench) -> None:
+    bench.offline.add(ICE)
+    asked = _list(records(range(300)))
+    question = bench[ES].question(asked, peers=[ICE], list_digest=bytes(32))
+    for batch in asked.batches():
+        question.take(batch)
+    with pytest.raises(InvalidInput, match="not those that the header announces"):
+        list(chain.from_iterable(question.answer()))
+    question.close()
+    (result,) = bench[ES].audit("query.result")
+    assert "broken off" in result["detail"]["reason"]  # type: ignore[index]
+
+
 @pytest.mark.usefixtures("eager")
 def test_with_exclusion_lists_the_whole_list_is_looked_at_first(bench: Bench) -> None:
     bench[PT].load(records(range(300)))

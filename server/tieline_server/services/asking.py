@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from tieline.v1 import operator_pb2
 from tieline_client import limits
-from tieline_client.digest_batch import DigestBatch
+from tieline_client.digest_batch import DigestBatch, per_batch
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, LimitExceeded
 from tieline_client.packed import Index
@@ -140,8 +140,9 @@ class Question:
         """Yield the list as it travels to a peer, at the peer's pace."""
         offset = 0
         for kind, count in self._counts.items():
-            for start in range(0, count, limits.DIGESTS_PER_BATCH):
-                size = min(limits.DIGESTS_PER_BATCH, count - start) * kind.width
+            most = per_batch(kind)
+            for start in range(0, count, most):
+                size = min(most, count - start) * kind.width
                 yield self._spool.read(kind, offset, size)
                 offset += size
 
