@@ -66,12 +66,14 @@ class RequestReader:
         return None
 
     def close(self) -> None:
-        """Drop what was read and let the thread end."""
+        """Drop what was read and let the thread end; whoever takes finds the end."""
         self._closed = True
         self._room.put(False)
         with suppress(Empty):
             while True:
                 self._messages.get_nowait()
+        # What was dropped may have been the end, for which somebody still waits.
+        self._messages.put(None)
 
     def _read(self) -> None:
         try:
@@ -110,6 +112,7 @@ class Watchdog:
         self._monotonic = monotonic
         self._calls: set[Watched] = set()
         self._changed = threading.Condition()
+        self._pause = threading.Event()  # never set: only waited for
         self._thread: threading.Thread | None = None
 
     def watch(self, call: Watched) -> None:
@@ -130,7 +133,7 @@ class Watchdog:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._calls)
-            time.sleep(self._interval)
+            self._pause.wait(self._interval)
             now = self._monotonic()
             with self._changed:
                 stuck = [call for call in self._calls if now >= call.due and not call.cut]
