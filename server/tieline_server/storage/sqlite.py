@@ -208,6 +208,7 @@ class SqliteStore:
         leaves: list[bytes] = []
         changes: list[Change] = []
         listed: list[Listed] = []
+        committing = False
         try:
             connection = self._open()
             driver = _driver(connection)
