@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 from sqlalchemy import (
     ARRAY,
@@ -39,6 +41,8 @@ from tieline_server.storage.packed import Packed, insert_statement
 from tieline_server.storage.prepared import driver_of
 
 Rows = Iterable[Sequence[object]]
+Ids = npt.NDArray[np.int64]
+ByteRows = npt.NDArray[np.uint8]
 IMPORT_LOCK = 7_430_001
 """PostgreSQL advisory lock: items are resolved by one transaction at a time."""
 
@@ -67,6 +71,12 @@ class Bulk(Protocol):
         *where: ColumnElement[bool],
     ) -> list[tuple[bytes, int]]:
         """Return (value, result) for each row whose ``target`` is among equally wide values."""
+        ...
+
+    def digests(
+        self, connection: Connection, pairs: Select[Any], width: int
+    ) -> tuple[Ids, ByteRows]:
+        """Return what selects (item id, digest) as ids (n,) and digests (n, width)."""
         ...
 
     def ids(self, values: Iterable[int]) -> FromClause:
@@ -112,6 +122,16 @@ class SqliteBulk:
             {"packed": b"".join(values), "width": len(values[0]), "count": len(values)},
         )
         return [(row[0], row[1]) for row in found]
+
+    def digests(
+        self, connection: Connection, pairs: Select[Any], width: int
+    ) -> tuple[Ids, ByteRows]:
+        # One row with all in it: the interpreter is free meanwhile, and there are no tuples.
+        numbers, digests = pairs.subquery("pairs").c
+        hexadecimal = func.group_concat(func.hex(digests), "")
+        row = connection.execute(select(func.group_concat(numbers), hexadecimal)).one()
+        ids = np.fromstring(row[0] or "", dtype=np.int64, sep=",")
+        return ids, _rows(bytes.fromhex(row[1] or ""), width)
 
     def ids(self, values: Iterable[int]) -> FromClause:
         document = json.dumps([int(value) for value in values])
@@ -159,6 +179,14 @@ class PostgresBulk:
         found = connection.execute(statement, {"wanted": list(values)})
         return [(row[0], row[1]) for row in found]
 
+    def digests(
+        self, connection: Connection, pairs: Select[Any], width: int
+    ) -> tuple[Ids, ByteRows]:
+        numbers, digests = pairs.subquery("pairs").c
+        joined = func.string_agg(digests, literal(b"", LargeBinary))
+        row = connection.execute(select(func.array_agg(numbers), joined)).one()
+        return np.array(row[0] or [], dtype=np.int64), _rows(row[1] or b"", width)
+
     def ids(self, values: Iterable[int]) -> FromClause:
         wanted = literal([int(value) for value in values], ARRAY(BigInteger))
         return (
@@ -169,6 +197,10 @@ class PostgresBulk:
 
     def lock_items(self, connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(IMPORT_LOCK)))
+
+
+def _rows(packed: bytes, width: int) -> ByteRows:
+    return np.frombuffer(packed, dtype=np.uint8).reshape(-1, width)
 
 
 @lru_cache(maxsize=64)

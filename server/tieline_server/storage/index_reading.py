@@ -34,15 +34,15 @@ def hold(matching: Matching, ids: Ids, sets: Sequence[HoldingSet]) -> None:
 
 def digest_range(session: Session, first: int, last: int) -> list[tuple[DigestKind, Ids, Rows]]:
     """Return the digests in the columns of items [first, last], kind by kind."""
-    columns = (items.c[COLUMNS[kind]] for kind in DigestKind)
-    found = session.connection.execute(
-        select(items.c.id, *columns).where(items.c.id.between(first, last)).order_by(items.c.id)
-    ).all()
     pages = []
-    for column, kind in enumerate(DigestKind, 1):
-        pairs = [(row[0], row[column]) for row in found if row[column] is not None]
-        if pairs:
-            pages.append((kind, *pair_arrays(kind, pairs)))
+    for kind in DigestKind:
+        digest = items.c[COLUMNS[kind]]
+        pairs = select(items.c.id, digest).where(
+            items.c.id.between(first, last), digest.is_not(None)
+        )
+        ids, rows = session.bulk.digests(session.connection, pairs, kind.width)
+        if len(ids):
+            pages.append((kind, ids, rows))
     return pages
 
 

@@ -279,14 +279,10 @@ class Items:
 
     def _page(self, kind: DigestKind, sources: Sequence[Select[Any]], limit: int) -> DigestPage:
         """Merge pages of (id, digest) by id; an item has one digest of a kind."""
-        rows: list[tuple[int, bytes]] = []
-        for source in sources:
-            # Plain tuples: millions of rows of SQLAlchemy's own take longer than the reading.
-            with self._run(source.limit(limit)) as found:
-                rows += found.cursor.fetchall()
-        numbers, values = zip(*rows, strict=True) if rows else ((), ())
-        ids = np.array(numbers, dtype=np.int64)
-        digests = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, kind.width)
+        bulk, connection = self._session.bulk, self._session.connection
+        found = [bulk.digests(connection, one.limit(limit), kind.width) for one in sources]
+        ids = np.concatenate([numbers for numbers, _ in found])
+        digests = np.concatenate([rows for _, rows in found])
         if (ids[1:] > ids[:-1]).all():
             return DigestPage(kind, ids[:limit], digests[:limit])
         ids, first = np.unique(ids, return_index=True)
