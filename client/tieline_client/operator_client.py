@@ -157,6 +157,33 @@ class OperatorClient(OperatorConnection):
         )
         return self.call(self.stub.AssessSeries, request).series
 
+    def retract_series(
+        self,
+        series: str,
+        kind: str,
+        reason: str,
+        *,
+        code: int | None = None,
+        tlp: int = 0,
+        restriction: str = "",
+        retain_until: str = "",
+        only: Sequence[str] | None = None,
+    ) -> pb.SeriesView:
+        """Withdraw an own series or narrow it; ``only`` None leaves its recipients as they are."""
+        request = make(
+            pb.RetractSeriesRequest,
+            series=series,
+            kind=kind,
+            reason=reason,
+            code=code,
+            tlp=tlp,
+            restriction=restriction,
+            retain_until=retain_until,
+            limited=only is not None,
+            only=only or (),
+        )
+        return self.call(self.stub.RetractSeries, request).series
+
     def refer_series(
         self,
         series: str,
@@ -183,9 +210,9 @@ class OperatorClient(OperatorConnection):
 
     # --- inbox, outbox, clock ------------------------------------------------------------------
 
-    def list_inbox(self) -> Sequence[pb.InboxEntry]:
-        """Received referrals and broadcasts, newest first."""
-        return self.call(self.stub.ListInbox, pb.ListInboxRequest()).entries
+    def list_inbox(self) -> pb.ListInboxResponse:
+        """Received referrals and broadcasts, newest first, and alarms."""
+        return self.call(self.stub.ListInbox, pb.ListInboxRequest())
 
     def get_inbox_entry(self, entry: str) -> pb.InboxEntry:
         """One of them with its steps."""
@@ -234,9 +261,14 @@ class OperatorClient(OperatorConnection):
         )
         return self.call(self.stub.AnswerBroadcast, request).entry
 
-    def list_outbox(self, state: str = "") -> pb.ListOutboxResponse:
-        """Messages, newest first, and the destinations with their back-off."""
-        return self.call(self.stub.ListOutbox, make(pb.ListOutboxRequest, state=state))
+    def list_outbox(
+        self, state: str = "", *, page_size: int = 0, page_token: str = ""
+    ) -> pb.ListOutboxResponse:
+        """A page of messages, newest first, and how far each destination is."""
+        request = make(
+            pb.ListOutboxRequest, state=state, page_size=page_size, page_token=page_token
+        )
+        return self.call(self.stub.ListOutbox, request)
 
     def list_clock(self, series: str = "") -> Sequence[pb.ReferralView]:
         """Sent and received referrals with their steps."""

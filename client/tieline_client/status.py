@@ -34,6 +34,8 @@ from tieline_client.errors import (
 DOMAIN = "tieline"
 CHECK = "check"
 """Metadata key of the finer reason."""
+RETRY_AFTER = "retry_after"
+"""Metadata key of the seconds after which the same call may be taken."""
 _PREFIX = "ERROR_REASON_"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _METADATA_ENTRIES = 16

@@ -22,7 +22,12 @@ from tieline_client.errors import ConfigurationError, InvalidInput
 from tieline_client.formats.record import Vote
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
 from tieline_client.identifiers import check_operator
-from tieline_client.limits import PROXY_FILE_BYTES, QUERY_SECONDS, QUERY_SECONDS_MOST
+from tieline_client.limits import (
+    PEER_CALLS_PER_SECOND,
+    PROXY_FILE_BYTES,
+    QUERY_SECONDS,
+    QUERY_SECONDS_MOST,
+)
 
 from tieline_server.domain.series import DutyContact
 from tieline_server.services.context import Defaults
@@ -86,6 +91,10 @@ class NodeConfig(BaseSettings):
     """Folder of the agency's own Cedar rules; empty: the default set."""
     query_seconds: Annotated[float, Field(gt=0, le=QUERY_SECONDS_MOST)] = QUERY_SECONDS
     """How long a peer is waited for."""
+    alarm_command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Run for each alarm, with its kind and the referral's id behind it."""
+    peer_calls_per_second: Annotated[float, Field(gt=0)] = PEER_CALLS_PER_SECOND
+    """Calls that one peer may make in the long run."""
 
     @model_validator(mode="after")
     def _check_reach(self) -> NodeConfig:
@@ -159,6 +168,7 @@ class Home:
         self.certs = path / "certs"
         self.operators = path / "operators"
         self.indexes = path / "indexes"
+        self.tombstones = path / "tombstones"
         self.cache = path / "cache"
 
     def database_url(self, config: NodeConfig) -> str:

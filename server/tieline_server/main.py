@@ -40,6 +40,7 @@ from tieline_client.tls import forget_proxies, server_credentials
 
 from tieline_server.allocator import keep_freed_memory
 from tieline_server.config import Home, NodeConfig
+from tieline_server.delivery.alarm_clock import AlarmClock
 from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.ports import Matching, Tx
@@ -53,8 +54,10 @@ from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
 from tieline_server.rpc.interceptors import Guard
 from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
+from tieline_server.rpc.rates import Rates
 from tieline_server.rpc.relay import RelayServicer
 from tieline_server.rpc.server import Endpoint, build_server, standing_threads
+from tieline_server.services.alarms import Alarms
 from tieline_server.services.answering import Answerer
 from tieline_server.services.attachments import Receiver, drop_stale
 from tieline_server.services.context import Node
@@ -112,6 +115,8 @@ class RunningNode:
         self._purger = threading.Thread(target=self._purge, name="purging", daemon=True)
         self.delivery = DeliveryEngine(self.node)
         self.node.wake = self.delivery.wake
+        self.alarms = AlarmClock(self.node, config.alarm_command)
+        self.node.alarmed = self.alarms.wake
         self.contacts = Contacts(self.node, self._others)
         self.node.contact = self._peers.on_greeted = self.contacts.soon
         self.node.ready = self._ready
@@ -226,6 +231,8 @@ class RunningNode:
                     utc_now,
                     self._refusals.note,
                     standing_threads=standing,
+                    rates=Rates(config.peer_calls_per_second),
+                    heard=self.delivery.heard_from,
                 )
             ],
             [
@@ -294,6 +301,7 @@ class RunningNode:
                 create_time=timestamp(purge.created),
                 reason=purge.reason,
             )
+        status.alarms.extend(Alarms(self.node).open())
         status.warnings.extend(self._warnings(directory))
         self.relaying.tell(status)
         return status
@@ -330,6 +338,7 @@ class RunningNode:
             endpoint.set_serving(True)
         self._log_life("node.started")
         self.delivery.start()
+        self.alarms.start()
         self.contacts.start()
         self.relaying.start()
         self._greet_peers()
@@ -379,6 +388,7 @@ class RunningNode:
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
             endpoint.stop(limits.STOP_SECONDS / 2)
         self.contacts.stop()
+        self.alarms.stop()
         self.delivery.stop(self._peers.close)
         if self._purger.is_alive():
             self._purger.join(limits.STOP_SECONDS)

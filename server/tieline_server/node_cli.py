@@ -192,6 +192,11 @@ def status(
     with OperatorClient(Profile.load(path)) as client:
         answer = client.get_status()
     result = {
+        "alarms": [
+            f"{one.kind} {one.referral} {one.sender} > {one.recipient}"
+            f" since {moment(one.raise_time).isoformat()}"
+            for one in answer.alarms
+        ],
         "agency": answer.agency,
         "federation": answer.federation,
         "role": answer.role,

@@ -27,7 +27,7 @@ from tests.services.bench import (
 
 
 def _outbox(node: Running, state: str = "") -> list[operator_pb2.OutboxEntry]:
-    return list(Mailbox(node.node).outbox(state).entries)
+    return list(Mailbox(node.node).outbox(operator_pb2.ListOutboxRequest(state=state)).entries)
 
 
 def _answering(node: Running, *answers: TielineError | delivery_pb2.DeliverResponse) -> list[str]:
@@ -169,7 +169,7 @@ def test_a_peer_that_is_away_costs_only_its_own_mail(bench: Bench) -> None:
     assert len(hub.inbox()) == 1
 
     def backed_off() -> bool:
-        (there,) = Mailbox(es.node).outbox("").destinations
+        (there,) = Mailbox(es.node).outbox(operator_pb2.ListOutboxRequest()).destinations
         return there.agency == PT and there.attempts > 0 and "cannot be reached" in there.last_error
 
     wait_for("the back-off is in storage", backed_off)
@@ -177,4 +177,4 @@ def test_a_peer_that_is_away_costs_only_its_own_mail(bench: Bench) -> None:
     es.engine.heard_from(PT)
     bench.flow()
     assert len(bench[PT].inbox()) == 1
-    assert not Mailbox(es.node).outbox("").destinations
+    assert not Mailbox(es.node).outbox(operator_pb2.ListOutboxRequest()).destinations

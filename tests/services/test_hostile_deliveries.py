@@ -639,4 +639,4 @@ def test_items_that_never_came_make_the_message_wait(bench: Bench) -> None:
     es, interpol, payload = _upload(bench)
     envelope = es.seal(payload, INTERPOL)
     assert _untouched(interpol, lambda: es.deliver(envelope, INTERPOL)).reply == RETRY
-    assert not Mailbox(interpol.node).outbox("").entries
+    assert not Mailbox(interpol.node).outbox(operator_pb2.ListOutboxRequest()).entries

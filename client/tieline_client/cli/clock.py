@@ -21,16 +21,22 @@ State = Literal["", "queued", "delivered", "refused", "parked"]
 def outbox(
     *,
     state: Annotated[State, typer.Option(help="Only messages in this state.")] = "",
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="At most so many messages.")
+    ] = 1000,
+    page: Annotated[
+        str, typer.Option(metavar="TOKEN", help="The next page, as the last one named it.")
+    ] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """List messages on their way or settled, newest first, and who waits for them.
+    """List messages on their way or settled, newest first, and how far each destination is.
 
     Example: tieline outbox --state queued --home ./pt-pj
     """
     with connect(profile, home) as client:
-        found = client.list_outbox(state)
+        found = client.list_outbox(state, page_size=limit, page_token=page)
     entries = [views.message(each) for each in found.entries]
     destinations = [views.destination(each) for each in found.destinations]
 
@@ -42,21 +48,36 @@ def outbox(
             for each in entries
         ]
         show_rows(columns, rows, "no messages")
-        waiting = [
-            (
-                each["agency"],
-                each["queued"],
-                each["attempts"],
-                moment(each["next_attempt"]),
-                each["last_error"],
-            )
-            for each in destinations
-            if each["queued"]
-        ]
+        if found.next_page_token:
+            print(f"more: tieline outbox --page {found.next_page_token}")
+        waiting = [_progress(each) for each in destinations if each["queued"]]
         if waiting:
-            show_rows(("waiting for", "messages", "attempts", "next", "last error"), waiting, "")
+            names = ("waiting for", "messages", "oldest", "gone", "a second", "attempts", "next")
+            show_rows((*names, "last error"), waiting, "")
 
-    emit(as_json, {"entries": entries, "destinations": destinations}, render)
+    document = {
+        "entries": entries,
+        "destinations": destinations,
+        "next_page": found.next_page_token,
+    }
+    emit(as_json, document, render)
+
+
+def _progress(destination: views.Document) -> tuple[object, ...]:
+    """One line of a destination: how much waits by urgency, since when, and how it goes."""
+    lanes = destination["lanes"]
+    assert isinstance(lanes, list)
+    oldest = min((each["oldest"] for each in lanes if each["oldest"]), default=None)
+    return (
+        destination["agency"],
+        ", ".join(f"{each['queued']} {each['urgency']}" for each in lanes),
+        moment(oldest),
+        destination["delivered"],
+        destination["per_second"],
+        destination["attempts"],
+        moment(destination["next_attempt"]),
+        destination["last_error"],
+    )
 
 
 @run
@@ -89,7 +110,7 @@ def clock(
                 each["urgency"],
                 each["state"],
                 moment(each["due"]),
-                f"OVERDUE: {each['next']}" if each["overdue"] else each["reason"],
+                _remark(each),
             )
             for each in referrals
         ]
@@ -98,13 +119,23 @@ def clock(
     emit(as_json, {"referrals": referrals}, render)
 
 
+def _remark(referral: views.Document) -> str:
+    escalated = f"escalated {moment(referral['escalated'])}; " if referral["escalated"] else ""
+    return escalated + (
+        f"OVERDUE: {referral['next']}" if referral["overdue"] else str(referral["reason"])
+    )
+
+
 def _with_due(referral: views.Document, now: datetime) -> views.Document:
-    """Add ``since`` (when the state was reached), ``next``, ``due`` and ``overdue``."""
+    """Add ``since`` (when the state was reached), ``next``, ``due``, ``overdue``, and when it was
+    ``escalated``, None where it was not."""
     state, urgency = str(referral["state"]), str(referral["urgency"])
     steps = referral["steps"]
     assert isinstance(steps, list)
     reached = [each["at"] for each in steps if each["state"] == state and each["at"]]
     since = max(reached, default=referral["created"])
+    told = [each["at"] for each in steps if each["state"] == "escalated" and each["at"]]
+    referral = {**referral, "escalated": min(told, default=None)}
     if not isinstance(since, datetime):
         return {**referral, "since": None, "next": "", "due": None, "overdue": False}
     return {

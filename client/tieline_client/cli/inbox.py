@@ -21,7 +21,7 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.series import Confidence
-from tieline_client.cli.tables import moment, show_entry, show_rows
+from tieline_client.cli.tables import moment, show_alarms, show_entry, show_rows
 from tieline_client.errors import UsageError
 from tieline_client.identifiers import check_id
 
@@ -42,14 +42,19 @@ TextOption = Annotated[str, typer.Option("--text", metavar="TEXT", help="More, i
 def list_inbox(
     *, profile: ProfileOption = None, home: HomeOption = None, as_json: Json = False
 ) -> None:
-    """List received referrals and broadcasts, newest first.
+    """List alarms, then received referrals and broadcasts, newest first; what is immediate and
+    not acknowledged stands above the rest.
 
     Example: tieline inbox --home ./pt-pj
     """
     with connect(profile, home) as client:
-        entries = [views.inbox_entry(each) for each in client.list_inbox()]
+        came = client.list_inbox()
+    entries = [views.inbox_entry(each) for each in came.entries]
+    alarms = [views.alarm(each) for each in came.alarms]
 
     def render() -> None:
+        if alarms:
+            show_alarms(alarms)
         rows = []
         for entry in entries:
             inside = entry["referral"] or entry["broadcast"] or {}
@@ -69,7 +74,7 @@ def list_inbox(
         columns = ("id", "kind", "from", "series", "country", "urgency", "state", "received")
         show_rows(columns, rows, "nothing has come in")
 
-    emit(as_json, {"entries": entries}, render)
+    emit(as_json, {"entries": entries, "alarms": alarms}, render)
 
 
 @app.command("show")

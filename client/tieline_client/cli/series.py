@@ -236,3 +236,83 @@ def refer(
         )
     referrals = [views.referral(each) for each in made]
     emit(as_json, {"referrals": referrals}, lambda: referral_rows(referrals))
+
+
+@app.command("withdraw")
+@run
+def withdraw(
+    series: SeriesArgument,
+    *,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; everybody who was told reads it.")
+    ],
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Take an own series back: everybody who was told erases it and says so.
+
+    It stays here, and is in no answer to anybody any more.
+
+    Example: tieline series withdraw "Case 12" --reason "the court ordered its erasure"
+    """
+    if not reason.strip():
+        raise UsageError("--reason is empty; say why, in words")
+    with connect(profile, home) as client:
+        made = client.retract_series(series, "withdraw", reason)
+    document = views.series(made)
+    emit(as_json, document, lambda: show_series(document))
+
+
+@app.command("narrow")
+@run
+def narrow(
+    series: SeriesArgument,
+    *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AGENCY",
+            help="Only these agencies keep it, all others erase it; may be repeated.",
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; everybody who was told reads it.")
+    ] = "",
+    handling: HandlingOption = "",
+    restriction: RestrictionOption = "",
+    tlp: TlpOption = "",
+    retain_until: RetainOption = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Restrict an own series further, here and at everybody who was told.
+
+    What is not named stays as it is; nothing can be loosened.
+
+    Example: tieline series narrow "Case 12" --handling H2 --only es-gc --only europol-ec3
+    """
+    if not (only or handling or tlp or retain_until or restriction):
+        raise UsageError("say what is narrowed: --handling, --tlp, --retain-until or --only")
+    stated = parse_handling(
+        handling,
+        tlp=tlp,
+        source="",
+        information=None,
+        retain_until=retain_until,
+        restriction=restriction,
+    )
+    with connect(profile, home) as client:
+        made = client.retract_series(
+            series,
+            "narrow",
+            reason,
+            code=stated.code if handling else None,
+            tlp=stated.tlp,
+            restriction=stated.restriction,
+            retain_until=stated.retain_until,
+            only=[parse_agency(each) for each in only] if only else None,
+        )
+    document = views.series(made)
+    emit(as_json, document, lambda: show_series(document))

@@ -94,6 +94,28 @@ def show_series(document: Shown) -> None:
         for each in document["assessments"]
     ]
     show_rows(("country", "judgement", "who", "when", "grounds"), rows, "no assessments yet")
+    if document["retraction"]:
+        _show_retraction(document["retraction"])
+
+
+def _show_retraction(document: Shown) -> None:
+    only = document["only"]
+    said = "withdrawn" if document["kind"] == "withdraw" else "narrowed"
+    to = "" if only is None else f", to be kept by {', '.join(only) or 'nobody'} only"
+    why = f": {document['reason']}" if document["reason"] else ""
+    line("")
+    line(f"{said} {moment(document['at'])}{to}{why}")
+    rows = [
+        (
+            each["agency"],
+            each["via"] or "",
+            each["state"],
+            moment(each["at"]),
+            "erased" if each["erased"] else each["reason"],
+        )
+        for each in document["recipients"]
+    ]
+    show_rows(("who was told", "by", "state", "since", ""), rows, "nobody was told of it")
 
 
 def referral_rows(referrals: Sequence[Shown]) -> None:
@@ -187,3 +209,18 @@ def upload_rows(uploads: Sequence[Shown]) -> None:
     ]
     columns = ("id", "series", "who", "state", "reference", "items", "delivery", "created")
     show_rows(columns, rows, "no uploads")
+
+
+def show_alarms(alarms: Sequence[Mapping[str, object]]) -> None:
+    """Show alarms above everything else."""
+    columns = ("ALARM", "referral", "who", "raised")
+    rows = [
+        (
+            str(each["kind"]),
+            each["referral"],
+            f"{each['sender']} > {each['recipient']}",
+            moment(each["raised"]),
+        )
+        for each in alarms
+    ]
+    show_rows(columns, rows, "")

@@ -94,7 +94,30 @@ def series(value: pb.SeriesView) -> Document:
         "references": [f"{each.scheme}:{each.value}" for each in notice.references],
         "likely_countries": list(value.likely_countries),
         "assessments": [assessment(each) for each in notice.assessments],
+        "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
         "created": when(notice, "create_time"),
+    }
+
+
+def retraction(value: pb.RetractionView) -> Document:
+    """Return an own series' latest retraction and who has confirmed it."""
+    return {
+        "id": value.id,
+        "kind": value.kind,
+        "reason": value.reason,
+        "only": list(value.only) if value.limited else None,
+        "at": when(value, "retract_time"),
+        "recipients": [
+            {
+                "agency": each.agency,
+                "via": each.via or None,
+                "state": each.state,
+                "erased": each.erased,
+                "at": when(each, "state_time"),
+                "reason": each.reason,
+            }
+            for each in value.recipients
+        ],
     }
 
 
@@ -223,6 +246,30 @@ def destination(value: pb.DestinationView) -> Document:
         "attempts": value.attempts,
         "next_attempt": when(value, "next_attempt_time"),
         "last_error": value.last_error,
+        "lanes": [
+            {
+                "urgency": word(URGENCIES, each.lane),
+                "queued": each.queued,
+                "put_off": each.put_off,
+                "oldest": when(each, "oldest_time"),
+            }
+            for each in value.lanes
+        ],
+        "busy_since": when(value, "busy_time"),
+        "delivered": value.delivered,
+        "per_second": round(value.rate, 2),
+    }
+
+
+def alarm(value: pb.AlarmView) -> Document:
+    """Return an alarm that nobody has ended."""
+    return {
+        "kind": value.kind,
+        "referral": value.referral,
+        "series": value.series,
+        "sender": value.sender,
+        "recipient": value.recipient,
+        "raised": when(value, "raise_time"),
     }
 
 

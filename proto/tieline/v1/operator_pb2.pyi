@@ -746,6 +746,9 @@ class GetStatusResponse(_message.Message):
     PURGES_FIELD_NUMBER: _builtins.int
     ATTACHED_TO_FIELD_NUMBER: _builtins.int
     ATTACHED_HERE_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    BACKUP_TIME_FIELD_NUMBER: _builtins.int
+    BACKUP_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """Its agency."""
     federation: _builtins.str
@@ -798,6 +801,18 @@ class GetStatusResponse(_message.Message):
     def attached_here(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
         """The nodes that are attached to this one."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmView]:
+        """Alarms that nobody has ended yet, newest first."""
+
+    @_builtins.property
+    def backup_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last backup was made; unset before the first."""
+
+    @_builtins.property
+    def backup_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it may be restored."""
+
     def __init__(
         self,
         *,
@@ -817,10 +832,13 @@ class GetStatusResponse(_message.Message):
         purges: _abc.Iterable[Global___PurgeView] | None = ...,
         attached_to: _abc.Iterable[Global___Attachment] | None = ...,
         attached_here: _abc.Iterable[Global___Attachment] | None = ...,
+        alarms: _abc.Iterable[Global___AlarmView] | None = ...,
+        backup_time: _timestamp_pb2.Timestamp | None = ...,
+        backup_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["directory_expire_time", b"directory_expire_time", "leaf_expire_time", b"leaf_expire_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "directory_expire_time", b"directory_expire_time", "leaf_expire_time", b"leaf_expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attached_here", b"attached_here", "attached_to", b"attached_to", "countries", b"countries", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "purges", b"purges", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "alarms", b"alarms", "attached_here", b"attached_here", "attached_to", b"attached_to", "backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "countries", b"countries", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "purges", b"purges", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2407,18 +2425,24 @@ class ListInboxResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___InboxEntry]:
-        """Newest first."""
+        """Newest first; above them immediate referrals that nobody has acknowledged."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmView]:
+        """Alarms, newest first."""
 
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___InboxEntry] | None = ...,
+        alarms: _abc.Iterable[Global___AlarmView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "entries", b"entries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2607,16 +2631,24 @@ class ListOutboxRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """queued, delivered, refused, parked or empty for all."""
+    page_size: _builtins.int
+    """At most so many; 0 for the most, 1,000."""
+    page_token: _builtins.str
+    """Of the page before; empty for the first."""
     def __init__(
         self,
         *,
         state: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2695,6 +2727,10 @@ class DestinationView(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    BUSY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVERED_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     queued: _builtins.int
@@ -2703,9 +2739,21 @@ class DestinationView(_message.Message):
     """Failed attempts in a row."""
     last_error: _builtins.str
     """The last failure."""
+    delivered: _builtins.int
+    """Messages settled since then."""
+    rate: _builtins.float
+    """Of them, in a second."""
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When the next comes."""
+
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneView]:
+        """Its lanes with messages."""
+
+    @_builtins.property
+    def busy_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when messages go that have not come to the end of the queue; unset when none do."""
 
     def __init__(
         self,
@@ -2715,10 +2763,14 @@ class DestinationView(_message.Message):
         attempts: _builtins.int = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         last_error: _builtins.str = ...,
+        lanes: _abc.Iterable[Global___LaneView] | None = ...,
+        busy_time: _timestamp_pb2.Timestamp | None = ...,
+        delivered: _builtins.int = ...,
+        rate: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["busy_time", b"busy_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attempts", b"attempts", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attempts", b"attempts", "busy_time", b"busy_time", "delivered", b"delivered", "lanes", b"lanes", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "queued", b"queued", "rate", b"rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2732,6 +2784,9 @@ class ListOutboxResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutboxEntry]:
         """Newest first, at most 1,000."""
@@ -2745,10 +2800,11 @@ class ListOutboxResponse(_message.Message):
         *,
         entries: _abc.Iterable[Global___OutboxEntry] | None = ...,
         destinations: _abc.Iterable[Global___DestinationView] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destinations", b"destinations", "entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destinations", b"destinations", "entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3500,3 +3556,85 @@ class ListAuditEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa: Y015
+
+@_typing.final
+class AlarmView(_message.Message):
+    """An alarm that nobody has ended yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    RAISE_TIME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """immediate (one came in), unacknowledged (nobody said a word in time) or escalated (a hub was
+    told so).
+    """
+    referral: _builtins.str
+    """The referral."""
+    series: _builtins.str
+    """The series."""
+    sender: _builtins.str
+    """Who told."""
+    recipient: _builtins.str
+    """Who was told."""
+    @_builtins.property
+    def raise_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was raised."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        referral: _builtins.str = ...,
+        series: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        raise_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["raise_time", b"raise_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "raise_time", b"raise_time", "recipient", b"recipient", "referral", b"referral", "sender", b"sender", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlarmView: _TypeAlias = AlarmView  # noqa: Y015
+
+@_typing.final
+class LaneView(_message.Message):
+    """How one lane of a destination stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    PUT_OFF_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    lane: _builtins.int
+    """1 immediate, 2 urgent, 3 routine."""
+    queued: _builtins.int
+    """Messages waiting."""
+    put_off: _builtins.int
+    """Of those, messages that the peer would not take yet."""
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first was queued."""
+
+    def __init__(
+        self,
+        *,
+        lane: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        put_off: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "oldest_time", b"oldest_time", "put_off", b"put_off", "queued", b"queued"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneView: _TypeAlias = LaneView  # noqa: Y015

@@ -27,6 +27,7 @@ from tieline.v1 import delivery_pb2
 from tieline_client import limits
 from tieline_client.errors import TielineError, UnknownMethod
 
+from tieline_server.delivery.waits import wait_seconds
 from tieline_server.domain.ports import Tx
 from tieline_server.services.context import Node
 from tieline_server.services.recovering import put_back
@@ -48,6 +49,9 @@ class Contacts:
         self._standings = Standings(node)
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
+        self._failures: dict[str, tuple[int, float]] = {}
+        """Failed contacts in a row, and when the next may be tried (monotonic)."""
+        self._later: set[str] = set()
         self._under_way: dict[str, threading.Lock] = {}
         self._queue: Queue[str] = Queue()
         self._stopping = threading.Event()
@@ -70,15 +74,27 @@ class Contacts:
                 thread.join(limits.STOP_SECONDS)
 
     def soon(self, agency: str) -> None:
-        """Contact a peer as soon as a thread is free; asked for twice it is done once."""
+        """Contact a peer as soon as a thread is free; asked for twice it is done once.
+
+        After a failure it waits: two nodes that refuse one another's Hello would otherwise greet
+        each other without end.
+        """
         with self._lock:
             if agency in self._waiting or self._stopping.is_set():
                 return
+            if time.monotonic() < self._failures.get(agency, (0, 0.0))[1]:
+                self._later.add(agency)
+                return
             self._waiting.add(agency)
+            self._later.discard(agency)
         self._queue.put(agency)
 
     def hourly(self) -> None:
         """Contact all when it is time, and let the archive forget; called every few seconds."""
+        with self._lock:
+            later = list(self._later)
+        for agency in later:
+            self.soon(agency)
         if time.monotonic() < self._next_round:
             return
         self._next_round = time.monotonic() + limits.CONTACT_SECONDS
@@ -101,10 +117,19 @@ class Contacts:
     def _try(self, agency: str) -> None:
         try:
             self.contact(agency)
+            with self._lock:
+                self._failures.pop(agency, None)
         except TielineError as error:
+            self._failed(agency)
             _log.info("contact.failed", peer=agency, reason=error.reason, text=error.message)
         except Exception as error:  # noqa: BLE001 - a thread that ends would contact nobody
+            self._failed(agency)
             _log.error("contact.fault", peer=agency, exc_info=error)
+
+    def _failed(self, agency: str) -> None:
+        with self._lock:
+            count = self._failures.get(agency, (0, 0.0))[0] + 1
+            self._failures[agency] = (count, time.monotonic() + wait_seconds(count))
 
     # --- one contact ---
 

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 from tieline_client import limits
 from tieline_client.errors import Quarantined, RefusedError, TielineError
+from tieline_client.status import RETRY_AFTER
 
 from tieline_server.delivery.drafts import Batch, Draft, next_batch
 from tieline_server.delivery.handover import Handed, Handover, Word
@@ -231,6 +232,6 @@ class Loop:
 def _asked_for(error: TielineError) -> float:
     """Return how many seconds the peer asks us to wait."""
     try:
-        return min(float(error.metadata.get("retry_after", 0)), WAIT_MOST_SECONDS)
+        return min(float(error.metadata.get(RETRY_AFTER, 0)), WAIT_MOST_SECONDS)
     except ValueError:
         return 0.0

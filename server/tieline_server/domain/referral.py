@@ -26,6 +26,8 @@ class ReferralState(enum.StrEnum):
     PASSED_ON = "passed_on"
     OUTCOME = "outcome"
     WITHDRAWN = "withdrawn"
+    ESCALATED = "escalated"
+    """A step that is no state: nobody acknowledged an immediate referral in time."""
 
 
 class Urgency(enum.IntEnum):
@@ -53,6 +55,9 @@ _RANK = {
     ReferralState.OUTCOME: 4,
     ReferralState.WITHDRAWN: 5,
 }
+
+UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED})
+"""States in which no person of the recipient has said a word."""
 
 _S = ReferralState
 _NEXT: dict[ReferralState, frozenset[ReferralState]] = {
@@ -116,7 +121,8 @@ class Referral:
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:
     """Return the state that a set of steps amounts to; duplicates and order do not matter."""
-    best = max(steps, key=lambda s: (_RANK[s.state], s.at, s.state.value, s.id), default=None)
+    moved = (step for step in steps if step.state is not ReferralState.ESCALATED)
+    best = max(moved, key=lambda s: (_RANK[s.state], s.at, s.state.value, s.id), default=None)
     return ReferralState.REFERRED if best is None else best.state
 
 

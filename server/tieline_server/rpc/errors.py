@@ -25,7 +25,7 @@ from tieline_client.errors import (
     TielineError,
     UnknownMethod,
 )
-from tieline_client.status import CHECK, DOMAIN, one_line, wire_reason
+from tieline_client.status import CHECK, DOMAIN, RETRY_AFTER, one_line, wire_reason
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +39,8 @@ _OWN_FAULTS = (
 
 
 def to_status(error: TielineError, *, to_peer: bool = False) -> grpc.Status:
-    """Return the status of an error: its code, one line of text, one ErrorInfo.
+    """Return the status of an error: its code, one line of text, one ErrorInfo, and where the error
+    says when to come again a RetryInfo.
 
     With ``to_peer`` what went wrong inside this node is told without details.
     """
@@ -52,10 +53,13 @@ def to_status(error: TielineError, *, to_peer: bool = False) -> grpc.Status:
     info = error_details_pb2.ErrorInfo(
         reason=reason, domain=DOMAIN, metadata=_bounded_metadata(metadata)
     )
-    detail = any_pb2.Any()
-    detail.Pack(info)
+    details = [any_pb2.Any()]
+    details[0].Pack(info)
+    if retry := _retry_info(metadata):
+        details.append(any_pb2.Any())
+        details[1].Pack(retry)
     status = status_pb2.Status(
-        code=code_pb2.Code.Value(error.status), message=_bounded(text), details=[detail]
+        code=code_pb2.Code.Value(error.status), message=_bounded(text), details=details
     )
     return rpc_status.to_status(status)
 
@@ -80,6 +84,17 @@ def from_code(code: grpc.StatusCode, method: str) -> TielineError:
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return UnknownMethod(f"{method} is not served")
     return TielineError(f"{method} ended with {code.name}")
+
+
+def _retry_info(metadata: dict[str, str]) -> error_details_pb2.RetryInfo | None:
+    """Return when to come again, for an error that says so."""
+    try:
+        seconds = float(metadata[RETRY_AFTER])
+    except (KeyError, ValueError):
+        return None
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromMilliseconds(round(seconds * 1000))
+    return info
 
 
 def _bounded_metadata(metadata: dict[str, str]) -> dict[str, str]:

@@ -4,7 +4,8 @@ One interceptor, ``Guard``, on each listener. In order:
 
 1. **Who calls.** TLS 1.3, and the leaf checked anew (identity.py). From here on the caller is
    known, whatever else is wrong with the call.
-2. **How many.** A place among the caller's open calls (peer_limits.py), or refused at once.
+2. **How many.** A token of the caller's (rates.py) and a place among its open calls
+   (peer_limits.py), or refused at once.
 3. **May this caller use this method?** The method's row (methods.py); unlisted means denied, and an
    unknown method or service is told so only here, to callers who proved who they are.
 4. **Is the directory fresh?** Past its expiry peers get nothing.
@@ -54,6 +55,7 @@ from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.identity import Identifier, claimed_agency
 from tieline_server.rpc.methods import RULES, STANDING, Listener, Rule, Weight, find_rule
 from tieline_server.rpc.peer_limits import PeerLimits
+from tieline_server.rpc.rates import Rates
 from tieline_server.rpc.streams import CallerGone, RequestReader, Watchdog, Watched
 
 if TYPE_CHECKING:
@@ -82,8 +84,9 @@ class Guard(Interceptor):
     """The interceptor of one listener. Thread-safe.
 
     ``clock`` is the time that certificates and refusals go by; durations go by the monotonic one.
-    ``check_responses`` holds this node's own answers against the caps as well. What stands for long
-    is worked on by ``standing_threads``, so that it takes no thread from other calls.
+    ``heard`` is told the agency of every call. ``check_responses`` holds this node's own answers
+    against the caps as well. What stands for long is worked on by ``standing_threads``, so that it
+    takes no thread from other calls.
     """
 
     listener: Listener
@@ -94,6 +97,8 @@ class Guard(Interceptor):
     peer_limits: PeerLimits = field(default_factory=PeerLimits)
     watchdog: Watchdog = field(default_factory=Watchdog)
     check_responses: bool = False
+    rates: Rates | None = None
+    heard: Callable[[str], None] | None = None
     standing_threads: ThreadPoolExecutor | None = None
 
     def intercept_service(
@@ -206,7 +211,11 @@ class _Call:
         guard = self._guard
         caller = self._caller = guard.identifier.identify(self._context)  # 1
         rule = guard.rules.get(self._method)
+        if guard.heard is not None:
+            guard.heard(caller.agency)
         weight = rule.weight if rule is not None else Weight.SINGLE
+        if guard.rates is not None:
+            guard.rates.take(caller.key)  # 2
         place = guard.peer_limits.slot(caller.key, weight)
         place.__enter__()  # 2
         self._held.append(partial(place.__exit__, None, None, None))

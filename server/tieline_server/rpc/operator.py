@@ -17,6 +17,7 @@ from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.policy import Action
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.records import record_in
+from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.comparing import Comparison
@@ -25,6 +26,7 @@ from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
+from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.telling import Telling
 from tieline_server.services.uploading import Uploading
@@ -78,11 +80,13 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
         self._node, self._people, self._facts = node, people, facts
         self._series = SeriesWork(node)
+        self._retracting = Retracting(node)
         self._telling = Telling(node)
         self._referring = Referring(node)
         self._broadcasting = Broadcasting(node)
         self._uploading = Uploading(node)
         self._mailbox = Mailbox(node)
+        self._alarms = Alarms(node)
 
     def Import(
         self, request_iterator: Iterator[pb.ImportRequest], context: grpc.ServicerContext
@@ -252,6 +256,12 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         """A judgement."""
         return pb.AssessSeriesResponse(series=self._series.assess(_person(context), request))
 
+    def RetractSeries(
+        self, request: pb.RetractSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.RetractSeriesResponse:
+        """Withdraw an own series, or narrow it."""
+        return pb.RetractSeriesResponse(series=self._retracting.retract(_person(context), request))
+
     def ReferSeries(
         self, request: pb.ReferSeriesRequest, context: grpc.ServicerContext
     ) -> pb.ReferSeriesResponse:
@@ -264,7 +274,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.ListInboxRequest, context: grpc.ServicerContext
     ) -> pb.ListInboxResponse:
         """What came in."""
-        return pb.ListInboxResponse(entries=self._mailbox.inbox())
+        return pb.ListInboxResponse(entries=self._mailbox.inbox(), alarms=self._alarms.open())
 
     def GetInboxEntry(
         self, request: pb.GetInboxEntryRequest, context: grpc.ServicerContext
@@ -292,7 +302,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.ListOutboxRequest, context: grpc.ServicerContext
     ) -> pb.ListOutboxResponse:
         """What goes out."""
-        return self._mailbox.outbox(request.state)
+        return self._mailbox.outbox(request)
 
     def ListClock(
         self, request: pb.ListClockRequest, context: grpc.ServicerContext

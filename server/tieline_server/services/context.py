@@ -21,7 +21,7 @@ from tieline_client.payloads import Sealer
 
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
-from tieline_server.domain.ports import Matching, Store
+from tieline_server.domain.ports import Matching, Store, TombstoneLedger
 from tieline_server.domain.series import DutyContact
 
 
@@ -111,13 +111,18 @@ class Node:
     defaults: Defaults
     peers: Peers
     epoch: str
+    ledger: TombstoneLedger
     wake: Callable[[str], None] = field(default=lambda _agency: None)
     contact: Callable[[str], None] = field(default=lambda _agency: None)
     """Have a peer contacted soon (delivery/contacts.py)."""
+    alarmed: Callable[[], None] = field(default=lambda: None)
+    """Tells the clock of alarms that one was set (delivery/alarm_clock.py)."""
     ready: Callable[[str], None] = field(default=lambda _agency: None)
     """What waits for a peer may go now: its back-off, if any, is over."""
     renewed: bool = False
     """Whether it was ever restored or resynchronised."""
+    purge: Callable[[], None] = field(default=lambda: None)
+    """Something is to be erased, or a receipt to be sent."""
     scratch: Path | None = None
     """Where files without a name are made; None: where the system keeps temporary ones."""
     _asking: dict[tuple[str, str, str, int, str], Decision] = field(default_factory=dict)

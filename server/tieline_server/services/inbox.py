@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from tieline.v1 import operator_pb2
 from tieline_client.errors import InvalidInput, NotFound
+from tieline_client.identifiers import check_agency, check_id
 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import Direction
-from tieline_server.domain.standing import Trouble
+from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
 from tieline_server.services.context import Node
-from tieline_server.services.standing import trouble_of
 from tieline_server.services.views import (
     destination_view,
     find_series,
@@ -29,7 +28,8 @@ class Mailbox:
         self._node = node
 
     def inbox(self) -> list[operator_pb2.InboxEntry]:
-        """Referrals and broadcasts that came in, newest first."""
+        """Referrals and broadcasts that came in, newest first; above them immediate referrals that
+        nobody has acknowledged."""
 
         def work(tx: Tx) -> list[operator_pb2.InboxEntry]:
             came = [
@@ -43,7 +43,9 @@ class Mailbox:
                 ),
             ]
             came.sort(key=lambda pair: (pair[0], pair[1].id), reverse=True)
-            return [entry for _, entry in came[:_SHOWN]]
+            entries = [entry for _, entry in came]
+            entries.sort(key=_urgent, reverse=True)  # otherwise in their order
+            return entries[:_SHOWN]
 
         return self._node.store.read(work)
 
@@ -65,23 +67,27 @@ class Mailbox:
         """Whether an id in the inbox is a broadcast's."""
         return self._node.store.read(lambda tx: tx.broadcasts.get(identifier)) is not None
 
-    def outbox(self, state: str) -> operator_pb2.ListOutboxResponse:
-        """Messages, newest first, and destinations with their back-off. Raises InvalidInput."""
+    def outbox(self, request: operator_pb2.ListOutboxRequest) -> operator_pb2.ListOutboxResponse:
+        """A page of messages, newest first, and how far destinations are. Raises InvalidInput."""
+        state = request.state
         try:
             wanted = OutState(state) if state else None
         except ValueError:
-            raise InvalidInput(f"{state!r} is not queued, delivered, refused or parked") from None
+            states = ", ".join(one.value for one in OutState)
+            raise InvalidInput(f"{state!r} is none of {states}") from None
+        before = _place(request.page_token) if request.page_token else None
+        size = min(request.page_size or _SHOWN, _SHOWN)
+        now = self._node.clock()
 
         def work(tx: Tx) -> operator_pb2.ListOutboxResponse:
-            known = tx.standings.peers()
+            found = list(tx.outbox.find(state=wanted, limit=size + 1, before=before))
             response = operator_pb2.ListOutboxResponse(
-                entries=[outbox_entry(one) for one in tx.outbox.find(state=wanted, limit=_SHOWN)],
-                destinations=[destination_view(one) for one in tx.outbox.destinations()],
+                entries=[outbox_entry(one) for one in found[:size]],
+                destinations=[destination_view(one, now) for one in tx.outbox.destinations()],
             )
-            for view in response.destinations:
-                of = known.get(view.agency)
-                if of is not None and of.trouble is not Trouble.NONE:
-                    view.last_error = trouble_of(view.agency, of)[:2000]
+            if len(found) > size:
+                last = found[size - 1]
+                response.next_page_token = f"{last.id}/{last.recipient}"
             return response
 
         return self._node.store.read(work)
@@ -97,3 +103,17 @@ class Mailbox:
             return [referral_view(tx, one) for one in reversed(referrals)]
 
         return self._node.store.read(work)
+
+
+def _place(token: str) -> tuple[str, str]:
+    message, cut, recipient = token.partition("/")
+    if not cut:
+        raise InvalidInput("the page token is none of this node's; begin with the first page")
+    return check_id(message), check_agency(recipient)
+
+
+def _urgent(entry: operator_pb2.InboxEntry) -> bool:
+    """Whether it is an immediate referral that nobody has acknowledged."""
+    told = entry.referral
+    waits = told.state in {state.value for state in UNACKNOWLEDGED}
+    return entry.kind == "referral" and told.urgency == int(Urgency.IMMEDIATE) and waits

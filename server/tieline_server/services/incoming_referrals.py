@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline.v1 import payload_pb2, series_pb2
 from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
+from tieline_client.handling import stricter
 from tieline_client.identifiers import check_agency, check_country, check_id, series_owner
 from tieline_client.payloads import moment
 
+from tieline_server.domain.alarm import alarms_of
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
@@ -25,6 +27,7 @@ from tieline_server.services.incoming import (
     stated_time,
     told_series,
 )
+from tieline_server.services.notices import handling_in
 from tieline_server.services.referring import RECIPIENTS_STEPS, apply_outcome, parse_urgency
 from tieline_server.services.views import outcome_in
 
@@ -46,6 +49,9 @@ class IncomingReferrals:
         if owned and body.root != body.id:
             raise InvalidInput("the first referral of a chain is its own root")
         series = told_series(node, notice, Origin.REFERRAL, payload.case_ref)
+        if not owned:  # its owner may have restricted it since it signed
+            stated = handling_in(body.series.handling)
+            series = replace(series, handling=stricter(series.handling, stated))
         self._allow(message, series)
         referral = Referral(
             id=body.id,
@@ -69,10 +75,12 @@ class IncomingReferrals:
             for known in tx.referrals.find(Direction.IN, series.id):
                 if (known.root, known.sender) == (referral.root, referral.sender):
                     raise SignatureRefused("the envelope inside was passed on to us before")
-            keep_series(tx, series, body.series)
+            kept = keep_series(node, tx, series, body.series)
             if body.HasField("items"):
-                claim_items(tx, message, body.items, series)
+                claim_items(tx, message, body.items, kept)
             tx.referrals.add(referral)
+            for alarm in alarms_of(referral, node.clock()):
+                tx.alarms.set(alarm)
             tx.referrals.add_step(
                 ReferralStep(
                     id=payload.id,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
+from google.protobuf.message import DecodeError
 from tieline.v1 import delivery_pb2, payload_pb2, series_pb2
 from tieline_client.errors import (
     InvalidInput,
@@ -37,13 +38,16 @@ from tieline_server.domain.messages import InMessage, Reply, StoredReply
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.refusals import Refusal
 from tieline_server.services import attachments
+from tieline_server.services.alarms import IncomingEscalations
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_referrals import IncomingReferrals
+from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
+from tieline_server.services.restricting import why_excluded
 from tieline_server.services.standing import Gate, Standings, Verdict, check_sequence
 
 _log = structlog.get_logger(__name__)
@@ -75,7 +79,7 @@ class Receiving:
         self._node, self._on_refusal = node, on_refusal
         self._standings = Standings(node)
         referrals, broadcasts = IncomingReferrals(node), IncomingBroadcasts(node)
-        uploads = IncomingUploads(node)
+        uploads, retractions = IncomingUploads(node), IncomingRetractions(node)
         self._handlers: dict[str, Callable[[Message], Handled]] = {
             "referral": referrals.referral,
             "referral_step": referrals.referral_step,
@@ -83,6 +87,9 @@ class Receiving:
             "broadcast_answer": broadcasts.broadcast_answer,
             "upload": uploads.upload,
             "upload_step": uploads.upload_step,
+            "retraction": retractions.retraction,
+            "purge_receipt": retractions.purge_receipt,
+            "escalation": IncomingEscalations(node).escalation,
         }
 
     def deliver(
@@ -214,7 +221,7 @@ class Receiving:
         self, peer: str, judged: Sequence[_Judged | Response], settled: Sequence[_Settled]
     ) -> None:
         """What follows once it is durable."""
-        items = upload = False
+        items = upload = alarm = retracted = False
         for one, came in zip(judged, settled, strict=True):
             if not isinstance(one, _Judged) or isinstance(came, RequestIdReused):
                 continue
@@ -222,12 +229,18 @@ class Receiving:
             if came.reply == int(Reply.APPLIED):
                 items |= reference is not None
                 upload |= one.message.kind == "upload"
+                alarm |= one.message.kind in ("referral", "escalation")
+                retracted |= one.message.kind in ("retraction", "purge_receipt")
             elif came.reply == int(Reply.REFUSED) and reference is not None:
                 attachments.drop_incoming(self._node, peer, reference.id)
+        if alarm:
+            self._node.alarmed()
         if items:
             self._node.store.index.refresh()
         if upload:  # a known series is numbered at once: its step goes out now
             self._node.wake(peer)
+        if retracted:
+            self._node.purge()
 
     def _verify(self, peer: str, request: delivery_pb2.DeliverRequest) -> payload_pb2.Payload:
         own = Audience(agency=self._node.agency)
@@ -293,7 +306,7 @@ class Receiving:
         assert error is not None
         if isinstance(error, NotYet | NotFound):
             return self._reply(Reply.RETRY, error.reason, error.message)
-        self._store(tx, message, digest, "", Reply.REFUSED, error.reason)
+        self._store(tx, message, digest, _series_of(message.payload), Reply.REFUSED, error.reason)
         known[message.payload.id] = StoredReply(digest, Reply.REFUSED, error.reason)
         return self._reply(Reply.REFUSED, error.reason, error.message)
 
@@ -305,6 +318,13 @@ class Receiving:
         if known.reply is Reply.APPLIED:
             return self._reply(Reply.DUPLICATE, "", "applied before")
         return self._reply(known.reply, known.reason, "")
+
+    def _kept(self, tx: Tx, message: Message, reply: Reply) -> bytes:
+        """The envelope as it is stored: of a series that may not be kept here, nothing."""
+        series = "" if reply is Reply.APPLIED else _series_of(message.payload)
+        if series and why_excluded(tx, series, self._node.agency):
+            return b""
+        return message.request.envelope.SerializeToString()
 
     def _store(
         self, tx: Tx, message: Message, digest: bytes, subject: str, reply: Reply, reason: str
@@ -319,7 +339,7 @@ class Receiving:
                 kind=message.kind,
                 subject=subject,
                 digest=digest,
-                envelope=request.envelope.SerializeToString(),
+                envelope=self._kept(tx, message, reply),
                 received=self._node.clock(),
                 reply=reply,
                 reason=reason,
@@ -353,3 +373,19 @@ def _items_of(payload: payload_pb2.Payload) -> series_pb2.AttachmentRef | None:
     if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
         return body.items if body.HasField("items") else None
     return None
+
+
+def _series_of(payload: payload_pb2.Payload) -> str:
+    """Return the series that a message tells: under that it is found again when the series goes,
+    though it was refused. Nothing of it was checked."""
+    kind = payload.WhichOneof("body")
+    if kind == "broadcast" and payload.broadcast.HasField("original"):
+        try:
+            original = payload_pb2.Payload.FromString(payload.broadcast.original.payload)
+        except DecodeError:
+            return ""
+        return original.referral.series.id
+    body = getattr(payload, kind or "", None)
+    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
+        return body.series.id
+    return ""

@@ -15,6 +15,7 @@ from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import referral as clock
+from tieline_server.domain.alarm import alarms_of
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
@@ -29,6 +30,8 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import series_out
+from tieline_server.services.restricting import still
+from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
 from tieline_server.services.views import (
     inbox_entry,
@@ -233,8 +236,14 @@ def send_referral(
     rules: tuple[str, ...],
     original: envelope_pb2.Envelope | None = None,
 ) -> None:
-    """Record a referral and queue its message, with the audit entry, in one transaction."""
+    """Record a referral and queue its message, with the audit entry, in one transaction.
+
+    Raises WrongState or PolicyRefused when the series was withdrawn or narrowed meanwhile.
+    """
+    series = still(tx, series, referral.recipient)
     tx.referrals.add(referral)
+    for alarm in alarms_of(referral, node.clock()):
+        tx.alarms.set(alarm)
     assessments = list(tx.series.assessments(series.id))
     items = packed.attachment.items if packed else 0
     payload = payload_pb2.Payload(
@@ -261,6 +270,7 @@ def send_referral(
         subject=referral.id,
         items=packed,
     )
+    accompany(node, tx, series.id, referral.recipient)
     tx.audit.append(
         node.entry(
             "referral.sent",

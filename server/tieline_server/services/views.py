@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from tieline.v1 import operator_pb2, payload_pb2
 from tieline_client.errors import NotFound
@@ -12,7 +13,8 @@ from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer
 from tieline_server.domain.messages import Destination, OutMessage, OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Outcome, Referral, ReferralStep
-from tieline_server.domain.series import Series, likely_countries
+from tieline_server.domain.retraction import Retraction, recipient_state
+from tieline_server.domain.series import Origin, Series, likely_countries
 from tieline_server.domain.upload import Upload
 from tieline_server.services.notices import series_out
 
@@ -29,6 +31,7 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     """A series with its assessments, as its own people see it."""
     assessments = list(tx.series.assessments(series.id))
     items = tx.items.count_of_series(series.id)
+    retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(
         notice=series_out(series, assessments, items, with_name=True),
         origin=series.origin.value,
@@ -36,7 +39,33 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         number=series.number,
         case_ref=series.case_ref,
         likely_countries=likely_countries(assessments),
+        retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )
+
+
+def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionView:
+    """An own retraction with everybody who was told."""
+    view = operator_pb2.RetractionView(
+        id=retraction.id,
+        kind=retraction.kind.value,
+        reason=retraction.reason,
+        limited=retraction.limited,
+        only=sorted(retraction.only),
+        retract_time=timestamp(retraction.at),
+    )
+    for one in tx.retractions.recipients(retraction.id):
+        state = recipient_state(one.sent, confirmed=one.confirmed is not None)
+        shown = view.recipients.add(
+            agency=one.agency,
+            via=one.via,
+            state=state.value,
+            erased=one.erased,
+            reason="" if one.confirmed else one.reason,
+        )
+        at = one.confirmed or one.sent_at
+        if at is not None:
+            shown.state_time.CopyFrom(timestamp(at))
+    return view
 
 
 def outcome_out(outcome: Outcome) -> payload_pb2.Outcome:
@@ -185,8 +214,8 @@ def outbox_entry(message: OutMessage) -> operator_pb2.OutboxEntry:
     return entry
 
 
-def destination_view(destination: Destination) -> operator_pb2.DestinationView:
-    """A destination with its back-off."""
+def destination_view(destination: Destination, now: datetime) -> operator_pb2.DestinationView:
+    """A destination with its lanes, its back-off, and how fast its queue moves."""
     view = operator_pb2.DestinationView(
         agency=destination.agency,
         queued=destination.queued,
@@ -195,4 +224,13 @@ def destination_view(destination: Destination) -> operator_pb2.DestinationView:
     )
     if destination.next_attempt:
         view.next_attempt_time.CopyFrom(timestamp(destination.next_attempt))
+    if destination.busy_since:
+        seconds = (now - destination.busy_since).total_seconds()
+        view.busy_time.CopyFrom(timestamp(destination.busy_since))
+        view.delivered = destination.delivered
+        view.rate = destination.delivered / max(seconds, 1.0)
+    for lane, queue in sorted(destination.lanes.items()):
+        shown = view.lanes.add(lane=int(lane), queued=queue.queued, put_off=queue.put_off)
+        if queue.oldest:
+            shown.oldest_time.CopyFrom(timestamp(queue.oldest))
     return view

@@ -9,6 +9,7 @@ from sqlalchemy import Row, insert, select
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.referral import (
+    UNACKNOWLEDGED,
     Direction,
     Outcome,
     Referral,
@@ -17,6 +18,7 @@ from tieline_server.domain.referral import (
     Urgency,
     fold,
 )
+from tieline_server.storage.alarms import Alarms
 from tieline_server.storage.schema import referral_steps, referrals
 from tieline_server.storage.session import Session
 
@@ -56,7 +58,10 @@ class Referrals:
         return [_referral(row) for row in self._run(found)]
 
     def add_step(self, step: ReferralStep) -> bool:
-        """Add a step and store the folded state; False when the id is known. Raises NotFound."""
+        """Add a step and store the folded state; False when the id is known. Raises NotFound.
+
+        The first word of a person ends the referral's alarms.
+        """
         if self.get(step.referral) is None:
             raise NotFound(f"referral {step.referral[:80]} does not exist; see `tieline clock`")
         row: dict[str, object] = {
@@ -75,6 +80,8 @@ class Referrals:
             return False
         state = fold(self.steps(step.referral))
         self._session.change(referrals, step.referral, {"state": state.value}, "referral")
+        if state not in UNACKNOWLEDGED:
+            Alarms(self._session).end(step.referral, self._session.now())
         return True
 
     def steps(self, referral: str) -> list[ReferralStep]:

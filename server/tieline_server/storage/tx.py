@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from tieline_server.storage.alarms import Alarms
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
 from tieline_server.storage.broadcasts import Broadcasts
@@ -55,5 +56,6 @@ class SqlTx:
         self.queries = Queries(session)
         self.audit = Audit(session)
         self.meta = Meta(session)
+        self.alarms = Alarms(session)
         self.savepoint = partial(savepoint, session)
         """Returns a context: what is raised inside undoes what was done inside, and no more."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from tieline_server.domain.ports.alarms import AlarmRepository
 from tieline_server.domain.ports.exchange import (
     AttachmentRepository,
     BroadcastRepository,
@@ -64,6 +65,8 @@ class Tx(Protocol):
     def audit(self) -> AuditRepository: ...
     @property
     def meta(self) -> MetaRepository: ...
+    @property
+    def alarms(self) -> AlarmRepository: ...
     def savepoint(self) -> AbstractContextManager[None]:
         """A part of the transaction: what is raised inside undoes what was done inside, no more."""
         ...
