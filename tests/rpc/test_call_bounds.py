@@ -57,6 +57,25 @@ def test_a_place_comes_back_when_the_call_fails() -> None:
     assert limits.open("a") == 0
 
 
+def test_whoever_takes_finds_the_end_of_a_reader_that_another_closed() -> None:
+    for closes_first in (True, False):
+        going = threading.Event()
+
+        def source(going: threading.Event = going) -> Iterator[bytes]:
+            going.wait(SECONDS)
+            yield from ()
+
+        reader = RequestReader(source())
+        if closes_first:
+            reader.close()
+            going.set()
+        else:
+            going.set()
+            reader._thread.join(SECONDS)  # its end waits to be taken
+            reader.close()
+        assert reader.take(SECONDS) is None
+
+
 def test_a_reader_gives_messages_in_order_and_then_the_end() -> None:
     reader = RequestReader(iter([b"a", b"b", b"c"]), ahead=1)
     assert [reader.take(SECONDS) for _ in range(3)] == [b"a", b"b", b"c"]
