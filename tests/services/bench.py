@@ -12,9 +12,10 @@ import hashlib
 import itertools
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -56,9 +57,10 @@ from tieline_server.services.context import Defaults, Node, Person
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.receiving import Receiving
-from tieline_server.services.standing_answers import StandingAnswers
+from tieline_server.services.standing_answers import StandingAnswers, begin_new_epoch
 from tieline_server.services.telling import Telling
 from tieline_server.storage.engine import open_store
+from tieline_server.storage.tombstone_ledger import FileLedger
 
 T = TypeVar("T")
 
@@ -104,6 +106,7 @@ class Bench:
     signing: dict[str, keys.PrivateKey] = field(
         default_factory=lambda: {agency: keys.generate() for agency in MEMBERS}
     )
+    _copies: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.policy = _rules()
@@ -162,6 +165,26 @@ class Bench:
 
         wait_for("all queues are empty", empty)
 
+    def image(self, agency: str) -> Path:
+        """Copy a node's database as it is; the node lives on."""
+        copy = self.folder / f"{agency}-{next(self._copies)}.sqlite3"
+        with closing(sqlite3.connect(self[agency].path)) as source:
+            source.execute("VACUUM INTO ?", (str(copy),))
+        return copy
+
+    def set_back(self, agency: str, image: Path) -> Running:
+        """Put an image in the place of a node's database, and start it."""
+        self.nodes.pop(agency).close()
+        for left in self.folder.glob(f"{agency}.sqlite3-*"):
+            left.unlink()
+        self.nodes[agency] = Running(self, agency, image)
+        return self.nodes[agency]
+
+    def resync(self, agency: str) -> Running:
+        """The operator's word that this node lives."""
+        begin_new_epoch(self[agency].store)
+        return self.set_back(agency, self.image(agency))
+
     def close(self) -> None:
         """End every node."""
         for running in self.nodes.values():
@@ -176,10 +199,11 @@ def _begin_life(tx: Tx) -> str:
 class Running:
     """One node's services over a store of its own."""
 
-    def __init__(self, bench: Bench, agency: str) -> None:
+    def __init__(self, bench: Bench, agency: str, database: Path | None = None) -> None:
+        """``database``: what to begin with; None: an empty one."""
         self.bench, self.agency = bench, agency
-        path = bench.folder / f"{agency}.sqlite3"
-        shutil.copyfile(bench.empty, path)
+        path = self.path = bench.folder / f"{agency}.sqlite3"
+        shutil.copyfile(database or bench.empty, path)
         self.matching = Matcher(None)
         self.lists = Matcher(None)
         self.store = open_store(
@@ -200,6 +224,8 @@ class Running:
             ),
             peers=Lines(bench, agency),
             epoch=self.store.write(_begin_life),
+            renewed=self.store.read(lambda tx: tx.standings.renewed()),
+            ledger=FileLedger(bench.folder / f"{agency}.tombstones"),
         )
         self.answerer = Answerer(self.node)
         self.receiving = Receiving(self.node)

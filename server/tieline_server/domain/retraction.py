@@ -148,8 +148,8 @@ def told(
 ) -> frozenset[str]:
     """Return everybody whom this agency (``own``) told a series: by referral, broadcast, deposit.
 
-    A message that is still queued counts: it may be on the wire at this moment. The owner is left out:
-    it knows.
+    A message that is still queued counts: it may be on the wire at this moment. The owner is left
+    out: it knows.
     """
     agencies = {one.recipient for one in referrals if one.direction is Direction.OUT}
     for broadcast, recipients in broadcasts:
@@ -161,9 +161,9 @@ def told(
 
 def recipient_state(sent: str | None, *, confirmed: bool) -> RecipientState:
     """Return a recipient's state from that of the message that tells it, None for one that somebody
-    else told, whose message is not in this outbox."""
+    else tells, whose message is in another outbox."""
     if confirmed:
         return RecipientState.CONFIRMED
-    if sent in (None, "delivered"):
+    if sent == "delivered":
         return RecipientState.DELIVERED
     return RecipientState.REFUSED if sent == "refused" else RecipientState.QUEUED

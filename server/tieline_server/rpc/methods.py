@@ -123,6 +123,7 @@ _OPERATOR = {
     "GetSeries": _person(_READERS),
     "CreateSeries": _person(frozenset({ANALYST})),
     "AssessSeries": _person(frozenset({ANALYST})),
+    "RetractSeries": _person(frozenset({OFFICER})),
     "ReferSeries": _person(frozenset({OFFICER})),
     "ListInbox": _person(_READERS),
     "GetInboxEntry": _person(_READERS),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tieline.v1 import delivery_pb2, digests_pb2, series_pb2
 from tieline_client import constraints, limits
-from tieline_client.errors import InvalidInput, LimitExceeded, WrongState
+from tieline_client.errors import InvalidInput, LimitExceeded, PolicyRefused, WrongState
 from tieline_client.handling import Handling
 from tieline_client.identifiers import new_id, series_owner
 
@@ -25,6 +25,7 @@ from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCo
 from tieline_server.services.context import Node
 from tieline_server.services.importing import discard
 from tieline_server.services.item_chunks import decode, encode
+from tieline_server.services.restricting import why_excluded
 from tieline_server.services.standing import Standings
 
 _OPEN_MOST = limits.ATTACHMENTS_OPEN_PER_PEER
@@ -183,6 +184,9 @@ class Receiver:
         if request.items > limits.ITEMS_PER_ATTACHMENT:
             raise LimitExceeded(f"at most {limits.ITEMS_PER_ATTACHMENT} items at once")
         owner = series_owner(request.series)
+        why = node.store.read(lambda tx: why_excluded(tx, request.series, node.agency))
+        if why:
+            raise PolicyRefused(f"items of it may not be kept here: {why}")
         actions = {
             "upload": (Action.ACCEPT_UPLOAD, peer, node.agency),
             "referral": (Action.BE_TOLD, node.agency, peer),

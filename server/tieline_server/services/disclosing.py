@@ -2,8 +2,8 @@
 
 A hit is an item; the index says by a number under which imports and series the item is held. Few
 numbers occur in an answer, so policy is asked once for each pair of import and series and the
-answer of a million hits is made of columns. Where an item is held in several ways, domain/holding.py
-says which of them decides.
+answer of a million hits is made of columns. Where an item is held in several ways,
+domain/holding.py says which of them decides.
 """
 
 from __future__ import annotations

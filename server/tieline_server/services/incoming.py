@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, series_pb2
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, SignatureRefused, TielineError, WrongState
+from tieline_client.handling import is_within
 from tieline_client.identifiers import series_owner
 from tieline_client.payloads import Audience, moment, open_payload
 
@@ -21,7 +22,8 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Origin, Series
 from tieline_server.services import attachments
 from tieline_server.services.context import Node
-from tieline_server.services.notices import assessment_in, series_in
+from tieline_server.services.notices import assessment_in, handling_in, series_in
+from tieline_server.services.restricting import received
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,13 @@ def told_series(
     return series
 
 
-def keep_series(tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> None:
-    """Add a received series, or add what is new of it: references, and the notice's assessments."""
+def keep_series(node: Node, tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> Series:
+    """Add a received series, or add what is new of it: references, and the notice's assessments.
+
+    Returns it under what its owner restricted it to meanwhile. Raises PolicyRefused when it may not
+    be kept.
+    """
+    series = received(tx, series, node.agency)
     known = tx.series.get(series.id)
     if known is None:
         tx.series.add(series)
@@ -77,6 +84,7 @@ def keep_series(tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> None
             raise InvalidInput("an assessment of another series")
         if assessment.id not in have:
             tx.series.add_assessment(assessment)
+    return series
 
 
 def claim_items(
@@ -143,11 +151,11 @@ def owners_referral(
 
 
 def _same(one: payload_pb2.Referral, other: payload_pb2.Referral) -> bool:
-    return (one.series.id, one.root, one.series.handling) == (
-        other.series.id,
-        other.root,
-        other.series.handling,
-    )
+    """Whether a referral is about what the one inside it is about, and nowhere laxer: its owner may
+    have restricted it meanwhile."""
+    if (one.series.id, one.root) != (other.series.id, other.root):
+        return False
+    return is_within(handling_in(one.series.handling), handling_in(other.series.handling))
 
 
 def check_told(body: payload_pb2.Referral, owners: payload_pb2.Payload) -> None:

@@ -62,9 +62,9 @@ class IncomingUploads:
         def effect(tx: Tx) -> None:
             if tx.uploads.get(upload.id) is not None:
                 raise InvalidInput("an upload of this id is known")
-            keep_series(tx, series, body.series)
+            kept = keep_series(node, tx, series, body.series)
             if body.HasField("items"):
-                claim_items(tx, message, body.items, series)
+                claim_items(tx, message, body.items, kept)
             tx.uploads.add(upload)
             known = tx.series.get(series.id)
             if known is not None and known.number:

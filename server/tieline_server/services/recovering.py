@@ -32,6 +32,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.incoming import keep_series
 from tieline_server.services.notices import series_in
 from tieline_server.services.referring import apply_outcome, parse_urgency
+from tieline_server.services.retracting import said_again
 from tieline_server.services.views import outcome_in
 
 
@@ -90,6 +91,7 @@ def _told(node: Node, peer: str, one: delivery_pb2.SentMessage) -> _Told:
         subject=_subject(payload),
         envelope=data if one.envelope.payload else b"",
         created=moment(payload.issue_time) if payload.HasField("issue_time") else node.clock(),
+        attachment=_items(payload),
         sequence=one.sequence,
         state=OutState.DELIVERED if delivered else OutState.REFUSED,
         settled=node.clock(),
@@ -106,6 +108,14 @@ def _payload(envelope: bytes) -> payload_pb2.Payload:
     return payload_pb2.Payload.FromString(envelope_pb2.Envelope.FromString(envelope).payload)
 
 
+def _items(payload: payload_pb2.Payload) -> str:
+    """The attachment that went with a message; its chunks are gone, so it cannot go again."""
+    body = getattr(payload, payload.WhichOneof("body") or "", None)
+    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
+        return body.items.id
+    return ""
+
+
 def _subject(payload: payload_pb2.Payload) -> str:
     """The id that a message of each kind is about; "" for kinds that this version cannot place."""
     subjects = {
@@ -115,6 +125,8 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "broadcast_answer": payload.broadcast_answer.broadcast,
         "upload": payload.upload.id,
         "upload_step": payload.upload_step.upload,
+        "retraction": payload.retraction.id,
+        "purge_receipt": payload.purge_receipt.retraction,
     }
     return subjects.get(payload.WhichOneof("body") or "", "")
 
@@ -131,7 +143,7 @@ def _take_effect(node: Node, tx: Tx, told: _Told) -> None:
 def _series(node: Node, tx: Tx, notice: series_pb2.SeriesNotice, case_ref: str) -> None:
     """A series of ours that is gone comes back as its notice tells it, without name and items."""
     if series_owner(notice.id) == node.agency and tx.series.get(notice.id) is None:
-        keep_series(tx, series_in(notice, Origin.OWN, case_ref), notice)
+        keep_series(node, tx, series_in(notice, Origin.OWN, case_ref), notice)
 
 
 def _referral(node: Node, tx: Tx, told: _Told) -> None:
@@ -285,6 +297,12 @@ def _used_number(node: Node, tx: Tx, reference: str) -> None:
         tx.uploads.number_used(int(number[:15]))
 
 
+def _retraction(node: Node, tx: Tx, told: _Told) -> None:
+    """An own retraction; one that was only forwarded comes again from who brought it."""
+    if series_owner(told.payload.retraction.series) == node.agency:
+        said_again(tx, told.payload, told.message.recipient, told.message.id)
+
+
 _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
@@ -292,6 +310,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,
     "upload_step": _upload_step,
+    "retraction": _retraction,
 }
 
 

@@ -32,6 +32,7 @@ from tieline_server.services.referring import (
     send_referral,
     take_step,
 )
+from tieline_server.services.restricting import why_excluded
 from tieline_server.services.views import find_series, referral_view
 
 
@@ -78,7 +79,10 @@ class Telling:
         refused: list[operator_pb2.ReferralView] = []
         for address in addresses:
             decision = node.policy.decide(self._may_be_told(series, address, request.purpose))
-            if decision.allowed:
+            narrowed = node.store.read(lambda tx, a=address: why_excluded(tx, series.id, a.agency))  # type: ignore[misc]
+            if narrowed:
+                refused.append(_refused_view(series, address, narrowed))
+            elif decision.allowed:
                 allowed.append((address, decision.rules))
             else:
                 refused.append(_refused_view(series, address, decision.why))

@@ -23,6 +23,8 @@ from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import series_out
+from tieline_server.services.restricting import still
+from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
 from tieline_server.services.views import find_series, upload_view
 
@@ -109,6 +111,7 @@ class Uploading:
             return upload_view(tx, last, unchanged=True)
         if one.packed is None:
             raise InvalidInput(f"series {one.series.id} has no items; import some first")
+        series = still(tx, one.series, request.repository)
         items = one.packed.attachment.items
         upload = Upload(
             id=new_id(),
@@ -132,7 +135,7 @@ class Uploading:
             case_ref=upload.case_ref,
             upload=payload_pb2.Upload(
                 id=upload.id,
-                series=series_out(one.series, assessments, total, with_name=False),
+                series=series_out(series, assessments, total, with_name=False),
                 items=one.packed.reference(),
             ),
         )
@@ -145,6 +148,7 @@ class Uploading:
             subject=upload.id,
             items=one.packed,
         )
+        accompany(node, tx, series.id, request.repository)
         tx.audit.append(
             node.entry(
                 "upload.sent",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, exists, literal, or_, select, update
 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Erased
@@ -21,7 +21,6 @@ from tieline_server.storage.schema import (
     broadcast_answers,
     broadcasts,
     holdings,
-    import_tallies,
     imports,
     inbox,
     incoming_attachments,
@@ -43,6 +42,7 @@ from tieline_server.storage.schema import (
     votes,
 )
 from tieline_server.storage.session import Session
+from tieline_server.storage.types import UtcTime
 
 ERASED_FROM = (
     *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta),
@@ -121,13 +121,14 @@ class Erasure:
 
     def _empty(self, *where: ColumnElement[bool]) -> None:
         waits = outbox.c.state.in_(_OPEN)
+        now = literal(self._session.now(), UtcTime)
         self._run(
             update(outbox)
             .where(*where)
             .values(
                 envelope=b"",
                 state=case((waits, OutState.CANCELLED.value), else_=outbox.c.state),
-                settled=case((waits, self._session.now()), else_=outbox.c.settled),
+                settled=case((waits, now), else_=outbox.c.settled),
                 held_until=None,
             )
         )
@@ -193,11 +194,10 @@ class Erasure:
 
     # --- what is past its day ---
 
-    def imports_past(self, today: date, limit: int) -> list[int]:
-        """Return the complete imports with holdings whose day has come, by number."""
+    def imports_past(self, today: date, limit: int) -> list[tuple[int, str]]:
+        """Return number and id of the complete imports with holdings whose day has come."""
         found = (
-            select(imports.c.no)
-            .join(import_tallies, import_tallies.c.import_no == imports.c.no)
+            select(imports.c.no, imports.c.id)
             .where(
                 imports.c.generation.is_not(None),
                 imports.c.retain_until <= today,
@@ -206,7 +206,7 @@ class Erasure:
             .order_by(imports.c.no)
             .limit(limit)
         )
-        return list(self._session.connection.scalars(found))
+        return [(row.no, row.id) for row in self._run(found)]
 
     def series_past(self, today: date, limit: int) -> list[str]:
         """Return the series whose day has come; see the port."""

@@ -141,7 +141,7 @@ class PostgresStore:
         return result
 
     def scrub(self) -> bool:
-        """Vacuum the tables that things are erased from: dead rows go, and their room is used again.
+        """Vacuum the tables that things are erased from: dead rows go, their room is used again.
 
         False while a transaction of before is still open: dead rows that it may see stay.
         PostgreSQL overwrites neither the room nor its own write-ahead log at once;

@@ -1,0 +1,172 @@
+"""Retractions that come in, from a series' owner or from who told it on, and receipts of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tieline.v1 import envelope_pb2, payload_pb2
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
+from tieline_client.identifiers import check_agency, check_id, series_owner
+from tieline_client.payloads import Audience, open_payload, timestamp
+
+from tieline_server.domain.ports import Purge, Tx
+from tieline_server.domain.retraction import PurgeCause, Retraction
+from tieline_server.domain.series import SeriesStatus
+from tieline_server.services.context import Node
+from tieline_server.services.incoming import Handled, Message, stated_time
+from tieline_server.services.retracting import LANE, carry_out, read
+from tieline_server.services.sending import send
+from tieline_server.services.tombstones import restriction_entry
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingRetractions:
+    """Handles retraction and purge_receipt."""
+
+    node: Node
+
+    def retraction(self, message: Message) -> Handled:
+        """An owner takes a series back, or restricts it; who told it on shows the owner's word."""
+        node, body = self.node, message.payload.retraction
+        check_id(body.id, "retraction")
+        owner = series_owner(body.series)
+        if owner == node.agency:
+            raise InvalidInput("the series is this agency's own")
+        owners = message.payload
+        if message.peer != owner:
+            if not body.HasField("original"):
+                raise SignatureRefused(f"a retraction of {owner}'s comes without its own envelope")
+            owners = self._innermost(body.original, message.peer, "retraction")
+        if owners.issuer != owner:
+            raise SignatureRefused("the envelope inside is not by the series' owner")
+        stated = owners.retraction
+        if (stated.id, stated.series) != (body.id, body.series):
+            raise SignatureRefused("the envelope inside is about something else")
+        retraction = replace(
+            read(owners, stated_time(node, stated.retract_time)),
+            sender=message.peer,
+            envelope=message.request.envelope.SerializeToString(),
+        )
+
+        def effect(tx: Tx) -> None:
+            known = tx.retractions.get(retraction.id)
+            if known is not None and known.envelope:
+                if _said(known) != _said(retraction):
+                    raise InvalidInput("a retraction of this id said something else before")
+                tx.retractions.add_source(retraction.id, message.peer)
+                purge = tx.retractions.purge(retraction.id)
+                if purge is None or purge.ended is not None:
+                    answer(node, tx, retraction, erased=retraction.excludes(node.agency))
+                return
+            tx.retractions.put(retraction)
+            tx.retractions.add_source(retraction.id, message.peer)
+            self._take_effect(tx, retraction)
+
+        return retraction.id, effect
+
+    def _take_effect(self, tx: Tx, retraction: Retraction) -> None:
+        node = self.node
+        carry_out(node, tx, retraction)
+        if not retraction.excludes(node.agency):
+            node.ledger.append(restriction_entry(retraction, own=False))
+            answer(node, tx, retraction, erased=False)
+            return
+        # From here on it is in no answer; the erasing itself is purging.py's.
+        if tx.series.get(retraction.series) is not None:
+            tx.series.set_status(retraction.series, SeriesStatus.WITHDRAWN)
+        tx.retractions.begin_purge(
+            Purge(retraction.id, PurgeCause.RETRACTION, retraction.series, node.clock())
+        )
+
+    def _innermost(
+        self, envelope: envelope_pb2.Envelope, holder: str, kind: str
+    ) -> payload_pb2.Payload:
+        """Return the payload inside envelopes of a kind, each of which was made for the signer of
+        the one around it; the outermost for ``holder``. Raises SignatureRefused."""
+        for _ in range(limits.PASS_ONS_MOST):
+            payload = open_payload(
+                envelope,
+                directory=self.node.directory(),
+                issuer=None,
+                audience=Audience(agency=holder),
+                now=self.node.clock(),
+            )
+            if payload.WhichOneof("body") != kind:
+                raise SignatureRefused(f"the envelope inside is no {kind}")
+            body = getattr(payload, kind)
+            if not body.HasField("original"):
+                return payload
+            holder, envelope = payload.issuer, body.original
+        raise SignatureRefused(f"it was passed on more than {limits.PASS_ONS_MOST} times")
+
+    def purge_receipt(self, message: Message) -> Handled:
+        """Who was told by this node, or by whom it told, holds nothing any more that it may not."""
+        node, body = self.node, message.payload.purge_receipt
+        check_id(body.retraction, "retraction")
+        said = message.payload
+        if body.HasField("original"):
+            said = self._innermost(body.original, message.peer, "purge_receipt")
+        stated, author = said.purge_receipt, said.issuer
+        if (stated.retraction, stated.series) != (body.retraction, body.series):
+            raise SignatureRefused("the envelope inside is about something else")
+        forwarded = [check_agency(agency) for agency in stated.forwarded]
+        at = stated_time(node, stated.purge_time)
+
+        def effect(tx: Tx) -> None:
+            retraction = tx.retractions.get(body.retraction)
+            if retraction is None or retraction.series != body.series:
+                raise NotFound("this retraction is not known here")
+            told = {one.agency for one in tx.retractions.recipients(retraction.id)}
+            if message.peer not in told:
+                raise SignatureRefused(f"{message.peer} was not told of it")
+            if retraction.excludes(author) and not stated.erased:
+                raise InvalidInput(f"{author} may not keep the series")
+            if author != message.peer:
+                tx.retractions.tell(retraction.id, author, via=message.peer)
+            fresh = tx.retractions.confirm(retraction.id, author, at, erased=stated.erased)
+            for agency in forwarded:
+                if agency not in (node.agency, retraction.sender):
+                    tx.retractions.tell(retraction.id, agency, via=author)
+            if fresh:
+                self._relay(tx, retraction, message)
+
+        return body.retraction, effect
+
+    def _relay(self, tx: Tx, retraction: Retraction, message: Message) -> None:
+        """Hand a receipt to who told this node, down to the owner."""
+        for source in tx.retractions.sources(retraction.id):
+            payload = payload_pb2.Payload(
+                person=message.payload.person,
+                purge_receipt=payload_pb2.PurgeReceipt(
+                    retraction=retraction.id,
+                    series=retraction.series,
+                    original=message.request.envelope,
+                ),
+            )
+            send(self.node, tx, payload, recipient=source, lane=LANE, subject=retraction.id)
+
+
+def answer(node: Node, tx: Tx, retraction: Retraction, *, erased: bool) -> list[str]:
+    """Queue this node's receipt for everybody who waits for one; return who."""
+    now = node.clock()
+    forwarded = [one.agency for one in tx.retractions.recipients(retraction.id) if not one.via]
+    waiting = tx.retractions.sources(retraction.id, waiting=True)
+    for source in waiting:
+        payload = payload_pb2.Payload(
+            purge_receipt=payload_pb2.PurgeReceipt(
+                retraction=retraction.id,
+                series=retraction.series,
+                erased=erased,
+                forwarded=forwarded,
+                purge_time=timestamp(now),
+            )
+        )
+        send(node, tx, payload, recipient=source, lane=LANE, subject=retraction.id)
+        tx.retractions.answered(retraction.id, source, now)
+    return waiting
+
+
+def _said(retraction: Retraction) -> Retraction:
+    """What the owner said, whoever brought it."""
+    return replace(retraction, sender="", envelope=b"", person="")

@@ -1,0 +1,189 @@
+"""Erasing for good: what a retraction takes back, and what has come to its day.
+
+Each erasure is a row that survives a crash, and goes through states, each durable before the next:
+
+1. ``erasing``: the ledger of tombstones has it, on disk, before the first row goes. Holdings go in
+   batches, so that others write meanwhile; with the last go the series' own rows, the words of
+   referrals, and every stored message about it.
+2. ``erased``: nothing of it is in a table. The index is written anew without it, then the database.
+3. ``scrubbed``: no file of this node holds anything of it. Only now the signed receipt is queued,
+   for everybody who told this node.
+
+Erasures that wait at the same time share one rewriting. What fails is tried again, with the reason
+in `tieline node status`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import structlog
+from tieline_client.errors import TielineError
+from tieline_client.identifiers import new_id
+
+from tieline_server.domain.ports import Erased, Purge, Tx
+from tieline_server.domain.retraction import PurgeCause, PurgeState
+from tieline_server.services.attachments import drop_incoming
+from tieline_server.services.context import Node
+from tieline_server.services.incoming_retractions import answer
+from tieline_server.services.retracting import catch_up
+from tieline_server.services.tombstones import erasure_entry
+
+_log = structlog.get_logger(__name__)
+
+HOLDINGS_AT_ONCE = 5_000
+"""Holdings erased in one transaction, so that other writers get their turn."""
+SWEEP = timedelta(hours=1)
+"""How often retention dates are looked at; they are days."""
+_SWEPT_AT_ONCE = 1_000
+
+
+class Purging:
+    """Carries erasures out. `run` is called by one thread at a time."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._swept_before = node.clock() - SWEEP
+        self._one = threading.Lock()
+
+    def erase(self) -> None:
+        """Take out of the tables all that is due. Raises nothing: what fails is tried again."""
+        with self._one:
+            self._sweep_if_due()
+            for purge in self._open(PurgeState.ERASING):
+                self._try([purge], lambda one=purge: self._erase(one))  # type: ignore[misc]
+
+    def run(self) -> bool:
+        """Carry everything as far as it goes now; whether nothing is left."""
+        self.erase()
+        with self._one:
+            erased = self._open(PurgeState.ERASED)
+            if erased:
+                self._try(erased, lambda: self._scrub(erased))
+            for purge in self._open(PurgeState.SCRUBBED):
+                self._try([purge], lambda one=purge: self._end(one))  # type: ignore[misc]
+            return not self._node.store.read(lambda tx: tx.retractions.open_purges(1))
+
+    def _open(self, state: PurgeState) -> list[Purge]:
+        found = self._node.store.read(lambda tx: tx.retractions.open_purges())
+        return [one for one in found if one.state is state]
+
+    def _try(self, purges: Iterable[Purge], step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (TielineError, OSError) as error:
+            why = error.message if isinstance(error, TielineError) else str(error)
+            _log.warning("purging.waits", text=why)
+            self._say(purges, why)
+
+    def _say(self, purges: Iterable[Purge], why: str) -> None:
+        def work(tx: Tx) -> None:
+            for one in purges:
+                tx.retractions.purge_waits(one.id, why)
+
+        try:
+            self._node.store.write(work)
+        except TielineError as error:
+            _log.warning("purging.waits", text=error.message)
+
+    # --- 1 ---
+
+    def _erase(self, purge: Purge) -> None:
+        node = self._node
+        node.ledger.append(erasure_entry(purge, node.clock()))
+        if purge.series:
+            for peer, attachment in node.store.read(lambda tx: tx.erasure.staged(purge.series)):
+                drop_incoming(node, peer, attachment)
+        while node.store.write(lambda tx: self._batch(tx, purge)).more:
+            pass
+
+    def _batch(self, tx: Tx, purge: Purge) -> Erased:
+        if purge.series:
+            done = tx.erasure.holdings(purge.series, HOLDINGS_AT_ONCE)
+        else:
+            done = tx.erasure.import_holdings(purge.import_no, HOLDINGS_AT_ONCE)
+        state = PurgeState.ERASING if done.more else PurgeState.ERASED
+        tx.retractions.advance([purge.id], state, holdings=done.holdings)
+        if not done.more:
+            if purge.series:
+                tx.erasure.series(purge.series)
+            self._log_erased(tx, purge.id)
+        return done
+
+    def _log_erased(self, tx: Tx, identifier: str) -> None:
+        purge = tx.retractions.purge(identifier)
+        assert purge is not None
+        tx.audit.append(
+            self._node.entry(
+                f"{purge.cause.value}.erased",
+                subjects=(purge.id, *((purge.series,) if purge.series else ())),
+                holdings=purge.holdings,
+            )
+        )
+
+    # --- 2 ---
+
+    def _scrub(self, erased: list[Purge]) -> None:
+        node = self._node
+        node.store.index.refresh(wait=True)
+        node.matching.purge()
+        if not node.store.scrub():
+            self._say(erased, "the database is rewritten once nobody reads what it was")
+            return
+        ids = [one.id for one in erased]
+        node.store.write(lambda tx: tx.retractions.advance(ids, PurgeState.SCRUBBED))
+
+    # --- 3 ---
+
+    def _end(self, purge: Purge) -> None:
+        node = self._node
+
+        def work(tx: Tx) -> list[str]:
+            tx.retractions.advance([purge.id], PurgeState.DONE, ended=node.clock())
+            retraction = tx.retractions.get(purge.id)
+            if purge.cause is not PurgeCause.RETRACTION or retraction is None:
+                return []
+            told = answer(node, tx, retraction, erased=True)
+            tx.audit.append(
+                node.entry(
+                    "retraction.confirmed",
+                    subjects=(retraction.id, retraction.series),
+                    told=told,
+                )
+            )
+            return told
+
+        for agency in node.store.write(work):
+            node.wake(agency)
+
+    # --- what has come to its day ---
+
+    def _sweep_if_due(self) -> None:
+        now = self._node.clock()
+        if now - self._swept_before >= SWEEP:
+            self._try([], self._sweep)
+
+    def _sweep(self) -> None:
+        node, now = self._node, self._node.clock()
+        today = now.date()
+
+        def work(tx: Tx) -> int:
+            begun = {one.series for one in tx.retractions.open_purges() if one.series}
+            due = [
+                Purge(import_id, PurgeCause.RETENTION, "", now, import_no=number)
+                for number, import_id in tx.erasure.imports_past(today, _SWEPT_AT_ONCE)
+            ]
+            due += [
+                Purge(new_id(), PurgeCause.RETENTION, series, now)
+                for series in tx.erasure.series_past(today, _SWEPT_AT_ONCE)
+                if series not in begun
+            ]
+            for purge in due:
+                tx.retractions.begin_purge(purge)
+            return len(due)
+
+        if node.store.write(work) < _SWEPT_AT_ONCE:
+            self._swept_before = now
+        catch_up(node)

@@ -1,0 +1,128 @@
+"""Entries of the ledger of what was erased, and applying them once more to a restored database.
+
+Kinds: ``series``, a received series that was erased; ``retention``, a series or an import whose
+day came; ``withdrawn`` and ``narrowed``, a restriction that holds here, so that a restored node
+does not answer as if it had never been said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from tieline_client.handling import Handling, HandlingCode, Tlp, stricter
+from tieline_client.identifiers import new_id, series_owner
+
+from tieline_server.domain.ports import Purge, Store, TombstoneLedger, Tx
+from tieline_server.domain.retraction import PurgeCause, Retraction, RetractionKind
+from tieline_server.domain.series import SeriesStatus
+
+_UNSAID = "as the retraction says; its words are not kept here"
+
+
+def erasure_entry(purge: Purge, now: datetime) -> dict[str, Any]:
+    """Return the entry of an erasure that is about to begin."""
+    entry: dict[str, Any] = {"at": now.isoformat()}
+    if purge.cause is PurgeCause.RETRACTION:
+        return entry | {"kind": "series", "series": purge.series, "retraction": purge.id}
+    if purge.series:
+        return entry | {"kind": "retention", "series": purge.series}
+    return entry | {"kind": "retention", "import": purge.id}
+
+
+def restriction_entry(retraction: Retraction, *, own: bool) -> dict[str, Any]:
+    """Return the entry of a retraction that restricts a series which stays here."""
+    handling = retraction.handling
+    return {
+        "at": retraction.at.isoformat(),
+        "kind": "withdrawn" if retraction.kind is RetractionKind.WITHDRAW else "narrowed",
+        "series": retraction.series,
+        "retraction": retraction.id,
+        "own": own,
+        "limited": retraction.limited,
+        "only": sorted(retraction.only),
+        "handling": None
+        if handling is None
+        else {
+            "code": int(handling.code),
+            "tlp": int(handling.tlp),
+            "source": handling.source,
+            "information": handling.information,
+            "retain_until": handling.retain_until.isoformat(),
+        },
+    }
+
+
+def reapply(store: Store, ledger: TombstoneLedger, since: datetime) -> int:
+    """Apply the entries from ``since`` on (when the backup was made) to a restored database.
+
+    What was erased is hidden from every answer at once and queued to be erased; the node erases it
+    before it opens its ports (purging.py). Safe to do again. Returns how many entries there were.
+    Raises StorageCorrupt for a damaged ledger.
+    """
+    entries = [one for one in ledger.entries() if datetime.fromisoformat(one["at"]) >= since]
+    for entry in entries:
+        store.write(lambda tx, one=entry: _apply(tx, one))  # type: ignore[misc]
+    return len(entries)
+
+
+def _apply(tx: Tx, entry: Mapping[str, Any]) -> None:
+    series, at = str(entry.get("series", "")), datetime.fromisoformat(entry["at"])
+    if entry["kind"] in ("withdrawn", "narrowed"):
+        _restrict(tx, _retraction(entry, at))
+    elif entry["kind"] == "series":
+        stub = Retraction(
+            id=entry["retraction"], series=series, kind=RetractionKind.WITHDRAW, at=at, person=""
+        )
+        tx.retractions.add(stub)
+        _hide(tx, series)
+        tx.retractions.begin_purge(Purge(stub.id, PurgeCause.RETRACTION, series, at))
+    elif entry["kind"] == "retention" and series:
+        _hide(tx, series)
+        tx.retractions.begin_purge(Purge(new_id(), PurgeCause.RETENTION, series, at))
+    # The day of an import stands in the database: the node's own sweep comes to it.
+
+
+def _restrict(tx: Tx, retraction: Retraction) -> None:
+    tx.retractions.add(retraction)
+    if retraction.kind is RetractionKind.WITHDRAW:
+        _hide(tx, retraction.series)
+        return
+    known = tx.series.get(retraction.series)
+    if known is not None and retraction.handling is not None:
+        tx.series.set_handling(known.id, stricter(known.handling, retraction.handling))
+        tx.items.restricted()
+
+
+def _hide(tx: Tx, series: str) -> None:
+    if tx.series.get(series) is not None:
+        tx.series.set_status(series, SeriesStatus.WITHDRAWN)
+        tx.items.restricted()
+
+
+def _retraction(entry: Mapping[str, Any], at: datetime) -> Retraction:
+    stated = entry["handling"]
+    handling = None
+    if stated is not None:
+        code = HandlingCode(stated["code"])
+        handling = Handling(
+            code,
+            Tlp(stated["tlp"]),
+            stated["source"],
+            stated["information"],
+            date.fromisoformat(stated["retain_until"]),
+            _UNSAID if code is HandlingCode.H3 else "",
+        )
+    narrowed = entry["kind"] == "narrowed"
+    return Retraction(
+        id=entry["retraction"],
+        series=entry["series"],
+        kind=RetractionKind.NARROW if narrowed else RetractionKind.WITHDRAW,
+        at=at,
+        person="",
+        handling=handling,
+        limited=entry["limited"],
+        only=frozenset(entry["only"]),
+        sender="" if entry["own"] else series_owner(entry["series"]),
+    )
