@@ -1,0 +1,1 @@
+"""Delivery and contact, below whole nodes."""
