@@ -39,6 +39,8 @@ from tieline_client.payloads import Sealer, timestamp
 from tieline_client.tls import forget_proxies, server_credentials
 
 from tieline_server.allocator import keep_freed_memory
+from tieline_server.backup import records, reminding
+from tieline_server.backup.scratch import BACKUP_PREFIX, sweep
 from tieline_server.config import Home, NodeConfig
 from tieline_server.delivery.alarm_clock import AlarmClock
 from tieline_server.delivery.contacts import Contacts
@@ -302,6 +304,10 @@ class RunningNode:
                 reason=purge.reason,
             )
         status.alarms.extend(Alarms(self.node).open())
+        last = self.store.read(records.last)
+        if last is not None:
+            status.backup_time.CopyFrom(timestamp(last.created))
+            status.backup_expire_time.CopyFrom(timestamp(last.expires))
         status.warnings.extend(self._warnings(directory))
         self.relaying.tell(status)
         return status
@@ -318,6 +324,8 @@ class RunningNode:
         if self.store.index.failure:
             yield f"the index cannot follow the database: {self.store.index.failure}"[:500]
         yield from self.store.read(troubles)
+        for warning in reminding.warnings(self.store, utc_now()):
+            yield warning[:500]
         if self.directory.problem:
             yield self.directory.problem[:500]
         try:
@@ -337,6 +345,7 @@ class RunningNode:
             endpoint.start()
             endpoint.set_serving(True)
         self._log_life("node.started")
+        self.store.look_through()
         self.delivery.start()
         self.alarms.start()
         self.contacts.start()
@@ -394,7 +403,10 @@ class RunningNode:
             self._purger.join(limits.STOP_SECONDS)
         self._refusals.flush()
         self.relaying.board.write_due(self.store, None)
-        self._log_life("node.stopped")
+        try:
+            self._log_life("node.stopped")
+        except TielineError as error:  # a full or damaged disk must not keep it from ending
+            _log.warning("node.stop_not_logged", reason=error.reason, text=error.message)
         self._held.close()
 
     def _log_life(self, action: str) -> None:
@@ -422,6 +434,7 @@ class RunningNode:
         """Every few seconds: the directory, the leaf, counted refusals, the index."""
         while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
             for work in (
+                self._close_if_damaged,
                 lambda: self.directory.refresh(utc_now()),
                 lambda: self.identity.renew_if_due(utc_now()),
                 lambda: self._refusals.write_due(utc_now()),
@@ -440,6 +453,12 @@ class RunningNode:
                 except Exception as error:  # noqa: BLE001 - the next round tries again
                     _log.error("housekeeping.failed", error=type(error).__name__, text=str(error))
 
+    def _close_if_damaged(self) -> None:
+        """Let health checks see it too; every call is refused already."""
+        if self.store.damaged:
+            for endpoint in (self.peer_endpoint, self.operator_endpoint):
+                endpoint.set_serving(False)
+
 
 def _begin_life(tx: Tx) -> str:
     """Register this start of the node; return its epoch."""
@@ -454,6 +473,7 @@ def running(path: Path) -> Iterator[RunningNode]:
     config = home.config()
     with ExitStack() as held:
         held.enter_context(only_one(home))
+        sweep(home.path, BACKUP_PREFIX)
         node = RunningNode(home, config, held)
         node.start()
         try:

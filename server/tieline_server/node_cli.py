@@ -177,6 +177,15 @@ def _attachment(one: operator_pb2.Attachment) -> dict[str, str | None]:
     return {"agency": one.agency, "since": since, "reason": one.reason or None}
 
 
+def _last_backup(answer: operator_pb2.GetStatusResponse) -> dict[str, str] | None:
+    if not answer.HasField("backup_time"):
+        return None
+    return {
+        "made": moment(answer.backup_time).isoformat(),
+        "expires": moment(answer.backup_expire_time).isoformat(),
+    }
+
+
 @app.command(epilog="Example: tieline node status /srv/tieline")
 @run
 def status(
@@ -209,6 +218,7 @@ def status(
         "attached_to": [_attachment(one) for one in answer.attached_to],
         "attached_here": [_attachment(one) for one in answer.attached_here],
         "started": moment(answer.start_time).isoformat(),
+        "backup": _last_backup(answer),
         "warnings": list(answer.warnings),
         "mode": f"{stat.S_IMODE(home.stat().st_mode):04o}",
     }

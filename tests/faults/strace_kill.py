@@ -107,7 +107,7 @@ class _Pair:
     def count(self, phase: str) -> list[Point]:
         """Walk through a phase under strace without a kill; return every point it passes."""
         log = self._root / f"count-{phase}.strace"
-        with self._phase(phase) as (node, go), _traced(node, CALLS, (), log):
+        with self._phase(phase) as (node, go), traced(node, CALLS, (), log):
             go()
             assert not self._wait_killed(node)
         self._finish()
@@ -130,7 +130,7 @@ class _Pair:
         log = self._root / "trial.strace"
         what = ("-e", f"inject={point.call}:signal=SIGKILL:when={point.number}")
         before = len(self._acknowledged)
-        with self._phase(point.phase) as (node, go), _traced(node, (point.call,), what, log):
+        with self._phase(point.phase) as (node, go), traced(node, (point.call,), what, log):
             go()
             killed = self._wait_killed(node)
         if killed:
@@ -217,7 +217,7 @@ def _waits(node: Node) -> bool:
 
 
 @contextlib.contextmanager
-def _traced(
+def traced(
     node: Node, calls: Sequence[str], what: Sequence[str], log: Path
 ) -> Iterator[subprocess.Popen[str]]:
     """Hold all threads of a node under strace, new ones too, until the end."""
@@ -247,21 +247,22 @@ def _traced(
 
 def judge(nodes: Federation, acknowledged: Sequence[str]) -> tuple[int, int]:
     """Return how many acknowledged referrals are not applied, and how many of any were twice."""
-    inbox = _read(nodes, RECEIVER, "SELECT id FROM inbox WHERE kind = 'referral'")
+    inbox = _read(nodes, RECEIVER, "SELECT subject FROM inbox WHERE kind = 'referral'")
     effects = _read(nodes, RECEIVER, "SELECT id FROM referrals WHERE direction = 'in'")
     logged = [
-        entry["subjects"][0]
+        (entry["subjects"][1],)
         for (leaf,) in _read(nodes, RECEIVER, "SELECT leaf FROM audit_leaves")
         if (entry := json.loads(leaf))["action"] == "referral.received"
     ]
-    sent = _read(nodes, SENDER, "SELECT id FROM outbox WHERE kind = 'referral'")
-    delivered = _read(
-        nodes, SENDER, "SELECT id FROM outbox WHERE kind = 'referral' AND state = 'delivered'"
+    sent = _read(nodes, SENDER, "SELECT subject FROM outbox WHERE kind = 'referral'")
+    settled = _read(
+        nodes, SENDER, "SELECT subject FROM outbox WHERE kind = 'referral' AND state = 'delivered'"
     )
-    held = [collections.Counter(row[0] for row in rows) for rows in (inbox, effects, delivered)]
-    held.append(collections.Counter(logged))
+    held = [
+        collections.Counter(row[0] for row in rows) for rows in (inbox, effects, logged, settled)
+    ]
     lost = sum(any(count[one] < 1 for count in held) for one in acknowledged)
-    every = {row[0] for row in (*inbox, *effects, *sent)} | set(logged)
+    every = {row[0] for row in (*inbox, *effects, *logged, *sent)}
     twice = sum(any(count[one] > 1 for count in held) for one in every)
     # The same referral under two ids would hide from that: each series was referred once.
     series = _read(nodes, RECEIVER, "SELECT series FROM referrals WHERE direction = 'in'")

@@ -20,6 +20,7 @@ from tieline_client.errors import ConfigurationError
 
 from tieline_server.backup.container import CHUNK_BYTES, Reader, Writer, damaged
 from tieline_server.config import Home, NodeConfig
+from tieline_server.storage import tombstone_ledger
 from tieline_server.trust import files
 
 DATABASE = "database"
@@ -27,7 +28,7 @@ FILES = ("config.toml", "request.json")
 FOLDERS = ("keys", "certs", "operators", "directory")
 POLICIES = "policies"
 """The agency's own rules, where they are kept inside the home."""
-TOMBSTONES = "tombstones"
+TOMBSTONES = tombstone_ledger.FILE
 LEFT_OUT = ("indexes", "cache", "node.lock", TOMBSTONES)
 """And the database's own files, of which ``database`` is the copy."""
 

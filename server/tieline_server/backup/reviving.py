@@ -17,7 +17,10 @@ from tieline_server.config import Home, NodeConfig
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import Store, Tx
 from tieline_server.services.standing_answers import begin_new_epoch
+from tieline_server.services.tombstones import reapply
 from tieline_server.storage.engine import open_store
+from tieline_server.storage.tombstone_ledger import FILE as TOMBSTONES
+from tieline_server.storage.tombstone_ledger import FileLedger
 
 RESTORED = "restored"
 """Setting: JSON with ``at``, ``backup`` (when it was made) and ``epoch_before``."""
@@ -25,22 +28,28 @@ RESTORED = "restored"
 
 @dataclass(frozen=True, slots=True)
 class Revived:
-    """The new epoch, and how many entries of the tombstone ledger were applied again."""
+    """The new epoch, and how many entries of the tombstone ledger are applied again: what they
+    erase is hidden now, and erased by the node before it opens its ports."""
 
     epoch: str
     tombstones: int
 
 
 def revive(home: Home, config: NodeConfig, header: Header, now: datetime) -> Revived:
-    """Bring a restored database up to now. Raises StorageUnavailable, StorageTooNew."""
+    """Bring a restored database up to now. Raises StorageUnavailable, StorageTooNew, and
+    StorageCorrupt for a damaged ledger: what was erased is not known then."""
+    ledger = FileLedger(home.path / TOMBSTONES)
     with closing(open_store(home.database_url(config), clock=lambda: now)) as store:
         epoch = begin_new_epoch(store)
-        _log(store, config, header, epoch, now)
+        tombstones = reapply(store, ledger, header.created)
+        _log(store, config, header, epoch, tombstones, now)
         store.drain()
-    return Revived(epoch, 0)
+    return Revived(epoch, tombstones)
 
 
-def _log(store: Store, config: NodeConfig, header: Header, epoch: str, now: datetime) -> None:
+def _log(
+    store: Store, config: NodeConfig, header: Header, epoch: str, tombstones: int, now: datetime
+) -> None:
     told = {
         "at": now.isoformat(),
         "backup": header.created.isoformat(),
@@ -53,6 +62,7 @@ def _log(store: Store, config: NodeConfig, header: Header, epoch: str, now: date
         detail={
             **told,
             "epoch": epoch,
+            "tombstones": tombstones,
             "expired": header.expired(now),
             "audit_entries": header.audit_entries,
             "audit_root": header.audit_root,
