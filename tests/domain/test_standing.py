@@ -23,6 +23,7 @@ from tieline_server.domain.standing import (
     Known,
     LaneKnown,
     LaneWord,
+    Ranges,
     Trouble,
     Word,
     gaps_of,
@@ -246,7 +247,9 @@ def test_a_late_word_changes_nothing() -> None:
     st.integers(0, 70),
 )
 def test_ranges_are_the_set_of_what_was_settled(spans: list[tuple[int, int]], sent: int) -> None:
-    applied, ranges, settled = 0, (), set[int]()
+    applied = 0
+    ranges: Ranges = ()
+    settled: set[int] = set()
     for first, more in spans:
         applied, ranges = settle_range(applied, ranges, first, first + more)
         settled |= set(range(first, first + more + 1))

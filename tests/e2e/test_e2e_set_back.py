@@ -19,6 +19,7 @@ from tests.e2e.federation import Federation, Node, Result, federation, free_port
 from tests.e2e.test_e2e_referral import arrived, becomes, entry_of, make_series, refer
 
 PT, ES, FR = "pt-pj", "es-gc", "fr-ofmin"
+pytestmark = pytest.mark.timeout(300)
 _MEMBERS = [(PT, "national", "PT"), (ES, "national", "ES"), (FR, "national", "FR")]
 
 

@@ -16,9 +16,7 @@ from tieline_server.services.standing_answers import StandingAnswers
 class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
     """Translates and calls."""
 
-    def __init__(
-        self, receiving: Receiving, receiver: Receiver, standing: StandingAnswers
-    ) -> None:
+    def __init__(self, receiving: Receiving, receiver: Receiver, standing: StandingAnswers) -> None:
         self._receiving, self._receiver, self._standing = receiving, receiver, standing
 
     def Deliver(

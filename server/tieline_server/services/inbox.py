@@ -9,7 +9,9 @@ from tieline_client.identifiers import check_agency, check_id
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
+from tieline_server.domain.standing import Trouble
 from tieline_server.services.context import Node
+from tieline_server.services.standing import trouble_of
 from tieline_server.services.views import (
     destination_view,
     find_series,
@@ -88,6 +90,11 @@ class Mailbox:
             if len(found) > size:
                 last = found[size - 1]
                 response.next_page_token = f"{last.id}/{last.recipient}"
+            known = tx.standings.peers()
+            for view in response.destinations:
+                of = known.get(view.agency)
+                if of is not None and of.trouble is not Trouble.NONE:
+                    view.last_error = trouble_of(view.agency, of)[:2000]
             return response
 
         return self._node.store.read(work)

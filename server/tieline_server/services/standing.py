@@ -243,10 +243,15 @@ class Standings:
         return bool(count)
 
     def _pass_voids(self, tx: Tx, peer: str, standing: delivery_pb2.Standing) -> None:
-        """Let the watermark pass what the peer says will never come; an alarm each time."""
+        """Let the watermark pass what the peer says will never come; an alarm for what we lack."""
         for lane in standing.lanes:
             for first, last in _pairs(lane.voids):
+                before = tx.standings.mine(peer).lanes[lane.lane]
                 tx.standings.settle(peer, lane.lane, first, min(last, lane.sent))
+                after = tx.standings.mine(peer).lanes[lane.lane]
+                if before != after:
+                    why = f"messages {first} to {last} of lane {lane.lane} will never come"
+                    self.alarm(tx, peer, "void", why)
 
     # --- messages ---
 

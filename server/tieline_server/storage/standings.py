@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Row, bindparam, func, insert, literal, select, tuple_, update
 from tieline_client.identifiers import new_id
 
 from tieline_server.domain.messages import InMessage, OutMessage, OutState
@@ -27,7 +27,7 @@ from tieline_server.storage.messages import read_in
 from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema_base import counters, meta
 from tieline_server.storage.schema_delivery import outbox
-from tieline_server.storage.schema_exchange import inbox
+from tieline_server.storage.schema_exchange import inbox, outgoing_attachments
 from tieline_server.storage.schema_standings import standing_lanes, standings
 from tieline_server.storage.session import Session
 from tieline_server.storage.standing_lanes import new_lane, ranges_above, settle
@@ -47,6 +47,8 @@ _SENT = select(counters.c.name, counters.c.value).where(
 )
 _LANES = select(standing_lanes).where(standing_lanes.c.agency == bindparam("peer"))
 _KNOWN = select(standings).where(standings.c.agency == bindparam("peer"))
+_SENDABLE = select(outgoing_attachments.c.id).union(select(literal("")))
+"""Attachments whose chunks are still here, and none."""
 _HOLDER = Prepared(
     lambda _: select(inbox.c.id).where(
         inbox.c.sender == bindparam("peer"),
@@ -194,7 +196,7 @@ class Standings:
     # --- the outbox as an archive ---
 
     def requeue(self, peer: str, lane: int, ranges: Ranges) -> tuple[int, Ranges]:
-        """Queue again what was delivered of these sequences and whose envelope is still there.
+        """Queue again what was delivered of these sequences and is still there, items included.
 
         Returns how many, and the ranges that will never come: refused, erased, or of no message.
         """
@@ -207,6 +209,7 @@ class Standings:
             done = self._run(
                 update(outbox)
                 .where(*span, c.state == OutState.DELIVERED.value, func.length(c.envelope) > 0)
+                .where(c.attachment.in_(_SENDABLE))
                 .values(**again, reason="sent again")
             )
             count += done.rowcount

@@ -68,7 +68,7 @@ class StandingRepository(Protocol):
         ...
 
     def requeue(self, peer: str, lane: int, ranges: Ranges) -> tuple[int, Ranges]:
-        """Queue again what was delivered of these sequences and whose envelope is still there.
+        """Queue again what was delivered of these sequences and is still there, items included.
 
         Returns how many, and the ranges that will never come: refused, erased, or of no message.
         """
