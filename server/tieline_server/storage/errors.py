@@ -16,7 +16,10 @@ from tieline_client.errors import (
     WrongState,
 )
 
-_CORRUPT = ("malformed", "not a database", "disk image", "unsupported file format")
+_CORRUPT = (
+    *("malformed", "not a database", "disk image", "unsupported file format"),
+    "Could not decode to UTF-8",  # text was checked when it was written
+)
 _RETRY = frozenset({"40001", "40P01"})
 """SQLSTATEs of serialisation failure and deadlock."""
 _TAKEN = "23505"
