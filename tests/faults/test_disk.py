@@ -64,9 +64,9 @@ def queued(node: Node) -> int:
 
 FAULTS = (
     ("pwrite64", "ENOSPC"),
-    ("pwrite64", "EIO"),
     ("fdatasync", "EIO"),
-    ("pwrite64,fdatasync,fsync,ftruncate", "EIO"),
+    pytest.param("pwrite64", "EIO", marks=pytest.mark.slow),
+    pytest.param("pwrite64,fdatasync,fsync,ftruncate", "EIO", marks=pytest.mark.slow),
 )
 
 
