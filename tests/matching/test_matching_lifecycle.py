@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_server.domain.ports import HoldingSet
 from tieline_server.matching import matcher as matchers
+from tieline_server.matching import upkeep
 from tieline_server.matching.compiled import I64, U8
 from tieline_server.matching.matcher import Matcher
 
@@ -217,7 +218,7 @@ def test_readers_see_every_stable_digest_while_everything_changes(tmp_path: Path
 def test_a_merge_runs_in_the_background_when_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matchers, "_DUE_LEAST", 100)
+    monkeypatch.setattr(upkeep, "_DUE_LEAST", 100)
     rng = np.random.default_rng(4)
     matcher = Matcher(tmp_path)
     matcher.add(DigestKind.MD5, np.arange(99), random_digests(rng, DigestKind.MD5, 99))

@@ -20,7 +20,7 @@ from tieline_client.errors import LimitExceeded
 from tieline_client.limits import RECORDS_PER_STAGE_TRANSACTION
 
 from tieline_server.domain.ports import HoldingSet, Rows, StageCounts
-from tieline_server.storage import staging, tallies
+from tieline_server.storage import staging, staging_known, staging_rows, tallies
 from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.packed import Bytes, Flags, Numbers, Packed, Same, Texts
 from tieline_server.storage.schema import holdings, items, votes
@@ -89,7 +89,7 @@ class _Numbers:
 def _alone(session: Session, columns: Columns) -> Mask:
     shared = np.zeros(len(columns), dtype=np.bool_)
     exact = np.zeros(len(columns), dtype=np.bool_)
-    fills = staging.staged_fills(session)
+    fills = staging_known.staged_fills(session)
     for kind in EXACT_KINDS:
         column = columns.digests.get(kind)
         if column is None:
@@ -102,7 +102,7 @@ def _alone(session: Session, columns: Columns) -> Mask:
         if fills:
             values = column.values()
             wanted = sorted({value for value in values if value is not None})
-            found = {value for value, _ in staging.fills_of(session, kind, wanted)}
+            found = {value for value, _ in staging_known.fills_of(session, kind, wanted)}
             shared |= np.fromiter((v in found for v in values), dtype=np.bool_, count=len(values))
     return exact & ~shared
 
@@ -134,7 +134,7 @@ def _insert(
     put, connection = session.bulk.insert_columns, session.connection
     put(connection, items, _items(columns, ids, head.no), count)
     named = dict(zip(whole.series_names, series, strict=True))
-    keys = staging.key_numbers(session, {one for one in series if one is not None})
+    keys = staging_rows.key_numbers(session, {one for one in series if one is not None})
     places = [keys[one] if one is not None else 0 for one in map(named.get, columns.series_names)]
     at = np.asarray([*places, 0], dtype=np.int64)[columns.series]  # -1 is the last
     put(connection, holdings, _holdings(columns, ids, at, head.no), count)
@@ -195,7 +195,7 @@ def _insert_votes(
     session: Session, import_no: int, columns: Columns, ids: Numbers64, voter: str
 ) -> None:
     numbers = [
-        [staging.vote_number(session, voter, vote) for vote in dict.fromkeys(stated)]
+        [staging_rows.vote_number(session, voter, vote) for vote in dict.fromkeys(stated)]
         for stated in columns.vote_sets
     ]
     owners: list[Numbers64] = []

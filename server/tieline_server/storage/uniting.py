@@ -16,7 +16,7 @@ from tieline_server.storage import resolve, tallies
 from tieline_server.storage.resolve import COLUMNS, Item
 from tieline_server.storage.schema import holdings, imports, item_fills, item_links, items, votes
 from tieline_server.storage.session import Session
-from tieline_server.storage.staging import load_items
+from tieline_server.storage.staging_known import load_items
 
 
 class United(NamedTuple):
