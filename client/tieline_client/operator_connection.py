@@ -40,7 +40,7 @@ class _Requests(Generic[P]):
     failure: BaseException | None = None
     started: threading.Event = field(default_factory=threading.Event)
 
-    def __iter__(self) -> Iterator[Q]:
+    def __iter__(self) -> Iterator[P]:
         return self
 
     def __next__(self) -> P:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 import grpc
 from tieline.v1 import exchange_pb2, exchange_pb2_grpc, payload_pb2
@@ -70,8 +69,10 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         self, request: exchange_pb2.OverlapBriefRequest, context: grpc.ServicerContext
     ) -> exchange_pb2.OverlapBriefResponse:
         """Answer a query of few digests."""
-        batches = map(DigestBatch.from_wire, request.lists)
-        requests = chain([exchange_pb2.OverlapRequest(header=request.header)], batches)
+        requests: list[exchange_pb2.OverlapRequest | DigestBatch] = [
+            exchange_pb2.OverlapRequest(header=request.header)
+        ]
+        requests += map(DigestBatch.from_wire, request.lists)
         answer = self._answerer.answer(caller_of(context).agency, requests)
         response = exchange_pb2.OverlapBriefResponse(parts=answer)
         if not _fits(response):
