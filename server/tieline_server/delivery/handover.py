@@ -114,23 +114,24 @@ class Handover:
 
     # --- chunks ---
 
-    def send_chunks(self, draft: Draft, overtaken: Callable[[], bool]) -> int | None:
-        """Send the chunks that the peer lacks; return how many items the attachment has, or None
-        when something more urgent came meanwhile.
+    def attachment(self, draft: Draft) -> Attachment | None:
+        """Return the attachment that goes before a message, if there is one."""
+        name = draft.message.attachment
+        return self._node.store.read(lambda tx: tx.attachments.outgoing(name)) if name else None
+
+    def send_chunks(
+        self, draft: Draft, attachment: Attachment, overtaken: Callable[[], bool]
+    ) -> bool:
+        """Send the chunks that the peer lacks; False when something more urgent came meanwhile.
 
         A refusal of chunks is not the end: the peer judges the message itself, and its word on that
         is kept and lets the queue move on.
         """
-        name = draft.message.attachment
-        attachment = self._node.store.read(lambda tx: tx.attachments.outgoing(name))
-        if attachment is None:
-            return 0
         try:
-            done = self._send_chunks(draft, attachment, overtaken)
+            return self._send_chunks(draft, attachment, overtaken)
         except (InvalidInput, PolicyRefused) as error:
             _log.warning("delivery.chunks_refused", peer=self._agency, text=error.message)
-            done = True
-        return attachment.items if done else None
+            return True
 
     def _send_chunks(
         self, draft: Draft, attachment: Attachment, overtaken: Callable[[], bool]

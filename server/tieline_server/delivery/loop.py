@@ -110,6 +110,7 @@ class Loop:
         except TielineError as error:
             self._failed(error)
             return True
+        drafts = self._not_taken_back(drafts)
         if not drafts:
             return True
         began = time.monotonic()
@@ -123,21 +124,37 @@ class Loop:
         return True
 
     def _with_chunks(self, drafts: list[Draft]) -> list[Draft]:
-        """Send what goes before messages; return those that may go now, none when overtaken."""
+        """Send what goes before messages; return those that may go now, none when overtaken.
+
+        Nobody waits for what is behind: chunks of a less urgent message, or many of them, are not
+        begun while there are messages to deliver before.
+        """
         ready: list[Draft] = []
         attachments = items = 0
         for draft in drafts:
-            if draft.message.attachment:
-                if attachments == limits.ATTACHMENTS_PER_BATCH or items > limits.ITEMS_PER_BATCH:
-                    break
+            attachment = self._handover.attachment(draft)
+            if attachment is not None:
                 lane = draft.message.lane
-                sent = self._handover.send_chunks(draft, partial(self._overtaken, lane))
-                if sent is None:
+                behind = ready and (ready[0].message.lane < lane or attachment.chunks > 1)
+                if behind or attachments == limits.ATTACHMENTS_PER_BATCH:
+                    break
+                overtaken = partial(self._overtaken, lane)
+                if not self._handover.send_chunks(draft, attachment, overtaken):
                     return []
                 attachments += 1
-                items += sent
+                items += attachment.items
             ready.append(draft)
+            if items > limits.ITEMS_PER_BATCH:
+                break
         return ready
+
+    def _not_taken_back(self, drafts: list[Draft]) -> list[Draft]:
+        """Return those that are still to go: one may be taken back while chunks are sent."""
+        names = [draft.message.id for draft in drafts]
+        if not names:
+            return []
+        queued = self._node.store.read(lambda tx: tx.outbox.queued(self.agency, names))
+        return [draft for draft in drafts if draft.message.id in queued]
 
     def _overtaken(self, lane: Urgency) -> bool:
         first = self._node.store.read(lambda tx: tx.outbox.most_urgent(self.agency))

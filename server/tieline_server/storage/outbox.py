@@ -87,6 +87,11 @@ class Outbox:
             found.append(message)
         return found
 
+    def queued(self, recipient: str, messages: Collection[str]) -> set[str]:
+        """Return those of these messages that are still to be delivered."""
+        found = select(_C.id).where(_C.recipient == recipient, _C.id.in_(list(messages)), _QUEUED)
+        return set(self._session.connection.scalars(found))
+
     def most_urgent(self, recipient: str) -> Urgency | None:
         """Return the lane of the message that is due first."""
         lane = self._session.connection.scalar(

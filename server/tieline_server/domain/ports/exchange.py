@@ -136,6 +136,10 @@ class OutboxRepository(Protocol):
         """Queued messages for a recipient: lanes by urgency, then sequence."""
         ...
 
+    def queued(self, recipient: str, messages: Collection[str]) -> set[str]:
+        """Those of these messages that are still to be delivered."""
+        ...
+
     def most_urgent(self, recipient: str) -> Urgency | None:
         """The lane of the message that is due first."""
         ...
