@@ -68,8 +68,8 @@ from tieline_server.services.people import People
 from tieline_server.services.purging import Purging
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.refusals import Refusals
-from tieline_server.services.standing import troubles
 from tieline_server.services.standing_answers import StandingAnswers
+from tieline_server.services.standing_words import troubles
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust import files

@@ -15,8 +15,9 @@ from tieline_server.domain.standing import Trouble
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.referring import Referring
-from tieline_server.services.standing import Standings, troubles
+from tieline_server.services.standing import Standings
 from tieline_server.services.standing_answers import blank_archive
+from tieline_server.services.standing_words import troubles
 from tieline_server.services.uploading import Uploading
 
 from tests.services.bench import (

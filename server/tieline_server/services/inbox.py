@@ -11,7 +11,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
 from tieline_server.domain.standing import Trouble
 from tieline_server.services.context import Node
-from tieline_server.services.standing import trouble_of
+from tieline_server.services.standing_words import trouble_of
 from tieline_server.services.views import (
     destination_view,
     find_series,

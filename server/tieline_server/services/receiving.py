@@ -48,7 +48,8 @@ from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
 from tieline_server.services.restricting import why_excluded
-from tieline_server.services.standing import Gate, Standings, Verdict, check_sequence
+from tieline_server.services.standing import Gate, Standings, Verdict
+from tieline_server.services.standing_words import check_sequence
 
 _log = structlog.get_logger(__name__)
 

@@ -15,16 +15,14 @@ the outbox, which keeps envelopes for limits.ARCHIVE_LIFE; what never comes is t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import structlog
 from tieline.v1 import delivery_pb2
-from tieline_client.errors import InvalidInput, Quarantined
+from tieline_client.errors import Quarantined
 from tieline_client.identifiers import new_id
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.ports.standings import Challenge
-from tieline_server.domain.referral import Urgency
 from tieline_server.domain.standing import (
     BELIEVED,
     Finding,
@@ -39,12 +37,11 @@ from tieline_server.domain.standing import (
     missing,
 )
 from tieline_server.services.context import Node
+from tieline_server.services.standing_words import pairs, standing_out, word_in
 
 _log = structlog.get_logger(__name__)
 
 QUARANTINED = Quarantined.reason
-_LANES = tuple(int(one) for one in Urgency)
-_SEQUENCE_MOST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +88,9 @@ class Standings:
         """
         word, known = tx.standings.mine(peer), tx.standings.known(peer)
         challenge = tx.standings.challenge(peer)
-        standing = delivery_pb2.Standing(
-            epoch=word.epoch,
-            start=word.start,
-            life=word.life,
-            answer=answer,
-            again=challenge.id if challenge is not None else "",
-            trouble=known.trouble.value,
-        )
-        for lane in _LANES:
-            one = word.lanes.get(lane, LaneWord())
-            standing.lanes.add(
-                lane=lane,
-                sent=one.sent,
-                applied=one.applied,
-                highest=one.highest,
-                gaps=[number for pair in one.gaps for number in pair],
-                voids=[number for pair in one.voids for number in pair],
-            )
+        standing = standing_out(word)
+        standing.answer, standing.trouble = answer, known.trouble.value
+        standing.again = challenge.id if challenge is not None else ""
         return Said(standing, known)
 
     @staticmethod
@@ -245,7 +227,7 @@ class Standings:
     def _pass_voids(self, tx: Tx, peer: str, standing: delivery_pb2.Standing) -> None:
         """Let the watermark pass what the peer says will never come; an alarm for what we lack."""
         for lane in standing.lanes:
-            for first, last in _pairs(lane.voids):
+            for first, last in pairs(lane.voids):
                 before = tx.standings.mine(peer).lanes[lane.lane]
                 tx.standings.settle(peer, lane.lane, first, min(last, lane.sent))
                 after = tx.standings.mine(peer).lanes[lane.lane]
@@ -359,64 +341,8 @@ class Gate:
         return quarantined(self._known) or _OK
 
 
-def check_sequence(sequence: int) -> int:
-    """Return a sequence; raise InvalidInput for one out of range."""
-    if not 0 < sequence <= _SEQUENCE_MOST:
-        raise InvalidInput("the sequence is out of range; it counts from 1")
-    return sequence
-
-
-def troubles(tx: Tx) -> list[str]:
-    """What the node's people have to know of standings, a line for each peer."""
-    lines = []
-    for peer, known in tx.standings.peers().items():
-        if known.trouble is not Trouble.NONE:
-            lines.append(f"{peer}: {trouble_of(peer, known)}"[:500])
-        if known.told:
-            lines.append(
-                f"{peer} says {known.told.replace('_', ' ')} of this node since"
-                f" {_at(known.told_since)} and takes nothing from it: find out which home is to"
-                " live, stop every other copy, and run `tieline node resync HOME` on that one"[:500]
-            )
-    return lines
-
-
-def trouble_of(peer: str, known: Known) -> str:
-    """What is held against a peer, since when, and what to do."""
-    return (
-        f"quarantined since {_at(known.since)} as {known.trouble.replace('_', ' ')}"
-        f" ({known.reason}): nothing is exchanged; call its duty contact, whose operator runs"
-        " `tieline node resync` on the home that is to live"
-    )
-
-
-def _at(time: datetime | None) -> str:
-    return "-" if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
 def quarantined(known: Known) -> Verdict | None:
     """Return why nothing is exchanged with a peer, None when it is."""
     if known.trouble is Trouble.NONE:
         return None
     return Verdict(False, QUARANTINED, f"{known.trouble.value}: {known.reason}")
-
-
-def word_in(standing: delivery_pb2.Standing) -> Word:
-    """Return the domain form of a standing; raise InvalidInput for numbers out of range."""
-    lanes = {}
-    for one in standing.lanes:
-        if one.lane not in _LANES or one.lane in lanes:
-            raise InvalidInput("a standing names lanes 1 to 3, each once")
-        if max(one.sent, one.applied, one.highest, *one.gaps, *one.voids, 0) > _SEQUENCE_MOST:
-            raise InvalidInput("a standing holds a sequence out of range")
-        lanes[one.lane] = LaneWord(
-            one.sent, one.applied, one.highest, _pairs(one.gaps), _pairs(one.voids)
-        )
-    if standing.start > _SEQUENCE_MOST:
-        raise InvalidInput("a standing holds a start out of range")
-    return Word(standing.epoch, standing.start, standing.life, lanes)
-
-
-def _pairs(numbers: object) -> Ranges:
-    flat = list(numbers)  # type: ignore[call-overload]
-    return tuple(zip(flat[::2], flat[1::2], strict=False))
