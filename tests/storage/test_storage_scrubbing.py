@@ -101,5 +101,6 @@ def test_a_reader_of_what_was_is_waited_for(place: Place, monkeypatch: pytest.Mo
 
 def test_a_rewrite_is_followed_by_a_pause(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tieline_server.storage.scrubbing.PAUSE", 1e9)
+    monkeypatch.setattr("tieline_server.storage.scrubbing.QUICK_SECONDS", 0.0)
     assert place.store.scrub()
     assert not place.store.scrub()

@@ -14,7 +14,7 @@ from tieline_client.cli.overdue import due, is_overdue, next_step
 from tieline_client.cli.tables import moment, show_rows
 from tieline_client.profile import utc_now
 
-State = Literal["", "queued", "delivered", "refused", "parked"]
+State = Literal["", "queued", "delivered", "refused", "parked", "cancelled"]
 
 
 @run

@@ -20,14 +20,15 @@ from pathlib import Path
 
 from tieline_server.storage.errors import translating
 
-READERS_SECONDS = 20.0
-"""How long readers of what was are waited for."""
+READERS_SECONDS = 5.0
+"""How long readers of what was are waited for; the caller comes again."""
 IN_MEMORY_BYTES = 64 * 1024 * 1024
 """VACUUM's copy of a database up to this size is kept in memory, a larger one in a temporary file
 without a name."""
+QUICK_SECONDS = 1.0
 PAUSE = 30
-"""A VACUUM is followed by so many times its own length without one: writers wait a thirtieth of the
-time at most, and what is erased meanwhile shares the next one."""
+"""A VACUUM that took longer is followed by so many times its own length without one: writers wait a
+thirtieth of the time at most, and what is erased meanwhile shares the next one."""
 
 
 class Scrubber:
@@ -55,7 +56,8 @@ class Scrubber:
             began = time.monotonic()
             own.execute("VACUUM")  # 2
             ended = time.monotonic()
-            self._not_before = ended + PAUSE * (ended - began)
+            if ended - began > QUICK_SECONDS:
+                self._not_before = ended + PAUSE * (ended - began)
             return _emptied(own)  # 3
 
 
