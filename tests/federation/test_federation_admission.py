@@ -112,6 +112,22 @@ def test_statement_and_signature_must_fit() -> None:
         request.verify(MADE.document, NOW + timedelta(days=4000))
 
 
+def test_the_authority_learns_that_a_node_only_calls_out_and_a_hub_may_not(tmp_path: Path) -> None:
+    trial(tmp_path / "dir")
+    out = Agency("pt-pj").request(endpoints=(), outbound_only=True)
+    stated = ("--role", "national", "--country", "PT", "--fingerprint", out.fingerprint)
+    shown = succeed("admit", tmp_path / "dir", write_request(tmp_path / "pt.json", out), *stated)
+    assert any("only calls out" in remark for remark in shown["remarks"])
+    (member,) = succeed("show", tmp_path / "dir")["members"]
+    assert (member["outbound_only"], member["endpoints"]) == (True, [])
+    hub = Agency("ec3", Role.HUB, ()).request(endpoints=(), outbound_only=True)
+    words = refusal(
+        *(3, "admit", tmp_path / "dir", write_request(tmp_path / "hub.json", hub)),
+        *("--role", "hub", "--fingerprint", hub.fingerprint),
+    )
+    assert "must be called by others" in words
+
+
 @pytest.mark.parametrize(
     ("options", "exit_code", "says"),
     [

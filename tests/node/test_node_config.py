@@ -111,3 +111,52 @@ def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
     left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
     assert left_out == {"policies", "query_seconds", "contact"}
     assert "[contact]" in text
+
+
+# --- nodes that only call out, and proxies ------------------------------------------------------
+
+
+def test_a_node_that_only_calls_out_needs_no_port_and_names_no_endpoint(tmp_path: Path) -> None:
+    document = _document(outbound_only=True, attach="hub")
+    del document["listen"]
+    made = make_config(document, "test")
+    assert _home(tmp_path / "pt", to_toml(made)).config() == made
+    asked = make_home(tmp_path / "new", made, NOW)
+    assert asked.statement.outbound_only
+    assert asked.statement.endpoints == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"listen": None}, "listen is needed"),
+        ({"outbound_only": True, "role": "hub", "countries": []}, "a hub must be called"),
+        ({"outbound_only": True, "endpoint": "pt.example:7443"}, "nobody can call"),
+        ({"attach": "some"}, "attach"),
+        ({"proxy": "https://proxy.example:3128"}, "proxy"),
+        ({"proxy": "http://user:word@proxy.example:3128"}, "proxy"),
+        ({"proxy": "http://proxy.example"}, "proxy"),
+    ],
+)
+def test_what_cannot_be_reached_is_refused(changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        make_config(_document(**changed), "test")
+
+
+def test_a_proxys_credentials_come_from_a_file_of_the_nodes_own(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    plain = _document(proxy="http://proxy.example:3128")
+    config = make_config(plain | {"proxy_credentials": str(file)}, "test")
+    assert make_config(plain, "test").proxy_url() == "http://proxy.example:3128"
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        config.proxy_url()
+    for text in ("", "user", ":word", "user:wo\x00rd", "user:one\nuser:two", "user:" + "w" * 2000):
+        file.write_text(text)
+        file.chmod(0o600)
+        with pytest.raises(ConfigurationError, match="USER:PASSWORD"):
+            config.proxy_url()
+    file.write_text("agency/user:p@ss word:1\n")
+    assert config.proxy_url() == "http://agency%2Fuser:p%40ss%20word%3A1@proxy.example:3128"
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        config.proxy_url()
