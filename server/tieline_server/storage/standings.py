@@ -6,9 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, func, insert, literal, select, tuple_, update
+from sqlalchemy import (
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from tieline_client.identifiers import new_id
 
 from tieline_server.domain.messages import InMessage, OutMessage, OutState
@@ -31,6 +43,7 @@ from tieline_server.storage.schema_exchange import inbox, outgoing_attachments
 from tieline_server.storage.schema_standings import standing_lanes, standings
 from tieline_server.storage.session import Session
 from tieline_server.storage.standing_lanes import new_lane, ranges_above, settle
+from tieline_server.storage.types import moment_of
 
 GAPS_SAID = 64
 """Gaps and voids of a lane that one standing names; the rest comes once these are filled."""
@@ -41,12 +54,44 @@ _OWN = (_EPOCH, _START, _LIFE)
 _GENERATION = "generation"
 
 # Said and heard with every batch: put together once.
-_MINE = select(meta.c.key, meta.c.value).where(meta.c.key.in_(_OWN))
-_SENT = select(counters.c.name, counters.c.value).where(
-    counters.c.name.in_(bindparam("lanes", expanding=True))
+_MINE = Prepared(
+    lambda _: select(meta.c.key, meta.c.value).where(
+        or_(*(meta.c.key == literal_column(f"'{key}'") for key in _OWN))
+    )
 )
-_LANES = select(standing_lanes).where(standing_lanes.c.agency == bindparam("peer"))
-_KNOWN = select(standings).where(standings.c.agency == bindparam("peer"))
+_SENT = Prepared(
+    lambda _: select(counters.c.name, counters.c.value).where(
+        or_(*(counters.c.name == bindparam(f"lane_{int(lane)}") for lane in Urgency))
+    )
+)
+_LANES = Prepared(
+    lambda _: select(standing_lanes).where(standing_lanes.c.agency == bindparam("peer"))
+)
+_KNOWN = Prepared(lambda _: select(standings).where(standings.c.agency == bindparam("peer")))
+_PEERS = Prepared(lambda _: select(standings).order_by(standings.c.agency))
+_KNOWN_LOCKED = Prepared(
+    lambda _: select(standings).where(standings.c.agency == bindparam("peer")).with_for_update()
+)
+
+
+def _put(table: Table, keys: tuple[str, ...], kept: frozenset[str]) -> Prepared:
+    """A row put in the place of the one with its key, but for what is ``kept`` of that."""
+
+    def make(postgres: bool) -> Any:
+        added = (postgresql if postgres else sqlite).insert(table)
+        added = added.values({column.name: bindparam(column.name) for column in table.columns})
+        changed = {
+            column.name: added.excluded[column.name]
+            for column in table.columns
+            if column.name not in kept | set(keys)
+        }
+        return added.on_conflict_do_update(index_elements=list(keys), set_=changed)
+
+    return Prepared(make)
+
+
+_PUT = _put(standings, ("agency",), frozenset({"challenge", "asked"}))
+_PUT_LANE = _put(standing_lanes, ("agency", "lane"), frozenset({"applied", "highest", "voids"}))
 _SENDABLE = select(outgoing_attachments.c.id).union(select(literal("")))
 """Attachments whose chunks are still here, and none."""
 _HOLDER = Prepared(
@@ -56,6 +101,39 @@ _HOLDER = Prepared(
         inbox.c.sequence == bindparam("place"),
     )
 )
+
+
+class _Row(NamedTuple):
+    """A row of standings, times in microseconds."""
+
+    agency: str
+    epoch: str
+    lives: str
+    retired: str
+    trouble: str
+    reason: str
+    since: int | None
+    told: str
+    told_since: int | None
+    recovered: str
+    wire: str
+    capabilities: str
+    challenge: str
+    asked: str
+
+
+class _LaneRow(NamedTuple):
+    """A row of standing_lanes."""
+
+    agency: str
+    lane: int
+    applied: int
+    highest: int
+    received: int
+    their_sent: int
+    their_applied: int
+    their_highest: int
+    voids: str
 
 
 class Standings:
@@ -101,9 +179,10 @@ class Standings:
         """Return this node as it stands towards a peer."""
         own = self._own()
         names = {_counter(peer, int(lane)): int(lane) for lane in Urgency}
-        sent = {names[row.name]: row.value for row in self._run(_SENT, {"lanes": list(names)})}
+        asked = {f"lane_{lane}": name for name, lane in names.items()}
+        sent = {names[name]: value for name, value in _SENT.run(self._session, asked).fetchall()}
         lanes = {}
-        rows = {row.lane: row for row in self._run(_LANES, {"peer": peer})}
+        rows = self._lane_rows(peer)
         for lane in names.values():
             row = rows.get(lane)
             applied, highest = (row.applied, row.highest) if row is not None else (0, 0)
@@ -120,21 +199,18 @@ class Standings:
         """Return what is known of a peer; in a writing transaction it stays so until the end."""
         if self._session.writing and self._session.postgres:
             self._session.insert_new(standings, _new_row(peer))
-        row = self._run(self._session.locked(_KNOWN), {"peer": peer}).one_or_none()
+        row = self._row(peer)
         if row is None:
             return Known(lanes=self._lanes(peer))
         return _known(row, self._lanes(peer))
 
     def peers(self) -> dict[str, Known]:
         """Return what is known of each peer, without its lanes."""
-        return {
-            row.agency: _known(row, {})
-            for row in self._run(select(standings).order_by(standings.c.agency))
-        }
+        return {row[0]: _known(_Row(*row), {}) for row in _PEERS.run(self._session, {}).fetchall()}
 
     def put(self, peer: str, known: Known) -> None:
         """Store what is known of a peer, its lanes' own word included."""
-        values = {
+        values: dict[str, object] = {
             "epoch": known.epoch,
             "lives": json.dumps(known.lives),
             "retired": json.dumps(sorted(known.retired)),
@@ -147,8 +223,7 @@ class Standings:
             "wire": known.wire,
             "capabilities": json.dumps(sorted(known.capabilities)),
         }
-        statement = self._session.upsert(standings).values(**_new_row(peer) | values)
-        self._run(statement.on_conflict_do_update(index_elements=["agency"], set_=values))
+        _PUT.run(self._session, _new_row(peer) | values)
         for lane, one in known.lanes.items():
             said = {
                 "received": one.received,
@@ -156,12 +231,11 @@ class Standings:
                 "their_applied": one.applied,
                 "their_highest": one.highest,
             }
-            added = self._session.upsert(standing_lanes).values(**new_lane(peer, lane) | said)
-            self._run(added.on_conflict_do_update(index_elements=["agency", "lane"], set_=said))
+            _PUT_LANE.run(self._session, new_lane(peer, lane) | said)
 
     def challenge(self, peer: str) -> Challenge | None:
         """Return the word that was asked for again and has not come."""
-        row = self._run(_KNOWN, {"peer": peer}).one_or_none()
+        row = self._row(peer)
         if row is None or not row.challenge:
             return None
         return Challenge(row.challenge, _asked_in(row.asked))
@@ -299,7 +373,16 @@ class Standings:
     # --- small things ---
 
     def _own(self) -> dict[str, str]:
-        return {row.key: row.value for row in self._run(_MINE)}
+        return dict(_MINE.run(self._session, {}).fetchall())
+
+    def _row(self, peer: str) -> _Row | None:
+        lock = self._session.writing and self._session.postgres
+        found = (_KNOWN_LOCKED if lock else _KNOWN).run(self._session, {"peer": peer}).fetchone()
+        return None if found is None else _Row(*found)
+
+    def _lane_rows(self, peer: str) -> dict[int, _LaneRow]:
+        found = _LANES.run(self._session, {"peer": peer}).fetchall()
+        return {row[1]: _LaneRow(*row) for row in found}
 
     def _get(self, key: str) -> str | None:
         value: str | None = self._session.connection.scalar(
@@ -320,7 +403,7 @@ class Standings:
                 row.their_highest,
                 _ranges_in(row.voids),
             )
-            for row in self._run(_LANES, {"peer": peer})
+            for row in self._lane_rows(peer).values()
         }
 
 
@@ -348,17 +431,17 @@ def _complement(first: int, last: int, present: Any) -> Ranges:
 
 
 def _ranges_in(text: str) -> Ranges:
-    return tuple((first, last) for first, last in json.loads(text))
+    return tuple((first, last) for first, last in json.loads(text)) if text != "[]" else ()
 
 
 def _new_row(peer: str) -> dict[str, object]:
     words = ("epoch", "trouble", "reason", "told", "recovered", "wire", "challenge", "asked")
     empty: dict[str, object] = dict.fromkeys(words, "")
     empty |= dict.fromkeys(("lives", "retired", "capabilities"), "[]")
-    return {"agency": peer, **empty}
+    return {"agency": peer, "since": None, "told_since": None, **empty}
 
 
-def _known(row: Row[Any], lanes: Mapping[int, LaneKnown]) -> Known:
+def _known(row: _Row, lanes: Mapping[int, LaneKnown]) -> Known:
     return Known(
         epoch=row.epoch,
         lives=tuple((start, life) for start, life in json.loads(row.lives)),
@@ -366,9 +449,9 @@ def _known(row: Row[Any], lanes: Mapping[int, LaneKnown]) -> Known:
         lanes=lanes,
         trouble=Trouble(row.trouble),
         reason=row.reason,
-        since=row.since,
+        since=moment_of(row.since),
         told=row.told,
-        told_since=row.told_since,
+        told_since=moment_of(row.told_since),
         recovered=row.recovered,
         wire=row.wire,
         capabilities=frozenset(json.loads(row.capabilities)),
