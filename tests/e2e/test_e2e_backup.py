@@ -175,6 +175,50 @@ def make_series_to_spain(node: Node, folder: Path) -> str:
     return series
 
 
+def test_what_came_after_the_backup_comes_again_and_what_was_erased_stays_so(
+    trial: Federation, tmp_path: Path, passphrase: Path
+) -> None:
+    """The backup holds a series that its owner has taken back since, and lacks a message."""
+    node, peer = trial["pt-pj"], trial["es-gc"]
+    gone, before = told_to_portugal(peer, tmp_path)
+    wait_for("the first came", lambda: has(node, before))
+    backup(node, tmp_path / "b", passphrase).ok()
+    peer.run("series", "withdraw", gone, "--reason", "ordered by the court").ok()
+    wait_for("it is erased here", lambda: not items_of(node, gone))
+    _, after = told_to_portugal(peer, tmp_path)
+    wait_for("the second came", lambda: has(node, after))
+    with moved_away(node, keep=("tombstones",)):
+        told = restore(node.home, tmp_path / "b", passphrase).ok().json
+        assert told["tombstones"] >= 1
+        assert items_of(node, gone) == 3, "the backup has them; they are hidden until it starts"
+        node.start()
+        assert items_of(node, gone) == 0
+        wait_for("the second came again", lambda: has(node, after))
+        applied = "SELECT count(*) FROM referrals WHERE id = ?"
+        assert [node.rows(applied, one) for one in (before, after)] == [[(1,)], [(1,)]]
+
+
+def told_to_portugal(node: Node, folder: Path) -> tuple[str, str]:
+    """Refer a new series to PT; return the series and the referral."""
+    series = make_series(node, folder, "--case", "C-4")
+    said = ("--country", "PT", "--confidence", "high", "--grounds", "sockets")
+    node.run("series", "assess", series, *said).ok()
+    (sent,) = refer(node, series)
+    return series, sent["id"]
+
+
+def has(node: Node, referral: str) -> bool:
+    return any(one["id"] == referral for one in node.inbox())
+
+
+def items_of(node: Node, series: str) -> int:
+    found = node.rows(
+        "SELECT count(*) FROM holdings h JOIN series_keys k ON k.no = h.series_no WHERE k.id = ?",
+        series,
+    )
+    return int(found[0][0])
+
+
 def _noting(work: Any, errors: list[str]) -> None:
     try:
         work()
@@ -296,7 +340,7 @@ def test_a_backup_of_a_newer_schema_is_refused(
 
 
 @contextlib.contextmanager
-def quiet(_what: str) -> Iterator[Any]:
+def quiet(what: str) -> Iterator[Any]:
     yield lambda _done, _whole: None
 
 
