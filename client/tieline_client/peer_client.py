@@ -34,7 +34,6 @@ DELIVER_BATCH = "deliver-batch"
 """The capability of a peer that takes several messages at once."""
 STANDING = "standing"
 """The capability of a peer that says how it stands, and gives back what was sent to it."""
-_WATCHER_SECONDS = 0.5
 RELAY = "relay"
 """The capability of a peer that nodes which only call out can be attached to."""
 M = TypeVar("M", bound=Message)
@@ -112,15 +111,12 @@ class PeerClient:
         self._greeting = threading.Lock()
         self._greeted_version = 0
         self._connected = False
-        self._channel.subscribe(self._on_state)
-
-    def _on_state(self, state: grpc.ChannelConnectivity) -> None:
-        if state is not grpc.ChannelConnectivity.READY:
-            self._connected = False
 
     @property
     def connected(self) -> bool:
         """Whether the peer was greeted on a connection that has not broken since."""
+        if self._connected and not tls.is_ready(self._channel):
+            self._connected = False
         return self._connected
 
     def hello(self) -> None:
@@ -132,10 +128,10 @@ class PeerClient:
         """
         directory = self._directory()
         directory.check_fresh(self._clock())
-        if self._connected and self._greeted_version == directory.version:
+        if self.connected and self._greeted_version == directory.version:
             return
         with self._greeting:
-            if self._connected and self._greeted_version == directory.version:
+            if self.connected and self._greeted_version == directory.version:
                 return
             self._greet(directory)
             self._greeted_version = directory.version
@@ -326,11 +322,7 @@ class PeerClient:
 
     def close(self) -> None:
         """Close the channel; calls under way end with Unreachable."""
-        self._channel.unsubscribe(self._on_state)
-        # gRPC's watcher looks now and then whether anybody listens, and fails on a closed channel.
-        later = threading.Timer(_WATCHER_SECONDS, self._channel.close)
-        later.daemon = True
-        later.start()
+        self._channel.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
