@@ -24,7 +24,7 @@ def why_excluded(tx: Tx, series: str, agency: str) -> str:
 
 def exclusion(restriction: Restriction, series: str, agency: str) -> str:
     """Return why a restriction keeps a series from an agency, in words; "" where it does not."""
-    if not restriction.excludes(agency, series_owner(series)):
+    if restriction == Restriction() or not restriction.excludes(agency, series_owner(series)):
         return ""
     if restriction.withdrawn:
         return f"{series_owner(series)} has withdrawn the series"
