@@ -202,7 +202,7 @@ def image_put_back(world: World, chance: random.Random) -> str:
     shutil.rmtree(node.home)
     shutil.move(image, node.home)
     node.start()
-    wait_for(f"{node.agency} is told that it was set back", lambda: _told(world, node), 60.0)
+    wait_for(f"{node.agency} is seen to be set back", lambda: _noticed(world, node), 60.0)
     node.stop()
     tieline("node", "resync", node.home, "--yes").ok()
     node.start()
@@ -247,7 +247,7 @@ def twin(world: World, chance: random.Random) -> str:
     }
     other.start(**environment)
     try:
-        wait_for(f"a twin of {node.agency} is noticed", lambda: _told(world, node), 60.0)
+        wait_for(f"a twin of {node.agency} is noticed", lambda: _noticed(world, node), 60.0)
     finally:
         other.kill()
         shutil.rmtree(copy)
@@ -257,11 +257,11 @@ def twin(world: World, chance: random.Random) -> str:
     return node.agency
 
 
-def _told(world: World, node: Node) -> bool:
-    """Whether another node's log of audits says that this one was set back or has a twin."""
-    del world
-    del node
-    raise NotImplementedError
+def _noticed(world: World, node: Node) -> bool:
+    """Whether another node has this one in quarantine."""
+    sql = "SELECT 1 FROM standings WHERE agency = ? AND trouble != ''"
+    others = (other for other in world.nodes.values() if other is not node)
+    return any(other.rows(sql, node.agency) for other in others)
 
 
 KINDS: dict[str, Fault] = {

@@ -1,7 +1,7 @@
 """Peers that misuse their connections cost themselves: others are served meanwhile.
 
 Silent connections and half handshakes come from anybody; slow writers, idle streams and rapid
-resets from a member with a valid certificate. The figures of each go to ``build/faults/slow_peers.json``.
+resets from a member with a valid certificate. ``build/faults/slow_peers.json`` gets the figures.
 """
 
 from __future__ import annotations
