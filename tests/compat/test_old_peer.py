@@ -1,7 +1,7 @@
 """Today's nodes and a peer that speaks v1.0: everything that both know goes both ways.
 
-pt-pj, the hub and the repository are real nodes; es-gc is ``wire_v1_0/old_peer.py`` in a process of its own,
-with the generated modules of v1.0 and no other code of the project.
+pt-pj, the hub and the repository are real nodes; es-gc is ``wire_v1_0/old_peer.py`` in a process
+of its own, with the generated modules of v1.0 and no other code of the project.
 """
 
 from __future__ import annotations
