@@ -26,7 +26,6 @@ _C = outbox.c
 # Spelled out, not bound: only so are the partial indexes known to serve.
 _QUEUED = _C.state == literal_column(f"'{OutState.QUEUED.value}'")
 _DUE = (_QUEUED, _C.held_until.is_(None))
-_OPEN = _C.state != literal_column(f"'{OutState.DELIVERED.value}'")
 _LISTED = [column for column in outbox.columns if column is not _C.envelope]
 _NAMES = tuple(column.name for column in outbox.columns)
 
@@ -179,8 +178,6 @@ class Outbox:
         found = select(*_LISTED).order_by(_C.id.desc(), _C.recipient.desc()).limit(limit)
         if state is not None:
             found = found.where(_C.state == literal_column(f"'{state.value}'"))
-            if state is not OutState.DELIVERED:
-                found = found.where(_OPEN)
         if before is not None:
             found = found.where(row_of(_C.id, _C.recipient) < row_of(*before))
         return [_out(row) for row in self._run(found)]

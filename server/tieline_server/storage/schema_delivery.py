@@ -9,7 +9,6 @@ from tieline_server.storage.types import UtcTime, Words
 
 _DUE = text("state = 'queued' AND held_until IS NULL")
 _HELD = text("held_until IS NOT NULL")
-_OPEN = text("state <> 'delivered'")
 
 outbox = Table(
     "outbox",
@@ -40,11 +39,7 @@ outbox = Table(
         sqlite_where=_HELD,
         postgresql_where=_HELD,
     ),
-    Index(
-        *("ix_outbox_open", "state", "id", "recipient"),
-        sqlite_where=_OPEN,
-        postgresql_where=_OPEN,
-    ),
+    Index("ix_outbox_state", "state", "id", "recipient"),
 )
 """A signed message goes to each of its recipients once, under the same id. What is large stands
 last, so that what is small is read without it."""

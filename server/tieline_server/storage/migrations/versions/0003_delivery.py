@@ -81,7 +81,7 @@ def _rebuild_outbox() -> None:
     )
     held = ["recipient", "held_until", "lane"]
     _partial("ix_outbox_held", "outbox", held, "held_until IS NOT NULL")
-    _partial("ix_outbox_open", "outbox", ["state", "id", "recipient"], "state <> 'delivered'")
+    op.create_index("ix_outbox_state", "outbox", ["state", "id", "recipient"], unique=False)
 
 
 def _partial(name: str, table: str, columns: list[str], where: str) -> None:
