@@ -113,7 +113,7 @@ def test_the_hub_hears_nothing_of_what_is_not_for_it(bench: Bench) -> None:
         name="H3", case_ref="c", handling=series_pb2.Handling(code=2, tlp=5)
     )
     series = SeriesWork(es.node).create(ANA, made).notice.id
-    es.node.policy = _NotTheHub(es.node.policy)
+    es.node.policy = _NotTheHub(es.node.policy)  # type: ignore[assignment]
     (view,) = es.refer(series, agency=PT, urgency=1)
     bench.now += HOUR
     (alarm,) = Alarms(es.node).raise_due()

@@ -239,7 +239,8 @@ def test_an_immediate_message_overtakes_between_the_chunks_of_a_routine_one(
     slow = es.series(records(range(30)), name="large")
     (routine,) = es.refer(slow, country="PT", urgency=3)
     order: list[str] = []
-    put, sent = pt.receiver.put, []
+    put = pt.receiver.put
+    sent: list[operator_pb2.ReferralView] = []
 
     def slowly(peer: str, request: delivery_pb2.PutChunkRequest) -> object:
         if request.chunk:
@@ -264,7 +265,7 @@ def test_what_is_put_off_is_tried_again_whatever_the_clock_says(bench: Bench) ->
     """The clock stands still, then is a day behind: neither keeps a message for good."""
     (referral,) = _referrals(bench, 1)
     pt, es = bench[PT], bench[ES]
-    replies = [delivery_pb2.DeliverResponse(reply=RETRY, text="not now")] * 2  # type: ignore[arg-type]
+    replies = [delivery_pb2.DeliverResponse(reply=RETRY, text="not now")] * 2
     honest = pt.receiving.deliver
 
     def later(peer: str, request: Request) -> delivery_pb2.DeliverResponse:
