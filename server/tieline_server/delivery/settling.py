@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from tieline.v1 import delivery_pb2
+from tieline_client.errors import NotFound
 
 from tieline_server.delivery.drafts import Draft
 from tieline_server.delivery.waits import wait_seconds
@@ -80,13 +81,13 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
 
 def _delivered(node: Node, tx: Tx, agency: str, message: str, referral: str) -> None:
     """Delivered again, to a recipient that was restored, it is one step still: it goes by id."""
-    tx.referrals.add_step(
-        ReferralStep(
-            id=message,
-            referral=referral,
-            state=ReferralState.DELIVERED,
-            agency=agency,
-            person="",
-            at=node.clock(),
-        )
+    step = ReferralStep(
+        id=message,
+        referral=referral,
+        state=ReferralState.DELIVERED,
+        agency=agency,
+        person="",
+        at=node.clock(),
     )
+    with suppress(NotFound):  # erased meanwhile: that holds up nobody behind it
+        tx.referrals.add_step(step)
