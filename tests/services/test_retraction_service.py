@@ -412,4 +412,29 @@ def test_the_ledger_erases_again_what_a_backup_brings_back(told: Told) -> None:
     assert series.status is SeriesStatus.WITHDRAWN
     Purging(restored.node).erase()
     assert restored.store.read(lambda tx: tx.items.count_of_series(told.series)) == 0
-    assert reapply(restored.store, ledger, made + timedelta(days=1)) == 0
+    assert reapply(restored.store, ledger, made + timedelta(days=3)) == 0
+
+
+def test_a_word_older_than_the_backup_is_applied_again_when_it_came_after_it(told: Told) -> None:
+    bench = told.bench
+    bench[PT].refer(told.series, agency=ES)
+    assert bench[ES]
+    bench.flow()
+    until = (bench.now + timedelta(days=30)).date()
+    told.retract("narrow", retain_until=until.isoformat())
+    bench.now += timedelta(days=2)
+    bench[ES].store.scrub()
+    backup = bench.folder / "backup.sqlite3"
+    backup.write_bytes((bench.folder / f"{ES}.sqlite3").read_bytes())
+    made = bench.now
+    bench.now += timedelta(minutes=1)
+    bench.flow()
+    ledger = bench[ES].node.ledger
+    bench[ES].close()
+    (bench.folder / f"{ES}.sqlite3").unlink()
+    restored = Running(bench, ES, backup)
+    bench.nodes[ES] = restored
+    assert reapply(restored.store, ledger, made) == 1
+    series = restored.store.read(lambda tx: tx.series.get(told.series))
+    assert series is not None
+    assert series.handling.retain_until == until

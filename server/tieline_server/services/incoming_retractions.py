@@ -69,7 +69,7 @@ class IncomingRetractions:
         node = self.node
         carry_out(node, tx, retraction)
         if not retraction.excludes(node.agency):
-            node.ledger.append(restriction_entry(retraction, own=False))
+            node.ledger.append(restriction_entry(retraction, node.clock(), own=False))
             answer(node, tx, retraction, erased=False)
             return
         # From here on it is in no answer; the erasing itself is purging.py's.

@@ -87,7 +87,7 @@ class Retracting:
             check_narrowing(series.handling, before, retraction, node.clock().date())
             tx.retractions.add(retraction)
             agencies = carry_out(node, tx, retraction)
-            node.ledger.append(restriction_entry(retraction, own=True))
+            node.ledger.append(restriction_entry(retraction, node.clock(), own=True))
             tx.audit.append(
                 node.entry(
                     f"series.{_PAST[kind]}",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
+from tieline_client import limits
 from tieline_client.handling import Handling, HandlingCode, Tlp, stricter
 from tieline_client.identifiers import new_id, series_owner
 
@@ -31,11 +32,15 @@ def erasure_entry(purge: Purge, now: datetime) -> dict[str, Any]:
     return entry | {"kind": "retention", "import": purge.id}
 
 
-def restriction_entry(retraction: Retraction, *, own: bool) -> dict[str, Any]:
-    """Return the entry of a retraction that restricts a series which stays here."""
+def restriction_entry(retraction: Retraction, now: datetime, *, own: bool) -> dict[str, Any]:
+    """Return the entry of a retraction that restricts a series which stays here.
+
+    ``noted`` is when this node took note: the owner's word may be older than our last backup.
+    """
     handling = retraction.handling
     return {
         "at": retraction.at.isoformat(),
+        "noted": now.isoformat(),
         "kind": "withdrawn" if retraction.kind is RetractionKind.WITHDRAW else "narrowed",
         "series": retraction.series,
         "retraction": retraction.id,
@@ -57,11 +62,17 @@ def restriction_entry(retraction: Retraction, *, own: bool) -> dict[str, Any]:
 def reapply(store: Store, ledger: TombstoneLedger, since: datetime) -> int:
     """Apply the entries from ``since`` on (when the backup was made) to a restored database.
 
+    The clock may have been put right in between, so some older entries are applied as well.
+
     What was erased is hidden from every answer at once and queued to be erased; the node erases it
     before it opens its ports (purging.py). Safe to do again. Returns how many entries there were.
     Raises StorageCorrupt for a damaged ledger.
     """
-    entries = [one for one in ledger.entries() if datetime.fromisoformat(one["at"]) >= since]
+    entries = [
+        one
+        for one in ledger.entries()
+        if datetime.fromisoformat(one.get("noted", one["at"])) >= since - limits.CLOCK_TOLERANCE
+    ]
     for entry in entries:
         store.write(lambda tx, one=entry: _apply(tx, one))  # type: ignore[misc]
     return len(entries)
