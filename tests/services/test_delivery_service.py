@@ -31,7 +31,7 @@ def _outbox(node: Running, state: str = "") -> list[operator_pb2.OutboxEntry]:
 
 
 def _answering(node: Running, *answers: TielineError | delivery_pb2.DeliverResponse) -> list[str]:
-    """Let a node be of v1.0 and its first answers be these; return the list that fills with what it was sent."""
+    """Let a node be of v1.0 and answer these first; return the list of what it is sent."""
     honest, left, seen = node.receiving.deliver, list(answers), []
 
     def deliver(peer: str, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
