@@ -389,7 +389,7 @@ def test_the_outbox(run: Run, served: Served) -> None:
     )
     document = run("outbox", "--state", "queued", "--json").document
     assert served.node.only("ListOutbox").state == "queued"
-    assert set(document) == {"entries", "destinations"}
+    assert set(document) == {"entries", "destinations", "next_page"}
     assert document["entries"][0]["urgency"] == "immediate"
     assert document["destinations"][0]["last_error"] == HOSTILE
     assert "\x1b" not in run("outbox").out
@@ -504,7 +504,7 @@ def test_options_may_stand_before_the_command(run: Run, served: Served) -> None:
         ("--json", "--profile", served.profile, "inbox", "list"),
     ):
         result = run(*words)
-        assert (result.code, result.document) == (0, {"entries": []})
+        assert (result.code, result.document) == (0, {"entries": [], "alarms": []})
 
 
 def test_texts_that_cannot_be_sent_are_told_so(run: Run, served: Served) -> None:

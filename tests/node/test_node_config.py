@@ -109,7 +109,10 @@ def test_no_home_says_how_to_make_one(tmp_path: Path) -> None:
 def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
     text = to_toml(make_config(_document(), "test"))
     left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
-    assert left_out == {"policies", "query_seconds", "contact"}
+    assert left_out == {
+        *("policies", "query_seconds", "contact"),
+        *("alarm_command", "peer_calls_per_second"),
+    }
     assert "[contact]" in text
 
 

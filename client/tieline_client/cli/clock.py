@@ -73,7 +73,7 @@ def _progress(destination: views.Document) -> tuple[object, ...]:
         ", ".join(f"{each['queued']} {each['urgency']}" for each in lanes),
         moment(oldest),
         destination["delivered"],
-        destination["per_second"],
+        destination["per_minute"],
         destination["attempts"],
         moment(destination["next_attempt"]),
         destination["last_error"],

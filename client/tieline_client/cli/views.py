@@ -257,7 +257,7 @@ def destination(value: pb.DestinationView) -> Document:
         ],
         "busy_since": when(value, "busy_time"),
         "delivered": value.delivered,
-        "per_second": round(value.rate, 2),
+        "per_minute": value.per_minute,
     }
 
 

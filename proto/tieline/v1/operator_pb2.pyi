@@ -2730,7 +2730,7 @@ class DestinationView(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     BUSY_TIME_FIELD_NUMBER: _builtins.int
     DELIVERED_FIELD_NUMBER: _builtins.int
-    RATE_FIELD_NUMBER: _builtins.int
+    PER_MINUTE_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     queued: _builtins.int
@@ -2741,8 +2741,8 @@ class DestinationView(_message.Message):
     """The last failure."""
     delivered: _builtins.int
     """Messages settled since then."""
-    rate: _builtins.float
-    """Of them, in a second."""
+    per_minute: _builtins.int
+    """Of them, in a minute."""
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When the next comes."""
@@ -2766,11 +2766,11 @@ class DestinationView(_message.Message):
         lanes: _abc.Iterable[Global___LaneView] | None = ...,
         busy_time: _timestamp_pb2.Timestamp | None = ...,
         delivered: _builtins.int = ...,
-        rate: _builtins.float = ...,
+        per_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["busy_time", b"busy_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attempts", b"attempts", "busy_time", b"busy_time", "delivered", b"delivered", "lanes", b"lanes", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "queued", b"queued", "rate", b"rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attempts", b"attempts", "busy_time", b"busy_time", "delivered", b"delivered", "lanes", b"lanes", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "per_minute", b"per_minute", "queued", b"queued"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

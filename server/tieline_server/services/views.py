@@ -228,7 +228,7 @@ def destination_view(destination: Destination, now: datetime) -> operator_pb2.De
         seconds = (now - destination.busy_since).total_seconds()
         view.busy_time.CopyFrom(timestamp(destination.busy_since))
         view.delivered = destination.delivered
-        view.rate = destination.delivered / max(seconds, 1.0)
+        view.per_minute = round(60 * destination.delivered / max(seconds, 1.0))
     for lane, queue in sorted(destination.lanes.items()):
         shown = view.lanes.add(lane=int(lane), queued=queue.queued, put_off=queue.put_off)
         if queue.oldest:
