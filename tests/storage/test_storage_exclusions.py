@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,10 +70,10 @@ def digests_of(records: list[Record]) -> set[Digest]:
 
 
 def some_records(rng: random.Random) -> list[Record]:
-    return [
-        record(number, **{kind.label: rng.choice(POOL) for kind in rng.sample(EXACT_KINDS, 2)})
-        for number in range(rng.randrange(1, 6))
-    ]
+    def digests() -> dict[str, Any]:
+        return {kind.label: rng.choice(POOL) for kind in rng.sample(EXACT_KINDS, 2)}
+
+    return [record(number, **digests()) for number in range(rng.randrange(1, 6))]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -52,7 +52,7 @@ def outbox(
             print(f"more: tieline outbox --page {found.next_page_token}")
         waiting = [_progress(each) for each in destinations if each["queued"]]
         if waiting:
-            names = ("waiting for", "messages", "oldest", "gone", "a second", "attempts", "next")
+            names = ("waiting for", "messages", "oldest", "gone", "a minute", "attempts", "next")
             show_rows((*names, "last error"), waiting, "")
 
     document = {
