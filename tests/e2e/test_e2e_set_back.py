@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.federation import Federation, Node, Result, federation, free_port, tieline, wait_for
-from tests.e2e.test_e2e_referral import arrived, becomes, entry_of, make_series, refer
+from tests.e2e.test_e2e_referral import arrived, becomes, entry_of, make_list, make_series, refer
 
 PT, ES, FR = "pt-pj", "es-gc", "fr-ofmin"
 pytestmark = pytest.mark.timeout(300)
@@ -233,6 +233,12 @@ def test_two_nodes_with_one_identity_are_found_and_one_lives_on(
         kept.append(told(pt, es, tmp_path, "ES"))
         wait_for("it is told", lambda: "alarm.told_left_behind" in alarms(twin, ES))
         assert entry_of(es, lone) is None
+        asked = make_list(tmp_path, "asked by the copy", 2)
+        (answer,) = twin.ask(asked, "--peer", ES).json["peers"]
+        assert answer["status"] == "refused"
+        assert "given up" in answer["reason"]
+        (answer,) = pt.ask(asked, "--peer", ES).ok().json["peers"]
+        assert answer["status"] == "answered"
     finally:
         twin.stop()
     all_alike(pt, es)

@@ -247,6 +247,7 @@ class QueryHeader(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     LIST_DIGEST_FIELD_NUMBER: _builtins.int
     RADIUS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     mode: Global___QueryMode.ValueType
     """How to match."""
     records: _builtins.int
@@ -255,6 +256,8 @@ class QueryHeader(_message.Message):
     """SHA-256 over all packed digests, kinds in that order."""
     radius: _builtins.int
     """Radius of a near query, at most 31."""
+    epoch: _builtins.str
+    """The asker's epoch, as in Standing: a copy that its agency gave up is not answered."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Digests by kind, in the order of DigestKind: MD5, SHA-1, SHA-256, PDQ."""
@@ -267,10 +270,11 @@ class QueryHeader(_message.Message):
         counts: _abc.Iterable[_builtins.int] | None = ...,
         list_digest: _builtins.bytes = ...,
         radius: _builtins.int = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

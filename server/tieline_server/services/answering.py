@@ -116,6 +116,7 @@ class Answerer:
             raise InvalidInput(
                 f"at most {limits.RECORDS_PER_QUERY} records and radius {limits.NEAR_RADIUS}"
             )
+        self._standings.check_epoch(peer, query.epoch)
         if not payload.person:
             raise InvalidInput("the query names no person")
         node.check_purpose(payload.purpose, payload.case_ref)

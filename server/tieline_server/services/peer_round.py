@@ -149,6 +149,7 @@ class PeerRound:
             counts=announced.counts,
             list_digest=announced.digest,
             radius=limits.NEAR_RADIUS if terms.near else 0,
+            epoch=self._node.epoch,
         )
         payload = payload_pb2.Payload(
             id=new_id(),

@@ -261,6 +261,14 @@ class Standings:
         if held is not None:
             raise Quarantined(f"{peer} is quarantined: {held.text}")
 
+    def check_epoch(self, peer: str, epoch: str) -> None:
+        """Raise Quarantined, with the alarm, for a question out of an epoch that was given up."""
+        known = self._node.store.recall(("standing", peer), lambda tx: tx.standings.known(peer))
+        if epoch and epoch in known.retired:
+            why = "it asks in an epoch that its agency has given up"
+            self._node.store.write(lambda tx: self.alarm(tx, peer, Trouble.LEFT_BEHIND, why))
+            raise Quarantined(f"{peer}: {why}; end that copy, or have its certificate revoked")
+
     # --- after our own restore ---
 
     def must_recover(self, tx: Tx, peer: str) -> bool:
