@@ -133,12 +133,12 @@ def discard(store: Store, key: str, limit: int = 1000) -> None:
         pass
 
 
-def visible(store: Store, kind: DigestKind) -> dict[int, bytes]:
+def visible(store: Store, kind: DigestKind, page_size: int = 3) -> dict[int, bytes]:
     """Return all visible digests of a kind by item id, read in small pages."""
     found: dict[int, bytes] = {}
     after = 0
     while True:
-        page = store.read(lambda tx, a=after: tx.items.digests(kind, a, 3))  # type: ignore[misc]
+        page = store.read(lambda tx, a=after: tx.items.digests(kind, a, page_size))  # type: ignore[misc]
         if not len(page.ids):
             return found
         found.update((int(i), row.tobytes()) for i, row in zip(page.ids, page.rows, strict=True))

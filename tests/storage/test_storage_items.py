@@ -79,6 +79,25 @@ def test_pages_hold_numpy_rows_of_the_kinds_width(store: Store) -> None:
     assert store.read(lambda tx: tx.items.digests(MD5, 0, 3)).rows.shape == (0, 16)
 
 
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 9])
+def test_no_page_passes_over_an_item_when_several_imports_fill_in_another(
+    store: Store, page_size: int
+) -> None:
+    load(store, [record(n, md5=name) for n, name in enumerate("abc")])
+    keys = [begin(store) for _ in range(3)]
+    for key in keys:  # none knows yet what the others fill in
+        stage(store, key, [record(1, md5="a", sha1="a", pdq=key)])
+    stage(store, keys[0], [record(2, md5="b", sha1="b")])
+    stage(store, keys[1], [record(3, md5="c", sha1="c")])
+    load(store, [record(4, sha1="d")])
+    for key in keys:
+        complete(store, key)
+    wanted = [sha1(name) for name in "abcd"]
+    assert list(visible(store, SHA1, page_size).values()) == wanted
+    assert visible(store, SHA1, page_size) == answered(store, SHA1, wanted)
+    assert list(visible(store, PDQ, page_size).values()) == [pdq(keys[0])]
+
+
 def test_staged_is_invisible_everywhere_until_complete(store: Store) -> None:
     store.write(lambda tx: tx.series.add(series(id=SERIES)))
     load(store, [record(md5="a"), record(2, md5="c")], OTHER)

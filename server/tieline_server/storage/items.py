@@ -85,7 +85,7 @@ class Items:
                 item_fills.c.kind + 0 == kind,  # by item, in order: not by the index of values
                 item_fills.c.import_no.not_in(_STAGED),
             )
-            .order_by(item_fills.c.item)
+            .order_by(*item_fills.primary_key.columns)
         )
         return self._page(kind, [columns, fills], limit)
 
@@ -278,7 +278,7 @@ class Items:
         return column.in_(select(self._session.bulk.ids(ids).c.value))
 
     def _page(self, kind: DigestKind, sources: Sequence[Select[Any]], limit: int) -> DigestPage:
-        """Merge pages of (id, digest) by id; an item has one digest of a kind."""
+        """Merge pages of (id, digest) by id; of several digests of an item, the first is taken."""
         bulk, connection = self._session.bulk, self._session.connection
         found = [bulk.digests(connection, one.limit(limit), kind.width) for one in sources]
         ids = np.concatenate([numbers for numbers, _ in found])
@@ -286,6 +286,9 @@ class Items:
         if (ids[1:] > ids[:-1]).all():
             return DigestPage(kind, ids[:limit], digests[:limit])
         ids, first = np.unique(ids, return_index=True)
+        # Several imports may fill in one item: items after a full source's last wait for the next.
+        ends = [numbers[-1] for numbers, _ in found if len(numbers) == limit]
+        limit = min([limit, *np.searchsorted(ids, ends, side="right").tolist()])
         return DigestPage(kind, ids[:limit], digests[first[:limit]])
 
     def _series_items(self, series: str, since: int) -> Select[Any]:

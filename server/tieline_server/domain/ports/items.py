@@ -176,7 +176,8 @@ class ItemRepository(Protocol):
         ...
 
     def digests(self, kind: DigestKind, after: int, limit: int) -> DigestPage:
-        """Digests of all items with a holding in a complete import, by item id > after."""
+        """Up to ``limit`` (from 1) digests of items with a holding in a complete import, by item
+        id > after. A page may be shorter, and others follow: only an empty one is the last."""
         ...
 
     def holdings(
