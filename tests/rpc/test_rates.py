@@ -18,7 +18,11 @@ def test_a_bucket_empties_fills_and_is_nobody_elses() -> None:
         rates.take("es-gc")
     assert refused.value.metadata == {"check": "RATE", "retry_after": "0.100"}
     rates.take("pt-pj")
-    now[0] += 0.1
+    now[0] += 0.09999
+    with pytest.raises(LimitExceeded) as refused:
+        rates.take("es-gc")
+    assert refused.value.metadata["retry_after"] == "0.001"
+    now[0] += 0.00001
     rates.take("es-gc")
     with pytest.raises(LimitExceeded):
         rates.take("es-gc")

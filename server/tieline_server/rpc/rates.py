@@ -38,7 +38,7 @@ class Rates:
                 self._buckets[caller] = (left - 1.0, now)
                 return
             self._buckets[caller] = (left, now)
-        wait = (1.0 - left) / self._per_second
+        wait = max((1.0 - left) / self._per_second, 0.001)  # as it is told: never "at once"
         raise LimitExceeded(
             f"more than {self._per_second:g} calls a second; come again in {wait:.3f} seconds",
             check="RATE",
