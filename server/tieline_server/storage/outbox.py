@@ -18,14 +18,15 @@ from tieline_client.errors import NotFound
 from tieline_server.domain.messages import Destination, LaneQueue, OutMessage, OutState, Settled
 from tieline_server.domain.referral import Urgency
 from tieline_server.storage.prepared import Prepared
-from tieline_server.storage.schema import destinations, outbox
+from tieline_server.storage.schema import destinations, outbox, outbox_tallies
 from tieline_server.storage.session import Session
 from tieline_server.storage.types import UtcTime, moment_of
 
-_C = outbox.c
+_C, _T = outbox.c, outbox_tallies.c
 # Spelled out, not bound: only so are the partial indexes known to serve.
 _QUEUED = _C.state == literal_column(f"'{OutState.QUEUED.value}'")
 _DUE = (_QUEUED, _C.held_until.is_(None))
+_WAITING = select(outbox_tallies).where(_T.queued > 0)
 _LISTED = [column for column in outbox.columns if column is not _C.envelope]
 _NAMES = tuple(column.name for column in outbox.columns)
 
@@ -192,50 +193,30 @@ class Outbox:
     def destinations(self) -> list[Destination]:
         """Return every recipient with queued messages, a back-off, or who is caught up, by name."""
         lanes: dict[str, dict[Urgency, LaneQueue]] = {}
-        counted = select(_C.recipient, _C.lane, func.count()).group_by(_C.recipient, _C.lane)
-        for held, where in ((False, _DUE), (True, (_QUEUED, _C.held_until.is_not(None)))):
-            for agency, lane, count in self._run(counted.where(*where)):
-                of = lanes.setdefault(agency, {})
-                known = of.get(Urgency(lane), LaneQueue())
-                of[Urgency(lane)] = replace(
-                    known,
-                    queued=known.queued + count,
-                    put_off=known.put_off + (count if held else 0),
-                    oldest=self._oldest(agency, lane, known.oldest, held=held),
-                )
+        for agency, lane, queued, put_off in self._run(_WAITING):
+            oldest = self._oldest(agency, lane, due=queued > put_off, held=put_off > 0)
+            lanes.setdefault(agency, {})[Urgency(lane)] = LaneQueue(queued, put_off, oldest)
         rows = {row.agency: row for row in self._run(select(destinations))}
         return [
             _destination(agency, lanes.get(agency, {}), rows.get(agency))
             for agency in sorted(lanes.keys() | {a for a, row in rows.items() if _waits(row)})
         ]
 
-    def _oldest(
-        self, agency: str, lane: int, known: datetime | None, *, held: bool
-    ) -> datetime | None:
+    def _oldest(self, agency: str, lane: int, *, due: bool, held: bool) -> datetime | None:
         """Return when a lane's first message was queued; of those put off, the first due."""
         first = select(_C.created).where(_C.recipient == agency, _C.lane == lane).limit(1)
-        if held:
-            first = first.where(_QUEUED, _C.held_until.is_not(None)).order_by(_C.held_until)
-        else:
-            first = first.where(*_DUE).order_by(_C.sequence)
-        found = self._session.connection.scalar(first)
-        return min(filter(None, (known, found)), default=None)
+        looks = []
+        if due:
+            looks.append(first.where(*_DUE).order_by(_C.sequence))
+        if held:  # only what is queued is ever put off
+            looks.append(first.where(_C.held_until.is_not(None)).order_by(_C.held_until))
+        found = [self._session.connection.scalar(look) for look in looks]
+        return min(filter(None, found), default=None)
 
     def waiting(self) -> list[str]:
         """Return every recipient with queued messages."""
-        found: list[str] = []
-        after = ""
-        while True:  # from one to the next by index, whatever the number of messages
-            names = [
-                self._session.connection.scalar(
-                    select(func.min(_C.recipient)).where(*where, _C.recipient > after)
-                )
-                for where in (_DUE, (_QUEUED, _C.held_until.is_not(None)))
-            ]
-            after = min(filter(None, names), default="")
-            if not after:
-                return found
-            found.append(after)
+        found = select(_T.recipient).where(_T.queued > 0).distinct().order_by(_T.recipient)
+        return list(self._session.connection.scalars(found))
 
     def destination(self, recipient: str) -> Destination:
         """Return what is remembered of one recipient, without counting what is queued."""

@@ -8,7 +8,12 @@ from tieline_server.storage.schema_base import (
     meta,
     metadata,
 )
-from tieline_server.storage.schema_delivery import alarms, destinations, outbox
+from tieline_server.storage.schema_delivery import (
+    alarms,
+    destinations,
+    outbox,
+    outbox_tallies,
+)
 from tieline_server.storage.schema_exchange import (
     assessments,
     audit_leaves,
@@ -94,6 +99,7 @@ __all__ = [
     "incoming_chunks",
     "operators",
     "outbox",
+    "outbox_tallies",
     "outgoing_attachments",
     "outgoing_chunks",
     "queries",
