@@ -507,7 +507,8 @@ def serve(path: Path) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECTED_AFTER)
-        print("ready", file=sys.stderr, flush=True)
+        # As the log writes: a line of its own, whatever other threads have to say just now.
+        structlog.WriteLogger(sys.stderr).msg("ready")
         # The system may hand a signal to any thread; only this one runs its handler, once awake.
         while not ended.wait(_SIGNAL_SECONDS):
             pass
@@ -525,5 +526,5 @@ def _configure_log() -> None:
             ),
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )

@@ -175,10 +175,10 @@ def test_a_call_from_a_peer_that_was_away_ends_its_back_off(
     micros = int(far.timestamp() * 1_000_000)
     sender.alter(f"UPDATE destinations SET next_attempt = {micros} WHERE agency = '{WELL}'")
     sender.start()
-    peer.start()
     assert states(sender, WELL, referrals) == {"queued"}
     waits = "SELECT next_attempt FROM destinations WHERE agency = ?"
     assert sender.rows(waits, WELL) == [(micros,)]
+    peer.start()
 
     file = tmp_path / "asked.txt"
     file.write_text(f"{'ab' * 20}\n")
