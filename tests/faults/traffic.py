@@ -109,7 +109,7 @@ class Traffic:
     def _act(self, chance: random.Random, clients: dict[str, OperatorClient]) -> None:
         with self._lock:
             going = self._open.pop(chance.randrange(len(self._open))) if self._open else None
-        if going is not None and (len(self._open) > 40 or chance.random() < 0.7):
+        if going is not None and chance.random() < (0.9 if len(self._open) > 40 else 0.7):
             self._step(going, clients)
             return
         if going is not None:
@@ -148,6 +148,8 @@ class Traffic:
         except TielineError as error:
             if error.status == "FAILED_PRECONDITION":  # taken by a call whose answer was lost
                 self._put_back(_after(going, wanted))
+            elif error.status != "NOT_FOUND" and wanted == "outcome":
+                pass  # it may have been taken, and an outcome may be told twice: one is enough
             elif going.tries < 2_000:
                 self._put_back(
                     _Open(
