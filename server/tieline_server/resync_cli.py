@@ -33,9 +33,9 @@ def resync(
 ) -> None:
     """Say that this home lives, after peers found it set back or running twice. Stop it first."""
     # heavy; other commands stay quick
-    from tieline_server.main import only_one  # noqa: PLC0415
     from tieline_server.services.standing_answers import begin_new_epoch  # noqa: PLC0415
     from tieline_server.storage.engine import open_store  # noqa: PLC0415
+    from tieline_server.wiring.process import only_one  # noqa: PLC0415
 
     os.umask(0o077)
     place = Home(home)

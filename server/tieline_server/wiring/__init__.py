@@ -1,0 +1,1 @@
+"""What ``main`` puts a node together with: parts, listeners, housekeeping, status, threads."""

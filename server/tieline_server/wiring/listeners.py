@@ -1,0 +1,101 @@
+"""The two ports of a node: one for its peers, one for its own people."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tieline.v1 import (
+    delivery_pb2_grpc,
+    exchange_pb2_grpc,
+    operator_pb2_grpc,
+    relay_pb2_grpc,
+)
+from tieline_client import limits
+from tieline_client.directory import Role
+from tieline_client.identifiers import dns_name
+from tieline_client.tls import server_credentials
+
+from tieline_server.rpc.delivery import DeliveryServicer
+from tieline_server.rpc.exchange import ExchangeServicer
+from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
+from tieline_server.rpc.interceptors import Guard
+from tieline_server.rpc.methods import Listener
+from tieline_server.rpc.operator import NodeFacts, OperatorServicer
+from tieline_server.rpc.rates import Rates
+from tieline_server.rpc.relay import RelayServicer
+from tieline_server.rpc.server import Endpoint, build_server, standing_threads
+from tieline_server.services.answering import Answerer
+from tieline_server.services.attachments import Receiver
+from tieline_server.services.people import People
+from tieline_server.services.receiving import Receiving
+from tieline_server.services.standing_answers import StandingAnswers
+from tieline_server.trust.node_identity import ListenerMaterial, MemberCas
+from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.parts import Parts
+from tieline_server.wiring.status import NodeStatus
+
+
+def federation_port(parts: Parts) -> Endpoint:
+    """Build what other nodes reach: the exchange, delivery, and the relay."""
+    node, config = parts.node, parts.config
+    exchange = ExchangeServicer(
+        node, Answerer(node), lambda: parts.identity.leaf_der, parts.greeted_by
+    )
+    delivery = DeliveryServicer(
+        Receiving(node, parts.refusals.note), Receiver(node), StandingAnswers(node)
+    )
+    relay = RelayServicer(parts.relaying.board, lambda: config.role is Role.HUB)
+    standing = standing_threads()
+    guard = Guard(
+        Listener.FEDERATION,
+        PeerIdentifier(parts.directory.current, utc_now),
+        utc_now,
+        parts.refusals.note,
+        standing_threads=standing,
+        rates=Rates(config.peer_calls_per_second),
+        heard=parts.delivery.heard_from,
+    )
+    return build_server(
+        parts.relaying.listener if config.outbound_only else config.listen or "",
+        server_credentials(ListenerMaterial(parts.identity, MemberCas(parts.directory))),
+        [guard],
+        [
+            partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
+            partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
+            partial(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay),
+        ],
+        age_seconds=(
+            limits.RELAYED_AGE_SECONDS if config.outbound_only else limits.CONNECTION_AGE_SECONDS
+        ),
+        standing=standing,
+    )
+
+
+def operator_port(parts: Parts) -> Endpoint:
+    """Build what the agency's own people and tools reach."""
+    node, config, identity, store = parts.node, parts.config, parts.identity, parts.store
+    own_operators = (identity.operator_ca.der,)
+    issue = lambda name, key: identity.issue_operator(name, key, utc_now())  # noqa: E731
+    facts = NodeFacts(
+        listen=config.listen or "",
+        operator_address=config.operator_listen,
+        target_name=dns_name(config.agency, node.federation),
+        node_ca=identity.node_ca.der,
+        status=NodeStatus(parts).now,
+    )
+    people = OperatorIdentifier(
+        config.agency,
+        node.federation,
+        lambda: own_operators,
+        lambda name: store.recall(("operator", name), lambda tx: tx.operators.get(name)),
+        clock=utc_now,
+        is_revoked=lambda agency, serial: parts.directory.current().is_revoked(agency, serial),
+    )
+    operator = OperatorServicer(node, People(node, issue), facts)
+    return build_server(
+        config.operator_listen,
+        server_credentials(ListenerMaterial(identity, lambda: own_operators)),
+        [Guard(Listener.OPERATOR, people, utc_now, parts.refusals.note)],
+        [partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator)],
+        grace_seconds=limits.IMPORT_SECONDS,
+    )

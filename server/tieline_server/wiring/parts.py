@@ -1,0 +1,57 @@
+"""The parts of a running node, by name: what listeners, housekeeping and status are wired to."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tieline_server.config import Home, NodeConfig
+from tieline_server.delivery.alarm_clock import AlarmClock
+from tieline_server.delivery.contacts import Contacts
+from tieline_server.delivery.engine import DeliveryEngine
+from tieline_server.domain.ports import Store
+from tieline_server.relay.relaying import Relaying
+from tieline_server.services.context import Node
+from tieline_server.services.purging import Purging
+from tieline_server.services.refusals import Refusals
+from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.node_identity import NodeIdentity
+from tieline_server.trust.peer_pool import PeerPool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that ``main`` has put together. Nothing here runs before ``start``."""
+
+    home: Home
+    config: NodeConfig
+    started: datetime
+    directory: DirectoryStore
+    identity: NodeIdentity
+    store: Store
+    refusals: Refusals
+    peers: PeerPool
+    relaying: Relaying
+    node: Node
+    purging: Purging
+    delivery: DeliveryEngine
+    alarms: AlarmClock
+    contacts: Contacts
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set once the node is to end: whatever runs in a thread of its own looks at it."""
+
+    def others(self) -> list[str]:
+        """Return the active members but this agency."""
+        members = self.directory.current().active_members()
+        return [one.agency for one in members if one.agency != self.config.agency]
+
+    def greeted_by(self, agency: str) -> None:
+        """Act on a connection that a peer made: it may have been away, upgraded, restored."""
+        self.delivery.heard_from(agency)
+        self.contacts.soon(agency)
+
+    def ready(self, agency: str) -> None:
+        """Act on a peer that takes and gives again: its mail goes now."""
+        self.delivery.wake(agency)
+        self.delivery.heard_from(agency)

@@ -1,0 +1,82 @@
+"""What `tieline node status` says, gathered from all parts of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tieline.v1 import operator_pb2
+from tieline_client import keys
+from tieline_client.directory import Directory
+from tieline_client.errors import TielineError
+from tieline_client.payloads import timestamp
+
+from tieline_server.backup import records, reminding
+from tieline_server.services.alarms import Alarms
+from tieline_server.services.standing_words import troubles
+from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.parts import Parts
+
+
+class NodeStatus:
+    """The node's word on itself."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def now(self) -> operator_pb2.GetStatusResponse:
+        """Return the status as it stands."""
+        parts = self._parts
+        config, directory = parts.config, parts.directory.current()
+        member = directory.member(config.agency)
+        status = operator_pb2.GetStatusResponse(
+            agency=config.agency,
+            federation=directory.federation,
+            role=str(member.role),
+            countries=list(member.countries),
+            directory_version=directory.version,
+            directory_expire_time=timestamp(directory.expires),
+            leaf_expire_time=timestamp(parts.identity.expires),
+            listen="" if config.outbound_only else config.listen or "",
+            start_time=timestamp(parts.started),
+        )
+        for destination in parts.store.read(lambda tx: list(tx.outbox.destinations())):
+            status.queued[destination.agency] = destination.queued
+        for purge in parts.store.read(lambda tx: tx.retractions.open_purges()):
+            status.purges.add(
+                series=purge.series,
+                cause=purge.cause.value,
+                state=purge.state.value,
+                holdings=purge.holdings,
+                create_time=timestamp(purge.created),
+                reason=purge.reason,
+            )
+        status.alarms.extend(Alarms(parts.node).open())
+        last = parts.store.read(records.last)
+        if last is not None:
+            status.backup_time.CopyFrom(timestamp(last.created))
+            status.backup_expire_time.CopyFrom(timestamp(last.expires))
+        status.warnings.extend(self._warnings(directory))
+        parts.relaying.tell(status)
+        return status
+
+    def _warnings(self, directory: Directory) -> Iterator[str]:
+        store = self._parts.store
+        if keys.passphrase_from_environment() is None:
+            yield "private keys are plain files; set TIELINE_PASSPHRASE_FILE for real use"
+        reflected, stored = store.index.reflected(), store.index.stored()
+        if reflected < stored:
+            yield (
+                f"the index is being brought up to date: answers reflect generation {reflected} "
+                f"of {stored}"
+            )
+        if store.index.failure:
+            yield f"the index cannot follow the database: {store.index.failure}"[:500]
+        yield from store.read(troubles)
+        for warning in reminding.warnings(store, utc_now()):
+            yield warning[:500]
+        if self._parts.directory.problem:
+            yield self._parts.directory.problem[:500]
+        try:
+            directory.check_fresh(utc_now())
+        except TielineError as error:
+            yield error.message[:500]
