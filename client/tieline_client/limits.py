@@ -219,6 +219,9 @@ ALARM_COMMAND_SECONDS = 60.0
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
 
+SKETCH_LIFE = timedelta(days=30)
+"""Sketches of the lists that peers asked are erased after this."""
+
 # --- certificates, keys, envelopes ---
 KEY_FILE_BYTES = 16 * 1024
 LEAF_CACHE_ENTRIES = 4_096

@@ -36,7 +36,7 @@ from tieline_server.trust.authority import (
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.statements import AgencyStatement, OwnStatement
 
-_KEYS = ("node", "signing", "directory")
+_KEYS = ("node", "signing", "directory", "audit")
 _AUTHORITIES = (Kind.NODE, Kind.OPERATOR)
 
 

@@ -35,6 +35,9 @@ from tieline_server.services.context import Node
 from tieline_server.services.importing import leftovers
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
+from tieline_server.services.sketches import erase_old_sketches
+from tieline_server.services.standing_answers import StandingAnswers
+from tieline_server.services.standing_words import troubles
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust.directory_store import DirectoryStore
@@ -62,6 +65,245 @@ class RunningNode:
         self.peer_endpoint, self.operator_endpoint = federation_port(parts), operator_port(parts)
         self._endpoints = (self.operator_endpoint, self.peer_endpoint)
         self._housekeeper = Housekeeper(jobs(parts, self._endpoints), parts.stopping)
+        self._started = utc_now()
+        self._stopping = threading.Event()
+        self._purge_due = threading.Event()
+        self.directory = DirectoryStore(home.path)
+        directory = self._joined(self.directory, config)
+        self.identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
+        self.identity.renew_if_due(utc_now())
+        matching = self._open_index(home.indexes)
+        self.store = open_store(
+            home.database_url(config),
+            clock=utc_now,
+            matching=matching,
+            known_good=self._open_index(home.indexes / "known-good"),
+        )
+        held.callback(self.store.close)
+        self._refusals = Refusals(config.agency, self.store)
+        self.node = self._wire(directory, matching)
+        self.purging = Purging(self.node)
+        self._purger = threading.Thread(target=self._purge, name="purging", daemon=True)
+        self.delivery = DeliveryEngine(self.node)
+        self.node.wake = self.delivery.wake
+        self.alarms = AlarmClock(self.node, config.alarm_command)
+        self.node.alarmed = self.alarms.wake
+        self.contacts = Contacts(self.node, self._others)
+        self.node.contact = self._peers.on_greeted = self.contacts.soon
+        self.node.ready = self._ready
+        self.peer_endpoint, self.operator_endpoint = self._listeners()
+
+    @staticmethod
+    def _joined(store: DirectoryStore, config: NodeConfig) -> Directory:
+        if not store.joined:
+            raise ConfigurationError(
+                f"{config.agency} has joined no federation; run `tieline node join HOME`"
+            )
+        try:
+            directory = store.refresh(utc_now())
+        except TielineError as error:
+            _log.warning("directory.refused", reason=error.message)
+            directory = store.current()
+        try:
+            directory.member(config.agency)
+        except UnknownAgency:
+            raise ConfigurationError(
+                f"{config.agency} is not admitted to {directory.federation} yet; "
+                "have its authority run `tieline federation admit`"
+            ) from None
+        return directory
+
+    def _wire(self, directory: Directory, matching: Matching) -> Node:
+        config = self._config
+        policies = Path(config.policies) if config.policies else default_folder()
+        pool = PeerPool(
+            config.agency,
+            self.directory.current,
+            lambda: self.identity.identity,
+            utc_now,
+            config.proxy_url(),
+        )
+        self.relaying = Relaying(
+            config.agency,
+            self.directory.current,
+            utc_now,
+            pool,
+            self._heard_from,
+            outbound_only=config.outbound_only,
+            hubs_only=config.attach == "hub",
+        )
+        pool.ways = self.relaying.bridges
+        self._held.callback(self.relaying.close)
+        self._held.callback(pool.close)
+        self._peers = pool
+        return Node(
+            agency=config.agency,
+            federation=directory.federation,
+            store=self.store,
+            matching=matching,
+            policy=PolicyEngine(policies),
+            directory=self.directory.current,
+            sealer=Sealer(directory.federation, config.agency, self.identity.signing_key),
+            clock=utc_now,
+            defaults=config.defaults(),
+            peers=pool,
+            epoch=self.store.write(_begin_life),
+            ledger=FileLedger(self._home.tombstones),
+            purge=self._purge_due.set,
+            audit_key=self.identity.audit_key,
+            scratch=self._home.path,
+            renewed=self.store.read(lambda tx: tx.standings.renewed()),
+        )
+
+    def _heard_from(self, agency: str) -> None:
+        self.delivery.heard_from(agency)
+
+    def _ready(self, agency: str) -> None:
+        self.delivery.wake(agency)
+        self.delivery.heard_from(agency)
+
+    def _greeted_by(self, agency: str) -> None:
+        """A peer made a connection to us: it may have been away, upgraded, restored."""
+        self.delivery.heard_from(agency)
+        self.contacts.soon(agency)
+
+    def _others(self) -> list[str]:
+        own = self._config.agency
+        members = self.directory.current().active_members()
+        return [one.agency for one in members if one.agency != own]
+
+    def _open_index(self, folder: Path) -> Matcher:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        matcher = Matcher.open(folder, lambda words: _log.error("index.damaged", text=words))
+        self._held.callback(matcher.close)
+        return matcher
+
+    def _listeners(self) -> tuple[Endpoint, Endpoint]:
+        node, config = self.node, self._config
+        members = MemberCas(self.directory)
+        own_operators = (self.identity.operator_ca.der,)
+        exchange = ExchangeServicer(
+            node,
+            Answerer(node),
+            lambda: self.identity.leaf_der,
+            self._greeted_by,
+        )
+        delivery = DeliveryServicer(
+            Receiving(node, self._refusals.note), Receiver(node), StandingAnswers(node)
+        )
+        relay = RelayServicer(self.relaying.board, lambda: config.role is Role.HUB)
+        standing = standing_threads()
+        peers = build_server(
+            self.relaying.listener if config.outbound_only else config.listen or "",
+            server_credentials(ListenerMaterial(self.identity, members)),
+            [
+                Guard(
+                    Listener.FEDERATION,
+                    PeerIdentifier(self.directory.current, utc_now),
+                    utc_now,
+                    self._refusals.note,
+                    standing_threads=standing,
+                    rates=Rates(config.peer_calls_per_second),
+                    heard=self.delivery.heard_from,
+                )
+            ],
+            [
+                partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
+                partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
+                partial(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay),
+            ],
+            age_seconds=(
+                limits.RELAYED_AGE_SECONDS
+                if config.outbound_only
+                else limits.CONNECTION_AGE_SECONDS
+            ),
+            standing=standing,
+        )
+        issue = lambda name, key: self.identity.issue_operator(name, key, utc_now())  # noqa: E731
+        operator = OperatorServicer(node, People(node, issue), self._facts())
+        people = OperatorIdentifier(
+            config.agency,
+            node.federation,
+            lambda: own_operators,
+            lambda name: self.store.recall(("operator", name), lambda tx: tx.operators.get(name)),
+            clock=utc_now,
+            is_revoked=lambda agency, serial: self.directory.current().is_revoked(agency, serial),
+        )
+        own = build_server(
+            config.operator_listen,
+            server_credentials(ListenerMaterial(self.identity, lambda: own_operators)),
+            [Guard(Listener.OPERATOR, people, utc_now, self._refusals.note)],
+            [partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator)],
+            grace_seconds=limits.IMPORT_SECONDS,
+        )
+        return peers, own
+
+    def _facts(self) -> NodeFacts:
+        config = self._config
+        return NodeFacts(
+            listen=config.listen or "",
+            operator_address=config.operator_listen,
+            target_name=dns_name(config.agency, self.node.federation),
+            node_ca=self.identity.node_ca.der,
+            status=self._status,
+        )
+
+    def _status(self) -> operator_pb2.GetStatusResponse:
+        config, directory = self._config, self.directory.current()
+        member = directory.member(config.agency)
+        status = operator_pb2.GetStatusResponse(
+            agency=config.agency,
+            federation=directory.federation,
+            role=str(member.role),
+            countries=list(member.countries),
+            directory_version=directory.version,
+            directory_expire_time=timestamp(directory.expires),
+            leaf_expire_time=timestamp(self.identity.expires),
+            listen="" if config.outbound_only else config.listen or "",
+            start_time=timestamp(self._started),
+        )
+        for destination in self.store.read(lambda tx: list(tx.outbox.destinations())):
+            status.queued[destination.agency] = destination.queued
+        for purge in self.store.read(lambda tx: tx.retractions.open_purges()):
+            status.purges.add(
+                series=purge.series,
+                cause=purge.cause.value,
+                state=purge.state.value,
+                holdings=purge.holdings,
+                create_time=timestamp(purge.created),
+                reason=purge.reason,
+            )
+        status.alarms.extend(Alarms(self.node).open())
+        last = self.store.read(records.last)
+        if last is not None:
+            status.backup_time.CopyFrom(timestamp(last.created))
+            status.backup_expire_time.CopyFrom(timestamp(last.expires))
+        status.warnings.extend(self._warnings(directory))
+        self.relaying.tell(status)
+        return status
+
+    def _warnings(self, directory: Directory) -> Iterator[str]:
+        if keys.passphrase_from_environment() is None:
+            yield "private keys are plain files; set TIELINE_PASSPHRASE_FILE for real use"
+        reflected, stored = self.store.index.reflected(), self.store.index.stored()
+        if reflected < stored:
+            yield (
+                f"the index is being brought up to date: answers reflect generation {reflected} "
+                f"of {stored}"
+            )
+        if self.store.index.failure:
+            yield f"the index cannot follow the database: {self.store.index.failure}"[:500]
+        yield from self.store.read(troubles)
+        for warning in reminding.warnings(self.store, utc_now()):
+            yield warning[:500]
+        if self.directory.problem:
+            yield self.directory.problem[:500]
+        try:
+            directory.check_fresh(utc_now())
+        except TielineError as error:
+            yield error.message[:500]
+
+    # --- life ---
 
     def start(self) -> None:
         """Open both ports; peers and people are answered from here on."""
@@ -128,6 +370,30 @@ def _put_together(
 
     def heard_from(agency: str) -> None:
         delivery.heard_from(agency)
+
+    def _keep_house(self) -> None:
+        """Every few seconds: the directory, the leaf, counted refusals, the index."""
+        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+            for work in (
+                self._close_if_damaged,
+                lambda: self.directory.refresh(utc_now()),
+                lambda: self.identity.renew_if_due(utc_now()),
+                lambda: self._refusals.write_due(utc_now()),
+                lambda: self.relaying.keep_house(self.store, utc_now),
+                lambda: drop_stale(self.node),
+                lambda: erase_old_sketches(self.node),
+                self.contacts.hourly,
+                self.delivery.start,
+                self.store.index.refresh,
+                self.node.matching.tidy_if_idle,
+                self.store.known_good.tidy_if_idle,
+            ):
+                try:
+                    work()
+                except TielineError as error:
+                    _log.warning("housekeeping.waits", reason=error.reason, text=error.message)
+                except Exception as error:  # noqa: BLE001 - the next round tries again
+                    _log.error("housekeeping.failed", error=type(error).__name__, text=str(error))
 
     peers = PeerPool(
         config.agency, trust.current, lambda: identity.identity, utc_now, config.proxy_url()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from tieline_client.errors import InvalidInput
 
@@ -62,6 +65,19 @@ def leaf_bytes(entry: AuditEntry, salt: bytes) -> bytes:
         "subjects": list(entry.subjects),
     }
     return _CANONICAL.encode(document).encode()
+
+
+def salted(list_digest: bytes, salt: bytes | None = None) -> dict[str, Any]:
+    """Return what an entry says of a list: SHA-256 of 16 bytes of salt and the list's digest.
+
+    Who has the list can show that it was this one; a list of a few digests cannot be guessed from
+    the digest of it that travels in headers.
+    """
+    salt = secrets.token_bytes(16) if salt is None else salt
+    return {
+        "list_salt": salt.hex(),
+        "list_digest": hashlib.sha256(salt + list_digest).hexdigest(),
+    }
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import deque
@@ -25,14 +26,24 @@ from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind
-from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage, WrongState
+from tieline_client.errors import (
+    InvalidDigest,
+    InvalidInput,
+    MalformedMessage,
+    StorageUnavailable,
+    WrongState,
+)
 from tieline_client.packed import distinct
 from tieline_client.payloads import Audience, open_payload
 
+from tieline_server.domain.audit import salted
+from tieline_server.domain.minhash import Sketcher
 from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import AnsweredQuery, Ids, Record
+from tieline_server.domain.ports.sketches import AskedSketch
 from tieline_server.services.context import Node, about
 from tieline_server.services.disclosing import Disclosing, Hits
+from tieline_server.services.sketches import SKETCHES
 from tieline_server.services.standing import Standings
 
 _ITEMS_LOGGED = 10_000
@@ -52,6 +63,7 @@ class _Answer:
     rules: tuple[str, ...]
     generation: int
     disclosing: Disclosing
+    sketcher: Sketcher
     list_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
@@ -65,6 +77,10 @@ class _Answer:
     hits: int = 0
     truncated: bool = False
     reserved: bool = False
+    came: int = 0
+    """Digests that were looked up for it."""
+    kept: bool = False
+    """Whether it is recorded whole."""
 
     def waits(self) -> int:
         """Return how many hits wait for what they disclose to be logged."""
@@ -87,15 +103,19 @@ class Answerer:
             raise MalformedMessage("a query starts with its signed header")
         self._standings.check_peer(peer)
         answer = self._open(peer, first.header)
-        for request in incoming:
-            self._take(answer, _batch_of(request))
-            self._found(answer, ahead=limits.LOOKUPS_AHEAD)
-            if answer.waits() >= _HITS_RELEASED:
-                yield from self._release(peer, answer)
-        self._check_body(answer)
-        self._found(answer, ahead=0)
-        self._disclose(answer)
-        yield from self._end(peer, answer)
+        try:
+            for request in incoming:
+                self._take(answer, _batch_of(request))
+                self._found(answer, ahead=limits.LOOKUPS_AHEAD)
+                if answer.waits() >= _HITS_RELEASED:
+                    yield from self._release(peer, answer)
+            self._check_body(answer)
+            self._found(answer, ahead=0)
+            self._disclose(answer)
+            yield from self._end(peer, answer)
+        finally:
+            if answer.came and not answer.kept:
+                self._broke_off(peer, answer)
 
     # 1
     def _open(self, peer: str, header: envelope_pb2.Envelope) -> _Answer:
@@ -125,7 +145,8 @@ class Answerer:
             rules = node.allowed(decision, f"{peer} may not ask {node.agency}")
         generation = node.store.index.refresh()
         disclosing = Disclosing(node, peer, payload.purpose)
-        return _Answer(payload, header, rules, generation, disclosing)
+        sketcher = Sketcher(node.key_for(SKETCHES))
+        return _Answer(payload, header, rules, generation, disclosing, sketcher)
 
     # 2
     def _take(self, answer: _Answer, batch: DigestBatch) -> None:
@@ -151,6 +172,8 @@ class Answerer:
             _LOOKUPS.submit(self._look_up, batch, offset, answer.payload.query.radius)
         )
         answer.list_digest.update(batch.digests)
+        answer.sketcher.add(kind, batch.rows)
+        answer.came += len(batch)
 
     def _found(self, answer: _Answer, *, ahead: int) -> None:
         """Take what was found, in order; ``ahead`` batches may still be looked up."""
@@ -276,6 +299,7 @@ class Answerer:
                     at=now,
                 )
             )
+            tx.sketches.put(self._sketch(peer, answer))
             tx.audit.append(
                 node.entry(
                     "query.answered",
@@ -289,12 +313,12 @@ class Answerer:
                     hits=answer.hits,
                     disclosure=answer.disclosing.level.label,
                     generation=answer.generation,
-                    list_digest=payload.query.list_digest.hex(),
+                    **salted(payload.query.list_digest),
                 )
             )
 
         node.store.note(settle)
-        answer.reserved = True
+        answer.reserved = answer.kept = True
         yield from self._let_go(answer)
         end = exchange_pb2.OverlapEnd(
             receipt=receipt,
@@ -305,6 +329,23 @@ class Answerer:
         if answer.disclosing.level >= Disclosure.COUNT:
             end.count = len(_distinct(answer.items))
         yield exchange_pb2.OverlapResponse(end=end)
+
+    def _sketch(self, peer: str, answer: _Answer) -> AskedSketch:
+        payload = answer.payload
+        return AskedSketch(
+            peer,
+            payload.id,
+            payload.person,
+            payload.purpose,
+            payload.query.records,
+            answer.sketcher.sketch(),
+            self._node.clock(),
+        )
+
+    def _broke_off(self, peer: str, answer: _Answer) -> None:
+        """Keep the sketch of a list that did not come to its end: it was looked up all the same."""
+        with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
+            self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
 
 
 def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -123,6 +125,8 @@ class Node:
     """Whether it was ever restored or resynchronised."""
     purge: Callable[[], None] = field(default=lambda: None)
     """Something is to be erased, or a receipt to be sent."""
+    audit_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    """Secret of this agency, for sketches of what peers asked and the lists that it asked."""
     scratch: Path | None = None
     """Where files without a name are made; None: where the system keeps temporary ones."""
     _asking: dict[tuple[str, str, str, int, str], Decision] = field(default_factory=dict)
@@ -189,6 +193,10 @@ class Node:
             tlp=handling.tlp if handling else Tlp.AMBER,
             owner=owner,
         )
+
+    def key_for(self, use: bytes) -> bytes:
+        """Derive 32 bytes from `audit_key`, apart for each use (BLAKE2b, keyed)."""
+        return hashlib.blake2b(use, digest_size=32, key=self.audit_key).digest()
 
     def entry(
         self,

@@ -23,7 +23,7 @@ from tieline_client import limits
 from tieline_client.errors import InvalidInput, StorageUnavailable
 from tieline_client.identifiers import new_id
 
-from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.audit import AuditEntry, salted
 from tieline_server.domain.ports import Record
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
@@ -134,7 +134,7 @@ class PeerRound:
             peers=list(asked),
             refused={one.agency: one.reason for one in self._chosen.refused},
             near=terms.near,
-            list_digest=announced.digest.hex(),
+            **salted(announced.digest),
         )
         self._log([entry])
         self._pending = set(asked)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from tieline_server.storage.schema_audit import (
+    asked_sketches,
+)
 from tieline_server.storage.schema_base import (
     REVISION,
     counters,
@@ -63,6 +66,7 @@ from tieline_server.storage.schema_standings import (
 )
 
 __all__ = [
+    "asked_sketches",
     "alarms",
     "counters",
     "meta",

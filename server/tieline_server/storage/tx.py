@@ -19,6 +19,7 @@ from tieline_server.storage.retractions import Retractions
 from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
 from tieline_server.storage.session import Session
+from tieline_server.storage.sketches import Sketches
 from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
 
@@ -30,6 +31,7 @@ class SqlRecord:
         self._session = session
         self.queries = Queries(session)
         self.audit = Audit(session)
+        self.sketches = Sketches(session)
 
     def erasures(self) -> int:
         """Return how often holdings were erased so far."""
@@ -55,6 +57,7 @@ class SqlTx:
         self.operators = Operators(session)
         self.queries = Queries(session)
         self.audit = Audit(session)
+        self.sketches = Sketches(session)
         self.meta = Meta(session)
         self.alarms = Alarms(session)
         self.savepoint = partial(savepoint, session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ class NodeIdentity:
         passphrase = keys.passphrase_from_environment()
         self._key = keys.load(keys_folder / "node.key", passphrase)
         self.signing_key = keys.load(keys_folder / "signing.key", passphrase)
+        self.audit_key = self._audit_key(passphrase)
         self.node_ca = self._authority(Kind.NODE, passphrase)
         self.operator_ca = self._authority(Kind.OPERATOR, passphrase)
         self._leaf = self._load_leaf()
@@ -45,6 +47,17 @@ class NodeIdentity:
         key = keys.load(self._keys / f"{name}.key", passphrase)
         pem = (self._certs / f"{name}.pem").read_bytes()
         return load_agency_authority(kind, self.federation, self.agency, pem, key)
+
+    def _audit_key(self, passphrase: bytes | None) -> bytes:
+        """Return the secret behind asked lists and sketches; a home of before has none yet.
+
+        It is kept as a private key, since those have their passphrase and file modes already.
+        """
+        path = self._keys / "audit.key"
+        if not path.exists():
+            keys.save(path, keys.generate(), passphrase)
+        private = keys.load(path, passphrase).private_numbers().private_value
+        return hashlib.sha256(b"tieline audit key" + private.to_bytes(32, "big")).digest()
 
     def _load_leaf(self) -> x509.Certificate:
         path = self._certs / "node.pem"

@@ -1,0 +1,123 @@
+"""What an asked node keeps of a list for thirty days: a keyed sketch, and no digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+
+import pytest
+from tieline.v1 import exchange_pb2, payload_pb2
+from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
+from tieline_client.digests import DigestKind, pack
+from tieline_client.errors import InvalidInput
+from tieline_server.domain.minhash import SKETCH_BYTES, resemblance
+from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.services.sketches import SKETCHES, erase_old_sketches
+
+from tests.services.bench import CASE, ES, FBI, PT, PURPOSE, Bench, records
+
+
+def _sketches(bench: Bench, peer: str = ES) -> list[AskedSketch]:
+    return list(
+        bench[PT].store.read(
+            lambda tx: tx.sketches.recent(peer, bench.now - timedelta(days=99), 10)
+        )
+    )
+
+
+def test_near_identical_lists_of_one_peer_show(bench: Bench) -> None:
+    bench[PT].load(records(range(10)))
+    bench[ES].ask(records(range(300)), PT)
+    bench[ES].ask(records(range(290)), PT)
+    bench[ES].ask(records(range(5_000, 5_300)), PT)
+    other, almost, first = _sketches(bench)
+    assert len(first.sketch) == SKETCH_BYTES
+    assert (first.peer, first.person, first.purpose, first.records) == (ES, "ana", PURPOSE, 300)
+    assert resemblance(first.sketch, almost.sketch) > 0.85
+    assert resemblance(first.sketch, other.sketch) < 0.1
+    assert _sketches(bench, FBI) == []
+
+
+def test_misses_are_in_no_table_and_no_entry(bench: Bench) -> None:
+    """Every byte that the asked node's database holds is looked through for what was a miss."""
+    bench[PT].load(records(range(3)))
+    asked = records(range(6))
+    bench[ES].ask(asked, PT)
+    misses = [getattr(one, kind) for one in asked[3:] for kind in ("md5", "sha1", "sha256")]
+    lists = [hashlib.sha256(pack(DigestKind.SHA1, [one.sha1 or b""])).digest() for one in asked]
+    bench[PT].store.close()
+    held = bench[PT].path.read_bytes()
+    assert any(one.sha1 in held for one in asked[:3] if one.sha1)
+    for secret in filter(None, [*misses, *lists]):
+        assert secret not in held
+        assert secret.hex().encode() not in held
+
+
+def test_a_question_that_breaks_off_leaves_its_sketch(bench: Bench) -> None:
+    """Somebody who wants answers and no record of them stops before the end."""
+    bench[PT].load(records(range(10)))
+    packed = pack(DigestKind.SHA1, sorted(one.sha1 or b"" for one in records(range(50))))
+    header = bench[ES].seal(
+        payload_pb2.Payload(
+            query=payload_pb2.QueryHeader(
+                mode=payload_pb2.QUERY_MODE_EXACT,
+                records=60,
+                counts=[0, 60],
+                list_digest=bytes(32),
+            )
+        ),
+        PT,
+    )
+    requests: list[exchange_pb2.OverlapRequest | DigestBatch] = [
+        exchange_pb2.OverlapRequest(header=header),
+        DigestBatch.of(DigestKind.SHA1, packed),
+    ]
+    with pytest.raises(InvalidInput):
+        list(bench[PT].answerer.answer(ES, requests))
+    (kept,) = _sketches(bench)
+    assert kept.records == 60
+    bench[ES].ask(records(range(50)), PT)
+    whole, broken = _sketches(bench)
+    assert resemblance(whole.sketch, broken.sketch) > 0.15  # SHA-1 alone, against all three kinds
+
+
+def test_they_are_erased_after_thirty_days(bench: Bench) -> None:
+    bench[PT].load(records(range(3)))
+    bench[ES].ask(records(range(5)), PT)
+    (sketch,) = _sketches(bench)
+    bench.now += limits.SKETCH_LIFE
+    assert erase_old_sketches(bench[PT].node) == 0
+    bench[ES].ask(records(range(5)), PT)
+    bench.now += timedelta(seconds=1)
+    assert erase_old_sketches(bench[PT].node) == 1
+    assert [one.request for one in _sketches(bench)] != [sketch.request]
+    assert len(_sketches(bench)) == 1
+
+
+def test_the_key_is_the_nodes_own(bench: Bench) -> None:
+    assert bench[PT].node.key_for(SKETCHES) == bench[PT].node.key_for(SKETCHES)
+    assert bench[PT].node.key_for(SKETCHES) != bench[PT].node.key_for(b"another use")
+    assert bench[PT].node.key_for(SKETCHES) != bench[ES].node.key_for(SKETCHES)
+
+
+def test_the_digest_of_the_list_is_salted_on_both_sides(bench: Bench) -> None:
+    bench[PT].load(records(range(3)))
+    bench[ES].ask(records(range(1)), PT)
+    (asked,), (answered,) = bench[ES].audit("query.asked"), bench[PT].audit("query.answered")
+    query = bench[PT].store.read(lambda tx: tx.queries.find())[0]
+    header = payload_pb2.Payload.FromString(
+        exchange_pb2.OverlapRequest(
+            header=exchange_pb2.OverlapRequest().header.FromString(query.header)
+        ).header.payload
+    ).query
+    told = set()
+    for entry in (asked, answered):
+        detail = json.loads(json.dumps(entry["detail"]))
+        salt = bytes.fromhex(detail["list_salt"])
+        assert len(salt) == 16
+        assert detail["list_digest"] == hashlib.sha256(salt + header.list_digest).hexdigest()
+        told.add(detail["list_digest"])
+    assert len(told) == 2
+    assert answered["case"] == CASE
