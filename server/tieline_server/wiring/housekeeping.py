@@ -16,6 +16,7 @@ from tieline_client.errors import TielineError
 
 from tieline_server.rpc.server import Endpoint
 from tieline_server.services.attachments import drop_stale
+from tieline_server.services.sketches import erase_old_sketches
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
 
@@ -41,6 +42,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("log counted refusals", lambda: parts.refusals.write_due(utc_now())),
         Job("log what was relayed", lambda: parts.relaying.keep_house(parts.store, utc_now)),
         Job("drop stale attachments", lambda: drop_stale(parts.node)),
+        Job("erase old sketches", lambda: erase_old_sketches(parts.node)),
         Job("contact peers", parts.contacts.hourly),
         Job("start delivery loops", parts.delivery.start),
         Job("follow the database", parts.store.index.refresh),
