@@ -65,6 +65,19 @@ NEAR_ANSWERS_PER_HASH_MOST = 10_000
 PDQ_MIN_QUALITY = 50
 """Below this PDQ quality (0-100) a hash says too little; it is set aside at import."""
 
+# --- budgets (units: asked records; a perceptual hash costs ten) ---
+BUDGET_UNITS = 5_000_000
+"""What one peer may ask on one UTC day, unless the node's configuration or an admin says else."""
+NEAR_UNITS = 10
+BUDGET_BLOCK_UNITS = 1_000
+"""Units reserved ahead, so that small questions need no commit of their own for their budget."""
+BUDGET_WARN_PERCENT = 80
+BUDGET_DAYS_KEPT = 30
+REQUESTS_REMEMBERED = 256
+"""Ids of one peer's questions that are known from memory; the others are looked up."""
+COUNT_LEAST = 10
+"""Below so many asked records, or items of a series, no count is told."""
+
 # --- attachments ---
 ITEMS_PER_CHUNK = 5_000
 ITEMS_PER_ATTACHMENT = 2_000_000

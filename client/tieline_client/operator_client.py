@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tieline.v1 import budget_pb2, payload_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import payload_pb2, series_pb2
 
 from tieline_client import collection, limits
 from tieline_client.asked_file import AskedFile
@@ -333,6 +333,17 @@ class OperatorClient(OperatorConnection):
     def revoke_operator(self, name: str) -> None:
         """End a person's access."""
         self.call(self.stub.RevokeOperator, make(pb.RevokeOperatorRequest, name=name))
+
+    def list_budgets(self) -> budget_pb2.ListBudgetsResponse:
+        """What peers may ask here today, and what is left at them."""
+        return self.call(self.stub.ListBudgets, budget_pb2.ListBudgetsRequest())
+
+    def set_budget(
+        self, agency: str, units: int | None, purpose: str = ""
+    ) -> budget_pb2.BudgetView:
+        """Set what a peer may ask in a day; None: as configured again."""
+        request = make(budget_pb2.SetBudgetRequest, agency=agency, purpose=purpose, units=units)
+        return self.call(self.stub.SetBudget, request).budget
 
     def get_audit_head(self) -> pb.GetAuditHeadResponse:
         """Size and root of the audit log."""

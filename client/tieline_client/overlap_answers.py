@@ -135,6 +135,8 @@ class PeerAnswer:
     matches: Matches
     series: Mapping[int, SharedSeries]
     asked: AskedList
+    budget: exchange_pb2.BudgetLeft | None = None
+    """What may still be asked there today, where the peer says so."""
 
     def overlaps(self) -> Iterator[Overlap]:
         """Yield the matched records in the order of the file, made as they are taken."""
@@ -239,6 +241,7 @@ class Gathering:
             truncated=end.truncated,
             receipt=end.receipt,
             disclosure=end.disclosure,
+            budget=end.budget if end.HasField("budget") else None,
             matches=_merge(self._asked, peer.hits),
             series=peer.series,
             asked=self._asked,

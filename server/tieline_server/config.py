@@ -15,20 +15,32 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from tieline_client.directory import AgencyId, Contact, Country, Endpoint, Role, Text
 from tieline_client.errors import ConfigurationError, InvalidInput
 from tieline_client.formats.record import Vote
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
-from tieline_client.identifiers import check_operator
+from tieline_client.identifiers import check_code, check_operator
 from tieline_client.limits import (
+    BUDGET_UNITS,
+    COUNT_LEAST,
     PEER_CALLS_PER_SECOND,
+    POLICY_NUMBER_MOST,
     PROXY_FILE_BYTES,
     QUERY_SECONDS,
     QUERY_SECONDS_MOST,
+    RECORDS_PER_QUERY,
 )
 
+from tieline_server.domain.budget import Budgets
 from tieline_server.domain.series import DutyContact
 from tieline_server.services.context import Defaults
 
@@ -51,6 +63,22 @@ def _word(check: Callable[[str], object]) -> AfterValidator:
         return value
 
     return AfterValidator(validate)
+
+
+Units = Annotated[int, Field(ge=0, le=POLICY_NUMBER_MOST)]
+"""Asked records; a perceptual hash counts ten."""
+
+
+class BudgetSettings(BaseModel):
+    """What a peer may ask in a UTC day; `tieline budget set` goes before it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: Units = BUDGET_UNITS
+    peers: dict[AgencyId, Units] = Field(default_factory=dict)
+    """Of some peers, by agency."""
+    purposes: dict[Annotated[str, _word(check_code)], Units] = Field(default_factory=dict)
+    """Narrower caps within a peer's budget, by purpose code."""
 
 
 class NodeConfig(BaseSettings):
@@ -95,6 +123,10 @@ class NodeConfig(BaseSettings):
     """Run for each alarm, with its kind and the referral's id behind it."""
     peer_calls_per_second: Annotated[float, Field(gt=0)] = PEER_CALLS_PER_SECOND
     """Calls that one peer may make in the long run."""
+    budgets: BudgetSettings = BudgetSettings()
+    """What peers may ask in a day."""
+    count_least: Annotated[int, Field(ge=1, le=RECORDS_PER_QUERY)] = COUNT_LEAST
+    """Asked records, or items of a series, below which no count is told."""
 
     @model_validator(mode="after")
     def _check_reach(self) -> NodeConfig:
@@ -153,6 +185,10 @@ class NodeConfig(BaseSettings):
             source=self.source,
             information=self.information,
             query_seconds=self.query_seconds,
+            budgets=Budgets(
+                self.budgets.default, dict(self.budgets.peers), dict(self.budgets.purposes)
+            ),
+            count_least=self.count_least,
         )
 
 
@@ -258,6 +294,12 @@ def to_toml(config: NodeConfig) -> str:
         f"tlp = {_text(config.tlp)}",
         f"source = {_text(config.source)}",
         f"information = {config.information}",
+        f"count_least = {config.count_least}",
+        "",
+        "[budgets]  # what a peer may ask in a day; `tieline budget` shows and changes it",
+        f"default = {config.budgets.default}",
+        '# peers = { "es-pn" = 1_000_000 }',
+        '# purposes = { "data-quality" = 100_000 }',
         "",
         "[contact]  # the duty contact, told with every series",
         f"name = {_text(contact.name)}",

@@ -97,6 +97,7 @@ class RunningNode:
         parts.delivery.stop(parts.peers.close)
         self._eraser.stop()
         parts.refusals.flush()
+        parts.node.budgets.close()
         parts.relaying.board.write_due(parts.store, None)
         try:
             self._log_life("node.stopped")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import islice
 
 from tieline_client.asked_file import AskedFile
-from tieline_client.cli.output import line
+from tieline_client.cli.budgets import left_document, left_warning
+from tieline_client.cli.output import line, say
 from tieline_client.cli.peer_ends import unended
 from tieline_client.cli.tables import show_rows
 from tieline_client.cli.views import Document
@@ -38,6 +39,8 @@ class Answers:
                 self.answers = dict.fromkeys(event.peers)
             case PeerAnswer():
                 self.answers[event.agency] = event
+                if warning := left_warning(event.agency, event.budget):
+                    say(warning)
                 if self._show:
                     _print(event)
 
@@ -74,6 +77,7 @@ def _document(agency: str, answer: PeerAnswer | None) -> Document:
         "count": count,
         "truncated": answer.truncated,
         "receipt": answer.receipt,
+        "budget": left_document(answer.budget),
     }
 
 

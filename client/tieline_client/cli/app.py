@@ -19,6 +19,7 @@ from tieline_client import WIRE_MAJOR, WIRE_MINOR, __version__
 from tieline_client.cli import (
     audit,
     broadcasts,
+    budgets,
     clock,
     hashes,
     inbox,
@@ -113,6 +114,7 @@ def _build() -> typer.Typer:
     app.command("uploads")(uploads.uploads)
     app.command("peers")(peers.peers)
     app.add_typer(operators.app, name="operator")
+    app.add_typer(budgets.app, name="budget")
     app.add_typer(audit.app, name="audit")
     app.command("version")(version)
     return app

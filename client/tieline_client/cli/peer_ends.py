@@ -52,4 +52,5 @@ def unended(agency: str) -> dict[str, object]:
         "count": None,
         "truncated": False,
         "receipt": "",
+        "budget": None,
     }

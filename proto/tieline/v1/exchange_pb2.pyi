@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import envelope_pb2 as _envelope_pb2
@@ -343,6 +344,7 @@ class OverlapEnd(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     disclosure: _builtins.str
     """nothing, hit, count, reference or detail."""
     count: _builtins.int
@@ -355,6 +357,10 @@ class OverlapEnd(_message.Message):
     def receipt(self) -> _envelope_pb2.Envelope:
         """A signed Receipt."""
 
+    @_builtins.property
+    def budget(self) -> Global___BudgetLeft:
+        """What the asker may still ask here today. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -363,13 +369,46 @@ class OverlapEnd(_message.Message):
         count: _builtins.int | None = ...,
         pending: _builtins.bool = ...,
         truncated: _builtins.bool = ...,
+        budget: Global___BudgetLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "receipt", b"receipt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "disclosure", b"disclosure", "pending", b"pending", "receipt", b"receipt", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "pending", b"pending", "receipt", b"receipt", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
 
 Global___OverlapEnd: _TypeAlias = OverlapEnd  # noqa: Y015
+
+@_typing.final
+class BudgetLeft(_message.Message):
+    """What one agency may still ask another today. Since v1.2."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    RESET_TIME_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    """Units left: a record is one, a perceptual hash ten."""
+    budget: _builtins.int
+    """Units of the whole day."""
+    @_builtins.property
+    def reset_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next day's budget counts."""
+
+    def __init__(
+        self,
+        *,
+        left: _builtins.int = ...,
+        budget: _builtins.int = ...,
+        reset_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset_time", b"reset_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "left", b"left", "reset_time", b"reset_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetLeft: _TypeAlias = BudgetLeft  # noqa: Y015

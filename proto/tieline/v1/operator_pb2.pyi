@@ -1408,6 +1408,7 @@ class PeerEnd(_message.Message):
     TRUNCATED_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     status: _builtins.str
@@ -1422,6 +1423,10 @@ class PeerEnd(_message.Message):
     """The id of the signed receipt, kept by the node."""
     disclosure: _builtins.str
     """hit, count, reference or detail: the most that any hit discloses."""
+    @_builtins.property
+    def budget(self) -> _exchange_pb2.BudgetLeft:
+        """What this agency may still ask there today, where the peer says so."""
+
     def __init__(
         self,
         *,
@@ -1432,10 +1437,11 @@ class PeerEnd(_message.Message):
         truncated: _builtins.bool = ...,
         receipt: _builtins.str = ...,
         disclosure: _builtins.str = ...,
+        budget: _exchange_pb2.BudgetLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "count", b"count", "disclosure", b"disclosure", "reason", b"reason", "receipt", b"receipt", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "reason", b"reason", "receipt", b"receipt", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015

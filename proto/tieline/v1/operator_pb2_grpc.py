@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -170,6 +171,16 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/ListOperators',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListOperatorsRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ListOperatorsResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListBudgets',
+                request_serializer=tieline_dot_v1_dot_budget__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_budget__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/tieline.v1.OperatorService/SetBudget',
+                request_serializer=tieline_dot_v1_dot_budget__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_budget__pb2.SetBudgetResponse.FromString,
                 _registered_method=True)
         self.RevokeOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/RevokeOperator',
@@ -384,6 +395,21 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBudgets(self, request, context):
+        """What peers may ask here in a day, what they asked, and what this agency has left at peers.
+        Caller: any role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """Sets what a peer may ask in a day. Caller: admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeOperator(self, request, context):
         """Ends a person's access. Caller: admin.
         """
@@ -542,6 +568,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListOperators,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ListOperatorsRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ListOperatorsResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=tieline_dot_v1_dot_budget__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_budget__pb2.ListBudgetsResponse.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=tieline_dot_v1_dot_budget__pb2.SetBudgetRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_budget__pb2.SetBudgetResponse.SerializeToString,
             ),
             'RevokeOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeOperator,
@@ -1290,6 +1326,60 @@ class OperatorService:
             '/tieline.v1.OperatorService/ListOperators',
             tieline_dot_v1_dot_operator__pb2.ListOperatorsRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ListOperatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListBudgets',
+            tieline_dot_v1_dot_budget__pb2.ListBudgetsRequest.SerializeToString,
+            tieline_dot_v1_dot_budget__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/SetBudget',
+            tieline_dot_v1_dot_budget__pb2.SetBudgetRequest.SerializeToString,
+            tieline_dot_v1_dot_budget__pb2.SetBudgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

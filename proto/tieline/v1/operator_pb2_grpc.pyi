@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -93,6 +94,12 @@ class OperatorServiceStub:
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]
     """The people. Caller: admin, auditor."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]
+    """What peers may ask here in a day, what they asked, and what this agency has left at peers.
+    Caller: any role.
+    """
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.SetBudgetRequest, _budget_pb2.SetBudgetResponse]
+    """Sets what a peer may ask in a day. Caller: admin."""
     RevokeOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]
     """Ends a person's access. Caller: admin."""
     GetAuditHead: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetAuditHeadRequest, _operator_pb2.GetAuditHeadResponse]
@@ -165,6 +172,12 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]  # type: ignore[assignment]
     """The people. Caller: admin, auditor."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """What peers may ask here in a day, what they asked, and what this agency has left at peers.
+    Caller: any role.
+    """
+    SetBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.SetBudgetRequest, _budget_pb2.SetBudgetResponse]  # type: ignore[assignment]
+    """Sets what a peer may ask in a day. Caller: admin."""
     RevokeOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]  # type: ignore[assignment]
     """Ends a person's access. Caller: admin."""
     GetAuditHead: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetAuditHeadRequest, _operator_pb2.GetAuditHeadResponse]  # type: ignore[assignment]
@@ -396,6 +409,24 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListOperatorsResponse, _abc.Awaitable[_operator_pb2.ListOperatorsResponse]]:
         """The people. Caller: admin, auditor."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _budget_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListBudgetsResponse, _abc.Awaitable[_budget_pb2.ListBudgetsResponse]]:
+        """What peers may ask here in a day, what they asked, and what this agency has left at peers.
+        Caller: any role.
+        """
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _budget_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.SetBudgetResponse, _abc.Awaitable[_budget_pb2.SetBudgetResponse]]:
+        """Sets what a peer may ask in a day. Caller: admin."""
 
     @_abc_1.abstractmethod
     def RevokeOperator(

@@ -1,8 +1,8 @@
-"""Alarms about immediate referrals: set for a time, raised once it comes, ended by a person's step.
+"""Alarms: set for a time, raised once it comes, seen in status, log and the agency's own command.
 
-The recipient's duty contact is alarmed at once. When no person has acknowledged an hour after it
-was told, both sides are alarmed (again), each by its own clock, and the sender tells the hub where
-it may.
+Those about immediate referrals are ended by a person's step. The recipient's duty contact is
+alarmed at once. When no person has acknowledged an hour after it was told, both sides are alarmed
+(again), each by its own clock, and the sender tells the hub where it may.
 """
 
 from __future__ import annotations
@@ -26,11 +26,19 @@ class AlarmKind(enum.StrEnum):
     """Nobody acknowledged an immediate referral in time."""
     ESCALATED = "escalated"
     """The hub was told that nobody did."""
+    BUDGET_LOW = "budget-low"
+    """A peer has used 80 % of its budget of the day."""
+    BUDGET_SPENT = "budget-spent"
+    """A peer asked for more than was left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One alarm. ``raised`` and ``ended`` are None until then. No personal text."""
+    """One alarm. ``raised`` and ``ended`` are None until then. No personal text.
+
+    About a peer's questions ``sender`` is the peer, ``referral`` the question or "", and ``series``
+    is empty.
+    """
 
     id: str
     kind: AlarmKind
@@ -41,6 +49,10 @@ class Alarm:
     due: datetime
     raised: datetime | None = None
     ended: datetime | None = None
+
+
+ABOUT_QUESTIONS = frozenset({AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT})
+"""Nothing that a person does with a referral ends these."""
 
 
 def alarms_of(referral: Referral, now: datetime) -> Sequence[Alarm]:

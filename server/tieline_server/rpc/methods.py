@@ -138,6 +138,8 @@ _OPERATOR = {
     "StepUpload": _person(frozenset({OFFICER})),
     "AddOperator": _person(frozenset({ADMIN})),
     "ListOperators": _person(frozenset({ADMIN, AUDITOR})),
+    "ListBudgets": _person(ROLES),
+    "SetBudget": _person(frozenset({ADMIN})),
     "RevokeOperator": _person(frozenset({ADMIN})),
     "GetAuditHead": _person(frozenset({AUDITOR})),
     "ListAuditEntries": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import grpc
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import operator_pb2_grpc
 from tieline_client import limits
 from tieline_client.columns_wire import from_wire
 from tieline_client.digest_batch import DigestBatch
@@ -16,10 +15,12 @@ from tieline_client.errors import InvalidInput, MalformedMessage
 from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.policy import Action
 from tieline_server.rpc.call import caller_of
+from tieline_server.rpc.operator_budgets import BudgetMethods
 from tieline_server.rpc.records import record_in
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.comparing import Comparison
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
@@ -74,7 +75,7 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
+class OperatorServicer(BudgetMethods):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
@@ -87,6 +88,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServiceServicer):
         self._uploading = Uploading(node)
         self._mailbox = Mailbox(node)
         self._alarms = Alarms(node)
+        self._budgets = BudgetDesk(node)
 
     def Import(
         self, request_iterator: Iterator[pb.ImportRequest], context: grpc.ServicerContext

@@ -17,7 +17,7 @@ from tieline_client.errors import InvalidInput
 from tieline_client.identifiers import check_agency, check_country, check_id, new_id, series_owner
 from tieline_client.payloads import moment, timestamp
 
-from tieline_server.domain.alarm import Alarm, AlarmKind
+from tieline_server.domain.alarm import ABOUT_QUESTIONS, Alarm, AlarmKind
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
@@ -61,7 +61,8 @@ class Alarms:
         raised: list[Alarm] = []
         woken: set[str] = set()
         for alarm in tx.alarms.due(now, _AT_ONCE):
-            if alarm.kind is AlarmKind.ESCALATED:  # somebody else's referral: nothing of it is here
+            if alarm.kind is AlarmKind.ESCALATED or alarm.kind in ABOUT_QUESTIONS:
+                # Somebody else's referral, or none: nothing of it is here.
                 tx.alarms.raise_at(alarm.id, now)
                 _log_entry(node, tx, alarm, "", "", ())
                 raised.append(replace(alarm, raised=now))
@@ -184,7 +185,7 @@ def _log_entry(
             peer=other,
             purpose=purpose,
             case_ref=case_ref,
-            subjects=(alarm.referral, alarm.series),
+            subjects=tuple(one for one in (alarm.referral, alarm.series) if one),
             told=list(hubs),
         )
     )

@@ -1,14 +1,18 @@
 """Answering a peer's overlap query.
 
-1. The signed header: its issuer is the caller, it is for us, policy lets this agency ask for this
-   purpose, and the request id is new or known with this very header.
+1. The signed header: its issuer is the caller, it is for us, and the request id is new or known
+   with this very header. What it asks is taken off the caller's budget, durably and before anything
+   is looked up (budgeting.py), and policy lets this agency ask for this purpose, that much.
 2. Batches, each checked (typed, strictly ascending across batches), looked up as they come.
 3. Policy decides per way of being held what may be said (disclosing.py); series travel once, hits
    name them by index. Nothing that is only staged is disclosed.
 4. Hits wait until what they disclose is logged durably; then they leave. The log gets the items
    disclosed and the digest of the list, never the misses. What was erased meanwhile does not.
 5. The body must be what the header announced; then a signed receipt closes the answer. A body that
-   differs gets no receipt.
+   differs gets no receipt, is charged all the same, and uses its request id up.
+
+The same question again, after a call that broke off, costs nothing; its hits wait until the whole
+body proved to be the announced one, lest one payment buy several lists.
 """
 
 from __future__ import annotations
@@ -31,16 +35,19 @@ from tieline_client.errors import (
     InvalidInput,
     MalformedMessage,
     StorageUnavailable,
+    TielineError,
     WrongState,
 )
 from tieline_client.packed import distinct
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.domain.audit import salted
+from tieline_server.domain.budget import units_of
 from tieline_server.domain.minhash import Sketcher
 from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import AnsweredQuery, Ids, Record
 from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.services.budgeting import Charge
 from tieline_server.services.context import Node, about
 from tieline_server.services.disclosing import Disclosing, Hits
 from tieline_server.services.sketches import SKETCHES
@@ -64,6 +71,7 @@ class _Answer:
     generation: int
     disclosing: Disclosing
     sketcher: Sketcher
+    charge: Charge
     list_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
@@ -81,6 +89,8 @@ class _Answer:
     """Digests that were looked up for it."""
     kept: bool = False
     """Whether it is recorded whole."""
+    known: bool = False
+    """Whether the request id stood in storage already, with this header."""
 
     def waits(self) -> int:
         """Return how many hits wait for what they disclose to be logged."""
@@ -107,12 +117,19 @@ class Answerer:
             for request in incoming:
                 self._take(answer, _batch_of(request))
                 self._found(answer, ahead=limits.LOOKUPS_AHEAD)
-                if answer.waits() >= _HITS_RELEASED:
+                if answer.waits() >= _HITS_RELEASED and not answer.charge.repeat:
                     yield from self._release(peer, answer)
             self._check_body(answer)
             self._found(answer, ahead=0)
             self._disclose(answer)
             yield from self._end(peer, answer)
+        except InvalidInput:
+            self._node.budgets.spoil(answer.charge)
+            raise
+        except BaseException:
+            if not (answer.charge.repeat or answer.charge.stored or answer.reserved):
+                self._node.budgets.keep(answer.charge)
+            raise
         finally:
             if answer.came and not answer.kept:
                 self._broke_off(peer, answer)
@@ -140,13 +157,34 @@ class Answerer:
         if not payload.person:
             raise InvalidInput("the query names no person")
         node.check_purpose(payload.purpose, payload.case_ref)
-        decision = node.may_ask(peer, node.agency, payload.purpose)
         with about(payload.purpose, payload.case_ref, payload.person):
-            rules = node.allowed(decision, f"{peer} may not ask {node.agency}")
+            charge, rules = self._admit(peer, payload, header)
         generation = node.store.index.refresh()
         disclosing = Disclosing(node, peer, payload.purpose)
         sketcher = Sketcher(node.key_for(SKETCHES))
-        return _Answer(payload, header, rules, generation, disclosing, sketcher)
+        return _Answer(payload, header, rules, generation, disclosing, sketcher, charge)
+
+    def _admit(
+        self, peer: str, payload: payload_pb2.Payload, header: envelope_pb2.Envelope
+    ) -> tuple[Charge, tuple[str, ...]]:
+        """Take the units, then ask policy; what policy refuses costs nothing."""
+        node, query = self._node, payload.query
+        units = units_of(query.records, query.counts)
+        charge = node.budgets.charge(
+            peer, payload.purpose, payload.id, hashlib.sha256(header.payload).digest(), units
+        )
+        try:
+            decision = node.may_ask(
+                *(peer, node.agency, payload.purpose),
+                asked=units,
+                spent=charge.spent,
+                budget=charge.budget,
+            )
+            rules = node.allowed(decision, f"{peer} may not ask {node.agency}")
+        except TielineError:
+            node.budgets.refund(charge, forget=True)
+            raise
+        return charge, rules
 
     # 2
     def _take(self, answer: _Answer, batch: DigestBatch) -> None:
@@ -231,9 +269,9 @@ class Answerer:
         if answer.waiting_items and tx.erasures() != answer.disclosing.erasures:
             raise WrongState("holdings were erased while the question was answered; ask again")
         items = _distinct(answer.waiting_items).tolist()
-        if not answer.reserved:
-            tx.queries.reserve(
-                payload.id, peer, hashlib.sha256(answer.header.payload).digest(), self._node.clock()
+        if not (answer.reserved or answer.charge.stored):
+            answer.known = not tx.queries.reserve(
+                payload.id, peer, answer.charge.header_digest, self._node.clock()
             )
         for start in range(0, len(items), _ITEMS_LOGGED):
             tx.audit.append(
@@ -271,7 +309,7 @@ class Answerer:
                 case_ref=payload.case_ref,
                 receipt=payload_pb2.Receipt(
                     request=payload.id,
-                    request_digest=hashlib.sha256(answer.header.payload).digest(),
+                    request_digest=answer.charge.header_digest,
                     generation=answer.generation,
                     hits=answer.hits,
                     answer_digest=digest.digest(),
@@ -291,7 +329,7 @@ class Answerer:
                     person=payload.person,
                     purpose=payload.purpose,
                     case_ref=payload.case_ref,
-                    header_digest=hashlib.sha256(answer.header.payload).digest(),
+                    header_digest=answer.charge.header_digest,
                     header=answer.header.SerializeToString(),
                     records=payload.query.records,
                     hits=answer.hits,
@@ -319,6 +357,10 @@ class Answerer:
 
         node.store.note(settle)
         answer.reserved = answer.kept = True
+        if answer.known:
+            node.budgets.refund(answer.charge)
+        else:
+            node.budgets.settled(answer.charge, payload.query.records, answer.hits)
         yield from self._let_go(answer)
         end = exchange_pb2.OverlapEnd(
             receipt=receipt,
@@ -326,8 +368,13 @@ class Answerer:
             pending=answer.disclosing.pending,
             truncated=answer.truncated,
         )
-        if answer.disclosing.level >= Disclosure.COUNT:
+        if (
+            answer.disclosing.level >= Disclosure.COUNT
+            and payload.query.records >= node.defaults.count_least
+        ):
             end.count = len(_distinct(answer.items))
+        if answer.charge.budget:
+            end.budget.CopyFrom(node.budgets.word(answer.charge, now))
         yield exchange_pb2.OverlapResponse(end=end)
 
     def _sketch(self, peer: str, answer: _Answer) -> AskedSketch:

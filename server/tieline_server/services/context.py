@@ -7,7 +7,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +22,12 @@ from tieline_client.handling import Handling, HandlingCode, Tlp
 from tieline_client.payloads import Sealer
 
 from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.budget import Budgets
 from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
 from tieline_server.domain.ports import Matching, Store, TombstoneLedger
 from tieline_server.domain.series import DutyContact
+from tieline_server.services.budgeting import Budgeting
+from tieline_server.services.budgets_heard import Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,9 @@ class Defaults:
     source: str = "X"
     information: int = 4
     query_seconds: float = limits.QUERY_SECONDS
+    budgets: Budgets = field(default_factory=Budgets)
+    count_least: int = limits.COUNT_LEAST
+    """Asked records, or items of a series, below which no count is told."""
 
     def handling(self, today: date) -> Handling:
         """What an import without other word is held under."""
@@ -129,8 +135,20 @@ class Node:
     """Secret of this agency, for sketches of what peers asked and the lists that it asked."""
     scratch: Path | None = None
     """Where files without a name are made; None: where the system keeps temporary ones."""
-    _asking: dict[tuple[str, str, str, int, str], Decision] = field(default_factory=dict)
-    """Decisions of `may_ask` by asker, holder, purpose, and the versions they follow from."""
+    budgets: Budgeting = field(init=False)
+    """What peers may ask of this node in a day."""
+    budgets_heard: Heard = field(default_factory=Heard)
+    """What this node may still ask of peers."""
+    _asking: dict[tuple[object, ...], Decision] = field(default_factory=dict)
+    """Decisions of `may_ask` by what it was asked, and the versions they follow from."""
+
+    def __post_init__(self) -> None:
+        self.budgets = Budgeting(
+            *(self.agency, self.store, self.clock, self.defaults.budgets, self._alarm_was_set)
+        )
+
+    def _alarm_was_set(self) -> None:
+        self.alarmed()
 
     def party(self, agency: str) -> Party:
         """Return an agency as policy sees it; raise UnknownAgency or PolicyRefused."""
@@ -158,15 +176,32 @@ class Node:
             raise PolicyRefused(f"{what}: {decision.why}", rules=" ".join(decision.rules))
         return decision.rules
 
-    def may_ask(self, asker: str, holder: str, purpose: str) -> Decision:
+    def may_ask(
+        self,
+        asker: str,
+        holder: str,
+        purpose: str,
+        *,
+        asked: int = 0,
+        spent: int = 0,
+        budget: int = 0,
+    ) -> Decision:
         """Decide whether a member may ask another; raise UnknownAgency or PolicyRefused.
 
         Rules and directory stay the same for days, and this is asked of each peer of each question.
+        The units are those of the answering side: what is asked, what is reserved of the day with
+        it (the same while a block reserved ahead lasts, so that the decision is too), the budget.
         """
-        key = asker, holder, purpose, self.directory().version, self.policy.version
+        units = asked, spent, budget
+        key = asker, holder, purpose, units, self.directory().version, self.policy.version
         known = self._asking.get(key)
         if known is None:
-            question = self.question(Action.ASK, asker=asker, holder=holder, purpose=purpose)
+            question = replace(
+                self.question(Action.ASK, asker=asker, holder=holder, purpose=purpose),
+                asked=asked,
+                spent=spent,
+                budget=budget,
+            )
             known = self.policy.decide(question)
             if len(self._asking) >= limits.DECISIONS_CACHED:
                 self._asking.clear()

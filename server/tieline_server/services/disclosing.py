@@ -199,7 +199,8 @@ class Disclosing:
         for number in numbers:
             self._series[number] = index = len(self._series) + 1
             named = levels[number] >= Disclosure.DETAIL
-            entry = _entry(index, found[number], items[number], with_name=named)
+            told = items[number] if items[number] >= self.node.defaults.count_least else None
+            entry = _entry(index, found[number], told, with_name=named)
             size = entry.ByteSize()
             if batch.series and chars + size > _SERIES_TEXT_CHARS:
                 messages.append(exchange_pb2.OverlapResponse(batch=batch))
@@ -270,7 +271,7 @@ def _batches(
 
 
 def _entry(
-    index: int, series: DisclosableSeries, items: int, *, with_name: bool
+    index: int, series: DisclosableSeries, items: int | None, *, with_name: bool
 ) -> exchange_pb2.SeriesEntry:
     numbers = [f"repository:{series.number}"] if series.number else []
     numbers += [f"{scheme}:{value}" for scheme, value in series.references]

@@ -16,6 +16,7 @@ from tieline.v1 import envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import (
+    BudgetExceeded,
     DirectoryExpired,
     LimitExceeded,
     MalformedMessage,
@@ -105,6 +106,8 @@ class PeerQuestion:
             end.status, end.reason = "unreachable", error.message
         except (RefusedError, LimitExceeded) as error:
             end.status, end.reason = "refused", error.message
+            if isinstance(error, BudgetExceeded):
+                self._node.budgets_heard.refused(self._agency, error, self._node.clock())
         except TielineError as error:
             about = "" if error.message.startswith(self._agency) else f"{self._agency}: "
             end.status, end.reason = "refused", f"{about}{error.message}"
@@ -149,6 +152,9 @@ class PeerQuestion:
         told.status = "pending" if end.pending and not result.overlaps else "answered"
         if end.pending:
             told.reason = f"more waits for a person at {self._agency}"
+        if end.HasField("budget"):
+            told.budget.CopyFrom(end.budget)
+            node.budgets_heard.told(self._agency, end.budget, node.clock())
 
     def _responses(
         self, envelope: envelope_pb2.Envelope, lists: Lists

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, bindparam, delete, select
 from tieline_client.errors import RequestIdReused
 
 from tieline_server.domain.ports import AnsweredQuery, Operator
@@ -68,12 +68,26 @@ class Queries:
         row = {"peer": peer, "request": request, "header_digest": header_digest, "at": at}
         if self._session.insert_new(query_ids, row):
             return True
-        known = _HEADER_DIGEST.run(self._session, {"peer": peer, "request": request}).fetchone()
-        if known is None or known[0] != header_digest:
+        if self.header_digest(peer, request) != header_digest:
             raise RequestIdReused(
                 f"request id {request[:64]} was used with another header; take a new id"
             )
         return False
+
+    def header_digest(self, peer: str, request: str) -> bytes | None:
+        """Return the header that an id is known with, None where it is not."""
+        known = _HEADER_DIGEST.run(self._session, {"peer": peer, "request": request}).fetchone()
+        return None if known is None else bytes(known[0])
+
+    def spoil(self, peer: str, request: str, at: datetime) -> None:
+        """Put nothing in place of the header's digest."""
+        row = {"peer": peer, "request": request, "header_digest": b"", "at": at}
+        self._session.put(query_ids, row)
+
+    def forget(self, peer: str, request: str) -> None:
+        """Drop an id."""
+        mine = (query_ids.c.peer == peer, query_ids.c.request == request)
+        self._run(delete(query_ids).where(*mine))
 
     def finish(self, query: AnsweredQuery) -> None:
         """Store an answered query with its receipt."""

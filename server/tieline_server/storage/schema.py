@@ -11,6 +11,10 @@ from tieline_server.storage.schema_base import (
     meta,
     metadata,
 )
+from tieline_server.storage.schema_budgets import (
+    budget_days,
+    budgets,
+)
 from tieline_server.storage.schema_delivery import (
     alarms,
     destinations,
@@ -68,6 +72,8 @@ from tieline_server.storage.schema_standings import (
 __all__ = [
     "asked_sketches",
     "alarms",
+    "budget_days",
+    "budgets",
     "counters",
     "meta",
     "metadata",

@@ -8,6 +8,7 @@ from tieline_server.storage.alarms import Alarms
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
 from tieline_server.storage.broadcasts import Broadcasts
+from tieline_server.storage.budgets import BudgetRows
 from tieline_server.storage.erasure import Erasure
 from tieline_server.storage.imports import Imports
 from tieline_server.storage.items import Items
@@ -32,6 +33,7 @@ class SqlRecord:
         self.queries = Queries(session)
         self.audit = Audit(session)
         self.sketches = Sketches(session)
+        self.budgets = BudgetRows(session)
 
     def erasures(self) -> int:
         """Return how often holdings were erased so far."""
@@ -58,6 +60,7 @@ class SqlTx:
         self.queries = Queries(session)
         self.audit = Audit(session)
         self.sketches = Sketches(session)
+        self.budgets = BudgetRows(session)
         self.meta = Meta(session)
         self.alarms = Alarms(session)
         self.savepoint = partial(savepoint, session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from tieline.v1 import operator_pb2
 from tieline_client import keys
@@ -12,9 +13,13 @@ from tieline_client.payloads import timestamp
 
 from tieline_server.backup import records, reminding
 from tieline_server.services.alarms import Alarms
+from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.standing_words import troubles
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
+
+_BUDGETS_WARNED = 20
+"""Warnings about budgets; all of them are in `tieline budget`."""
 
 
 class NodeStatus:
@@ -72,6 +77,7 @@ class NodeStatus:
         if store.index.failure:
             yield f"the index cannot follow the database: {store.index.failure}"[:500]
         yield from store.read(troubles)
+        yield from islice(BudgetDesk(self._parts.node).warnings(), _BUDGETS_WARNED)
         for warning in reminding.warnings(store, utc_now()):
             yield warning[:500]
         if self._parts.directory.problem:

@@ -6,6 +6,7 @@ commit. ``work`` may be run again after a serialisation failure, so it does noth
 Every repository hangs off ``tx``; each returns and takes the frozen dataclasses of this package.
 """
 
+from tieline_server.domain.ports.budgets import BudgetRepository
 from tieline_server.domain.ports.exchange import (
     Attachment,
     AttachmentRepository,
@@ -67,6 +68,7 @@ __all__ = [
     "AttachmentRepository",
     "AuditRepository",
     "BroadcastRepository",
+    "BudgetRepository",
     "Clock",
     "DigestPage",
     "DisclosableSeries",
