@@ -232,6 +232,8 @@ ALARM_COMMAND_SECONDS = 60.0
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
 
+HEADS_TOLD = 64
+"""Checkpoints of other agencies told in one contact."""
 SKETCH_LIFE = timedelta(days=30)
 """Sketches of the lists that peers asked are erased after this."""
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2, relay_pb2
+from tieline.v1 import audit_pb2, delivery_pb2, envelope_pb2, exchange_pb2, relay_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
 from tieline_client.certificates import Kind, LeafCache, Purpose
@@ -36,7 +36,10 @@ STANDING = "standing"
 """The capability of a peer that says how it stands, and gives back what was sent to it."""
 RELAY = "relay"
 """The capability of a peer that nodes which only call out can be attached to."""
+CHECKPOINTS = "checkpoints"
+"""The capability of a peer that swaps and countersigns heads of audit logs."""
 M = TypeVar("M", bound=Message)
+A = TypeVar("A", bound=Message)
 _EXCHANGE, _DELIVERY = "/tieline.v1.ExchangeService", "/tieline.v1.DeliveryService"
 _RELAY = "/tieline.v1.RelayService"
 
@@ -268,6 +271,33 @@ class PeerClient:
         with self._translated():
             for data in self._fetch_sent(request, timeout=limits.QUERY_SECONDS):
                 yield constraints.open_nested(data, delivery_pb2.FetchSentResponse)
+
+    def swap_checkpoints(
+        self, request: audit_pb2.SwapCheckpointsRequest
+    ) -> audit_pb2.SwapCheckpointsResponse:
+        """Swap heads of audit logs. Raises UnknownMethod for a peer without the capability."""
+        return self._audit("SwapCheckpoints", request, audit_pb2.SwapCheckpointsResponse)
+
+    def countersign(self, request: audit_pb2.CountersignRequest) -> audit_pb2.CountersignResponse:
+        """Have the own head countersigned; otherwise as `swap_checkpoints`."""
+        return self._audit("Countersign", request, audit_pb2.CountersignResponse)
+
+    def log_consistency(
+        self, request: audit_pb2.GetConsistencyRequest
+    ) -> audit_pb2.GetConsistencyResponse:
+        """Have the peer prove that one size of its log extends another."""
+        return self._audit("GetConsistency", request, audit_pb2.GetConsistencyResponse)
+
+    def _audit(self, method: str, request: Message, kind: type[A]) -> A:
+        self.hello()
+        if CHECKPOINTS not in self.capabilities:
+            raise UnknownMethod(f"{self.agency} swaps no checkpoints")
+        call = self._channel.unary_unary(
+            f"/tieline.v1.AuditService/{method}", type(request).SerializeToString, None
+        )
+        with self._translated():
+            data = call(request, timeout=limits.UNARY_SECONDS)
+        return constraints.open_nested(data, kind)
 
     def _needs_standing(self) -> None:
         if STANDING not in self.capabilities:

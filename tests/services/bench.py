@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 from tieline.v1 import (
+    audit_pb2,
     delivery_pb2,
     envelope_pb2,
     exchange_pb2,
@@ -59,10 +61,12 @@ from tieline_server.services.inbox import Mailbox
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.standing_answers import StandingAnswers, begin_new_epoch
 from tieline_server.services.telling import Telling
+from tieline_server.services.witnessing import Witnessing
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 FEDERATION = "demo"
 PT, ES, FR, ICE, FBI = "pt-pj", "es-gc", "fr-ofmin", "us-ice", "us-fbi"
@@ -233,6 +237,7 @@ class Running:
         self.engine = DeliveryEngine(self.node)
         self.contacts = Contacts(self.node, lambda: sorted(set(bench.nodes) - {agency}))
         self.standing = StandingAnswers(self.node)
+        self.witnessing = Witnessing(self.node)
         self._places = itertools.count(1)
         self.one_by_one = False
         """Whether it takes no batches, as before v1.1."""
@@ -379,6 +384,11 @@ class Running:
         return [one for one in entries if not action or one["action"] == action]
 
 
+def _passed(message: M) -> M:
+    """What the other side gets of a message."""
+    return constraints.open_nested(message.SerializeToString(), type(message))
+
+
 class Lines:
     """``services.context.Peers``: what one node sends, the other gets as parsed from bytes."""
 
@@ -456,6 +466,24 @@ class Lines:
             raise UnknownMethod(f"{agency} says no standings")
         answer = there.standing.contact(self._caller, came)
         return constraints.open_nested(answer.SerializeToString(), delivery_pb2.ContactResponse)
+
+    def swap_checkpoints(
+        self, agency: str, request: audit_pb2.SwapCheckpointsRequest
+    ) -> audit_pb2.SwapCheckpointsResponse:
+        """Swap heads of audit logs."""
+        return _passed(self._there(agency).witnessing.swap(self._caller, _passed(request)))
+
+    def countersign(
+        self, agency: str, request: audit_pb2.CountersignRequest
+    ) -> audit_pb2.CountersignResponse:
+        """Have a head countersigned."""
+        return _passed(self._there(agency).witnessing.countersign(self._caller, _passed(request)))
+
+    def log_consistency(
+        self, agency: str, request: audit_pb2.GetConsistencyRequest
+    ) -> audit_pb2.GetConsistencyResponse:
+        """Have a peer prove its log."""
+        return _passed(self._there(agency).witnessing.consistency(_passed(request)))
 
     def fetch_sent(
         self, agency: str, request: delivery_pb2.FetchSentRequest

@@ -78,6 +78,8 @@ class Payload(_message.Message):
     RETRACTION_FIELD_NUMBER: _builtins.int
     PURGE_RECEIPT_FIELD_NUMBER: _builtins.int
     ESCALATION_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     """The federation's name."""
     version: _builtins.str
@@ -154,6 +156,14 @@ class Payload(_message.Message):
     def escalation(self) -> Global___Escalation:
         """An immediate referral that nobody acknowledged in time. Since v1.1."""
 
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The head of an agency's audit log. Since v1.2."""
+
+    @_builtins.property
+    def countersignature(self) -> Global___Countersignature:
+        """A peer saw that head, and that it extends what it saw before. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -181,12 +191,14 @@ class Payload(_message.Message):
         retraction: Global___Retraction | None = ...,
         purge_receipt: Global___PurgeReceipt | None = ...,
         escalation: Global___Escalation | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
+        countersignature: Global___Countersignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "checkpoint", "countersignature"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -793,3 +805,69 @@ class Escalation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """The head of the issuer's audit log (a signed tree head: RFC 6962, section 3.5). It is for
+    everybody and names no audience; whoever gets it may show it to others.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Entries."""
+    root: _builtins.bytes
+    """RFC 6962 tree hash over them."""
+    epoch: _builtins.str
+    """The node's epoch, as in Standing: a log that was restored says so."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class Countersignature(_message.Message):
+    """Whoever signs this verified that the head extends the one that it held before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_DIGEST_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """Whose log."""
+    size: _builtins.int
+    """Entries."""
+    root: _builtins.bytes
+    """RFC 6962 tree hash over them."""
+    checkpoint_digest: _builtins.bytes
+    """SHA-256 of the checkpoint's signed payload."""
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        checkpoint_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "checkpoint_digest", b"checkpoint_digest", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Countersignature: _TypeAlias = Countersignature  # noqa: Y015

@@ -9,7 +9,8 @@ a word of it is in doubt. One contact:
 3. After our own restore, or `node resync`: our sequences go above all that the peer has seen, and
    it gives back what we signed and it holds (services/recovering.py). Until this is done nothing is
    sent to it.
-4. What a peer of another version can do may have changed: what was parked for it goes again.
+4. Checkpoints of audit logs are swapped and countersigned (services/witnessing.py).
+5. What a peer of another version can do may have changed: what was parked for it goes again.
 
 A peer of before v1.1 knows no contact; it is taken as it is.
 """
@@ -33,6 +34,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.recovering import put_back
 from tieline_server.services.standing import Said, Standings, Verdict
 from tieline_server.services.standing_answers import blank_archive
+from tieline_server.services.witnessing import Witnessing, try_contact
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +49,7 @@ class Contacts:
         """``members`` are the agencies to contact hourly."""
         self._node, self._members = node, members
         self._standings = Standings(node)
+        self._witnessing = Witnessing(node)
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
         self._failures: dict[str, tuple[int, float]] = {}
@@ -117,6 +120,7 @@ class Contacts:
     def _try(self, agency: str) -> None:
         try:
             self.contact(agency)
+            try_contact(self._witnessing, agency)
             with self._lock:
                 self._failures.pop(agency, None)
         except TielineError as error:
@@ -166,7 +170,7 @@ class Contacts:
     def _hear(self, agency: str, standing: delivery_pb2.Standing, said: Said) -> Verdict:
         return self._node.store.write(lambda tx: self._standings.heard(tx, agency, standing, said))
 
-    # 4
+    # 5
     def _greeted(self, agency: str) -> None:
         wire, capabilities = self._node.peers.abilities(agency)
 

@@ -11,13 +11,21 @@ from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience
-from tieline_client.peer_client import DELIVER_BATCH, RELAY, STANDING, WIRE_VERSION
+from tieline_client.peer_client import CHECKPOINTS, DELIVER_BATCH, RELAY, STANDING, WIRE_VERSION
 
 from tieline_server.rpc.call import caller_of
 from tieline_server.services.answering import Answerer
 from tieline_server.services.context import Node
 
-CAPABILITIES = ("overlap.exact", "overlap.near", "attachments", DELIVER_BATCH, STANDING, RELAY)
+CAPABILITIES = (
+    "overlap.exact",
+    "overlap.near",
+    "attachments",
+    DELIVER_BATCH,
+    STANDING,
+    RELAY,
+    CHECKPOINTS,
+)
 
 
 class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):

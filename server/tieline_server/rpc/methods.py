@@ -105,6 +105,11 @@ _DELIVERY = {
     "FetchSent": _peer(limits.QUERY_SECONDS, Weight.STREAM),
     "PutChunk": _peer(limits.DELIVER_SECONDS),
 }
+_AUDIT = {
+    "SwapCheckpoints": _peer(limits.UNARY_SECONDS),
+    "Countersign": _peer(limits.UNARY_SECONDS),
+    "GetConsistency": _peer(limits.UNARY_SECONDS),
+}
 _RELAY = {
     "Attach": _peer(limits.RELAY_SECONDS, Weight.STANDING),
     "Carry": _relayed(),
@@ -151,6 +156,7 @@ RULES: Mapping[str, Rule] = {
     for service, rows in {
         "tieline.v1.ExchangeService": _EXCHANGE,
         "tieline.v1.DeliveryService": _DELIVERY,
+        "tieline.v1.AuditService": _AUDIT,
         "tieline.v1.RelayService": _RELAY,
         "tieline.v1.OperatorService": _OPERATOR,
         "grpc.health.v1.Health": _HEALTH,

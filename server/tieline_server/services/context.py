@@ -12,7 +12,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import audit_pb2, delivery_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory
@@ -70,6 +70,15 @@ class Peers(Protocol):
     def fetch_sent(
         self, agency: str, request: delivery_pb2.FetchSentRequest
     ) -> Iterator[delivery_pb2.FetchSentResponse]: ...
+    def swap_checkpoints(
+        self, agency: str, request: audit_pb2.SwapCheckpointsRequest
+    ) -> audit_pb2.SwapCheckpointsResponse: ...
+    def countersign(
+        self, agency: str, request: audit_pb2.CountersignRequest
+    ) -> audit_pb2.CountersignResponse: ...
+    def log_consistency(
+        self, agency: str, request: audit_pb2.GetConsistencyRequest
+    ) -> audit_pb2.GetConsistencyResponse: ...
     def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
         """The wire version and the capabilities that a peer states in its Hello."""
         ...

@@ -48,6 +48,22 @@ class Audit:
         known = read_nodes(self._session.connection, merkle.frontier(size))
         return merkle.root(size, lambda level, index: known[(level, index)])
 
+    def root_at(self, size: int) -> bytes:
+        """Return the Merkle tree hash over the first ``size`` entries."""
+        known = read_nodes(self._session.connection, merkle.frontier(size))
+        return merkle.root(size, lambda level, index: known[(level, index)])
+
+    def inclusion(self, position: int, size: int) -> list[bytes]:
+        """Return the audit path of an entry in the tree of ``size``."""
+        return merkle.inclusion_proof(position, size, self._node)
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """Return the proof that the tree of ``second`` entries extends that of ``first``."""
+        return merkle.consistency_proof(first, second, self._node)
+
+    def _node(self, level: int, index: int) -> bytes:
+        return read_nodes(self._session.connection, [(level, index)])[(level, index)]
+
     def records(self, start: int, limit: int) -> list[AuditRecord]:
         """Return entries by position from ``start``."""
         found = select(audit_leaves).where(audit_leaves.c.position >= start)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tieline_server.storage.schema_audit import (
     asked_sketches,
+    checkpoints,
+    countersignatures,
+    equivocations,
 )
 from tieline_server.storage.schema_base import (
     REVISION,
@@ -71,6 +74,9 @@ from tieline_server.storage.schema_standings import (
 
 __all__ = [
     "asked_sketches",
+    "checkpoints",
+    "countersignatures",
+    "equivocations",
     "alarms",
     "budget_days",
     "budgets",

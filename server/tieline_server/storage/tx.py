@@ -23,6 +23,7 @@ from tieline_server.storage.session import Session
 from tieline_server.storage.sketches import Sketches
 from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
+from tieline_server.storage.witness import Witness
 
 
 class SqlRecord:
@@ -61,6 +62,7 @@ class SqlTx:
         self.audit = Audit(session)
         self.sketches = Sketches(session)
         self.budgets = BudgetRows(session)
+        self.witness = Witness(session)
         self.meta = Meta(session)
         self.alarms = Alarms(session)
         self.savepoint = partial(savepoint, session)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from tieline.v1 import delivery_pb2, envelope_pb2, exchange_pb2
+from tieline.v1 import audit_pb2, delivery_pb2, envelope_pb2, exchange_pb2
 from tieline_client import limits
 from tieline_client.certificates import LeafCache
 from tieline_client.digest_batch import DigestBatch
@@ -191,6 +191,24 @@ class PeerPool:
     ) -> Iterator[delivery_pb2.FetchSentResponse]:
         """Fetch what a peer holds of ours; see PeerClient.fetch_sent."""
         return self.client(agency).fetch_sent(request)
+
+    def swap_checkpoints(
+        self, agency: str, request: audit_pb2.SwapCheckpointsRequest
+    ) -> audit_pb2.SwapCheckpointsResponse:
+        """Swap checkpoints with a peer; see PeerClient.swap_checkpoints."""
+        return self.client(agency).swap_checkpoints(request)
+
+    def countersign(
+        self, agency: str, request: audit_pb2.CountersignRequest
+    ) -> audit_pb2.CountersignResponse:
+        """Have a checkpoint countersigned; see PeerClient.countersign."""
+        return self.client(agency).countersign(request)
+
+    def log_consistency(
+        self, agency: str, request: audit_pb2.GetConsistencyRequest
+    ) -> audit_pb2.GetConsistencyResponse:
+        """Ask for a consistency proof; see PeerClient.log_consistency."""
+        return self.client(agency).log_consistency(request)
 
     def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
         """Return the wire version and the capabilities that a peer states in its Hello."""

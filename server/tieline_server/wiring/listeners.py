@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tieline.v1 import (
+    audit_pb2_grpc,
     delivery_pb2_grpc,
     exchange_pb2_grpc,
     operator_pb2_grpc,
@@ -15,6 +16,7 @@ from tieline_client.directory import Role
 from tieline_client.identifiers import dns_name
 from tieline_client.tls import server_credentials
 
+from tieline_server.rpc.audit import AuditServicer
 from tieline_server.rpc.delivery import DeliveryServicer
 from tieline_server.rpc.exchange import ExchangeServicer
 from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
@@ -29,6 +31,7 @@ from tieline_server.services.attachments import Receiver
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.standing_answers import StandingAnswers
+from tieline_server.services.witnessing import Witnessing
 from tieline_server.trust.node_identity import ListenerMaterial, MemberCas
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
@@ -44,6 +47,7 @@ def federation_port(parts: Parts) -> Endpoint:
     delivery = DeliveryServicer(
         Receiving(node, parts.refusals.note), Receiver(node), StandingAnswers(node)
     )
+    audit = AuditServicer(Witnessing(node))
     relay = RelayServicer(parts.relaying.board, lambda: config.role is Role.HUB)
     standing = standing_threads()
     guard = Guard(
@@ -62,6 +66,7 @@ def federation_port(parts: Parts) -> Endpoint:
         [
             partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
             partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
+            partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit),
             partial(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay),
         ],
         age_seconds=(

@@ -15,6 +15,7 @@ from tieline_server.backup import records, reminding
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.standing_words import troubles
+from tieline_server.services.witnessing import witness_troubles
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
 
@@ -78,6 +79,8 @@ class NodeStatus:
             yield f"the index cannot follow the database: {store.index.failure}"[:500]
         yield from store.read(troubles)
         yield from islice(BudgetDesk(self._parts.node).warnings(), _BUDGETS_WARNED)
+        for trouble in store.read(witness_troubles):
+            yield trouble[:500]
         for warning in reminding.warnings(store, utc_now()):
             yield warning[:500]
         if self._parts.directory.problem:

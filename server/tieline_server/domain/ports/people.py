@@ -79,6 +79,18 @@ class AuditRepository(Protocol):
         """The Merkle tree hash over all entries (RFC 6962, section 2.1)."""
         ...
 
+    def root_at(self, size: int) -> bytes:
+        """The Merkle tree hash over the first ``size`` entries, which must be there."""
+        ...
+
+    def inclusion(self, position: int, size: int) -> list[bytes]:
+        """PATH(position, D[0:size]) (RFC 6962, section 2.1.1). Raises InvalidInput."""
+        ...
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """PROOF(first, D[0:second]) (RFC 6962, section 2.1.2). Raises InvalidInput."""
+        ...
+
     def records(self, start: int, limit: int) -> list[AuditRecord]: ...
 
 

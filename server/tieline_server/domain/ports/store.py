@@ -28,6 +28,7 @@ from tieline_server.domain.ports.people import (
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
+from tieline_server.domain.ports.witness import WitnessRepository
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ class Tx(Protocol):
     def sketches(self) -> SketchRepository: ...
     @property
     def budgets(self) -> BudgetRepository: ...
+    @property
+    def witness(self) -> WitnessRepository: ...
     @property
     def meta(self) -> MetaRepository: ...
     @property
