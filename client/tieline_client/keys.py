@@ -30,6 +30,9 @@ from tieline_client.key_encryption import encrypt_pkcs8
 from tieline_client.limits import KEY_FILE_BYTES
 
 PASSPHRASE_VARIABLE = "TIELINE_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts the credentials of a unit (systemd.exec(5), LoadCredential)."""
+PASSPHRASE_CREDENTIAL = "tieline-passphrase"  # noqa: S105 - the name of a credential
 
 PrivateKey = ec.EllipticCurvePrivateKey
 PublicKey = ec.EllipticCurvePublicKey
@@ -69,32 +72,69 @@ def private_pem(key: PrivateKey) -> bytes:
 
 
 def passphrase_from_environment() -> bytes | None:
-    """Return the passphrase in the file that TIELINE_PASSPHRASE_FILE names, or None without one.
+    """Return the passphrase that this process was given, or None without one.
 
-    A final line break does not count. Raises ConfigurationError when the file is unreadable or
-    empty: a passphrase that was asked for must never silently be none.
+    It is in the file that TIELINE_PASSPHRASE_FILE names, else systemd's credential
+    ``tieline-passphrase``. A final line break does not count. Raises ConfigurationError when the
+    file is unreadable, open to others or empty: a passphrase that was asked for must never silently
+    be none.
     """
     name = os.environ.get(PASSPHRASE_VARIABLE)
-    return read_passphrase(Path(name), PASSPHRASE_VARIABLE) if name else None
+    if name:
+        return read_passphrase(Path(name), PASSPHRASE_VARIABLE)
+    return credential(PASSPHRASE_CREDENTIAL)
+
+
+def credential(name: str) -> bytes | None:
+    """Return one of systemd's credentials of this unit, or None; raise as read_passphrase."""
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
+    if not folder or not (Path(folder) / name).exists():
+        return None
+    return read_passphrase(Path(folder) / name, CREDENTIALS_VARIABLE)
 
 
 def read_passphrase(path: Path, source: str) -> bytes:
     """Return the passphrase in a file, without a final line break; ``source`` named the file.
 
-    Raises ConfigurationError when it is unreadable or empty.
+    Raises ConfigurationError when it is unreadable, empty, or a file that others may read. Among
+    systemd's credentials the folder keeps others out, whatever the mode of a file says.
     """
     try:
         with path.open("rb") as file:
+            status = os.fstat(file.fileno())
             passphrase = file.read(KEY_FILE_BYTES).rstrip(b"\r\n")
     except OSError as error:
         raise ConfigurationError(
             f"{source} names {path}, which cannot be read: {error.strerror}"
         ) from None
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISREG(status.st_mode) and mode & 0o077 and not _is_credential(path):
+        raise ConfigurationError(
+            f"{path} has mode {mode:04o} and others may read the secret; run `chmod 600 {path}`"
+        )
     if not passphrase:
         raise ConfigurationError(
             f"{path} is empty; write the passphrase into it, or leave {source} out"
         )
     return passphrase
+
+
+def _is_credential(path: Path) -> bool:
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
+    return bool(folder) and path.resolve().is_relative_to(Path(folder or "/").resolve())
+
+
+def is_encrypted(pem: bytes) -> bool:
+    """Whether a private key in PEM needs a passphrase."""
+    return b"ENCRYPTED" in pem
+
+
+def to_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    """Return a key as PKCS#8 PEM, encrypted when a passphrase is given."""
+    if not passphrase:
+        return private_pem(key)
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return encrypt_pkcs8(der, passphrase)
 
 
 def save(path: Path, key: PrivateKey, passphrase: bytes | None = None) -> None:
@@ -103,10 +143,7 @@ def save(path: Path, key: PrivateKey, passphrase: bytes | None = None) -> None:
     The file is encrypted when a passphrase is given. Raises ConfigurationError when the file
     exists or cannot be written.
     """
-    pem = private_pem(key)
-    if passphrase:
-        der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        pem = encrypt_pkcs8(der, passphrase)
+    pem = to_pem(key, passphrase)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -138,7 +175,12 @@ def load(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         raise ConfigurationError(
             f"key {path} has mode {mode:04o} and others may use it; run `chmod 600 {path}`"
         )
-    encrypted = b"ENCRYPTED" in pem
+    return parse(pem, passphrase, str(path))
+
+
+def parse(pem: bytes, passphrase: bytes | None, path: str) -> PrivateKey:
+    """Return the P-256 key of a PEM; ``path`` names it in errors. Raises ConfigurationError."""
+    encrypted = is_encrypted(pem)
     if encrypted and not passphrase:
         raise ConfigurationError(f"key {path} is encrypted; set {PASSPHRASE_VARIABLE}")
     try:

@@ -129,6 +129,8 @@ READ_BYTES = 16 * 1024
 # --- time ---
 CLOCK_TOLERANCE = timedelta(hours=25)
 NODE_LEAF_LIFE = timedelta(days=7)
+RENEWAL_RETRY = timedelta(minutes=10)
+"""A leaf that could not be renewed (a token that is not there) is tried again after this."""
 OPERATOR_LEAF_LIFE = timedelta(days=365)
 AUTHORITY_LIFE = timedelta(days=3650)
 ENVELOPE_LIFE = timedelta(days=90)
@@ -140,6 +142,8 @@ HELLO_SECONDS = 5.0
 GREETERS = 8
 """Peers greeted at once by a node that starts."""
 UNARY_SECONDS = 15.0
+EXAMINE_SECONDS = 120.0
+"""`tieline doctor` meets every peer; one that does not answer takes HELLO_SECONDS."""
 QUERY_SECONDS = 60.0
 STREAM_IDLE_SECONDS = 20.0
 CONNECTION_AGE_SECONDS = 1_800
@@ -239,6 +243,7 @@ SKETCH_LIFE = timedelta(days=30)
 
 # --- certificates, keys, envelopes ---
 KEY_FILE_BYTES = 16 * 1024
+PASSPHRASE_CHARS_LEAST = 12
 LEAF_CACHE_ENTRIES = 4_096
 """Leaves whose checks are remembered; the oldest goes first."""
 PAYLOAD_TYPE_CHARS = 100
@@ -253,6 +258,10 @@ HANDSHAKE_SECONDS = 10
 RECONNECT_FIRST_SECONDS = 0.2
 RECONNECT_MOST_SECONDS = 1.0
 """After a failed connection gRPC itself waits so long; the longer back-off is delivery's."""
+RETIRED_SECONDS = 10.0
+"""A channel that another took the place of is closed after this, once no call runs on it."""
+RECHECK_SECONDS = 1.0
+"""Within a stream the caller is looked at again at the first message after this."""
 KEEPALIVE_SECONDS = 60
 KEEPALIVE_ANSWER_SECONDS = 20
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tieline.v1 import budget_pb2, payload_pb2, series_pb2
+from tieline.v1 import budget_pb2, doctor_pb2, payload_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_client import collection, limits
@@ -320,10 +320,21 @@ class OperatorClient(OperatorConnection):
     # --- people, audit -------------------------------------------------------------------------
 
     def add_operator(
-        self, name: str, roles: Sequence[str], public_key: bytes
+        self,
+        name: str,
+        roles: Sequence[str],
+        public_key: bytes,
+        certificate: bytes = b"",
     ) -> pb.AddOperatorResponse:
-        """Add a person, or give one a new certificate; ``public_key`` is DER."""
-        request = make(pb.AddOperatorRequest, name=name, roles=roles, public_key=public_key)
+        """Add a person, or give one a new certificate: for ``public_key`` (DER), or the
+        ``certificate`` (DER) that the agency's operator CA issued for it elsewhere."""
+        request = make(
+            pb.AddOperatorRequest,
+            name=name,
+            roles=roles,
+            public_key=public_key,
+            **({"certificate": certificate} if certificate else {}),
+        )
         return self.call(self.stub.AddOperator, request)
 
     def list_operators(self) -> Sequence[pb.OperatorView]:
@@ -344,6 +355,11 @@ class OperatorClient(OperatorConnection):
         """Set what a peer may ask in a day; None: as configured again."""
         request = make(budget_pb2.SetBudgetRequest, agency=agency, purpose=purpose, units=units)
         return self.call(self.stub.SetBudget, request).budget
+
+    def examine(self) -> Sequence[doctor_pb2.Finding]:
+        """What the node finds when it looks itself over."""
+        request = doctor_pb2.ExamineRequest()
+        return self.call(self.stub.Examine, request, limits.EXAMINE_SECONDS).findings
 
     def get_audit_head(self) -> pb.GetAuditHeadResponse:
         """Size and root of the audit log."""

@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import grpc
@@ -20,12 +20,13 @@ from google.protobuf.message import Message
 from tieline.v1 import audit_pb2, delivery_pb2, envelope_pb2, exchange_pb2, relay_pb2
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, constraints, limits, tls
-from tieline_client.certificates import Kind, LeafCache, Purpose
+from tieline_client.certificates import Kind, LeafCache, LeafIdentity, Purpose
+from tieline_client.checked_stream import CheckedStream
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory
 from tieline_client.errors import SignatureRefused, UnknownMethod, Unreachable
 from tieline_client.identifiers import SpiffeId
-from tieline_client.payloads import Audience, open_payload
+from tieline_client.payloads import Audience, moment, open_payload
 from tieline_client.relay_client import StreamCall, relay
 from tieline_client.status import from_rpc_error
 
@@ -114,6 +115,15 @@ class PeerClient:
         self._greeting = threading.Lock()
         self._greeted_version = 0
         self._connected = False
+        self._server_leaf = b""
+        self._server: LeafIdentity | None = None
+        self._trusted: Directory | None = None
+        """The directory under which the server's leaf was checked last."""
+        self._counting = threading.Lock()
+        self._under_way = 0
+        self.skew = timedelta(0)
+        """How far the peer's clock was ahead of ours at the last Hello, give or take half of the
+        time that it took."""
 
     @property
     def connected(self) -> bool:
@@ -131,16 +141,32 @@ class PeerClient:
         """
         directory = self._directory()
         directory.check_fresh(self._clock())
-        if self.connected and self._greeted_version == directory.version:
+        if self._greeted(directory):
             return
         with self._greeting:
-            if self.connected and self._greeted_version == directory.version:
+            if self._greeted(directory):
                 return
             self._greet(directory)
             self._greeted_version = directory.version
             anew, self._connected = not self._connected, True
         if anew:
             self.on_greeted()
+
+    def _greeted(self, directory: Directory) -> bool:
+        """Whether this connection was, under this directory, and the server's leaf still holds."""
+        return (
+            self.connected
+            and self._greeted_version == directory.version
+            and self._server is not None
+            and self._server.covers(self._clock())
+        )
+
+    def greet_again(self) -> None:
+        """Say Hello whether or not this connection was greeted: it measures ``skew`` anew."""
+        directory = self._directory()
+        directory.check_fresh(self._clock())
+        with self._greeting:
+            self._greet(directory)
 
     def _greet(self, directory: Directory) -> None:
         now = self._clock()
@@ -150,6 +176,7 @@ class PeerClient:
         )
         with self._translated():
             data = self._hello(request, timeout=limits.HELLO_SECONDS)
+        answered = self._clock()
         answer = constraints.open_nested(data, exchange_pb2.HelloResponse)
         # 1
         payload = open_payload(
@@ -167,8 +194,14 @@ class PeerClient:
         if proof.nonce != nonce or proof.caller != caller:
             raise SignatureRefused(f"{self.agency} answered somebody else's Hello")
         # 3
-        self._leaves.check(
-            proof.leaf,
+        self._check_server(proof.leaf, directory, now)
+        self.skew = moment(payload.issue_time) - (now + (answered - now) / 2)
+        self.capabilities = frozenset(proof.capabilities)
+        self.wire_version = proof.wire_version
+
+    def _check_server(self, leaf: bytes, directory: Directory, now: datetime) -> None:
+        self._server = self._leaves.check(
+            leaf,
             version=directory.version,
             kind=Kind.NODE,
             purpose=Purpose.SERVER,
@@ -177,8 +210,14 @@ class PeerClient:
             now=now,
             agency=self.agency,
         )
-        self.capabilities = frozenset(proof.capabilities)
-        self.wire_version = proof.wire_version
+        self._server_leaf, self._trusted = leaf, directory
+
+    def _check_again(self) -> None:
+        """Within a stream: look again at the server once the directory is another one."""
+        directory, server = self._directory(), self._server
+        if directory is not self._trusted or server is None or not server.covers(self._clock()):
+            directory.check_fresh(self._clock())
+            self._check_server(self._server_leaf, directory, self._clock())
 
     def overlap(
         self,
@@ -187,6 +226,8 @@ class PeerClient:
         timeout: float,
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Send a signed header and the batches; yield each checked response as it comes."""
+
+        sent = CheckedStream(self._check_again)
 
         def requests() -> Iterator[bytes]:
             yield exchange_pb2.OverlapRequest(header=header).SerializeToString()
@@ -197,10 +238,20 @@ class PeerClient:
         call = None
         try:
             with self._translated():
-                call = self._overlap(requests(), timeout=timeout)
-                for data in call:
-                    yield constraints.open_nested(data, exchange_pb2.OverlapResponse)
+                call = self._overlap(sent.through(requests()), timeout=timeout)
+                sent.cancel = call.cancel
+                sent.ready.set()
+                try:
+                    for data in call:
+                        self._check_again()
+                        yield constraints.open_nested(data, exchange_pb2.OverlapResponse)
+                except grpc.RpcError:
+                    if sent.refused is None:
+                        raise
+                if sent.refused is not None:
+                    raise sent.refused
         finally:
+            sent.ready.set()
             if call is not None:
                 call.cancel()  # type: ignore[no-untyped-call]  # the stub lacks the annotation
 
@@ -354,8 +405,15 @@ class PeerClient:
         """Close the channel; calls under way end with Unreachable."""
         self._channel.close()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way."""
+        return self._under_way == 0
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        with self._counting:
+            self._under_way += 1
         try:
             yield
         except grpc.RpcError as error:
@@ -363,3 +421,6 @@ class PeerClient:
             if isinstance(told, Unreachable) and (why := self._why_unreachable()):
                 told = Unreachable(why)
             raise told from None
+        finally:
+            with self._counting:
+                self._under_way -= 1

@@ -46,6 +46,8 @@ from tieline_server.services.context import Defaults
 
 VICS_SCHEMES = ("vics", "vics-us", "vics-uk", "vics-custom", "vics-default")
 _PROXY = r"^(http://[A-Za-z0-9.\-\[\]:]{1,255}:\d{1,5})?$"
+_LOOPBACK = r"^((127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]|localhost):\d{1,5})?$"
+_PKCS11 = r"^(pkcs11:[\x21-\x7e]{1,1000})?$"
 CATEGORIES: tuple[tuple[str, str], ...] = tuple(
     (scheme, code) for scheme in VICS_SCHEMES for code in ("1", "2")
 )
@@ -107,6 +109,12 @@ class NodeConfig(BaseSettings):
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in the home."""
     first_operator: Annotated[str, _word(check_operator)] = "admin"
+    node_ca_key: Annotated[str, Field(pattern=_PKCS11)] = ""
+    """PKCS#11 URI of the node CA's key, where a token holds it; empty: keys/node-ca.key, if any."""
+    operator_ca_key: Annotated[str, Field(pattern=_PKCS11)] = ""
+    """The same of the operator CA."""
+    metrics_listen: Annotated[str, Field(pattern=_LOOPBACK)] = ""
+    """HOST:PORT of this machine for metrics by HTTP; empty: none."""
     contact: Contact = Contact()
     """The duty contact that travels with series."""
     categories: tuple[tuple[str, str], ...] = CATEGORIES
@@ -202,6 +210,8 @@ class Home:
         self.lock_file = path / "node.lock"
         self.keys = path / "keys"
         self.certs = path / "certs"
+        self.node_leaf = self.certs / "node.pem"
+        self.node_request = path / "node.csr"
         self.operators = path / "operators"
         self.indexes = path / "indexes"
         self.tombstones = path / "tombstones"
@@ -288,6 +298,13 @@ def to_toml(config: NodeConfig) -> str:
         else '# proxy_credentials = "/path"',
         f"database = {_text(config.database)}  # empty: SQLite in this home",
         f"first_operator = {_text(config.first_operator)}",
+        "# PKCS#11 URIs of CA keys that a token holds; without one, keys/*-ca.key, or offline:",
+        f"node_ca_key = {_text(config.node_ca_key)}",
+        f"operator_ca_key = {_text(config.operator_ca_key)}",
+        "# Metrics by HTTP, on this machine only:",
+        f"metrics_listen = {_text(config.metrics_listen)}"
+        if config.metrics_listen
+        else '# metrics_listen = "127.0.0.1:9464"',
         "# Records in these categories become holdings; all else is counted and not stored.",
         f"categories = {json.dumps([list(pair) for pair in config.categories])}",
         f"handling = {_text(config.handling)}",

@@ -2,7 +2,8 @@
 
 A home is made in a folder of its own and appears under its name only when it is whole. Leaves name
 the federation, which is known at `join`; so the node's leaf and the first operator's profile are
-made there.
+made there. Where a CA's key is elsewhere (offline, an existing PKI), `join` writes requests for its
+CA to sign instead, and the node serves once `node renew --import` has brought the leaf.
 """
 
 from __future__ import annotations
@@ -10,40 +11,45 @@ from __future__ import annotations
 import base64
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tieline_client import keys
 from tieline_client.certificates import Kind
-from tieline_client.directory import Directory, Member, SigningKey
+from tieline_client.directory import Directory, SigningKey
 from tieline_client.errors import ConfigurationError, UnknownAgency
-from tieline_client.identifiers import dns_name
-from tieline_client.profile import Profile
 
 from tieline_server.config import Home, NodeConfig, to_toml
-from tieline_server.domain.ports import Operator, Store, Tx
-from tieline_server.services.people import ROLES
-from tieline_server.storage.engine import open_store
+from tieline_server.first_operator import FirstOperator
+from tieline_server.renewing import renew
 from tieline_server.trust import files, request
-from tieline_server.trust.authority import (
-    authority_certificate,
-    issue_node_leaf,
-    issue_operator_leaf,
-    load_agency_authority,
-)
+from tieline_server.trust.authority import authority_certificate
+from tieline_server.trust.ca_keys import load_own_authority
 from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.offered_ca import check_offered_authority
 from tieline_server.trust.statements import AgencyStatement, OwnStatement
+from tieline_server.trust.token_key import TokenKey, TokenUri
 
 _KEYS = ("node", "signing", "directory", "audit")
-_AUTHORITIES = (Kind.NODE, Kind.OPERATOR)
 
 
-def make_home(path: Path, config: NodeConfig, now: datetime) -> request.Request:
+def make_home(
+    path: Path,
+    config: NodeConfig,
+    now: datetime,
+    *,
+    existing: Mapping[Kind, bytes] = MappingProxyType({}),
+) -> request.Request:
     """Make a home with keys, CAs, configuration and request.json; return the request.
 
-    Raises ConfigurationError when the folder exists and is not empty, or cannot be made.
+    ``existing`` are certificates (DER) of CAs whose keys are elsewhere: offline, of an existing
+    PKI, or in the token that the configuration names. Raises ConfigurationError when the folder
+    exists and is not empty, or cannot be made, TrustError for a certificate that is no usable CA.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigurationError(f"{path} exists and is not empty; choose a new folder")
@@ -54,7 +60,7 @@ def make_home(path: Path, config: NodeConfig, now: datetime) -> request.Request:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from None
     try:
-        asked = _fill(Home(made), config, passphrase, now)
+        asked = _fill(Home(made), config, passphrase, now, existing)
         if path.exists():
             path.rmdir()
         made.rename(path)
@@ -66,7 +72,11 @@ def make_home(path: Path, config: NodeConfig, now: datetime) -> request.Request:
 
 
 def _fill(
-    home: Home, config: NodeConfig, passphrase: bytes | None, now: datetime
+    home: Home,
+    config: NodeConfig,
+    passphrase: bytes | None,
+    now: datetime,
+    existing: Mapping[Kind, bytes],
 ) -> request.Request:
     for folder in (home.keys, home.certs, home.operators, home.indexes, home.cache):
         folder.mkdir(mode=0o700)
@@ -74,14 +84,26 @@ def _fill(
     for name, key in made.items():
         keys.save(home.keys / f"{name}.key", key, passphrase)
     cas: dict[Kind, bytes] = {}
-    for kind in _AUTHORITIES:
-        key = keys.generate()
-        keys.save(home.keys / f"{kind.value}-ca.key", key, passphrase)
-        authority = authority_certificate(kind, config.agency, key, now=now)
-        cas[kind] = authority.public_bytes(Encoding.DER)
-        files.write_atomic(
-            home.certs / f"{kind.value}-ca.pem", authority.public_bytes(Encoding.PEM), mode=0o600
+    for kind, uri in (
+        (Kind.NODE, config.node_ca_key),
+        (Kind.OPERATOR, config.operator_ca_key),
+    ):
+        certificate = existing.get(kind)
+        if certificate is None:
+            ca: keys.PrivateKey = TokenKey(TokenUri.parse(uri)) if uri else keys.generate()
+            if not uri:
+                keys.save(home.keys / f"{kind.value}-ca.key", ca, passphrase)
+            made_now = authority_certificate(kind, config.agency, ca, now=now)
+            certificate = made_now.public_bytes(Encoding.DER)
+        check_offered_authority(
+            certificate,
+            kind=kind,
+            others=[(config.agency, der) for der in cas.values()],
+            now=now,
         )
+        cas[kind] = certificate
+        pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
+        files.write_atomic(home.certs / f"{kind.value}-ca.pem", pem, mode=0o600)
     files.write_atomic(home.config_file, to_toml(config).encode(), mode=0o600)
     endpoint = None if config.outbound_only else config.endpoint or config.listen
     asked = request.build(
@@ -115,17 +137,23 @@ def _signing_key(key: keys.PrivateKey, now: datetime) -> SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a join amounts to. ``profile`` is None when the first operator has one already."""
+    """What a join amounts to. ``profile`` is None when the first operator has one already, or gets
+    one later; ``to_sign`` are requests for CAs whose keys are elsewhere."""
 
     directory: Directory
     root_fingerprint: str
     profile: Path | None
+    to_sign: tuple[Path, ...]
 
 
-def join(path: Path, source: Path, now: datetime) -> Joined:
+def join(
+    path: Path, source: Path, now: datetime, operator_certificate: Path | None = None
+) -> Joined:
     """Trust a federation, issue the node's leaf, and make the first operator's profile.
 
-    Raises DirectoryError, UnknownAgency when the agency is not admitted, ConfigurationError.
+    ``operator_certificate`` is the first operator's, where the operator CA is elsewhere and signed
+    the request that an earlier join wrote. Raises DirectoryError, UnknownAgency when the agency is
+    not admitted, ConfigurationError.
     """
     home = Home(path)
     config = home.config()
@@ -139,76 +167,33 @@ def join(path: Path, source: Path, now: datetime) -> Joined:
             f"run `tieline federation admit` with {home.request_file}, then join again"
         ) from None
     passphrase = keys.passphrase_from_environment()
-    _issue_leaf(home, config, directory, member, passphrase, now)
-    profile = _first_operator(home, config, directory, passphrase, now)
-    return Joined(directory, store.root_fingerprint(), profile)
-
-
-def _issue_leaf(
-    home: Home,
-    config: NodeConfig,
-    directory: Directory,
-    member: Member,
-    passphrase: bytes | None,
-    now: datetime,
-) -> None:
-    authority = load_agency_authority(
-        Kind.NODE,
-        directory.federation,
-        config.agency,
-        (home.certs / "node-ca.pem").read_bytes(),
-        keys.load(home.keys / "node-ca.key", passphrase),
+    node_ca, operator_ca = (
+        load_own_authority(
+            kind,
+            directory.federation,
+            config.agency,
+            keys_folder=home.keys,
+            certs=home.certs,
+            uri=uri,
+            passphrase=passphrase,
+        )
+        for kind, uri in (
+            (Kind.NODE, config.node_ca_key),
+            (Kind.OPERATOR, config.operator_ca_key),
+        )
     )
-    if authority.der not in member.node_cas:
+    if node_ca.der not in member.node_cas:
         raise ConfigurationError(
             f"the directory lists another CA for {config.agency}: another home was admitted; "
             "join from that one, or have this request admitted"
         )
-    key = keys.load(home.keys / "node.key", passphrase)
-    leaf = issue_node_leaf(authority, key.public_key(), now=now)
-    files.write_atomic(home.certs / "node.pem", leaf.public_bytes(Encoding.PEM), mode=0o600)
-
-
-def _first_operator(
-    home: Home,
-    config: NodeConfig,
-    directory: Directory,
-    passphrase: bytes | None,
-    now: datetime,
-) -> Path | None:
-    path = home.operators / f"{config.first_operator}.json"
-    if path.exists():
-        return None
-    authority = load_agency_authority(
-        Kind.OPERATOR,
-        directory.federation,
-        config.agency,
-        (home.certs / "operator-ca.pem").read_bytes(),
-        keys.load(home.keys / "operator-ca.key", passphrase),
+    renewed = renew(home, config, directory, node_ca, passphrase, now)
+    first = FirstOperator(home, config, directory, operator_ca, passphrase, now)
+    profile = first.make(operator_certificate)
+    asked = (renewed.request, first.request if profile is None else None)
+    return Joined(
+        directory,
+        store.root_fingerprint(),
+        profile,
+        tuple(one for one in asked if one is not None and one.exists()),
     )
-    key = keys.generate()
-    leaf = issue_operator_leaf(authority, config.first_operator, key.public_key(), now=now)
-    store = open_store(home.database_url(config), clock=lambda: now)
-    try:
-        _put_operator(store, config.first_operator, leaf.serial_number, now)
-    finally:
-        store.close()
-    Profile(
-        agency=config.agency,
-        federation=directory.federation,
-        operator=config.first_operator,
-        address=config.operator_listen,
-        target_name=dns_name(config.agency, directory.federation),
-        node_ca=(home.certs / "node-ca.pem").read_text(),
-        certificate=leaf.public_bytes(Encoding.PEM).decode(),
-        key=keys.private_pem(key).decode(),
-    ).save(path)
-    return path
-
-
-def _put_operator(store: Store, name: str, serial: int, now: datetime) -> None:
-    def work(tx: Tx) -> None:
-        known = tx.operators.get(name)
-        tx.operators.put(Operator(name, ROLES, (serial,), known.created if known else now))
-
-    store.write(work)

@@ -20,6 +20,7 @@ from tieline_client.errors import ConfigurationError, TielineError, UnknownAgenc
 from tieline_client.payloads import Sealer
 from tieline_client.tls import forget_proxies
 
+from tieline_server import at_rest
 from tieline_server.allocator import keep_freed_memory
 from tieline_server.backup.scratch import BACKUP_PREFIX, sweep
 from tieline_server.config import Home, NodeConfig
@@ -46,6 +47,7 @@ from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.erasing import Eraser
 from tieline_server.wiring.housekeeping import Housekeeper, jobs
 from tieline_server.wiring.listeners import federation_port, operator_port
+from tieline_server.wiring.metrics import MetricsPort
 from tieline_server.wiring.parts import Parts
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +64,7 @@ class RunningNode:
         self.peer_endpoint, self.operator_endpoint = federation_port(parts), operator_port(parts)
         self._endpoints = (self.operator_endpoint, self.peer_endpoint)
         self._housekeeper = Housekeeper(jobs(parts, self._endpoints), parts.stopping)
+        self._metrics = MetricsPort(parts) if config.metrics_listen else None
 
     def start(self) -> None:
         """Open both ports; peers and people are answered from here on."""
@@ -84,12 +87,17 @@ class RunningNode:
         self._eraser.start()
         self._housekeeper.start()
         erase_leftovers(parts, left)
+        if self._metrics is not None:
+            self._metrics.start()
 
     def stop(self) -> None:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""
         parts = self.parts
         parts.stopping.set()
+        self.look_now()
         parts.relaying.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
             endpoint.stop(limits.STOP_SECONDS / 2)
         parts.contacts.stop()
@@ -105,6 +113,10 @@ class RunningNode:
             _log.warning("node.stop_not_logged", reason=error.reason, text=error.message)
         self._held.close()
 
+    def look_now(self) -> None:
+        """Look after everything at once: the directory, the leaf (SIGHUP)."""
+        self._housekeeper.hurry()
+
     def _log_life(self, action: str) -> None:
         parts = self.parts
         entry = parts.node.entry(action, directory=parts.directory.current().version)
@@ -118,7 +130,14 @@ def _put_together(
     started = utc_now()
     trust = DirectoryStore(home.path)
     directory = _joined(trust, config)
-    identity = NodeIdentity(home.keys, home.certs, config.agency, directory.federation)
+    identity = NodeIdentity(
+        home.keys,
+        home.certs,
+        config.agency,
+        directory.federation,
+        node_ca_key=config.node_ca_key,
+        operator_ca_key=config.operator_ca_key,
+    )
     identity.renew_if_due(utc_now())
     matching = _open_index(home.indexes, held)
     known_good = _open_index(home.indexes / "known-good", held)
@@ -231,6 +250,7 @@ def running(path: Path) -> Iterator[RunningNode]:
     """Start a node from its home, and stop it afterwards."""
     home = Home(path)
     config = home.config()
+    at_rest.check(home)
     with ExitStack() as held:
         held.enter_context(process.only_one(home))
         sweep(home.path, BACKUP_PREFIX)
@@ -245,10 +265,12 @@ def running(path: Path) -> Iterator[RunningNode]:
 def serve(path: Path) -> None:
     """Run a node until SIGTERM or SIGINT; prints ``ready`` on stderr once both ports answer."""
     keep_freed_memory()
+    at_rest.forbid_core_dumps()
     process.configure_log()
     forget_proxies()
     ended = process.ended_by_signal()
-    with running(path):
+    with running(path) as node:
+        process.on_hangup(node.look_now)
         process.settle_memory()
         process.say_ready()
         process.wait_for(ended)

@@ -11,14 +11,17 @@ from typing import Annotated
 import typer
 from tieline.v1 import operator_pb2
 from tieline_client import keys
+from tieline_client.certificates import Kind
+from tieline_client.cli.common import connect
 from tieline_client.cli.output import Json, emit, inert, line, run, say
 from tieline_client.errors import ConfigurationError, UsageError
-from tieline_client.operator_client import OperatorClient
 from tieline_client.payloads import moment
-from tieline_client.profile import Profile, find_profile, utc_now
+from tieline_client.profile import utc_now
 
 from tieline_server.backup.cli import backup, restore
 from tieline_server.config import Home, make_config, numba_cache
+from tieline_server.passphrase_cli import passphrase
+from tieline_server.renew_cli import renew
 from tieline_server.resync_cli import resync
 
 app = typer.Typer(no_args_is_help=True, help="Make, join and run the node of one agency.")
@@ -26,6 +29,8 @@ app = typer.Typer(no_args_is_help=True, help="Make, join and run the node of one
 app.command(epilog="Example: tieline node backup /srv/tieline /backup/tieline-2026-11-23")(backup)
 app.command(epilog="Example: tieline node restore /srv/tieline /backup/tieline-2026-11-23")(restore)
 app.command(epilog="Example: tieline node resync /srv/tieline")(resync)
+app.command(epilog="Example: tieline node passphrase /srv/tieline")(passphrase)
+app.command(epilog="Example: tieline node renew /srv/tieline --import leaf.pem")(renew)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 
@@ -62,6 +67,17 @@ def init(
     proxy_credentials: Annotated[
         str, typer.Option(help="File of mode 0600 that holds USER:PASSWORD for it.")
     ] = "",
+    node_ca_certificate: Annotated[
+        Path | None,
+        typer.Option(help="Certificate of an offline node CA, or of an existing PKI's."),
+    ] = None,
+    operator_ca_certificate: Annotated[
+        Path | None, typer.Option(help="The same of the operator CA.")
+    ] = None,
+    node_ca_key: Annotated[
+        str, typer.Option(help="PKCS#11 URI of the node CA's key in a token.")
+    ] = "",
+    operator_ca_key: Annotated[str, typer.Option(help="The same of the operator CA.")] = "",
     database: Annotated[str, typer.Option(help="Database URL; default SQLite in HOME.")] = "",
     operator: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
     contact_name: Annotated[str, typer.Option(help="The duty contact.")] = "",
@@ -70,7 +86,9 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make keys, CAs, configuration and the request to join; print the request's fingerprint."""
-    from tieline_server.homes import make_home  # noqa: PLC0415 - heavy; other commands stay quick
+    # heavy; other commands stay quick
+    from tieline_server.homes import make_home  # noqa: PLC0415
+    from tieline_server.trust.leaf_import import read_certificate  # noqa: PLC0415
 
     os.umask(0o077)
     document: dict[str, object] = {
@@ -83,6 +101,8 @@ def init(
         "attach": attach,
         "proxy": proxy,
         "proxy_credentials": proxy_credentials,
+        "node_ca_key": node_ca_key,
+        "operator_ca_key": operator_ca_key,
         "database": database,
         "first_operator": operator,
         "contact": {"name": contact_name, "email": contact_email, "phone": contact_phone},
@@ -97,7 +117,9 @@ def init(
         config = make_config(document, "node init", environment=False)
     except ConfigurationError as error:
         raise UsageError(error.message) from None
-    request = make_home(home, config, utc_now())
+    given = {Kind.NODE: node_ca_certificate, Kind.OPERATOR: operator_ca_certificate}
+    existing = {kind: read_certificate(file) for kind, file in given.items() if file is not None}
+    request = make_home(home, config, utc_now(), existing=existing)
     if keys.passphrase_from_environment() is None:
         say(
             "the private keys are plain files of mode 0600: no passphrase source was given "
@@ -134,6 +156,10 @@ def join(
         Path, typer.Option(help="The federation's folder, or its public part.", exists=False)
     ],
     hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (kept for later use).")] = "",
+    operator_certificate: Annotated[
+        Path | None,
+        typer.Option(help="The first operator's, where the operator CA signs elsewhere."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Trust this federation's root, get the node's leaf and the first operator's profile."""
@@ -142,7 +168,7 @@ def join(
     os.umask(0o077)
     if hub:
         say("the directory is read from the folder; --hub is not needed and not used yet")
-    joined = join_home(home, federation, utc_now())
+    joined = join_home(home, federation, utc_now(), operator_certificate)
     directory = joined.directory
     result = {
         "federation": directory.federation,
@@ -150,6 +176,7 @@ def join(
         "root": joined.root_fingerprint,
         "members": [member.agency for member in directory.active_members()],
         "profile": str(joined.profile) if joined.profile else None,
+        "to_sign": [str(one) for one in joined.to_sign],
     }
 
     def show() -> None:
@@ -157,6 +184,11 @@ def join(
         line(f"root {joined.root_fingerprint} (compare it with the authority's)")
         if joined.profile:
             line(f"first operator: {joined.profile}")
+        for one in joined.to_sign:
+            line(f"to be signed by its CA, whose key is not here: {one}")
+        if joined.to_sign:
+            line(f"then: tieline node renew {home} --import FILE, and this command again with")
+            line("--operator-certificate FILE")
 
     emit(as_json, result, show)
 
@@ -197,8 +229,7 @@ def status(
 ) -> None:
     """Show the running node: directory, leaf, queues, and what needs attention."""
     Home(home).check()
-    path = find_profile(profile, None if profile else home)
-    with OperatorClient(Profile.load(path)) as client:
+    with connect(profile, None if profile else home) as client:
         answer = client.get_status()
     result = {
         "alarms": [

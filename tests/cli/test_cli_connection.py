@@ -179,6 +179,7 @@ def test_an_encrypted_key_needs_its_passphrase(
 
     secret = tmp_path / "passphrase"
     secret.write_text("wrong\n")
+    secret.chmod(0o600)
     monkeypatch.setenv("TIELINE_PASSPHRASE_FILE", str(secret))
     result = run("hashes", "stats", "--profile", locked)
     assert result.code == 1

@@ -100,6 +100,7 @@ class Machines:
         if "--keys" in block.text:
             secret = self.root / "passphrase"
             secret.write_text("correct horse battery staple\n")
+            secret.chmod(0o600)
             environment["TIELINE_PASSPHRASE_FILE"] = str(secret)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"{script}export -p > {exported}"],

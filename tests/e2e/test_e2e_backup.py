@@ -43,6 +43,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 def passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "passphrase"
     path.write_text(f"{SECRET}\n")
+    path.chmod(0o600)
     return path
 
 
@@ -232,6 +233,7 @@ def made(trial: Federation, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     folder = tmp_path_factory.mktemp("made")
     secret = folder / "passphrase"
     secret.write_text(SECRET)
+    secret.chmod(0o600)
     backup(trial["es-gc"], folder / "es.backup", secret, "--expires-days", "3").ok()
     return folder / "es.backup", secret
 

@@ -43,6 +43,7 @@ COMMAND = [
 def passphrase(tmp_path: Path) -> str:
     file = tmp_path / "passphrase"
     file.write_text(f"{PASSPHRASE}\n")
+    file.chmod(0o600)
     return str(file)
 
 
@@ -51,6 +52,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("founded") / "authority"
     file = folder.with_name("passphrase")
     file.write_text(PASSPHRASE)
+    file.chmod(0o600)
     options = ["--name", "fed", "--keys", "3", "--threshold", "2"]
     succeed("init", folder, *options, TIELINE_PASSPHRASE_FILE=str(file))
     return folder

@@ -24,6 +24,7 @@ from tieline.v1 import (
     delivery_pb2,
     delivery_pb2_grpc,
     digests_pb2,
+    doctor_pb2,
     envelope_pb2,
     exchange_pb2,
     exchange_pb2_grpc,
@@ -85,6 +86,10 @@ class ByWord:
     def check_fresh(self) -> None:
         """The directory of these tests does not expire."""
 
+    def ground(self) -> object:
+        """Words do not change within a call."""
+        return None
+
 
 class BothGuards(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """The guard of the listener on which a service really stands."""
@@ -126,7 +131,7 @@ def grpc_interceptors(refusals: list[Refusal]) -> list[BothGuards]:
 
 def _issue(name: str, public: bytes) -> IssuedLeaf:
     keys.load_public(public)
-    return IssuedLeaf(b"\x30\x03" + name.encode(), 7)
+    return IssuedLeaf(b"\x30\x03" + name.encode(), 7, START)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +143,7 @@ def greeted() -> list[str]:
 def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
     running = bench[PT]
     facts = NodeFacts(
+        examine=doctor_pb2.ExamineResponse,
         listen="127.0.0.1:7443",
         operator_address="127.0.0.1:7444",
         target_name=f"{PT}.demo.invalid",
@@ -145,7 +151,7 @@ def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
         status=lambda: pb.GetStatusResponse(agency=PT, federation="demo"),
     )
     return (
-        OperatorServicer(running.node, People(running.node, _issue), facts),
+        OperatorServicer(running.node, People(running.node, _issue, _issue), facts),
         ExchangeServicer(running.node, running.answerer, lambda: b"\x30\x04leaf", greeted.append),
         DeliveryServicer(running.receiving, running.receiver, running.standing),
     )

@@ -167,7 +167,31 @@ def test_the_passphrase_comes_from_the_file_that_the_environment_names(
     with pytest.raises(ConfigurationError, match="No such file"):
         keys.passphrase_from_environment()
     file.write_bytes(b"two words \r\n")
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationError, match=r"mode 0640 .*; run `chmod 600") as caught:
+        keys.passphrase_from_environment()
+    assert "two words" not in caught.value.message
+    file.chmod(0o600)
     assert keys.passphrase_from_environment() == b"two words "
     file.write_bytes(b"\n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        keys.passphrase_from_environment()
+
+
+def test_the_passphrase_comes_from_a_credential_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(keys.PASSPHRASE_VARIABLE, raising=False)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert keys.passphrase_from_environment() is None
+    credential = tmp_path / "tieline-passphrase"
+    credential.write_text("of the credential\n")
+    # With an access list for the unit's user, systemd's files show the mask as the group's mode.
+    credential.chmod(0o440)
+    assert keys.passphrase_from_environment() == b"of the credential"
+    monkeypatch.setenv(keys.PASSPHRASE_VARIABLE, str(credential))
+    assert keys.passphrase_from_environment() == b"of the credential"
+    credential.chmod(0o600)
+    credential.write_text("")
     with pytest.raises(ConfigurationError, match="is empty"):
         keys.passphrase_from_environment()

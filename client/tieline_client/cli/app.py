@@ -21,6 +21,7 @@ from tieline_client.cli import (
     broadcasts,
     budgets,
     clock,
+    doctor,
     hashes,
     inbox,
     operators,
@@ -116,6 +117,7 @@ def _build() -> typer.Typer:
     app.add_typer(operators.app, name="operator")
     app.add_typer(budgets.app, name="budget")
     app.add_typer(audit.app, name="audit")
+    app.command("doctor")(doctor.doctor)
     app.command("version")(version)
     return app
 

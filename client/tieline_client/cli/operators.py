@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from tieline_client import keys
 from tieline_client.cli import views
@@ -16,11 +17,11 @@ from tieline_client.cli.common import HomeOption, ProfileOption, connect, on_ter
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import moment, show_rows
-from tieline_client.errors import ConfigurationError, InvalidInput, UsageError
+from tieline_client.errors import ConfigurationError, InvalidInput, TrustError, UsageError
 from tieline_client.identifiers import check_operator
-from tieline_client.key_encryption import encrypt_pkcs8
+from tieline_client.limits import CERTIFICATE_BYTES
 from tieline_client.profile import Profile
-from tieline_client.tls import to_pem
+from tieline_client.tls import to_der, to_pem
 
 app = group("The people of the own agency. Callers: admin.")
 
@@ -48,13 +49,24 @@ def add(
             help="Encrypt the key: passphrase by prompt or TIELINE_PASSPHRASE_FILE.",
         ),
     ] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", metavar="FILE", help="Issued elsewhere by the agency's operator CA."
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Its private key (P-256, PEM, mode 0600)."),
+    ] = None,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
     """Add a person, or give one a new certificate; writes their profile, mode 0600.
 
-    The key is made here, and only its public half goes to the node.
+    The key is made here, and only its public half goes to the node. With --certificate and --key
+    both were made elsewhere: the node checks the certificate as on every call, and registers it.
 
     Example: tieline operator add ana.silva --role analyst --role officer --out ana.json
     """
@@ -66,9 +78,12 @@ def add(
         raise UsageError(f"there is no folder {out.parent}; make it first")
     passphrase = _new_passphrase(name) if encrypt else None
     roles = list(dict.fromkeys(each.value for each in role))
-    key = keys.generate()
+    given_key = _given(certificate, key, passphrase)
+    own_key = given_key or keys.generate()
     with connect(profile, home) as client:
-        given = client.add_operator(name, roles, keys.public_der(key))
+        given = client.add_operator(
+            name, roles, keys.public_der(own_key), _read_certificate(certificate)
+        )
         own = client.profile
     try:
         made = Profile(
@@ -79,7 +94,7 @@ def add(
             target_name=given.target_name or own.target_name,
             node_ca=to_pem([given.node_ca]).decode() if given.node_ca else own.node_ca,
             certificate=to_pem([given.certificate]).decode(),
-            key=_key_pem(key, passphrase),
+            key=keys.to_pem(own_key, passphrase).decode(),
         )
     except (ValueError, InvalidInput):
         raise ConfigurationError(
@@ -110,9 +125,15 @@ def list_operators(
             roles = each["roles"]
             assert isinstance(roles, list)
             rows.append(
-                (each["name"], ", ".join(roles), moment(each["created"]), moment(each["revoked"]))
+                (
+                    each["name"],
+                    ", ".join(roles),
+                    moment(each["created"]),
+                    moment(each["expires"]),
+                    moment(each["revoked"]),
+                )
             )
-        show_rows(("name", "roles", "added", "revoked"), rows, "nobody")
+        show_rows(("name", "roles", "added", "certificate ends", "revoked"), rows, "nobody")
 
     emit(as_json, {"operators": found}, render)
 
@@ -149,8 +170,31 @@ def _new_passphrase(name: str) -> bytes:
     return first.encode()
 
 
-def _key_pem(key: keys.PrivateKey, passphrase: bytes | None) -> str:
-    if passphrase is None:
-        return keys.private_pem(key).decode()
-    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return encrypt_pkcs8(der, passphrase).decode()
+def _given(
+    certificate: Path | None, key: Path | None, passphrase: bytes | None
+) -> keys.PrivateKey | None:
+    """Return the key that was made elsewhere; raise UsageError unless it is the certificate's."""
+    if (certificate is None) != (key is None):
+        raise UsageError("--certificate and --key go together")
+    if certificate is None or key is None:
+        return None
+    loaded = keys.load(key, passphrase or keys.passphrase_from_environment())
+    try:
+        public = x509.load_der_x509_certificate(_read_certificate(certificate)).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise UsageError(f"{certificate} is no certificate that can be read") from None
+    if public != loaded.public_key():
+        raise UsageError(f"the key {key} does not belong to {certificate}; give its own")
+    return loaded
+
+
+def _read_certificate(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            return to_der(file.read(2 * CERTIFICATE_BYTES))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except TrustError as error:
+        raise UsageError(f"{path}: {error.message}") from None

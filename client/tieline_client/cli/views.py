@@ -292,4 +292,5 @@ def operator(value: pb.OperatorView) -> Document:
         "roles": list(value.roles),
         "created": when(value, "create_time"),
         "revoked": when(value, "revoke_time"),
+        "expires": when(value, "expire_time"),
     }

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
+from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -186,6 +187,11 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/RevokeOperator',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.RevokeOperatorRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.RevokeOperatorResponse.FromString,
+                _registered_method=True)
+        self.Examine = channel.unary_unary(
+                '/tieline.v1.OperatorService/Examine',
+                request_serializer=tieline_dot_v1_dot_doctor__pb2.ExamineRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_doctor__pb2.ExamineResponse.FromString,
                 _registered_method=True)
         self.GetAuditHead = channel.unary_unary(
                 '/tieline.v1.OperatorService/GetAuditHead',
@@ -417,6 +423,13 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Examine(self, request, context):
+        """Looks the node over: what `tieline doctor` shows. Caller: any role. Since v1.2.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAuditHead(self, request, context):
         """Size and root of the audit log. Caller: auditor.
         """
@@ -583,6 +596,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RevokeOperator,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.RevokeOperatorRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.RevokeOperatorResponse.SerializeToString,
+            ),
+            'Examine': grpc.unary_unary_rpc_method_handler(
+                    servicer.Examine,
+                    request_deserializer=tieline_dot_v1_dot_doctor__pb2.ExamineRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_doctor__pb2.ExamineResponse.SerializeToString,
             ),
             'GetAuditHead': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuditHead,
@@ -1407,6 +1425,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/RevokeOperator',
             tieline_dot_v1_dot_operator__pb2.RevokeOperatorRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.RevokeOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Examine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/Examine',
+            tieline_dot_v1_dot_doctor__pb2.ExamineRequest.SerializeToString,
+            tieline_dot_v1_dot_doctor__pb2.ExamineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from tieline.v1 import budget_pb2 as _budget_pb2
+from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -102,6 +103,8 @@ class OperatorServiceStub:
     """Sets what a peer may ask in a day. Caller: admin."""
     RevokeOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]
     """Ends a person's access. Caller: admin."""
+    Examine: _grpc.UnaryUnaryMultiCallable[_doctor_pb2.ExamineRequest, _doctor_pb2.ExamineResponse]
+    """Looks the node over: what `tieline doctor` shows. Caller: any role. Since v1.2."""
     GetAuditHead: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetAuditHeadRequest, _operator_pb2.GetAuditHeadResponse]
     """Size and root of the audit log. Caller: auditor."""
     ListAuditEntries: _grpc.UnaryStreamMultiCallable[_operator_pb2.ListAuditEntriesRequest, _operator_pb2.ListAuditEntriesResponse]
@@ -180,6 +183,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Sets what a peer may ask in a day. Caller: admin."""
     RevokeOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]  # type: ignore[assignment]
     """Ends a person's access. Caller: admin."""
+    Examine: _aio.UnaryUnaryMultiCallable[_doctor_pb2.ExamineRequest, _doctor_pb2.ExamineResponse]  # type: ignore[assignment]
+    """Looks the node over: what `tieline doctor` shows. Caller: any role. Since v1.2."""
     GetAuditHead: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetAuditHeadRequest, _operator_pb2.GetAuditHeadResponse]  # type: ignore[assignment]
     """Size and root of the audit log. Caller: auditor."""
     ListAuditEntries: _aio.UnaryStreamMultiCallable[_operator_pb2.ListAuditEntriesRequest, _operator_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
@@ -435,6 +440,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.RevokeOperatorResponse, _abc.Awaitable[_operator_pb2.RevokeOperatorResponse]]:
         """Ends a person's access. Caller: admin."""
+
+    @_abc_1.abstractmethod
+    def Examine(
+        self,
+        request: _doctor_pb2.ExamineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_doctor_pb2.ExamineResponse, _abc.Awaitable[_doctor_pb2.ExamineResponse]]:
+        """Looks the node over: what `tieline doctor` shows. Caller: any role. Since v1.2."""
 
     @_abc_1.abstractmethod
     def GetAuditHead(

@@ -45,6 +45,10 @@ class Identifier(Protocol):
         """Raise DirectoryExpired when this listener must not answer for want of a directory."""
         ...
 
+    def ground(self) -> object:
+        """What a caller's identity rests on; another object once it may be another one."""
+        ...
+
 
 @dataclass(slots=True)
 class _View:
@@ -98,6 +102,10 @@ class PeerIdentifier:
     def check_fresh(self) -> None:
         """Raise DirectoryExpired past the directory's expiry."""
         self._directory().check_fresh(self._clock())
+
+    def ground(self) -> object:
+        """The directory."""
+        return self._directory()
 
     def _current(self) -> _View:
         directory, view = self._directory(), self._view
@@ -170,6 +178,10 @@ class OperatorIdentifier:
 
     def check_fresh(self) -> None:
         """People work past the directory's expiry too."""
+
+    def ground(self) -> object:
+        """Nothing that shows a change by itself: people are looked up every second."""
+        return None
 
 
 def claimed_agency(context: grpc.ServicerContext) -> str:

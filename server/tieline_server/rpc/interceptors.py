@@ -174,6 +174,8 @@ class _Call:
         """What the end of the call gives back, the last first."""
         self._watched: Watched | None = None
         self._deadline = 0.0
+        self._ground: object = None
+        self._identified = 0.0
 
     # --- the two ways of answering ---
 
@@ -200,6 +202,7 @@ class _Call:
             checked = self._checked(response, context)
             if context.time_left() <= 0:
                 raise _too_late(self._method)
+            self._identify_again()
             self._wait_at_most(rule.idle)
             yield checked
             self._wait_at_most(context.time_left() + limits.OVERTIME_SECONDS)
@@ -209,7 +212,9 @@ class _Call:
     def _admit(self) -> tuple[CallContext, Rule, Handler]:
         """Steps 1 to 4."""
         guard = self._guard
+        self._ground = guard.identifier.ground()
         caller = self._caller = guard.identifier.identify(self._context)  # 1
+        self._identified = time.monotonic()
         rule = guard.rules.get(self._method)
         if guard.heard is not None:
             guard.heard(caller.agency)
@@ -229,6 +234,19 @@ class _Call:
         guard.watchdog.watch(self._watched)
         self._held.append(partial(guard.watchdog.release, self._watched))
         return CallContext(self._context, caller, self._deadline), rule, self._handler
+
+    def _identify_again(self) -> None:
+        """Step 1 within a stream, which may outlast a certificate, a member or a person's access:
+        at each message once what it rests on is another, and else once a second."""
+        guard, now = self._guard, time.monotonic()
+        ground = guard.identifier.ground()
+        if ground is self._ground and now - self._identified < limits.RECHECK_SECONDS:
+            return
+        caller = guard.identifier.identify(self._context)
+        if caller.roles != (self._caller.roles if self._caller is not None else None):
+            find_rule(self._method, guard.listener, caller, guard.rules)
+        guard.identifier.check_fresh()
+        self._ground, self._identified = ground, now
 
     def _single_request(self, context: CallContext, rule: Rule) -> Message:
         """Steps 5 and 6 for one message."""
@@ -270,6 +288,7 @@ class _Call:
                 ) from None
             if data is None:
                 return
+            self._identify_again()
             batch = open_batch(data) if rule.batches else None
             yield self._parse(data) if batch is None else batch
 

@@ -146,6 +146,7 @@ _OPERATOR = {
     "ListBudgets": _person(ROLES),
     "SetBudget": _person(frozenset({ADMIN})),
     "RevokeOperator": _person(frozenset({ADMIN})),
+    "Examine": _person(ROLES, limits.EXAMINE_SECONDS),
     "GetAuditHead": _person(frozenset({AUDITOR})),
     "ListAuditEntries": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import grpc
+from tieline.v1 import doctor_pb2
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import limits
 from tieline_client.columns_wire import from_wire
@@ -45,6 +46,7 @@ class NodeFacts:
     target_name: str
     node_ca: bytes
     status: Callable[[], pb.GetStatusResponse]
+    examine: Callable[[], doctor_pb2.ExamineResponse]
 
 
 def _person(context: grpc.ServicerContext) -> Person:
@@ -351,7 +353,11 @@ class OperatorServicer(BudgetMethods):
     ) -> pb.AddOperatorResponse:
         """A person's certificate, and what a profile needs."""
         leaf = self._people.add(
-            _person(context), request.name, tuple(request.roles), request.public_key
+            _person(context),
+            request.name,
+            tuple(request.roles),
+            request.public_key,
+            request.certificate,
         )
         return pb.AddOperatorResponse(
             certificate=leaf.certificate,
@@ -372,6 +378,12 @@ class OperatorServicer(BudgetMethods):
         """End a person's access."""
         self._people.revoke(_person(context), request.name)
         return pb.RevokeOperatorResponse()
+
+    def Examine(
+        self, request: doctor_pb2.ExamineRequest, context: grpc.ServicerContext
+    ) -> doctor_pb2.ExamineResponse:
+        """What `tieline doctor` shows."""
+        return self._facts.examine()
 
     def GetAuditHead(
         self, request: pb.GetAuditHeadRequest, context: grpc.ServicerContext

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from tieline.v1 import operator_pb2
 from tieline_client.errors import InvalidInput, NotFound, WrongState
@@ -18,14 +19,19 @@ ROLES = ("analyst", "officer", "auditor", "admin")
 
 @dataclass(frozen=True, slots=True)
 class IssuedLeaf:
-    """A person's new certificate, DER, and its serial number."""
+    """A person's certificate, DER, its serial number and its end."""
 
     certificate: bytes
     serial: int
+    expires: datetime
 
 
 Issue = Callable[[str, bytes], IssuedLeaf]
 """(name, SubjectPublicKeyInfo) to a leaf of the operator CA; raises InvalidInput for a bad key."""
+
+Check = Callable[[str, bytes], IssuedLeaf]
+"""(name, DER) to a certificate that the agency's operator CA issued elsewhere, once it passed the
+checks of every call; raises a TielineError that names the check which failed."""
 
 
 def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,24 +45,40 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
 class People:
     """Adds, lists and revokes."""
 
-    def __init__(self, node: Node, issue: Issue) -> None:
-        self._node, self._issue = node, issue
+    def __init__(self, node: Node, issue: Issue, check: Check) -> None:
+        self._node, self._issue, self._check = node, issue, check
 
-    def add(self, admin: Person, name: str, roles: tuple[str, ...], key: bytes) -> IssuedLeaf:
+    def add(
+        self,
+        admin: Person,
+        name: str,
+        roles: tuple[str, ...],
+        key: bytes,
+        certificate: bytes = b"",
+    ) -> IssuedLeaf:
         """Give a person a certificate and roles; a known person's older certificates end.
 
-        Raises InvalidInput.
+        With a ``certificate`` that was issued elsewhere, that one. Raises InvalidInput, and what
+        issuing or checking raises.
         """
         check_operator(name)
         roles = check_roles(roles)
-        leaf = self._issue(name, key)
+        leaf = self._check(name, certificate) if certificate else self._issue(name, key)
         now = self._node.clock()
 
         def work(tx: Tx) -> None:
             known = tx.operators.get(name)
             if known is not None and "admin" in known.roles and "admin" not in roles:
                 self._keep_an_admin(tx, name)
-            tx.operators.put(Operator(name, roles, (leaf.serial,), known.created if known else now))
+            tx.operators.put(
+                Operator(
+                    name,
+                    roles,
+                    (leaf.serial,),
+                    known.created if known else now,
+                    expires=leaf.expires,
+                )
+            )
             tx.audit.append(
                 self._node.entry(
                     "operator.added",
@@ -64,6 +86,7 @@ class People:
                     subjects=(name,),
                     roles=list(roles),
                     serial=f"{leaf.serial:x}",
+                    issued="elsewhere" if certificate else "here",
                 )
             )
 
@@ -97,6 +120,8 @@ class People:
             )
             if one.revoked is not None:
                 view.revoke_time.CopyFrom(timestamp(one.revoked))
+            if one.expires is not None:
+                view.expire_time.CopyFrom(timestamp(one.expires))
             views.append(view)
         return views
 

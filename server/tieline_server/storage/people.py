@@ -15,6 +15,7 @@ from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import meta, operators, queries, query_ids
 from tieline_server.storage.session import Session
 
+_EXPIRES = "operator-expires/"
 _BY_NAME = select(operators).where(operators.c.name == bindparam("name"))
 
 
@@ -35,17 +36,26 @@ class Operators:
         }
         statement = self._session.upsert(operators).values(name=operator.name, **values)
         self._run(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+        ends = operator.expires.isoformat() if operator.expires is not None else ""
+        Meta(self._session).set(_EXPIRES + operator.name, ends)
 
     def get(self, name: str) -> Operator | None:
         """Return a person; in a writing transaction the row stays as it is until the end."""
         # Asked on every call of a person, so the statement is put together once.
         found = self._session.locked(_BY_NAME) if self._session.writing else _BY_NAME
         row = self._run(found, {"name": name}).one_or_none()
-        return None if row is None else _operator(row)
+        return None if row is None else self._with_end(row)
 
     def find(self) -> list[Operator]:
         """Return all, by name."""
-        return [_operator(row) for row in self._run(select(operators).order_by(operators.c.name))]
+        found = self._run(select(operators).order_by(operators.c.name)).all()
+        return [self._with_end(row) for row in found]
+
+    def _with_end(self, row: Row[Any]) -> Operator:
+        """The end of the certificate stands apart: it came later and needs no column."""
+        known = select(meta.c.value).where(meta.c.key == _EXPIRES + row.name)
+        ends = self._session.connection.scalar(known)
+        return _operator(row, datetime.fromisoformat(ends) if ends else None)
 
 
 _QUERY = tuple(field.name for field in fields(AnsweredQuery))
@@ -124,11 +134,12 @@ class Meta:
         self._session.connection.execute(statement)
 
 
-def _operator(row: Row[Any]) -> Operator:
+def _operator(row: Row[Any], expires: datetime | None) -> Operator:
     return Operator(
         name=row.name,
         roles=tuple(json.loads(row.roles)),
         serials=tuple(int(serial, 16) for serial in json.loads(row.serials)),
         created=row.created,
         revoked=row.revoked,
+        expires=expires,
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -208,7 +209,7 @@ def _issue(
         x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, authority.agency),
         x509.NameAttribute(NameOID.COMMON_NAME, common_name),
     ]
-    return (
+    leaf = (
         x509.CertificateBuilder()
         .subject_name(x509.Name(name))
         .issuer_name(ca.subject)
@@ -217,13 +218,26 @@ def _issue(
         .not_valid_before(now - CLOCK_TOLERANCE)
         .not_valid_after(min(now + life, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(leaf_key_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier(identifier, None, None), critical=False)
         .sign(authority.key, hashes.SHA256())
     )
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        # A token is not opened before it signs, so here is where another's key shows.
+        raise ConfigurationError(
+            f"the key of {subject(ca)} does not belong to its certificate; restore the pair"
+        ) from None
+    return leaf
+
+
+def leaf_key_usage() -> x509.KeyUsage:
+    """What a leaf's key is for: signing handshakes."""
+    return _key_usage(digital_signature=True)
 
 
 def _require(authority: AgencyAuthority, kind: Kind) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -12,64 +13,86 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.directory import Directory
-from tieline_client.errors import ConfigurationError
+from tieline_client.errors import ConfigurationError, TielineError
+from tieline_client.limits import RENEWAL_RETRY
 from tieline_client.tls import Identity, ServerMaterial
 
 from tieline_server.services.people import IssuedLeaf
 from tieline_server.trust import files
-from tieline_server.trust.authority import (
-    AgencyAuthority,
-    issue_node_leaf,
-    issue_operator_leaf,
-    load_agency_authority,
-    renewal_due,
-)
+from tieline_server.trust.authority import issue_node_leaf, issue_operator_leaf, renewal_due
+from tieline_server.trust.ca_keys import load_own_authority
 from tieline_server.trust.directory_store import DirectoryStore
 
 
 class NodeIdentity:
-    """The node's CAs and leaf; the leaf renews itself at half-life while the CA's key is here."""
+    """The node's CAs and leaf.
 
-    def __init__(self, keys_folder: Path, certs: Path, agency: str, federation: str) -> None:
-        self._keys, self._certs = keys_folder, certs
+    The leaf renews itself at half-life where its CA's key is within reach; where it is not, a leaf
+    that `tieline node renew --import` put into the home is taken up. Both need no restart:
+    listeners ask for ``identity`` at every handshake (ListenerMaterial), and channels to peers are
+    opened anew while calls on the old ones end in their own time (peer_pool.py).
+    """
+
+    def __init__(
+        self,
+        keys_folder: Path,
+        certs: Path,
+        agency: str,
+        federation: str,
+        *,
+        node_ca_key: str = "",
+        operator_ca_key: str = "",
+    ) -> None:
+        """``node_ca_key`` and ``operator_ca_key`` are PKCS#11 URIs, or "" for keys in the home."""
+        self._path = certs / "node.pem"
         self.agency, self.federation = agency, federation
         passphrase = keys.passphrase_from_environment()
         self._key = keys.load(keys_folder / "node.key", passphrase)
         self.signing_key = keys.load(keys_folder / "signing.key", passphrase)
-        self.audit_key = self._audit_key(passphrase)
-        self.node_ca = self._authority(Kind.NODE, passphrase)
-        self.operator_ca = self._authority(Kind.OPERATOR, passphrase)
+        self.audit_key = _audit_key(keys_folder / "audit.key", passphrase)
+        own = partial(
+            load_own_authority,
+            federation=federation,
+            agency=agency,
+            keys_folder=keys_folder,
+            certs=certs,
+            passphrase=passphrase,
+        )
+        self.node_ca = own(Kind.NODE, uri=node_ca_key)
+        self.operator_ca = own(Kind.OPERATOR, uri=operator_ca_key)
+        self._stamp = self._look()
         self._leaf = self._load_leaf()
-        self.identity = self._identity()
-
-    def _authority(self, kind: Kind, passphrase: bytes | None) -> AgencyAuthority:
-        name = f"{kind.value}-ca"
-        key = keys.load(self._keys / f"{name}.key", passphrase)
-        pem = (self._certs / f"{name}.pem").read_bytes()
-        return load_agency_authority(kind, self.federation, self.agency, pem, key)
-
-    def _audit_key(self, passphrase: bytes | None) -> bytes:
-        """Return the secret behind asked lists and sketches; a home of before has none yet.
-
-        It is kept as a private key, since those have their passphrase and file modes already.
-        """
-        path = self._keys / "audit.key"
-        if not path.exists():
-            keys.save(path, keys.generate(), passphrase)
-        private = keys.load(path, passphrase).private_numbers().private_value
-        return hashlib.sha256(b"tieline audit key" + private.to_bytes(32, "big")).digest()
+        self.identity = self._present(self._leaf)
+        self.problem = ""
+        """Why the leaf that is due cannot be renewed, or ""."""
+        self._not_before: datetime | None = None
+        """When to try again what failed."""
 
     def _load_leaf(self) -> x509.Certificate:
-        path = self._certs / "node.pem"
         try:
-            return x509.load_pem_x509_certificate(path.read_bytes())
+            leaf = x509.load_pem_x509_certificate(self._path.read_bytes())
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"the node has no leaf {self._path} yet: join a federation, or, with an offline "
+                "CA, have HOME/node.csr signed and run `tieline node renew HOME --import FILE`"
+            ) from None
         except (OSError, ValueError):
             raise ConfigurationError(
-                f"{path} cannot be read; run `tieline node join` again"
+                f"{self._path} cannot be read; run `tieline node renew HOME`"
             ) from None
+        if leaf.public_key() != self._key.public_key():
+            raise ConfigurationError(
+                f"{self._path} certifies another key than keys/node.key; "
+                "run `tieline node renew HOME`"
+            )
+        return leaf
 
-    def _identity(self) -> Identity:
-        return Identity(self._leaf.public_bytes(Encoding.PEM), keys.private_pem(self._key))
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     @property
     def leaf_der(self) -> bytes:
@@ -77,25 +100,83 @@ class NodeIdentity:
         return self._leaf.public_bytes(Encoding.DER)
 
     @property
+    def serial(self) -> int:
+        """The leaf's serial number."""
+        return self._leaf.serial_number
+
+    @property
     def expires(self) -> datetime:
         """When the leaf ends."""
         return self._leaf.not_valid_after_utc
 
     def renew_if_due(self, now: datetime) -> bool:
-        """Issue a new leaf when the present one is past its half-life."""
-        if not renewal_due(self._leaf, now):
+        """Take up a leaf that was put into the home, or issue one past the present one's half-life.
+
+        Returns whether the leaf is another one now. What cannot be done stands in ``problem`` and
+        is tried again later; the present leaf serves on.
+        """
+        if self._taken_up():
+            return True
+        if not renewal_due(self._leaf, now) or (self._not_before and now < self._not_before):
             return False
-        self._leaf = issue_node_leaf(self.node_ca, self._key.public_key(), now=now)
-        files.write_atomic(
-            self._certs / "node.pem", self._leaf.public_bytes(Encoding.PEM), mode=0o600
-        )
-        self.identity = self._identity()
+        authority = self.node_ca.authority
+        if authority is None:
+            return False
+        try:
+            leaf = issue_node_leaf(authority, self._key.public_key(), now=now)
+        except TielineError as error:
+            self.problem = f"the leaf cannot be renewed: {error.message}"
+            self._not_before = now + RENEWAL_RETRY
+            return False
+        self.problem, self._not_before = "", None
+        files.write_atomic(self._path, leaf.public_bytes(Encoding.PEM), mode=0o600)
+        self._stamp = self._look()
+        self._leaf, self.identity = leaf, self._present(leaf)
         return True
 
+    def _taken_up(self) -> bool:
+        stamp = self._look()
+        if stamp is None or stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            leaf = self._load_leaf()
+        except ConfigurationError as error:
+            self.problem = error.message
+            return False
+        self.problem = ""
+        if leaf == self._leaf:
+            return False
+        self._leaf, self.identity = leaf, self._present(leaf)
+        return True
+
+    def _present(self, leaf: x509.Certificate) -> Identity:
+        return Identity(leaf.public_bytes(Encoding.PEM), keys.private_pem(self._key))
+
     def issue_operator(self, name: str, public_key: bytes, now: datetime) -> IssuedLeaf:
-        """Issue a person's leaf; raise InvalidInput for a key that is no P-256 key."""
-        leaf = issue_operator_leaf(self.operator_ca, name, keys.load_public(public_key), now=now)
-        return IssuedLeaf(leaf.public_bytes(Encoding.DER), leaf.serial_number)
+        """Issue a person's leaf.
+
+        Raises InvalidInput for a key that is no P-256 key, ConfigurationError where the CA's key is
+        not within reach.
+        """
+        authority = self.operator_ca.require(
+            f"have it certify {name}, then run `tieline operator add {name} --certificate FILE`"
+        )
+        leaf = issue_operator_leaf(authority, name, keys.load_public(public_key), now=now)
+        return IssuedLeaf(
+            leaf.public_bytes(Encoding.DER), leaf.serial_number, leaf.not_valid_after_utc
+        )
+
+
+def _audit_key(path: Path, passphrase: bytes | None) -> bytes:
+    """Return the secret behind asked lists and sketches; a home of before has none yet.
+
+    It is kept as a private key, since those have their passphrase and file modes already.
+    """
+    if not path.exists():
+        keys.save(path, keys.generate(), passphrase)
+    private = keys.load(path, passphrase).private_numbers().private_value
+    return hashlib.sha256(b"tieline audit key" + private.to_bytes(32, "big")).digest()
 
 
 class ListenerMaterial:

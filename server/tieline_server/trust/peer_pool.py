@@ -1,14 +1,16 @@
 """The node's channels to its peers: made when first needed, made anew when trust changed.
 
 A channel is pinned to what the directory said of the peer when it was opened. When the peer's CAs
-or endpoints change, when the peer is revoked, or when this node's own leaf is renewed, the channel
-is closed and the next call opens a new one. The channel of a peer that only calls out leads to an
-address on this machine (relay/bridge.py); TLS, names and checks are the same.
+or endpoints change, or when this node's own leaf is renewed, the next call opens a new one and
+calls on the old one end in their own time; when the peer is revoked, they end at once. The channel
+of a peer that only calls out leads to an address on this machine (relay/bridge.py); TLS, names and
+checks are the same.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,6 +68,7 @@ class PeerPool:
         """Called when a peer was greeted on a new connection."""
         self._lock = threading.Lock()
         self._open: dict[str, _Pinned] = {}
+        self._retired: list[tuple[PeerClient, float]] = []
 
     def client(self, agency: str) -> PeerClient:
         """Return the client of a peer; raise UnknownAgency, TrustError or Unreachable."""
@@ -81,9 +84,22 @@ class PeerPool:
             client = self._bridged(agency) if member.outbound_only else self._called(member)
             client.on_greeted = lambda: self.on_greeted(agency)
             self._open[agency] = _Pinned(client, member, identity)
-        if known is not None:
-            known.client.close()
+            if known is not None:
+                # Calls that run on it end in their own time: a new leaf costs no call.
+                self._retired.append((known.client, time.monotonic() + limits.RETIRED_SECONDS))
+        self.tidy()
         return client
+
+    def tidy(self) -> None:
+        """Close channels that others took the place of, once no call runs on them."""
+        if not self._retired:
+            return
+        now = time.monotonic()
+        with self._lock:
+            done = [one for one, since in self._retired if since <= now and one.idle]
+            self._retired = [one for one in self._retired if one[0] not in done]
+        for client in done:
+            client.close()
 
     def fresh(self, agency: str) -> PeerClient:
         """Return a client with a channel of its own, which the caller closes."""
@@ -133,14 +149,18 @@ class PeerPool:
         """Close a peer's channel, if there is one."""
         with self._lock:
             known = self._open.pop(agency, None)
-        if known is not None:
-            known.client.close()
+            clients = [one for one, _ in self._retired if one.agency == agency]
+            self._retired = [one for one in self._retired if one[0] not in clients]
+        for client in (*clients, *((known.client,) if known is not None else ())):
+            client.close()
 
     def close(self) -> None:
         """Close every channel."""
         with self._lock:
             clients = [one.client for one in self._open.values()]
+            clients += [one for one, _ in self._retired]
             self._open.clear()
+            self._retired.clear()
         for client in clients:
             client.close()
 

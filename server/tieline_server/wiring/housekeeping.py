@@ -17,7 +17,9 @@ from tieline_client.errors import TielineError
 from tieline_server.rpc.server import Endpoint
 from tieline_server.services.attachments import drop_stale
 from tieline_server.services.sketches import erase_old_sketches
+from tieline_server.wiring.certificates import renew_leaf
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.endings import Announcer
 from tieline_server.wiring.parts import Parts
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +40,9 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
     return [
         Job("close if damaged", lambda: _close_if_damaged(parts, endpoints)),
         Job("refresh the directory", lambda: parts.directory.refresh(utc_now())),
-        Job("renew the leaf", lambda: parts.identity.renew_if_due(utc_now())),
+        Job("renew the leaf", lambda: renew_leaf(parts)),
+        Job("announce what ends", Announcer(parts).daily),
+        Job("close channels that were replaced", parts.peers.tidy),
         Job("log counted refusals", lambda: parts.refusals.write_due(utc_now())),
         Job("log what was relayed", lambda: parts.relaying.keep_house(parts.store, utc_now)),
         Job("drop stale attachments", lambda: drop_stale(parts.node)),
@@ -63,14 +67,22 @@ class Housekeeper:
 
     def __init__(self, todo: Sequence[Job], stopping: threading.Event) -> None:
         self._jobs, self._stopping = todo, stopping
+        self._hurry = threading.Event()
+
+    def hurry(self) -> None:
+        """Begin the next round at once."""
+        self._hurry.set()
 
     def start(self) -> None:
         """Begin; the first round comes after one interval."""
         threading.Thread(target=self._run, name="housekeeping", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(HOUSEKEEPING_SECONDS):
-            self.round()
+        while not self._stopping.is_set():
+            self._hurry.wait(HOUSEKEEPING_SECONDS)
+            self._hurry.clear()
+            if not self._stopping.is_set():
+                self.round()
 
     def round(self) -> None:
         """Run every job once."""

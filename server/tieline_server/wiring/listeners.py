@@ -33,7 +33,9 @@ from tieline_server.services.receiving import Receiving
 from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.services.witnessing import Witnessing
 from tieline_server.trust.node_identity import ListenerMaterial, MemberCas
+from tieline_server.wiring.certificates import check_operator
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.doctor import Doctor
 from tieline_server.wiring.parts import Parts
 from tieline_server.wiring.status import NodeStatus
 
@@ -87,6 +89,7 @@ def operator_port(parts: Parts) -> Endpoint:
         target_name=dns_name(config.agency, node.federation),
         node_ca=identity.node_ca.der,
         status=NodeStatus(parts).now,
+        examine=Doctor(parts).examine,
     )
     people = OperatorIdentifier(
         config.agency,
@@ -96,7 +99,7 @@ def operator_port(parts: Parts) -> Endpoint:
         clock=utc_now,
         is_revoked=lambda agency, serial: parts.directory.current().is_revoked(agency, serial),
     )
-    operator = OperatorServicer(node, People(node, issue), facts)
+    operator = OperatorServicer(node, People(node, issue, partial(check_operator, parts)), facts)
     return build_server(
         config.operator_listen,
         server_credentials(ListenerMaterial(identity, lambda: own_operators)),

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import structlog
@@ -38,7 +38,13 @@ def ended_by_signal() -> threading.Event:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to look at
     return ended
+
+
+def on_hangup(work: Callable[[], None]) -> None:
+    """Do this on SIGHUP from now on."""
+    signal.signal(signal.SIGHUP, lambda *_: work())
 
 
 def wait_for(ended: threading.Event) -> None:

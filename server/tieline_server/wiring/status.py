@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from itertools import islice
 
 from tieline.v1 import operator_pb2
-from tieline_client import keys
 from tieline_client.directory import Directory
 from tieline_client.errors import TielineError
 from tieline_client.payloads import timestamp
 
+from tieline_server import at_rest
 from tieline_server.backup import records, reminding
+from tieline_server.domain.expiry import announced
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.standing_words import troubles
 from tieline_server.services.witnessing import witness_troubles
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
 
 _BUDGETS_WARNED = 20
@@ -67,8 +69,10 @@ class NodeStatus:
 
     def _warnings(self, directory: Directory) -> Iterator[str]:
         store = self._parts.store
-        if keys.passphrase_from_environment() is None:
-            yield "private keys are plain files; set TIELINE_PASSPHRASE_FILE for real use"
+        if warning := at_rest.plain_keys_warning(self._parts.home):
+            yield warning[:500]
+        if self._parts.identity.problem:
+            yield self._parts.identity.problem[:500]
         reflected, stored = store.index.reflected(), store.index.stored()
         if reflected < stored:
             yield (
@@ -83,6 +87,9 @@ class NodeStatus:
             yield trouble[:500]
         for warning in reminding.warnings(store, utc_now()):
             yield warning[:500]
+        now = utc_now()
+        for one in announced(endings(self._parts), now):
+            yield one.words(now)[:500]
         if self._parts.directory.problem:
             yield self._parts.directory.problem[:500]
         try:

@@ -11,13 +11,17 @@ from tieline_server.domain.audit import AuditEntry, AuditRecord
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A person of the own agency. ``serials`` are certificates issued; revoked people have none."""
+    """A person of the own agency. ``serials`` are certificates issued; revoked people have none.
+
+    ``expires`` is the end of the newest certificate; None of one that an older version issued.
+    """
 
     name: str
     roles: tuple[str, ...]
     serials: tuple[int, ...]
     created: datetime
     revoked: datetime | None = None
+    expires: datetime | None = None
 
 
 class OperatorRepository(Protocol):
