@@ -7,9 +7,11 @@ without a cap, or bytes of no stated kind, cannot be bounded and is an error of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tieline.v1 import constraints_pb2
@@ -63,6 +65,8 @@ class Plan:
     """What is to be looked at in messages of one type; numbers and flags need no look."""
 
     texts: tuple[TextRule, ...]
+    words_of: Callable[[Any], tuple[str, ...]]
+    """The values of ``texts``, fetched at once."""
     bytes_: tuple[BytesRule, ...]
     digest_lists: tuple[tuple[str, int], ...]
     many: tuple[ManyRule, ...]
@@ -145,7 +149,7 @@ def field_cap(field: FieldDescriptor) -> constraints_pb2.Cap:
 def plan_of(descriptor: Descriptor) -> Plan:
     """Read the caps of one message type. Raises TypeError for a field that cannot be bounded."""
     if descriptor.full_name == _TIMESTAMP:
-        return Plan((), (), (), (), (), is_time=True)
+        return Plan((), _words_of(()), (), (), (), (), is_time=True)
     if descriptor.file.package != PACKAGE:
         raise TypeError(f"{descriptor.full_name} is not of {PACKAGE}: nothing bounds it")
     texts: list[TextRule] = []
@@ -165,7 +169,21 @@ def plan_of(descriptor: Descriptor) -> Plan:
                 bytes_.append(_plan_bytes(field))
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             messages.append((field.name, plan_of(_message_type(field))))
-    return Plan(tuple(texts), tuple(bytes_), tuple(digest_lists), tuple(many), tuple(messages))
+    return Plan(
+        tuple(texts),
+        _words_of(texts),
+        tuple(bytes_),
+        tuple(digest_lists),
+        tuple(many),
+        tuple(messages),
+    )
+
+
+def _words_of(rules: Sequence[TextRule]) -> Callable[[Any], tuple[str, ...]]:
+    if not rules:
+        return lambda _message: ()
+    fetch = attrgetter(*(rule.name for rule in rules))
+    return fetch if len(rules) > 1 else lambda message: (fetch(message),)
 
 
 def _plan_many(field: FieldDescriptor) -> ManyRule:

@@ -127,7 +127,8 @@ def _walk(message: Message, plan: Plan, depth: int, seen: _Seen) -> None:
             raise _Violation(why).at(f".{rule.name}")
     for name, cap in plan.digest_lists:
         seen.packed += _check_digests(message, name, cap)
-    _check_texts(message, plan.texts, seen.texts)
+    if plan.texts:
+        _check_texts(plan.words_of(message), plan.texts, seen.texts)
     for name, nested in plan.messages:
         if message.HasField(name):
             try:
@@ -158,10 +159,11 @@ def _check_many(values: Any, many: ManyRule, depth: int, seen: _Seen) -> None:
                 raise _Violation(why).at(f".{many.name}")
 
 
-def _check_texts(message: Message, rules: tuple[TextRule, ...], texts: set[str] | None) -> None:
+def _check_texts(
+    values: tuple[str, ...], rules: tuple[TextRule, ...], texts: set[str] | None
+) -> None:
     """Check 5 on the fields of one message; most are empty or in order."""
-    for rule in rules:
-        words = getattr(message, rule.name)
+    for words, rule in zip(values, rules, strict=True):
         if not words:
             continue
         if len(words) > rule.chars or not words.isprintable():

@@ -111,31 +111,35 @@ class Watchdog:
         self._interval = interval
         self._monotonic = monotonic
         self._calls: set[Watched] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._busy = threading.Event()
+        """Set while there are calls: without, the thread sleeps."""
         self._pause = threading.Event()  # never set: only waited for
         self._thread: threading.Thread | None = None
 
     def watch(self, call: Watched) -> None:
         """Look after a call until ``release``."""
-        with self._changed:
+        with self._lock:
             self._calls.add(call)
-            self._changed.notify()
+            if not self._busy.is_set():
+                self._busy.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="rpc-watch", daemon=True)
                 self._thread.start()
 
     def release(self, call: Watched) -> None:
         """Stop looking after it."""
-        with self._changed:
+        with self._lock:
             self._calls.discard(call)
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._calls)
+            self._busy.wait()
             self._pause.wait(self._interval)
             now = self._monotonic()
-            with self._changed:
+            with self._lock:
+                if not self._calls:
+                    self._busy.clear()
                 stuck = [call for call in self._calls if now >= call.due and not call.cut]
             for call in stuck:
                 call.cut = True

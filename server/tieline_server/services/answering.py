@@ -21,9 +21,10 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
@@ -58,7 +59,8 @@ _ITEMS_LOGGED = 10_000
 _HITS_RELEASED = limits.HITS_PER_BATCH
 """Hits that wait at most for a durable entry about what they disclose."""
 _LOOKUPS = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), thread_name_prefix="look-up")
-"""A batch is looked up here while the next one is read and hashed."""
+"""A long batch is looked up here while the next one is read and hashed; a short one takes less
+than waking a thread."""
 
 
 @dataclass(slots=True)
@@ -76,8 +78,8 @@ class _Answer:
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
     last: tuple[DigestKind, bytes] | None = None
-    looked_up: deque[Future[tuple[Hits, bool]]] = field(default_factory=deque)
-    """Batches that are being looked up, in order, with whether near answers were capped."""
+    looked_up: deque[Callable[[], tuple[Hits, bool]]] = field(default_factory=deque)
+    """Returns, for each batch in order, its hits and whether near answers were capped."""
     found: list[Hits] = field(default_factory=list)
     waiting: list[exchange_pb2.OverlapResponse] = field(default_factory=list)
     waiting_items: list[Ids] = field(default_factory=list)
@@ -206,9 +208,9 @@ class Answerer:
         answer.counts[kind] = offset + len(batch)
         if answer.counts[kind] > _announced(answer, kind):
             raise InvalidInput("more digests came than the header announces")
-        answer.looked_up.append(
-            _LOOKUPS.submit(self._look_up, batch, offset, answer.payload.query.radius)
-        )
+        look_up = partial(self._look_up, batch, offset, answer.payload.query.radius)
+        brief = len(batch) <= limits.DIGESTS_BRIEF
+        answer.looked_up.append(look_up if brief else _LOOKUPS.submit(look_up).result)
         answer.list_digest.update(batch.digests)
         answer.sketcher.add(kind, batch.rows)
         answer.came += len(batch)
@@ -216,7 +218,7 @@ class Answerer:
     def _found(self, answer: _Answer, *, ahead: int) -> None:
         """Take what was found, in order; ``ahead`` batches may still be looked up."""
         while len(answer.looked_up) > ahead:
-            hits, truncated = answer.looked_up.popleft().result()
+            hits, truncated = answer.looked_up.popleft()()
             answer.truncated |= truncated
             if answer.found and answer.found[0].kind is not hits.kind:
                 self._disclose(answer)

@@ -95,9 +95,21 @@ class PeerQuestion:
         self._node, self._agency = node, agency
         self._payload, self._counts, self._deadline = payload, counts, deadline
         self._seen = _Seen()
+        self._envelope: envelope_pb2.Envelope | Exception | None = None
+
+    def seal(self) -> None:
+        """Sign the header; what is wrong with that, `ask` tells."""
+        node = self._node
+        try:
+            Standings(node).check_peer(self._agency)
+            self._envelope = node.sealer.seal(
+                self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
+            )
+        except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
+            self._envelope = error
 
     def ask(self, lists: Lists) -> PeerResult:
-        """Ask, and return how it ended; nothing is raised."""
+        """Ask, once the header is signed, and return how it ended; nothing is raised."""
         end = operator_pb2.PeerEnd(agency=self._agency)
         result = PeerResult(end, Kept(self._node.scratch))
         try:
@@ -121,11 +133,10 @@ class PeerQuestion:
         return result
 
     def _exchange(self, result: PeerResult, lists: Lists) -> None:
-        node, seen = self._node, self._seen
-        Standings(node).check_peer(self._agency)
-        envelope = node.sealer.seal(
-            self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
-        )
+        seen, envelope = self._seen, self._envelope
+        if isinstance(envelope, Exception):
+            raise envelope
+        assert envelope is not None
         end: exchange_pb2.OverlapEnd | None = None
         for response in self._responses(envelope, lists):
             part = response.WhichOneof("part")

@@ -139,9 +139,15 @@ class PeerRound:
         self._log([entry])
         self._pending = set(asked)
         for agency in asked:
-            _THREADS.submit(self._ask, agency, lists)
+            question = self._question(agency)
+            # Signed here: threads that all want to sign at once get in one another's way.
+            question.seal()
+            _THREADS.submit(self._ask, question, lists)
 
-    def _ask(self, agency: str, lists: Lists) -> None:
+    def _ask(self, question: PeerQuestion, lists: Lists) -> None:
+        self._results.put(question.ask(lists))
+
+    def _question(self, agency: str) -> PeerQuestion:
         announced, terms = self._announced, self._terms
         query = payload_pb2.QueryHeader(
             mode=payload_pb2.QUERY_MODE_NEAR if terms.near else payload_pb2.QUERY_MODE_EXACT,
@@ -158,8 +164,7 @@ class PeerRound:
             case_ref=terms.case_ref,
             query=query,
         )
-        question = PeerQuestion(self._node, agency, payload, announced.counts, terms.deadline)
-        self._results.put(question.ask(lists))
+        return PeerQuestion(self._node, agency, payload, announced.counts, terms.deadline)
 
     # 3
     def ended(self) -> list[PeerResult]:

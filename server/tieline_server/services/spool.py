@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch
@@ -91,12 +92,21 @@ class Kept:
     """Messages kept until they may be shown, in order."""
 
     def __init__(self, folder: Path | None) -> None:
-        where = None if folder is None else str(folder)
-        self._file = tempfile.SpooledTemporaryFile(limits.ANSWER_MEMORY_BYTES, dir=where)  # noqa: SIM115
+        """A file is made in ``folder`` when they are too many for memory."""
+        self._folder = folder
+        self._few: list[bytes] = []
+        self._size = 0
+        self._file: IO[bytes] | None = None
 
     def add(self, message: bytes) -> None:
         """Keep one more. Raises StorageUnavailable when the disk is full."""
+        self._size += len(message)
+        if self._file is None and self._size <= limits.ANSWER_MEMORY_BYTES:
+            self._few.append(message)
+            return
         try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
             self._file.write(len(message).to_bytes(4, "big"))
             self._file.write(message)
         except OSError as error:
@@ -104,18 +114,23 @@ class Kept:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield them from the first."""
-        self._file.seek(0)
-        while length := self._file.read(4):
-            yield self._file.read(int.from_bytes(length, "big"))
+        yield from self._few
+        if self._file is not None:
+            self._file.seek(0)
+            while length := self._file.read(4):
+                yield self._file.read(int.from_bytes(length, "big"))
 
     def clear(self) -> None:
         """Drop all."""
-        self._file.seek(0)
-        self._file.truncate()
+        self._few.clear()
+        self._size = 0
+        self.close()
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _full(error: OSError) -> StorageUnavailable:

@@ -87,11 +87,11 @@ class Session:
     pending: list[bytes] = field(default_factory=list)
     uncommitted: list[Change] = field(default_factory=list)
     listed: list[Listed] = field(default_factory=list)
+    driver: Any = field(init=False)
+    """The driver's own connection, for `prepared.Prepared`."""
 
-    @property
-    def driver(self) -> Any:
-        """The driver's own connection, for `prepared.Prepared`."""
-        return driver_of(self.connection)
+    def __post_init__(self) -> None:
+        self.driver = driver_of(self.connection)
 
     def now(self) -> datetime:
         """Return the time of the node's clock."""

@@ -215,7 +215,8 @@ class SqliteStore:
             driver.execute("BEGIN IMMEDIATE")
             edge = self._edge_now(connection)
             until = time.monotonic() + GROUP_SECONDS
-            self._run(connection, first, leaves, changes, listed)
+            if not self._run_first(connection, first, leaves, changes, listed):
+                return jobs
             while len(jobs) < self._group_works and time.monotonic() < until:
                 job = self._turns.take()
                 if job is None:
@@ -262,6 +263,34 @@ class SqliteStore:
             self._read_session(lambda session: self.index.committed(session, changes))
         except Exception as error:  # noqa: BLE001 - committed is committed; it is replayed later
             self.index.failure = str(error)
+
+    def _run_first(
+        self,
+        connection: Connection,
+        job: Job,
+        leaves: list[bytes],
+        changes: list[Change],
+        listed: list[Listed],
+    ) -> bool:
+        """Run the first work of a group, which needs no savepoint: when it fails, there is nothing
+        else yet, and the transaction goes. Whether it succeeded."""
+        session = self._session(connection, writing=True)
+        session.uncommitted, session.listed = changes, listed
+        try:
+            assert job.work is not None
+            job.result = job.work(session)
+        except BaseException as error:
+            job.error = translate(error) if isinstance(error, Exception) else error
+            self._damage.note(job.error)
+            driver = _driver(connection)
+            if not driver.in_transaction:
+                raise unavailable(_root(error)) from error
+            driver.execute("ROLLBACK")
+            if connection.in_transaction():  # SQLAlchemy's own note of it
+                connection.rollback()
+            return False
+        leaves += session.pending
+        return True
 
     def _run(
         self,
