@@ -180,10 +180,11 @@ def plan_of(descriptor: Descriptor) -> Plan:
 
 
 def _words_of(rules: Sequence[TextRule]) -> Callable[[Any], tuple[str, ...]]:
-    if not rules:
-        return lambda _message: ()
-    fetch = attrgetter(*(rule.name for rule in rules))
-    return fetch if len(rules) > 1 else lambda message: (fetch(message),)
+    names = [rule.name for rule in rules]
+    if len(names) > 1:
+        fetch: Callable[[Any], tuple[str, ...]] = attrgetter(*names)
+        return fetch
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 def _plan_many(field: FieldDescriptor) -> ManyRule:

@@ -165,7 +165,7 @@ class PeerQuestion:
             told.reason = f"more waits for a person at {self._agency}"
         if end.HasField("budget"):
             told.budget.CopyFrom(end.budget)
-            node.budgets_heard.told(self._agency, end.budget, node.clock())
+            self._node.budgets_heard.told(self._agency, end.budget, self._node.clock())
 
     def _responses(
         self, envelope: envelope_pb2.Envelope, lists: Lists
