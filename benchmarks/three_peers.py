@@ -4,12 +4,18 @@ Four real nodes on loopback. A person asks through `OperatorClient`; the own nod
 signs a header for each peer and asks all at once; each peer checks it, asks policy, looks it up,
 logs its answer durably and signs a receipt; the own node checks and logs those. The peer is one
 unary gRPC echo of a kilobyte over the same mutual TLS, measured in turn with it.
+
+What a question costs each of the five processes in processor time is printed too: it says more than
+the clock on a machine that others use.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from tieline_client.asked_list import AskedList
@@ -25,6 +31,7 @@ from benchmarks.rows import arguments, report, size_name
 KIND = DigestKind.SHA1
 BLOCKS, QUERIES, ECHOES = 6, 50, 200
 MESSAGE = bytes(1024)
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -40,7 +47,11 @@ def main() -> None:
         asking, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with asking.client() as client, echo(holder, asking, made.name) as wire:
             before = [entries(made[agency]) for agency in (nodes.HUB, *nodes.HOLDERS)]
-            ours, peer, correct = measure(client, wire, options.size)
+            pids = {"client": os.getpid()} | {
+                node.agency: node.process.pid for node in made if node.process is not None
+            }
+            spent: dict[str, float] = {}
+            ours, peer, correct = measure(client, wire, options.size, pids, spent)
             after = [entries(made[agency]) for agency in (nodes.HUB, *nodes.HOLDERS)]
     asked = QUERIES * (BLOCKS + 1)
     # The question and three results; at a peer the answer, and what it disclosed of each hit.
@@ -49,11 +60,31 @@ def main() -> None:
         last - first >= need for first, last, need in zip(before, after, least, strict=True)
     )
     print(f"{ours * 1e3:.2f} ms a question, {peer * 1e3:.3f} ms an echo")
+    parts = {name: seconds * 1e3 / (QUERIES * BLOCKS) for name, seconds in spent.items()}
+    told = ", ".join(f"{name} {part:.2f}" for name, part in parts.items())
+    print(f"{sum(parts.values()):.2f} ms of processor time a question: {told}")
     report("three_peers", options.size, ours, peer, correct)
 
 
-def measure(client: OperatorClient, wire: Echo, size: int) -> tuple[float, float, bool]:
+def processor_seconds(pids: Mapping[str, int]) -> dict[str, float]:
+    """Return what processes have used so far (proc(5): utime and stime)."""
+    used: dict[str, float] = {}
+    for name, pid in pids.items():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used[name] = (int(fields[11]) + int(fields[12])) / TICKS
+    return used
+
+
+def measure(
+    client: OperatorClient,
+    wire: Echo,
+    size: int,
+    pids: Mapping[str, int],
+    spent: dict[str, float],
+) -> tuple[float, float, bool]:
     """Return the median seconds of a question and of an echo, and whether all answers were right.
+
+    ``spent`` gets the processor seconds of the questions, by the names of ``pids``.
 
     Blocks of questions and of echoes take turns, so that each is as warm as it gets; the first
     blocks do not count. Every other question is about a hash that all three hold.
@@ -66,6 +97,8 @@ def measure(client: OperatorClient, wire: Echo, size: int) -> tuple[float, float
     for block in range(BLOCKS + 1):
         if block == 1:
             seconds, echoes = [], []
+            spent.clear()
+        before = processor_seconds(pids)
         for turn in range(QUERIES):
             held = turn % 2 == 0
             row = (
@@ -80,6 +113,8 @@ def measure(client: OperatorClient, wire: Echo, size: int) -> tuple[float, float
             correct = correct and all(
                 one.status == "answered" and len(one.matches) == held for one in answers
             )
+        for name, used in processor_seconds(pids).items():
+            spent[name] = spent.get(name, 0.0) + used - before[name]
         for _ in range(ECHOES):
             began = time.perf_counter()
             returned = wire.unary(MESSAGE)

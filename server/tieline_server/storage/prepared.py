@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+from tieline_server.storage.types import Words, storable
 
 if TYPE_CHECKING:
     from tieline_server.storage.session import Session
@@ -48,14 +51,8 @@ class _Ready:
         self.text = str(compiled)
         self._positional = bool(compiled.positional)
         names = compiled.positiontup if compiled.positiontup is not None else list(compiled.binds)
-        self._binds: list[tuple[str, _Process]] = [
-            (
-                name,
-                compiled.binds[name]
-                .type.dialect_impl(connection.dialect)
-                .bind_processor(connection.dialect),
-            )
-            for name in names
+        self._binds = [
+            (name, _process(compiled.binds[name].type, connection.dialect)) for name in names
         ]
         self._constants = {
             name: bind.value for name, bind in compiled.binds.items() if not bind.required
@@ -71,6 +68,14 @@ class _Ready:
         if self._positional:
             return made
         return {name: value for (name, _), value in zip(self._binds, made, strict=True)}
+
+
+def _process(kind: TypeEngine[Any], dialect: Dialect) -> _Process:
+    """Return how a value of this type is brought into the driver's form; None: as it is."""
+    if isinstance(kind, Words):  # what SQLAlchemy would call, without what it puts around it
+        return lambda words: None if words is None else storable(words)
+    process: _Process = kind.dialect_impl(dialect).bind_processor(dialect)
+    return process
 
 
 def driver_of(connection: Connection) -> Any:

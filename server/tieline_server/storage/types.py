@@ -58,14 +58,12 @@ class Words(TypeDecorator[str]):
 
 def storable(value: str) -> str:
     """Return ``value`` when both databases can hold it; raise InvalidInput otherwise."""
-    if "\x00" in value or not _encodes(value):
+    if "\x00" in value or not (value.isascii() or _encodes(value)):
         raise InvalidInput("text holds a NUL or a broken character; remove it and try again")
     return value
 
 
 def _encodes(value: str) -> bool:
-    if value.isascii():
-        return True
     try:
         value.encode()
     except UnicodeEncodeError:
