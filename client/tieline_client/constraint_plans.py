@@ -24,6 +24,7 @@ _FREE_TEXT_LEAST = 500
 """Fields of this cap or more are prose, which has lines; shorter ones are words and names."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROLS_IN_PROSE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\r") + b"\x7f"
 _PHOTODNA_BYTES = 144
 _DER_SEQUENCE = 0x30
 
@@ -113,6 +114,13 @@ def _json_object(value: bytes, cap: int) -> str | None:
     return None if text[:1] == "{" and text[-1:] == "}" else "is not a JSON object"
 
 
+def _text_part(value: bytes, cap: int) -> str | None:
+    """A part of a text file, which may begin and end inside a character."""
+    if value.translate(None, _CONTROL_BYTES) != value:
+        return "holds control characters; a file of the directory is text"
+    return _at_most(value, cap)
+
+
 def _tls_records(value: bytes, cap: int) -> str | None:
     return _at_most(value, cap) or tls_records.fault(value)
 
@@ -129,6 +137,8 @@ _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_PHOTODNA: _exactly_or_absent,
     constraints_pb2.BYTES_KIND_COLUMN: _at_most,
     constraints_pb2.BYTES_KIND_TLS_RECORDS: _tls_records,
+    constraints_pb2.BYTES_KIND_DIRECTORY_FILE: _text_part,
+    constraints_pb2.BYTES_KIND_DIRECTORY_JSON: _json_object,
 }
 _FIXED_LENGTHS = {
     constraints_pb2.BYTES_KIND_SHA256: (32,),

@@ -272,6 +272,29 @@ DIRECTORY_TARGETS_LIFE = timedelta(days=365)
 """What the authority states; any signed change, or `federation renew`, starts it anew."""
 DIRECTORY_FILE_BYTES = 2 * 1024 * 1024
 """Largest single file of a directory or enrolment request."""
+DIRECTORY_BUNDLE_BYTES = 64 * 1024 * 1024
+"""Largest directory in one file, and the most that one refresh reads."""
+DIRECTORY_RENEW_AFTER = timedelta(days=1)
+"""Whoever holds the online keys signs snapshot and timestamp again when they are so old."""
+DIRECTORY_POLL_SECONDS = 15.0
+"""How often a node asks whether there is a newer directory; a revocation has a minute."""
+DIRECTORY_EXPIRED_POLL_SECONDS = 5.0
+"""The same past its expiry."""
+DIRECTORY_CALL_SECONDS = 10.0
+DIRECTORY_FETCH_SECONDS = 30.0
+"""All files of one refresh from one peer."""
+DIRECTORY_CATCH_UP_SECONDS = 5.0
+"""How long a call waits for the newer directory that its caller works with."""
+DIRECTORY_CLAIM_SECONDS = 30.0
+"""A member that claimed a newer directory and had none is not believed again for so long."""
+DIRECTORY_ASKED_AT_ONCE = 8
+"""Peers asked in one round when no hub answers."""
+DIRECTORY_PART_BYTES = 64 * 1024
+DIRECTORY_NAMES = 100
+"""Files asked for in one call."""
+DIRECTORY_NAMES_CHARS = 12_000
+DIRECTORY_SUBMIT_SECONDS = 5.0
+"""One agency may change its own part of the directory so often."""
 KEY_HOLDERS = 16
 MEMBERS = 1_000
 GROUPS = 500

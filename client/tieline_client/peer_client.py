@@ -24,7 +24,8 @@ from tieline_client.certificates import Kind, LeafCache, LeafIdentity, Purpose
 from tieline_client.checked_stream import CheckedStream
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory
-from tieline_client.errors import SignatureRefused, UnknownMethod, Unreachable
+from tieline_client.directory_client import VERSION_KEY, DirectoryCalls
+from tieline_client.errors import SignatureRefused, TrustError, UnknownMethod, Unreachable
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience, moment, open_payload
 from tieline_client.relay_client import StreamCall, relay
@@ -112,6 +113,9 @@ class PeerClient:
         )
         self.on_greeted: Callable[[], None] = lambda: None
         """Called after the Hello of each new connection."""
+        self.catch_up: Callable[[str, int], bool] = lambda _agency, _version: False
+        """Fetches the directory of that version or, for 0, whatever is newer; says whether this
+        node's directory changed."""
         self._greeting = threading.Lock()
         self._greeted_version = 0
         self._connected = False
@@ -146,8 +150,7 @@ class PeerClient:
         with self._greeting:
             if self._greeted(directory):
                 return
-            self._greet(directory)
-            self._greeted_version = directory.version
+            self._greeted_version = self._greet_current(directory)
             anew, self._connected = not self._connected, True
         if anew:
             self.on_greeted()
@@ -168,14 +171,39 @@ class PeerClient:
         with self._greeting:
             self._greet(directory)
 
-    def _greet(self, directory: Directory) -> None:
+    @property
+    def leaf(self) -> LeafIdentity | None:
+        """Whose leaf the peer showed in its last Hello."""
+        return self._server
+
+    def _greet_current(self, directory: Directory) -> int:
+        """Greet, and once more where the peer works with a newer directory, or with keys that may
+        stand in one; return the version of the directory that it was greeted under."""
+        try:
+            theirs = self._greet(directory)
+        except TrustError:
+            if not self.catch_up(self.agency, 0):
+                raise
+            theirs = 0
+        if theirs > directory.version:
+            self.catch_up(self.agency, theirs)
+        current = self._directory()
+        if theirs == 0 or current.version != directory.version:
+            current.check_fresh(self._clock())
+            self._greet(current)
+        return current.version
+
+    def _greet(self, directory: Directory) -> int:
+        """Greet under a directory; return the version that the peer works with."""
         now = self._clock()
         nonce = secrets.token_bytes(32)
         request = exchange_pb2.HelloRequest(
             nonce=nonce, wire_version=WIRE_VERSION, directory_version=directory.version
         )
         with self._translated():
-            data = self._hello(request, timeout=limits.HELLO_SECONDS)
+            data = self._hello(
+                request, timeout=limits.HELLO_SECONDS, metadata=self._stated(directory)
+            )
         answered = self._clock()
         answer = constraints.open_nested(data, exchange_pb2.HelloResponse)
         # 1
@@ -198,6 +226,15 @@ class PeerClient:
         self.skew = moment(payload.issue_time) - (now + (answered - now) / 2)
         self.capabilities = frozenset(proof.capabilities)
         self.wire_version = proof.wire_version
+        return proof.directory_version
+
+    def directory_files(self) -> DirectoryCalls:
+        """Return the calls that need no Hello: the peer's copy of the directory."""
+        return DirectoryCalls(self.agency, self._channel, self._translated, self._stated)
+
+    def _stated(self, directory: Directory | None = None) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of every call: which directory this node works with."""
+        return ((VERSION_KEY, str((directory or self._directory()).version)),)
 
     def _check_server(self, leaf: bytes, directory: Directory, now: datetime) -> None:
         self._server = self._leaves.check(
@@ -238,7 +275,9 @@ class PeerClient:
         call = None
         try:
             with self._translated():
-                call = self._overlap(sent.through(requests()), timeout=timeout)
+                call = self._overlap(
+                    sent.through(requests()), timeout=timeout, metadata=self._stated()
+                )
                 sent.cancel = call.cancel
                 sent.ready.set()
                 try:
@@ -270,14 +309,14 @@ class PeerClient:
             header=header, lists=(one.to_wire() for one in batches)
         )
         with self._translated():
-            data = self._overlap_brief(request, timeout=timeout)
+            data = self._overlap_brief(request, timeout=timeout, metadata=self._stated())
         yield from constraints.open_nested(data, exchange_pb2.OverlapBriefResponse).parts
 
     def deliver(self, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
         """Deliver one message; the answer comes after the peer's durable commit."""
         self.hello()
         with self._translated():
-            data = self._deliver(request, timeout=limits.DELIVER_SECONDS)
+            data = self._deliver(request, timeout=limits.DELIVER_SECONDS, metadata=self._stated())
         return constraints.open_nested(data, delivery_pb2.DeliverResponse)
 
     def deliver_batch(
@@ -292,7 +331,9 @@ class PeerClient:
         if DELIVER_BATCH not in self.capabilities:
             raise UnknownMethod(f"{self.agency} takes messages one by one")
         with self._translated():
-            data = self._deliver_batch(request, timeout=limits.DELIVER_SECONDS)
+            data = self._deliver_batch(
+                request, timeout=limits.DELIVER_SECONDS, metadata=self._stated()
+            )
         response = constraints.open_nested(data, delivery_pb2.DeliverBatchResponse)
         if len(response.replies) != len(request.messages):
             raise Unreachable(f"{self.agency} answered another number of messages than it was sent")
@@ -302,7 +343,7 @@ class PeerClient:
         """Send one chunk of an attachment, or with none ask which comes next."""
         self.hello()
         with self._translated():
-            data = self._put_chunk(request, timeout=limits.DELIVER_SECONDS)
+            data = self._put_chunk(request, timeout=limits.DELIVER_SECONDS, metadata=self._stated())
         return constraints.open_nested(data, delivery_pb2.PutChunkResponse)
 
     def contact(self, request: delivery_pb2.ContactRequest) -> delivery_pb2.ContactResponse:
@@ -310,7 +351,7 @@ class PeerClient:
         self.hello()
         self._needs_standing()
         with self._translated():
-            data = self._contact(request, timeout=limits.UNARY_SECONDS)
+            data = self._contact(request, timeout=limits.UNARY_SECONDS, metadata=self._stated())
         return constraints.open_nested(data, delivery_pb2.ContactResponse)
 
     def fetch_sent(
@@ -320,7 +361,9 @@ class PeerClient:
         self.hello()
         self._needs_standing()
         with self._translated():
-            for data in self._fetch_sent(request, timeout=limits.QUERY_SECONDS):
+            for data in self._fetch_sent(
+                request, timeout=limits.QUERY_SECONDS, metadata=self._stated()
+            ):
                 yield constraints.open_nested(data, delivery_pb2.FetchSentResponse)
 
     def swap_checkpoints(
@@ -364,7 +407,11 @@ class PeerClient:
             f"{_RELAY}/Attach", relay_pb2.AttachRequest.SerializeToString, None
         )
         with self._translated():
-            for data in attach(relay_pb2.AttachRequest(), timeout=limits.RELAY_SECONDS):
+            for data in attach(
+                relay_pb2.AttachRequest(),
+                timeout=limits.RELAY_SECONDS,
+                metadata=self._stated(),
+            ):
                 yield constraints.open_nested(data, relay_pb2.AttachResponse).connection
 
     def carry(self, connection: str, outgoing: Iterable[bytes]) -> Iterator[bytes]:
@@ -399,7 +446,9 @@ class PeerClient:
         self, method: str, serialize: Callable[[M], bytes]
     ) -> Callable[[Iterator[M]], StreamCall]:
         opened = self._channel.stream_stream(method, serialize, None)
-        return lambda requests: opened(requests, timeout=limits.RELAY_SECONDS)
+        return lambda requests: opened(
+            requests, timeout=limits.RELAY_SECONDS, metadata=self._stated()
+        )
 
     def close(self) -> None:
         """Close the channel; calls under way end with Unreachable."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -38,12 +39,15 @@ from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
+from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.node_identity import NodeIdentity
+from tieline_server.trust.online_half import OnlineHalf
 from tieline_server.trust.peer_pool import PeerPool
 from tieline_server.wiring import process
 from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.directory import directory_changed
 from tieline_server.wiring.erasing import Eraser
 from tieline_server.wiring.housekeeping import Housekeeper, jobs
 from tieline_server.wiring.listeners import federation_port, operator_port
@@ -83,7 +87,8 @@ class RunningNode:
         parts.alarms.start()
         parts.contacts.start()
         parts.relaying.start()
-        greet_peers(parts)
+        parts.refresher.start()
+        greet_peers(parts, parts.others())
         self._eraser.start()
         self._housekeeper.start()
         erase_leftovers(parts, left)
@@ -96,6 +101,7 @@ class RunningNode:
         parts.stopping.set()
         self.look_now()
         parts.relaying.stop()
+        parts.refresher.stop()
         if self._metrics is not None:
             self._metrics.stop()
         for endpoint in (self.peer_endpoint, self.operator_endpoint):
@@ -164,6 +170,9 @@ def _put_together(
     peers.ways = relaying.bridges
     held.callback(relaying.close)
     held.callback(peers.close)
+    online = OnlineHalf(home.path, trust)
+    refresher = DirectoryRefresher(config.agency, trust, online, peers, utc_now)
+    peers.catch_up = refresher.catch_up
     node = Node(
         agency=config.agency,
         federation=directory.federation,
@@ -204,7 +213,10 @@ def _put_together(
         delivery=delivery,
         alarms=alarms,
         contacts=contacts,
+        online=online,
+        refresher=refresher,
     )
+    refresher.changed = partial(directory_changed, parts)
     node.wake = delivery.wake
     node.alarmed = alarms.wake
     node.contact = peers.on_greeted = contacts.soon

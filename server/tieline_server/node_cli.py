@@ -20,6 +20,7 @@ from tieline_client.profile import utc_now
 
 from tieline_server.backup.cli import backup, restore
 from tieline_server.config import Home, make_config, numba_cache
+from tieline_server.directory_cli import directory_app, directory_document
 from tieline_server.passphrase_cli import passphrase
 from tieline_server.renew_cli import renew
 from tieline_server.resync_cli import resync
@@ -31,6 +32,8 @@ app.command(epilog="Example: tieline node restore /srv/tieline /backup/tieline-2
 app.command(epilog="Example: tieline node resync /srv/tieline")(resync)
 app.command(epilog="Example: tieline node passphrase /srv/tieline")(passphrase)
 app.command(epilog="Example: tieline node renew /srv/tieline --import leaf.pem")(renew)
+
+app.add_typer(directory_app)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 
@@ -243,6 +246,7 @@ def status(
         "countries": list(answer.countries),
         "directory_version": answer.directory_version,
         "directory_expires": moment(answer.directory_expire_time).isoformat(),
+        "directory": directory_document(answer.directory),
         "leaf_expires": moment(answer.leaf_expire_time).isoformat(),
         "queued": dict(answer.queued),
         "listen": answer.listen,

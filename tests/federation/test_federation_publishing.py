@@ -67,7 +67,9 @@ def test_a_hub_gets_the_directory_and_the_online_keys(tmp_path: Path) -> None:
     served = hub / "directory/published"
     copy = tuf_folder.load(served)
     for _ in range(3):
-        renewed = tuf_online.renew(copy, OnlineKeys.load(hub / "directory/online"), NOW, seen=copy)
+        renewed = tuf_online.renew(
+            copy, OnlineKeys.load(hub / "directory/online"), NOW, seen=[copy]
+        )
         tuf_folder.write(served, renewed, copy)
         copy = renewed
     assert store.refresh(NOW).version == published["version"] + 3

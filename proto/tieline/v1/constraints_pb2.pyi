@@ -53,6 +53,12 @@ class _BytesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesKind.V
     """
     BYTES_KIND_TLS_RECORDS: _BytesKind.ValueType  # 12
     """Whole TLS records between two members, on the relay only; their headers are checked."""
+    BYTES_KIND_DIRECTORY_FILE: _BytesKind.ValueType  # 13
+    """A part of a directory file: text without control characters. Whole files are held against the
+    signatures and hashes of the directory before anything is kept.
+    """
+    BYTES_KIND_DIRECTORY_JSON: _BytesKind.ValueType  # 14
+    """A JSON object of the directory, held against the key of the agency that signed it."""
 
 class BytesKind(_BytesKind, metaclass=_BytesKindEnumTypeWrapper):
     """What a bytes field may hold. Nothing else travels: a picture has no field to travel in."""
@@ -85,6 +91,12 @@ operator port only.
 """
 BYTES_KIND_TLS_RECORDS: BytesKind.ValueType  # 12
 """Whole TLS records between two members, on the relay only; their headers are checked."""
+BYTES_KIND_DIRECTORY_FILE: BytesKind.ValueType  # 13
+"""A part of a directory file: text without control characters. Whole files are held against the
+signatures and hashes of the directory before anything is kept.
+"""
+BYTES_KIND_DIRECTORY_JSON: BytesKind.ValueType  # 14
+"""A JSON object of the directory, held against the key of the agency that signed it."""
 Global___BytesKind: _TypeAlias = BytesKind  # noqa: Y015
 
 @_typing.final

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from tieline.v1 import digests_pb2 as _digests_pb2
+from tieline.v1 import directory_pb2 as _directory_pb2
 from tieline.v1 import exchange_pb2 as _exchange_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
@@ -749,6 +750,7 @@ class GetStatusResponse(_message.Message):
     ALARMS_FIELD_NUMBER: _builtins.int
     BACKUP_TIME_FIELD_NUMBER: _builtins.int
     BACKUP_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """Its agency."""
     federation: _builtins.str
@@ -813,6 +815,10 @@ class GetStatusResponse(_message.Message):
     def backup_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it may be restored."""
 
+    @_builtins.property
+    def directory(self) -> _directory_pb2.DirectoryStanding:
+        """Its copy of the directory."""
+
     def __init__(
         self,
         *,
@@ -835,10 +841,11 @@ class GetStatusResponse(_message.Message):
         alarms: _abc.Iterable[Global___AlarmView] | None = ...,
         backup_time: _timestamp_pb2.Timestamp | None = ...,
         backup_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        directory: _directory_pb2.DirectoryStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "directory_expire_time", b"directory_expire_time", "leaf_expire_time", b"leaf_expire_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "directory", b"directory", "directory_expire_time", b"directory_expire_time", "leaf_expire_time", b"leaf_expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "alarms", b"alarms", "attached_here", b"attached_here", "attached_to", b"attached_to", "backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "countries", b"countries", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "purges", b"purges", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "alarms", b"alarms", "attached_here", b"attached_here", "attached_to", b"attached_to", "backup_expire_time", b"backup_expire_time", "backup_time", b"backup_time", "countries", b"countries", "directory", b"directory", "directory_expire_time", b"directory_expire_time", "directory_version", b"directory_version", "federation", b"federation", "leaf_expire_time", b"leaf_expire_time", "listen", b"listen", "person", b"person", "purges", b"purges", "queued", b"queued", "role", b"role", "roles", b"roles", "start_time", b"start_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

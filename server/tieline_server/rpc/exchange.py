@@ -8,6 +8,7 @@ import grpc
 from tieline.v1 import exchange_pb2, exchange_pb2_grpc, payload_pb2
 from tieline_client import constraints, limits
 from tieline_client.digest_batch import DigestBatch
+from tieline_client.directory_client import DIRECTORY
 from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience
@@ -25,6 +26,7 @@ CAPABILITIES = (
     STANDING,
     RELAY,
     CHECKPOINTS,
+    DIRECTORY,
 )
 
 

@@ -24,6 +24,7 @@ from tieline_client.certificates import (
     Purpose,
 )
 from tieline_client.directory import Directory
+from tieline_client.directory_client import VERSION_KEY
 from tieline_client.errors import InvalidInput
 from tieline_client.identifiers import SpiffeId
 from tieline_client.limits import LEAF_CACHE_ENTRIES
@@ -32,6 +33,7 @@ from tieline_server.domain.ports import Clock, Operator
 from tieline_server.rpc.call import Caller
 
 AuthContext = Mapping[str, Iterable[bytes]]
+_VERSION_DIGITS = 18
 
 
 class Identifier(Protocol):
@@ -192,6 +194,18 @@ def claimed_agency(context: grpc.ServicerContext) -> str:
         except (InvalidInput, UnicodeDecodeError):
             continue
     return ""
+
+
+def _is_number(value: str | bytes) -> bool:
+    return value.isascii() and value.isdigit()
+
+
+def stated_version(context: grpc.ServicerContext) -> int:
+    """Return the directory version that the caller says it works with; 0 where it says none."""
+    for key, value in context.invocation_metadata() or ():
+        if key == VERSION_KEY and len(value) <= _VERSION_DIGITS and _is_number(value):
+            return int(value)
+    return 0
 
 
 def _leaf(context: grpc.ServicerContext) -> bytes:

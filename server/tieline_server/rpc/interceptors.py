@@ -5,10 +5,11 @@ One interceptor, ``Guard``, on each listener. In order:
 1. **Who calls.** TLS 1.3, and the leaf checked anew (identity.py). From here on the caller is
    known, whatever else is wrong with the call.
 2. **How many.** A token of the caller's (rates.py) and a place among its open calls
-   (peer_limits.py), or refused at once.
+   (peer_limits.py), or refused at once. A caller that works with a newer directory than this node
+   waits while that is fetched, and is then looked at anew: it may be revoked there.
 3. **May this caller use this method?** The method's row (methods.py); unlisted means denied, and an
    unknown method or service is told so only here, to callers who proved who they are.
-4. **Is the directory fresh?** Past its expiry peers get nothing.
+4. **Is the directory fresh?** Past its expiry peers get nothing but the directory and health.
 5. **The messages.** Read as bytes, within the method's bounds in time (streams.py), parsed here, so
    that what does not parse gets a reason too, and held against the caps (constraints.py). Batches
    of digests are looked at where they lie (digest_batch.py).
@@ -52,7 +53,7 @@ from tieline_server.domain.ports import Clock
 from tieline_server.domain.refusals import Refusal
 from tieline_server.rpc import errors
 from tieline_server.rpc.call import CallContext, Caller
-from tieline_server.rpc.identity import Identifier, claimed_agency
+from tieline_server.rpc.identity import Identifier, claimed_agency, stated_version
 from tieline_server.rpc.methods import RULES, STANDING, Listener, Rule, Weight, find_rule
 from tieline_server.rpc.peer_limits import PeerLimits
 from tieline_server.rpc.rates import Rates
@@ -100,6 +101,16 @@ class Guard(Interceptor):
     rates: Rates | None = None
     heard: Callable[[str], None] | None = None
     standing_threads: ThreadPoolExecutor | None = None
+    catch_up: Callable[[str, int], bool] | None = None
+    """Fetches the directory of this version that an agency works with; says whether it changed."""
+    open_calls: dict[int, _Call] = field(default_factory=dict, init=False)
+
+    def review(self) -> int:
+        """Cut off the open calls that would be refused under the directory as it is now.
+
+        Returns how many.
+        """
+        return sum(call.cut_if_refused() for call in list(self.open_calls.values()))
 
     def intercept_service(
         self,
@@ -224,10 +235,17 @@ class _Call:
         place = guard.peer_limits.slot(caller.key, weight)
         place.__enter__()  # 2
         self._held.append(partial(place.__exit__, None, None, None))
+        if guard.catch_up is not None:
+            version = stated_version(self._context)
+            if version and guard.catch_up(caller.agency, version):  # 2
+                caller = self._caller = guard.identifier.identify(self._context)
         rule = find_rule(self._method, guard.listener, caller, guard.rules)  # 3
         if self._handler is None:
             raise UnknownMethod(f"{self._method[: limits.NAME_CHARS]} is not served by this node")
-        guard.identifier.check_fresh()  # 4
+        if not rule.past_expiry:
+            guard.identifier.check_fresh()  # 4
+        guard.open_calls[id(self)] = self
+        self._held.append(partial(guard.open_calls.pop, id(self), None))
         seconds = min(rule.seconds, self._context.time_remaining())
         self._deadline = time.monotonic() + seconds
         self._watched = Watched(self._context.cancel, self._deadline + limits.OVERTIME_SECONDS)
@@ -245,7 +263,9 @@ class _Call:
         caller = guard.identifier.identify(self._context)
         if caller.roles != (self._caller.roles if self._caller is not None else None):
             find_rule(self._method, guard.listener, caller, guard.rules)
-        guard.identifier.check_fresh()
+        rule = guard.rules.get(self._method)
+        if rule is None or not rule.past_expiry:
+            guard.identifier.check_fresh()
         self._ground, self._identified = ground, now
 
     def _single_request(self, context: CallContext, rule: Rule) -> Message:
@@ -325,6 +345,19 @@ class _Call:
         return self._watched is not None and self._watched.cut
 
     # --- the end ---
+
+    def cut_if_refused(self) -> bool:
+        """Cut the call off if its caller would not be let in any more; say whether it was."""
+        guard, rule = self._guard, self._guard.rules.get(self._method)
+        try:
+            guard.identifier.identify(self._context)
+            if rule is None or not rule.past_expiry:
+                guard.identifier.check_fresh()
+        except TielineError as error:
+            self._report(error)
+            self._context.cancel()  # type: ignore[no-untyped-call]  # as above
+            return True
+        return False
 
     def fail(self, error: Exception) -> NoReturn:
         """Report a refusal and end the call with the error's status."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline_client import limits
 from tieline_client.errors import RoleRefused, UnknownMethod
@@ -64,6 +64,8 @@ class Rule:
     silence: float | None = None
     batches: bool = False
     """Whether the servicer takes requests that are a batch of digests as a DigestBatch."""
+    past_expiry: bool = False
+    """Whether it is answered while the directory has expired."""
 
 
 def _peer(seconds: float, weight: Weight = Weight.SINGLE, *, batches: bool = False) -> Rule:
@@ -115,6 +117,10 @@ _RELAY = {
     "Carry": _relayed(),
     "Connect": _relayed(),
 }
+_DIRECTORY = {
+    "FetchFiles": replace(_peer(limits.DIRECTORY_CALL_SECONDS, Weight.STREAM), past_expiry=True),
+    "SubmitOwn": replace(_peer(limits.UNARY_SECONDS), past_expiry=True),
+}
 _OPERATOR = {
     "Import": _person_stream(frozenset({ANALYST}), limits.IMPORT_SECONDS),
     "GetStats": _person(ROLES),
@@ -150,7 +156,7 @@ _OPERATOR = {
     "GetAuditHead": _person(frozenset({AUDITOR})),
     "ListAuditEntries": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
 }
-_HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS)}
+_HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS, past_expiry=True)}
 
 RULES: Mapping[str, Rule] = {
     f"/{service}/{method}": rule
@@ -159,6 +165,7 @@ RULES: Mapping[str, Rule] = {
         "tieline.v1.DeliveryService": _DELIVERY,
         "tieline.v1.AuditService": _AUDIT,
         "tieline.v1.RelayService": _RELAY,
+        "tieline.v1.DirectoryService": _DIRECTORY,
         "tieline.v1.OperatorService": _OPERATOR,
         "grpc.health.v1.Health": _HEALTH,
     }.items()

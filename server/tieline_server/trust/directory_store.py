@@ -1,8 +1,9 @@
 """The node's own copy of the directory, in HOME/directory.
 
 It is trusted once (``trust``, at join), read from then on (``current``), and brought up to date
-from the folder it came from (``refresh``). The copy is complete: a node starts from it when nobody
-answers, and may pass it on as it is.
+from the folder it came from (``refresh``), from peers (``take``; directory_refresh.py says whom) or
+with what this node signed itself (``adopt``; online_half.py). The copy is complete: a node starts
+from it when nobody answers, and passes it on as it is.
 """
 
 from __future__ import annotations
@@ -18,13 +19,34 @@ from pathlib import Path
 
 from tieline_client.directory import Directory
 from tieline_client.errors import DirectoryError
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Timestamp
 
 from tieline_server.trust import files, tuf_copy, tuf_folder
-from tieline_server.trust.tuf_copy import TIMESTAMP, TufCopy
+from tieline_server.trust.tuf_copy import TIMESTAMP, Ahead, Reader, TufCopy
 
+FOLDER = "folder"
+"""The folder given at `node join`, as a source by name."""
 _SOURCE = "source"
 _PATH_BYTES = 8 * 1024
 _TIMESTAMP_BYTES = 16 * 1024
+
+
+class DirectoryOlder(DirectoryError):
+    """What is offered is older than what is known: nothing to take, and no attack by itself."""
+
+
+def check_not_older(offered: bytes, known: TufCopy, where: str) -> None:
+    """Raise DirectoryOlder when a timestamp, not verified yet, says that it is an older one."""
+    try:
+        version = Metadata[Timestamp].from_bytes(offered).signed.version
+    except (RepositoryError, ValueError):
+        return  # verification says what is wrong with it
+    if version < known.parsed_timestamp.version:
+        raise DirectoryOlder(
+            f"{where} offers the timestamp version {version}, which is older than version "
+            f"{known.parsed_timestamp.version} that is known"
+        )
 
 
 def _utc_now() -> datetime:
@@ -37,6 +59,14 @@ class _Loaded:
     """Inode, time and size of the timestamp file that this was read with."""
     copy: TufCopy
     directory: Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Who last confirmed or brought the version that stands, and when."""
+
+    source: str
+    at: datetime
 
 
 class DirectoryStore:
@@ -52,6 +82,8 @@ class DirectoryStore:
         self._lock = threading.RLock()
         self._loaded: _Loaded | None = None
         self._problem: str | None = None
+        self.confirmed: Confirmed | None = None
+        self._changing = False
 
     @property
     def problem(self) -> str | None:
@@ -74,7 +106,7 @@ class DirectoryStore:
         federation's root already.
         """
         public = tuf_folder.public_part(source.resolve())
-        with self._changing():
+        with self.changing():
             root = tuf_folder.read_root(public)
             if self.joined and tuf_folder.read_root(self.folder) != root:
                 raise DirectoryError(
@@ -95,7 +127,7 @@ class DirectoryStore:
         copy then stands as well. Expiry is no reason to refuse here: it shows at ``check_fresh``.
         """
         root = tuf_folder.read_root(self.folder)
-        with self._changing():
+        with self.changing():
             self._problem = None
             source = self._source()
             offered = files.read_bounded(source / TIMESTAMP, _TIMESTAMP_BYTES) if source else None
@@ -105,13 +137,57 @@ class DirectoryStore:
             known = self._known()
             if known is not None and known.timestamp == offered:
                 # An agency's own statement may have lapsed since the copy was read.
+                self.confirmed = Confirmed(FOLDER, now)
                 return self._keep(known, known, now)
             try:
                 copy = tuf_copy.verify(tuf_copy.folder_reader(source), root, known, str(source))
             except DirectoryError as error:
                 self._problem = error.message
                 raise
+            self.confirmed = Confirmed(FOLDER, now)
             return self._keep(copy, known, now)
+
+    def take(
+        self, read: Reader, where: str, now: datetime, ahead: Ahead = lambda _names: None
+    ) -> Directory:
+        """Take over what ``read`` offers, if it is newer, and return the directory.
+
+        Nothing is held while it is read, so a slow source keeps nobody else from being asked.
+        Raises DirectoryError when what is offered is older or refused, or what ``read`` raised.
+        """
+        root, known = tuf_folder.read_root(self.folder), self._known()
+        offered = read(TIMESTAMP)
+        if offered is None:
+            raise DirectoryError(f"{where} serves no directory")
+        if known is not None and known.timestamp == offered:
+            self.confirmed = Confirmed(where, now)
+            return self.current()
+        if known is not None:
+            check_not_older(offered, known, where)
+        copy = tuf_copy.verify(read, root, known, where, ahead)
+        return self.adopt(copy, where, now, known)
+
+    def adopt(
+        self, copy: TufCopy, where: str, now: datetime, verified_from: TufCopy | None = None
+    ) -> Directory:
+        """Make ``copy`` the version that stands, verified from what is known at this moment.
+
+        ``verified_from`` is the version that it was verified from already.
+        """
+        with self.changing():
+            known = self._known()
+            if known is None or known is not verified_from:
+                if (
+                    known is not None
+                    and verified_from is not None
+                    and known.parsed_timestamp.version >= copy.parsed_timestamp.version
+                ):
+                    return self.current()  # another source was quicker
+                root = tuf_folder.read_root(self.folder)
+                copy = tuf_copy.verify(copy.files.get, root, known, where)
+            directory = self._keep(copy, known, now)
+            self.confirmed = Confirmed(where, now)
+            return directory
 
     def current(self) -> Directory:
         """Return the directory as it stands; costs one stat when nothing changed.
@@ -162,8 +238,16 @@ class DirectoryStore:
         return Path(os.fsdecode(path)) if path else None
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Let one thread of one process change the copy at a time."""
+    def changing(self) -> Iterator[None]:
+        """Let one thread of one process change the copy at a time; it may come in again."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock, files.locked(self.folder / ".lock", str(self.folder), wait=True):
-            yield
+        with self._lock:
+            if self._changing:
+                yield
+                return
+            with files.locked(self.folder / ".lock", str(self.folder), wait=True):
+                self._changing = True
+                try:
+                    yield
+                finally:
+                    self._changing = False

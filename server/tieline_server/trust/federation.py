@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from tuf.api.metadata import Root, Targets
 from tieline_server.trust import (
     canonical,
     ceremony,
+    federation_edits,
     files,
+    merging,
     tuf_folder,
     tuf_online,
 )
@@ -42,6 +44,8 @@ ABOUT = "authority.json"
 FORMAT = "tieline-federation/1"
 PUBLISHED = Path("directory", "published")
 """Below a hub's home: the public part that it serves."""
+DIRECTORY = Path("directory")
+"""Below a node's home: its own copy."""
 ONLINE = Path("directory", "online")
 """Below a hub's home: the keys with which it renews snapshot and timestamp."""
 
@@ -180,12 +184,20 @@ class Federation:
         if len(ceremony.holders_signed(waiting, root)) < root.roles[Targets.type].threshold:
             return False
         before = self.published()
-        copy = tuf_online.bind(
-            roots=before.roots,
+        proposed = replace(
+            before,
             targets=waiting.metadata.to_bytes(),
             roles=waiting.roles,
             contents=waiting.contents,
-            online=OnlineKeys.load(self.folder / "online"),
+        )
+        # What an agency stated since the proposal was made stays in force.
+        parts = merging.newest_parts(proposed, before) or proposed
+        copy = tuf_online.bind(
+            roots=parts.roots,
+            targets=parts.targets,
+            roles=parts.roles,
+            contents=parts.contents,
+            online=self._online(),
             now=now,
             after=tuf_online.versions(before),
         )
@@ -197,22 +209,49 @@ class Federation:
         """Renew snapshot and timestamp; with ``home``, hand all of it to that node.
 
         The node gets the public part in HOME/directory/published and the online keys in
-        HOME/directory/online. Raises ConfigurationError when ``home`` is no folder, DirectoryError
-        when it serves another federation.
+        HOME/directory/online; what agencies handed in there becomes part of this folder. Raises
+        ConfigurationError when ``home`` is no folder, DirectoryError when it serves another
+        federation.
         """
         if home is not None and not home.is_dir():
             raise ConfigurationError(f"{home} is no folder; name the home of the hub's node")
         self.settle(now)
         before = self.published()
-        served = home / PUBLISHED if home is not None else None
-        seen = _served(served, before) if served else None
-        online = OnlineKeys.load(self.folder / "online")
-        copy = tuf_online.renew(before, online, now, seen=seen)
+        if home is None:
+            copy = tuf_online.renew(before, self._online(), now, seen=())
+            tuf_folder.write(self.public, copy, before)
+            return copy
+        served, own = home / PUBLISHED, home / DIRECTORY
+        handed, known = _served(served, before), _served(own, before)
+        parts = before
+        for one in (handed, known):
+            if one is not None:
+                parts = merging.newest_parts(parts, one) or parts
+        seen = [one for one in (before, handed, known) if one is not None]
+        copy = tuf_online.renew(parts, self._online(), now, seen=seen)
         tuf_folder.write(self.public, copy, before)
-        if home is not None and served is not None:
-            online.save(home / ONLINE)
-            tuf_folder.write(served, copy, seen)
+        self._online().save(home / ONLINE)
+        tuf_folder.write(served, copy, handed)
         return copy
+
+    def accept(
+        self, agency: str, metadata: bytes, own: bytes, now: datetime
+    ) -> tuple[TufCopy, list[str]]:
+        """Take a member's statement of itself, which no holder signs; return remarks as well.
+
+        Raises what federation_edits.restate raises.
+        """
+        before = self.published()
+        after, remarks = federation_edits.restate(
+            self.stated(proposed=False), agency, metadata, own, now
+        )
+        parts = replace(before, roles=after.roles, contents=after.contents())
+        copy = tuf_online.renew(parts, self._online(), now, seen=[before])
+        tuf_folder.write(self.public, copy, before)
+        return copy, remarks
+
+    def _online(self) -> OnlineKeys:
+        return OnlineKeys.load(self.folder / "online")
 
     def _root(self) -> Root:
         return self.published().parsed_root

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from securesystemslib.signer import SSlibKey
 from tieline_client import identifiers, limits
 from tieline_client.certificates import Kind
 from tieline_client.directory import Role, suggest
@@ -16,7 +17,7 @@ from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES
 
 from tieline_server.trust import statements
 from tieline_server.trust.offered_ca import check_offered_authority
-from tieline_server.trust.request import Request, read_role
+from tieline_server.trust.request import Request, read_role, verify_own
 from tieline_server.trust.stated import Stated
 from tieline_server.trust.statements import (
     AgencyStatement,
@@ -104,6 +105,46 @@ def admit(
         {**stated.directory_keys, agency: request.directory_key},
         {**stated.roles, agency: request.role},
         {**stated.owns, agency: request.own},
+    )
+    return after, remarks
+
+
+def restate(
+    stated: Stated, agency: str, metadata: bytes, own: bytes, now: datetime
+) -> tuple[Stated, list[str]]:
+    """Take a member's new statement of itself, which needs no holder; return remarks as well.
+
+    1. It is a member, and not revoked.
+    2. Its directory key, as the authority delegates to it, signed the statement.
+    3. The statement is newer than the one in force, and its number is not from the future: one
+       that is could never be followed by another.
+    4. Keys and CAs pass the checks 4 and 5 of ``admit``.
+
+    Raises a RefusedError or InvalidInput. What is in force already changes nothing.
+    """
+    # 1
+    known_agency(stated, agency)
+    if agency in stated.federation.revoked_agencies:
+        raise RefusedError(f"{agency} is revoked; its statements count no more")
+    # 2
+    key = stated.directory_keys[agency]
+    assert isinstance(key, SSlibKey)
+    request = verify_own(stated.agencies[agency], key, metadata, own, now)
+    if (metadata, own) == (stated.roles[agency], stated.owns[agency]):
+        return stated, []
+    # 3
+    _check_newer(request, stated)
+    if request.version > (now + limits.CLOCK_TOLERANCE).timestamp():
+        raise AdmissionRefused(
+            f"this statement of {agency} is numbered from the future; compare its clock with ours"
+        )
+    # 4
+    _check_keys(stated, request)
+    remarks = _check_authorities(stated, request, now)
+    after = replace(
+        stated,
+        roles={**stated.roles, agency: metadata},
+        owns={**stated.owns, agency: own},
     )
     return after, remarks
 

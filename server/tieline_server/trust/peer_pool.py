@@ -20,6 +20,7 @@ from tieline_client import limits
 from tieline_client.certificates import LeafCache
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory import Directory, Member
+from tieline_client.directory_client import DirectoryCalls
 from tieline_client.errors import TrustError, Unreachable
 from tieline_client.peer_client import PeerClient
 from tieline_client.tls import Identity
@@ -66,6 +67,8 @@ class PeerPool:
         self._leaves = LeafCache(directory().federation)
         self.on_greeted: Callable[[str], None] = lambda _agency: None
         """Called when a peer was greeted on a new connection."""
+        self.catch_up: Callable[[str, int], bool] = lambda _agency, _version: False
+        """See PeerClient.catch_up."""
         self._lock = threading.Lock()
         self._open: dict[str, _Pinned] = {}
         self._retired: list[tuple[PeerClient, float]] = []
@@ -83,6 +86,7 @@ class PeerPool:
                 return known.client
             client = self._bridged(agency) if member.outbound_only else self._called(member)
             client.on_greeted = lambda: self.on_greeted(agency)
+            client.catch_up = self.catch_up
             self._open[agency] = _Pinned(client, member, identity)
             if known is not None:
                 # Calls that run on it end in their own time: a new leaf costs no call.
@@ -144,6 +148,33 @@ class PeerPool:
             known = self._open.get(agency)
         if known is not None and not known.client.connected:
             self.drop(agency)
+
+    def directory_files(self, agency: str) -> DirectoryCalls:
+        """Return the calls for a peer's copy of the directory; they work past its expiry."""
+        return self.client(agency).directory_files()
+
+    def connected(self) -> list[str]:
+        """Return the peers to which there is a connection that was greeted."""
+        with self._lock:
+            return [agency for agency, one in self._open.items() if one.client.connected]
+
+    def review(self) -> None:
+        """Close channels, with the calls on them, to peers that are not to be called any more:
+        revoked, gone, or known by a leaf that is revoked or of a CA that is pinned no more."""
+        directory, now = self._directory(), self._clock()
+        with self._lock:
+            known = list(self._open.items())
+        for agency, one in known:
+            member = directory.by_agency.get(agency)
+            leaf = one.client.leaf
+            if (
+                member is None
+                or member.revoked
+                or not set(one.member.node_cas) & set(member.node_cas)
+                or (leaf is not None and directory.is_revoked(agency, leaf.serial))
+                or (leaf is not None and not leaf.covers(now))
+            ):
+                self.drop(agency)
 
     def drop(self, agency: str) -> None:
         """Close a peer's channel, if there is one."""

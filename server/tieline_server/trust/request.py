@@ -115,9 +115,36 @@ def verify(data: bytes, now: datetime) -> Request:
     claims = statements.check(AgencyStatement, document["claims"], f"{what}, claims")
     # 2
     key = tuf_key(keys.load_public(_base64(document["directory_key"])))
-    # 3
+    # 3, 4, 5
     role = _metadata(document["metadata"])
-    path = statements.own_path(claims.agency)
+    own = canonical.encode(document["statement"])
+    _check_signed(claims.agency, key, role, own, now, what)
+    # 6
+    statement = _reachable(claims, own, what)
+    return Request(claims, statement, key, own, role.to_bytes(), canonical.encode(document))
+
+
+def verify_own(
+    claims: AgencyStatement, key: SSlibKey, metadata: bytes, own: bytes, now: datetime
+) -> Request:
+    """Verify what a member states anew under the directory key that it is known by.
+
+    The checks 3 to 6 of ``verify``. Raises InvalidInput or SignatureRefused.
+    """
+    what = f"the statement of {claims.agency}"
+    role = read_role(metadata)
+    _check_signed(claims.agency, key, role, own, now, what)
+    if canonical.encode(canonical.decode(own, what)) != own:
+        raise InvalidInput(f"{what} is not in canonical form; write it anew")
+    statement = _reachable(claims, own, what)
+    return Request(claims, statement, key, own, metadata, b"")
+
+
+def _check_signed(
+    agency: str, key: SSlibKey, role: Metadata[Targets], own: bytes, now: datetime, what: str
+) -> None:
+    # 3
+    path = statements.own_path(agency)
     if set(role.signed.targets) != {path} or role.signed.delegations is not None:
         raise InvalidInput(f"{what} states other things than {path}; write it anew")
     if role.signed.is_expired(now):
@@ -127,17 +154,19 @@ def verify(data: bytes, now: datetime) -> Request:
         key.verify_signature(role.signatures[key.keyid], role.signed_bytes)
     except (KeyError, UnverifiedSignatureError):
         raise SignatureRefused(
-            f"{what} of {claims.agency} is not signed by its directory key; write it anew"
+            f"{what} of {agency} is not signed by its directory key; write it anew"
         ) from None
     # 5
-    own = canonical.encode(document["statement"])
     try:
         role.signed.targets[path].verify_length_and_hashes(own)
     except RepositoryError:
         raise SignatureRefused(
-            f"{what} of {claims.agency} was changed after it was signed; ask for it again"
+            f"{what} of {agency} was changed after it was signed; ask for it again"
         ) from None
-    # 6
+
+
+def _reachable(claims: AgencyStatement, own: bytes, what: str) -> OwnStatement:
+    """Check 6."""
     statement = statements.parse(OwnStatement, own, f"{what}, statement")
     if statement.agency != claims.agency:
         raise InvalidInput(f"{what} claims {claims.agency} but states {statement.agency}")
@@ -145,7 +174,7 @@ def verify(data: bytes, now: datetime) -> Request:
         raise InvalidInput(
             f"{what} of {claims.agency} names no endpoint; give one or outbound-only"
         )
-    return Request(claims, statement, key, own, role.to_bytes(), canonical.encode(document))
+    return statement
 
 
 def read_role(data: bytes) -> Metadata[Targets]:

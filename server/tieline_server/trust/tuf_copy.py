@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tieline_client import identifiers, limits
 from tieline_client.directory import Directory
-from tieline_client.errors import DirectoryError, InvalidInput
+from tieline_client.errors import DirectoryError, InvalidInput, TielineError
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -35,7 +35,9 @@ TARGETS = "targets"
 TIMESTAMP = f"{METADATA}/timestamp.json"
 
 Reader = Callable[[str], bytes | None]
-"""Returns the bytes of a relative path, or None when it is absent."""
+"""Returns the bytes of a relative path, or None when it is absent. May raise a TielineError."""
+Ahead = Callable[[Sequence[str]], None]
+"""Is told names that will be read next, so that they can be fetched together."""
 
 _CHUNK = 64 * 1024
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -162,20 +164,32 @@ def folder_reader(folder: Path) -> Reader:
     return lambda name: files.read_bounded(folder / name, limits.DIRECTORY_FILE_BYTES)
 
 
-def verify(read: Reader, bootstrap: bytes, known: TufCopy | None, where: str) -> TufCopy:
+def _nothing_ahead(_names: Sequence[str]) -> None:
+    pass
+
+
+def verify(
+    read: Reader,
+    bootstrap: bytes,
+    known: TufCopy | None,
+    where: str,
+    ahead: Ahead = _nothing_ahead,
+) -> TufCopy:
     """Return the version that ``read`` offers, verified from the root ``bootstrap``.
 
     ``known`` is the version trusted so far: nothing older is taken in its place. Raises
-    DirectoryError, which names ``where``.
+    DirectoryError, which names ``where``, or what ``read`` raised.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="tieline-directory-") as name:
             cache = Path(name)
             if known is not None:
                 _remember(cache / METADATA, known)
-            copy = _fetch(read, bootstrap, cache)
+            copy = _fetch(read, bootstrap, cache, ahead)
         copy.directory(_LONG_AGO)
     except DownloadError as error:
+        if isinstance(error.__cause__, TielineError):
+            raise error.__cause__ from None
         raise DirectoryError(f"the directory in {where} is incomplete: {_reason(error)}") from error
     except (RepositoryError, ValueError, KeyError) as error:
         raise DirectoryError(f"the directory in {where} is refused: {_reason(error)}") from error
@@ -199,7 +213,7 @@ def _remember(cache: Path, known: TufCopy) -> None:
         (cache / f"{name}.json").write_bytes(data)
 
 
-def _fetch(read: Reader, bootstrap: bytes, cache: Path) -> TufCopy:
+def _fetch(read: Reader, bootstrap: bytes, cache: Path, ahead: Ahead) -> TufCopy:
     metadata, downloads = cache / METADATA, cache / "downloads"
     metadata.mkdir(exist_ok=True)
     updater = _TimelessUpdater(
@@ -213,13 +227,17 @@ def _fetch(read: Reader, bootstrap: bytes, cache: Path) -> TufCopy:
     )
     updater.refresh()
     targets = (metadata / "targets.json").read_bytes()
-    agencies = _agencies(Metadata[Targets].from_bytes(targets).signed)
+    stated = Metadata[Targets].from_bytes(targets).signed
+    agencies = _agencies(stated)
+    snapshot = Metadata[Snapshot].from_bytes((metadata / "snapshot.json").read_bytes()).signed
+    ahead([*_role_names(snapshot, agencies, metadata), *map(_hashed_name, stated.targets.values())])
     paths = [statements.FEDERATION_PATH]
     for agency in agencies:
         paths += [statements.agency_path(agency), statements.own_path(agency)]
+    infos = {path: updater.get_targetinfo(path) for path in paths}
+    ahead([_hashed_name(info) for info in infos.values() if info is not None])
     contents = {}
-    for path in paths:
-        info = updater.get_targetinfo(path)
+    for path, info in infos.items():
         if info is None:
             raise RepositoryError(f"{path} is missing")
         contents[path] = Path(updater.download_target(info)).read_bytes()
@@ -232,6 +250,25 @@ def _fetch(read: Reader, bootstrap: bytes, cache: Path) -> TufCopy:
         roles={agency: (metadata / f"{agency}.json").read_bytes() for agency in agencies},
         contents=contents,
     )
+
+
+def _role_names(snapshot: Snapshot, agencies: Sequence[str], metadata: Path) -> Iterator[str]:
+    """Yield the files of agencies' roles that are not known in the version that is bound."""
+    for agency in agencies:
+        bound = snapshot.meta.get(f"{agency}.json")
+        if bound is None:
+            continue
+        known = metadata / f"{agency}.json"
+        if known.is_file() and (
+            Metadata[Targets].from_bytes(known.read_bytes()).signed.version == bound.version
+        ):
+            continue
+        yield f"{METADATA}/{bound.version}.{agency}.json"
+
+
+def _hashed_name(target: TargetFile) -> str:
+    folder, _, name = target.path.rpartition("/")
+    return str(Path(TARGETS, folder, f"{target.hashes['sha256']}.{name}"))
 
 
 def _agencies(targets: Targets) -> list[str]:

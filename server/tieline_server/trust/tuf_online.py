@@ -6,7 +6,7 @@ and that they are current; they cannot state a member, a role or a key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -85,14 +85,15 @@ def bind(
     )
 
 
-def renew(copy: TufCopy, online: OnlineKeys, now: datetime, *, seen: TufCopy | None) -> TufCopy:
-    """Return the same directory with a fresh snapshot and timestamp, newer than ``seen`` too.
+def renew(
+    copy: TufCopy, online: OnlineKeys, now: datetime, *, seen: Iterable[TufCopy] = ()
+) -> TufCopy:
+    """Return the same parts with a fresh snapshot and timestamp, newer than all of ``seen`` too.
 
     ``seen`` is what a hub serves, who may have renewed it by itself.
     """
-    after = versions(copy)
-    if seen is not None:
-        after = (max(after[0], versions(seen)[0]), max(after[1], versions(seen)[1]))
+    all_versions = [versions(copy), *map(versions, seen)]
+    after = max(one[0] for one in all_versions), max(one[1] for one in all_versions)
     renewed = bind(
         roots=copy.roots,
         targets=copy.targets,

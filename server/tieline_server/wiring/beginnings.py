@@ -1,4 +1,4 @@
-"""What a node does once, behind its start: greet its peers, erase what ended imports left."""
+"""What a node does behind its start: greet its peers, erase what ended imports left."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tieline_server.wiring.parts import Parts
 _log = structlog.get_logger(__name__)
 
 
-def greet_peers(parts: Parts) -> None:
-    """Say Hello to all, so that what waits for this node, or in it, goes now and not when some
-    back-off ends."""
+def greet_peers(parts: Parts, agencies: Sequence[str]) -> None:
+    """Say Hello to these, so that what waits for this node, or in it, goes now and not when some
+    back-off ends, and a newer directory is heard of."""
     left = SimpleQueue[str]()
-    for agency in parts.others():
+    for agency in agencies:
         left.put(agency)
 
     def work() -> None:

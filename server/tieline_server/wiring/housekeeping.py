@@ -19,6 +19,7 @@ from tieline_server.services.attachments import drop_stale
 from tieline_server.services.sketches import erase_old_sketches
 from tieline_server.wiring.certificates import renew_leaf
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.directory import review
 from tieline_server.wiring.endings import Announcer
 from tieline_server.wiring.parts import Parts
 
@@ -39,7 +40,8 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
     """Return the jobs of a node, in their order."""
     return [
         Job("close if damaged", lambda: _close_if_damaged(parts, endpoints)),
-        Job("refresh the directory", lambda: parts.directory.refresh(utc_now())),
+        Job("look at the directory", parts.refresher.look),
+        Job("end what it refuses", lambda: review(parts)),
         Job("renew the leaf", lambda: renew_leaf(parts)),
         Job("announce what ends", Announcer(parts).daily),
         Job("close channels that were replaced", parts.peers.tidy),

@@ -7,6 +7,7 @@ from functools import partial
 from tieline.v1 import (
     audit_pb2_grpc,
     delivery_pb2_grpc,
+    directory_pb2_grpc,
     exchange_pb2_grpc,
     operator_pb2_grpc,
     relay_pb2_grpc,
@@ -18,6 +19,7 @@ from tieline_client.tls import server_credentials
 
 from tieline_server.rpc.audit import AuditServicer
 from tieline_server.rpc.delivery import DeliveryServicer
+from tieline_server.rpc.directory import DirectoryServicer
 from tieline_server.rpc.exchange import ExchangeServicer
 from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
 from tieline_server.rpc.interceptors import Guard
@@ -35,6 +37,7 @@ from tieline_server.services.witnessing import Witnessing
 from tieline_server.trust.node_identity import ListenerMaterial, MemberCas
 from tieline_server.wiring.certificates import check_operator
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.directory import accept_statement
 from tieline_server.wiring.doctor import Doctor
 from tieline_server.wiring.parts import Parts
 from tieline_server.wiring.status import NodeStatus
@@ -51,6 +54,9 @@ def federation_port(parts: Parts) -> Endpoint:
     )
     audit = AuditServicer(Witnessing(node))
     relay = RelayServicer(parts.relaying.board, lambda: config.role is Role.HUB)
+    files = DirectoryServicer(
+        lambda: parts.directory.copy().files, partial(accept_statement, parts)
+    )
     standing = standing_threads()
     guard = Guard(
         Listener.FEDERATION,
@@ -60,7 +66,9 @@ def federation_port(parts: Parts) -> Endpoint:
         standing_threads=standing,
         rates=Rates(config.peer_calls_per_second),
         heard=parts.delivery.heard_from,
+        catch_up=parts.refresher.catch_up,
     )
+    parts.reviews.append(guard.review)
     return build_server(
         parts.relaying.listener if config.outbound_only else config.listen or "",
         server_credentials(ListenerMaterial(parts.identity, MemberCas(parts.directory))),
@@ -70,6 +78,7 @@ def federation_port(parts: Parts) -> Endpoint:
             partial(delivery_pb2_grpc.add_DeliveryServiceServicer_to_server, delivery),
             partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit),
             partial(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay),
+            partial(directory_pb2_grpc.add_DirectoryServiceServicer_to_server, files),
         ],
         age_seconds=(
             limits.RELAYED_AGE_SECONDS if config.outbound_only else limits.CONNECTION_AGE_SECONDS

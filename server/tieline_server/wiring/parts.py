@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,8 +16,10 @@ from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
+from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.node_identity import NodeIdentity
+from tieline_server.trust.online_half import OnlineHalf
 from tieline_server.trust.peer_pool import PeerPool
 
 
@@ -38,6 +41,10 @@ class Parts:
     delivery: DeliveryEngine
     alarms: AlarmClock
     contacts: Contacts
+    online: OnlineHalf
+    refresher: DirectoryRefresher
+    reviews: list[Callable[[], object]] = field(default_factory=list)
+    """What ends open calls that the directory would not let begin any more."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set once the node is to end: whatever runs in a thread of its own looks at it."""
 

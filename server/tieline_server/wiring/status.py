@@ -17,6 +17,7 @@ from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.standing_words import troubles
 from tieline_server.services.witnessing import witness_troubles
+from tieline_server.trust.directory_status import standing
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
@@ -65,6 +66,7 @@ class NodeStatus:
             status.backup_expire_time.CopyFrom(timestamp(last.expires))
         status.warnings.extend(self._warnings(directory))
         parts.relaying.tell(status)
+        status.directory.CopyFrom(standing(parts.directory, parts.online, parts.refresher.problem))
         return status
 
     def _warnings(self, directory: Directory) -> Iterator[str]:
@@ -90,8 +92,9 @@ class NodeStatus:
         now = utc_now()
         for one in announced(endings(self._parts), now):
             yield one.words(now)[:500]
-        if self._parts.directory.problem:
-            yield self._parts.directory.problem[:500]
+        for problem in (self._parts.refresher.problem, self._parts.online.problem):
+            if problem:
+                yield f"the directory was not confirmed: {problem}"[:500]
         try:
             directory.check_fresh(utc_now())
         except TielineError as error:

@@ -1,0 +1,44 @@
+"""What a node does when its directory changes, and as the keeper of the online keys.
+
+A new version is told once (trust/directory_refresh.py). Then whoever is refused under it is cut
+off, in the middle of a call if need be; the log says so; and peers are greeted, which tells them
+that there is something to fetch: all of them by whoever signs versions, those at hand by others.
+"""
+
+from __future__ import annotations
+
+from tieline_client.directory import Directory
+
+from tieline_server.wiring.beginnings import greet_peers
+from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.parts import Parts
+
+
+def directory_changed(parts: Parts, directory: Directory) -> None:
+    """Act on a new version of the directory."""
+    review(parts)
+    confirmed = parts.directory.confirmed
+    entry = parts.node.entry(
+        "directory.changed",
+        directory=directory.version,
+        source=confirmed.source if confirmed else "",
+    )
+    parts.store.write(lambda tx: tx.audit.append(entry))
+    greet_peers(parts, parts.others() if parts.online.held else parts.peers.connected())
+
+
+def review(parts: Parts) -> None:
+    """End what the directory, as it is now, would not let begin; also when it has expired."""
+    for one in parts.reviews:
+        one()
+    parts.peers.review()
+    parts.relaying.board.review()
+
+
+def accept_statement(parts: Parts, agency: str, metadata: bytes, own: bytes) -> int:
+    """Take an agency's statement of itself into the directory, where this node may."""
+    version = parts.online.accept(agency, metadata, own, utc_now())
+    entry = parts.node.entry("directory.statement", peer=agency, directory=version)
+    parts.store.write(lambda tx: tx.audit.append(entry))
+    parts.refresher.note_changes()
+    return version
