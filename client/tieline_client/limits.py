@@ -272,6 +272,8 @@ DIRECTORY_TARGETS_LIFE = timedelta(days=365)
 """What the authority states; any signed change, or `federation renew`, starts it anew."""
 DIRECTORY_FILE_BYTES = 2 * 1024 * 1024
 """Largest single file of a directory or enrolment request."""
+DIRECTORY_VERSION_MOST = 2**53
+"""Highest number of a version: what every JSON reader and the wire take."""
 DIRECTORY_BUNDLE_BYTES = 64 * 1024 * 1024
 """Largest directory in one file, and the most that one refresh reads."""
 DIRECTORY_RENEW_AFTER = timedelta(days=1)

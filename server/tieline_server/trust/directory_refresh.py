@@ -175,7 +175,7 @@ class DirectoryRefresher:
         offered = files.read(TIMESTAMP)
         if offered is None or offered == known.timestamp:
             return
-        check_not_older(offered, known, agency)
+        check_not_older(files.read, offered, known, agency)
         root = known.roots[min(known.roots)]
         copy = tuf_copy.verify(files.read, root, None, agency, files.ahead)
         self._online.take(copy, self._clock())

@@ -23,7 +23,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Timestamp
 
 from tieline_server.trust import files, tuf_copy, tuf_folder
-from tieline_server.trust.tuf_copy import TIMESTAMP, Ahead, Reader, TufCopy
+from tieline_server.trust.tuf_copy import METADATA, TIMESTAMP, Ahead, Reader, TufCopy
 
 FOLDER = "folder"
 """The folder given at `node join`, as a source by name."""
@@ -36,13 +36,18 @@ class DirectoryOlder(DirectoryError):
     """What is offered is older than what is known: nothing to take, and no attack by itself."""
 
 
-def check_not_older(offered: bytes, known: TufCopy, where: str) -> None:
-    """Raise DirectoryOlder when a timestamp, not verified yet, says that it is an older one."""
+def check_not_older(read: Reader, offered: bytes, known: TufCopy, where: str) -> None:
+    """Raise DirectoryOlder when a timestamp, not verified yet, says that it is an older one.
+
+    Behind a newer root the numbers may begin anew: that is how a federation recovers from somebody
+    who stole the online keys and ran the numbers up.
+    """
     try:
         version = Metadata[Timestamp].from_bytes(offered).signed.version
     except (RepositoryError, ValueError):
         return  # verification says what is wrong with it
-    if version < known.parsed_timestamp.version:
+    newer_root = f"{METADATA}/{max(known.roots) + 1}.root.json"
+    if version < known.parsed_timestamp.version and read(newer_root) is None:
         raise DirectoryOlder(
             f"{where} offers the timestamp version {version}, which is older than version "
             f"{known.parsed_timestamp.version} that is known"
@@ -163,7 +168,7 @@ class DirectoryStore:
             self.confirmed = Confirmed(where, now)
             return self.current()
         if known is not None:
-            check_not_older(offered, known, where)
+            check_not_older(read, offered, known, where)
         copy = tuf_copy.verify(read, root, known, where, ahead)
         return self.adopt(copy, where, now, known)
 
@@ -180,6 +185,7 @@ class DirectoryStore:
                 if (
                     known is not None
                     and verified_from is not None
+                    and max(known.roots) >= max(copy.roots)
                     and known.parsed_timestamp.version >= copy.parsed_timestamp.version
                 ):
                     return self.current()  # another source was quicker

@@ -15,7 +15,8 @@ the online half and hands the whole to a hub's home.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from pathlib import Path
 from tieline_client import keys, limits
 from tieline_client.directory import Directory
 from tieline_client.errors import ConfigurationError, DirectoryError, WrongState
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Metadata, Root, Targets
 
 from tieline_server.trust import (
     canonical,
@@ -32,10 +33,12 @@ from tieline_server.trust import (
     federation_edits,
     files,
     merging,
+    root_rotation,
     tuf_folder,
     tuf_online,
 )
 from tieline_server.trust.ceremony import Proposal
+from tieline_server.trust.request import Request
 from tieline_server.trust.stated import Stated
 from tieline_server.trust.tuf_copy import TIMESTAMP, TufCopy
 from tieline_server.trust.tuf_online import OnlineKeys
@@ -46,6 +49,8 @@ PUBLISHED = Path("directory", "published")
 """Below a hub's home: the public part that it serves."""
 DIRECTORY = Path("directory")
 """Below a node's home: its own copy."""
+ONLINE_NEXT = "online.next"
+"""In the authority's folder: online keys of a root that is not in force yet."""
 ONLINE = Path("directory", "online")
 """Below a hub's home: the keys with which it renews snapshot and timestamp."""
 
@@ -127,10 +132,9 @@ class Federation:
         """Return how far the proposal is, or None when there is none."""
         waiting = self.proposal()
         root = self._root()
-        need = root.roles[Targets.type].threshold
         if waiting is None:
             return None
-        return Signatures(len(ceremony.holders_signed(waiting, root)), need, in_force=False)
+        return Signatures(*ceremony.progress(waiting, root), in_force=False)
 
     @property
     def single_key(self) -> Path | None:
@@ -139,11 +143,17 @@ class Federation:
         return path if len(self._root().roles[Targets.type].keyids) == 1 and path.exists() else None
 
     def propose(
-        self, edit: Callable[[Stated], Stated], now: datetime, *, renew: bool = False
+        self,
+        edit: Callable[[Stated], Stated],
+        now: datetime,
+        *,
+        renew: bool = False,
+        request: Request | None = None,
     ) -> Proposed:
         """Apply an edit of federation_edits.py to what is proposed, or else to what is in force.
 
-        With ``renew``, the expiry starts anew even if the edit changes nothing.
+        With ``renew``, the expiry starts anew even if the edit changes nothing. ``request`` is what
+        the edit admits, for the holders to compare.
         """
         self.settle(now)
         waiting, base = self.proposal(), self.stated(proposed=True)
@@ -151,24 +161,66 @@ class Federation:
         if after == base and not renew:
             return Proposed(changed=False, dropped=0)
         targets = after.targets(self._targets().version + 1, now + limits.DIRECTORY_TARGETS_LIFE)
-        ceremony.save(self.folder, ceremony.propose(after, targets))
+        requests = dict(waiting.requests) if waiting is not None else {}
+        if request is not None:
+            requests[request.claims.agency] = request.document
+        root = waiting.root if waiting is not None else None
+        ceremony.save(self.folder, ceremony.propose(after, targets, root, requests))
         dropped = len(waiting.metadata.signatures) if waiting else 0
         return Proposed(changed=True, dropped=dropped)
+
+    def propose_root(
+        self,
+        now: datetime,
+        *,
+        holders: Sequence[keys.PublicKey] | None = None,
+        threshold: int | None = None,
+        online: bool = False,
+    ) -> None:
+        """Propose other holders, another threshold, new online keys, or a root for ten more years.
+
+        What is proposed besides stays so; its signatures count no more. Raises UsageError for
+        numbers that make no threshold.
+        """
+        self.settle(now)
+        waiting = self.proposal()
+        stated = self.stated(proposed=True)
+        root = root_rotation.next_root(self._root(), now, holders=holders, threshold=threshold)
+        if online:
+            fresh = OnlineKeys.generate()
+            root_rotation.set_online(root, fresh)
+            fresh.save(self.folder / ONLINE_NEXT)
+        targets = stated.targets(self._targets().version + 1, now + limits.DIRECTORY_TARGETS_LIFE)
+        requests = waiting.requests if waiting is not None else {}
+        ceremony.save(self.folder, ceremony.propose(stated, targets, Metadata(root), requests))
 
     def sign(self, key: keys.PrivateKey, now: datetime) -> Signatures:
         """Add a holder's signature to the proposal; at the threshold it takes effect.
 
         Raises WrongState when nothing waits or this holder signed, RefusedError for a stranger.
         """
+        return self._signed(ceremony.sign(self._waiting(), key, self._root()), now)
+
+    def collect(self, path: Path, now: datetime) -> Signatures:
+        """Add the signatures of another copy of the proposal; at the threshold it takes effect.
+
+        Raises WrongState when nothing waits, RefusedError when the copy proposes something else,
+        DirectoryError when the file is damaged.
+        """
+        return self._signed(
+            ceremony.collect(self._waiting(), ceremony.read(path), self._root()), now
+        )
+
+    def _waiting(self) -> Proposal:
         waiting = self.proposal()
         if waiting is None:
             raise WrongState("nothing is proposed; `tieline federation status` shows what stands")
+        return waiting
+
+    def _signed(self, signed: Proposal, now: datetime) -> Signatures:
         root = self._root()
-        need = root.roles[Targets.type].threshold
-        signed = ceremony.sign(waiting, key, root)
         ceremony.save(self.folder, signed)
-        have = len(ceremony.holders_signed(signed, root))
-        return Signatures(have, need, in_force=self.settle(now))
+        return Signatures(*ceremony.progress(signed, root), in_force=self.settle(now))
 
     def discard(self) -> bool:
         """Drop what is proposed; say whether there was anything."""
@@ -180,8 +232,9 @@ class Federation:
         if waiting is None:
             ceremony.clear(self.folder)
             return False
-        root = self._root()
-        if len(ceremony.holders_signed(waiting, root)) < root.roles[Targets.type].threshold:
+        have, need = ceremony.progress(waiting, self._root())
+        if have < need or not (self.folder / "online").is_dir():
+            # A holder's copy of the folder cannot bind it: the authority's own does.
             return False
         before = self.published()
         proposed = replace(
@@ -192,6 +245,10 @@ class Federation:
         )
         # What an agency stated since the proposal was made stays in force.
         parts = merging.newest_parts(proposed, before) or proposed
+        if waiting.root is not None:
+            number = waiting.root.signed.version
+            parts = replace(parts, roots={**parts.roots, number: waiting.root.to_bytes()})
+            self._online_of(waiting.root.signed).save(self.folder / "online")
         copy = tuf_online.bind(
             roots=parts.roots,
             targets=parts.targets,
@@ -203,6 +260,7 @@ class Federation:
         )
         tuf_folder.write(self.public, tuf_online.check(copy, before), before)
         ceremony.clear(self.folder)
+        shutil.rmtree(self.folder / ONLINE_NEXT, ignore_errors=True)
         return True
 
     def publish(self, now: datetime, home: Path | None = None) -> TufCopy:
@@ -252,6 +310,17 @@ class Federation:
 
     def _online(self) -> OnlineKeys:
         return OnlineKeys.load(self.folder / "online")
+
+    def _online_of(self, root: Root) -> OnlineKeys:
+        """The online keys that a root names: those in use, or those made for it."""
+        for folder in ("online", ONLINE_NEXT):
+            if (self.folder / folder).is_dir():
+                found = OnlineKeys.load(self.folder / folder)
+                if root_rotation.names_online(root, found):
+                    return found
+        raise DirectoryError(
+            "the online keys of the proposed root are not in this folder; propose it anew"
+        )
 
     def _root(self) -> Root:
         return self.published().parsed_root

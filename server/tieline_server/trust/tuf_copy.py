@@ -241,10 +241,14 @@ def _fetch(read: Reader, bootstrap: bytes, cache: Path, ahead: Ahead) -> TufCopy
         if info is None:
             raise RepositoryError(f"{path} is missing")
         contents[path] = Path(updater.download_target(info)).read_bytes()
+    timestamp = (metadata / "timestamp.json").read_bytes()
+    for part in (snapshot, Metadata[Timestamp].from_bytes(timestamp).signed):
+        if part.version > limits.DIRECTORY_VERSION_MOST:
+            raise RepositoryError(f"{part.type} version {part.version} is no version in use")
     history = metadata / "root_history"
     return TufCopy(
         roots={int(p.name.partition(".")[0]): p.read_bytes() for p in sorted(history.iterdir())},
-        timestamp=(metadata / "timestamp.json").read_bytes(),
+        timestamp=timestamp,
         snapshot=(metadata / "snapshot.json").read_bytes(),
         targets=targets,
         roles={agency: (metadata / f"{agency}.json").read_bytes() for agency in agencies},
