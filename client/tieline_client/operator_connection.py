@@ -72,7 +72,7 @@ class OperatorConnection:
             profile.address,
             agency=profile.agency,
             federation=profile.federation,
-            roots=[profile.node_ca_der()],
+            roots=profile.node_cas(),
             identity=profile.identity(passphrase, now or utc_now()),
         )
         self.stub = OperatorServiceStub(self._channel)

@@ -156,14 +156,18 @@ class Profile:
             leaf_pem=certificate.public_bytes(Encoding.PEM), key_pem=keys.private_pem(key)
         )
 
-    def node_ca_der(self) -> bytes:
-        """Return the node CA as DER; raise ConfigurationError when it is none."""
+    def node_cas(self) -> tuple[bytes, ...]:
+        """Return the node CAs as DER, two while one takes the other's place.
+
+        Raises ConfigurationError when there is none.
+        """
         try:
-            return to_der(self.node_ca.encode())
-        except TrustError:
+            found = x509.load_pem_x509_certificates(self.node_ca.encode())
+        except ValueError:
             raise ConfigurationError(
                 "the profile's node CA is no PEM certificate; ask an admin for a new profile"
             ) from None
+        return tuple(one.public_bytes(Encoding.DER) for one in found)
 
 
 def find_profile(profile: Path | None, home: Path | None) -> Path:

@@ -13,12 +13,17 @@ from tieline_client.cli.output import Json, emit, line, run, say, time_text
 from tieline_client.directory import Role, parse_serial
 from tieline_client.errors import InvalidInput, UsageError
 
-from tieline_server import federation_views
-from tieline_server.federation_prompts import compare_fingerprint, load_key, new_passphrases
+from tieline_server import federation_holders_cli, federation_views
+from tieline_server.federation_prompts import (
+    compare_fingerprint,
+    confirm_admissions,
+    load_key,
+    new_passphrases,
+)
+from tieline_server.trust import bundle, federation_init, files
 from tieline_server.trust import federation_edits as edits
-from tieline_server.trust import federation_init, files
 from tieline_server.trust.federation import Federation
-from tieline_server.trust.request import verify
+from tieline_server.trust.request import Request, verify
 from tieline_server.trust.stated import Stated
 
 federation_app = typer.Typer(
@@ -26,6 +31,8 @@ federation_app = typer.Typer(
     help="Found a federation and state who is a member: for its authority.",
     no_args_is_help=True,
 )
+
+federation_holders_cli.add_to(federation_app)
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="The authority's folder.", show_default=False)
@@ -146,6 +153,7 @@ def admit(
         folder,
         edit,
         as_json,
+        request=request,
         agency=request.claims.agency,
         fingerprint=request.fingerprint,
         remarks=remarks,
@@ -231,14 +239,23 @@ def discard(folder: Folder, as_json: Json = False) -> None:
 def sign(
     folder: Folder,
     key: Annotated[Path, typer.Option(metavar="FILE", help="The holder's key.")],
+    fingerprint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HEX", help="Of a request to be admitted, as you heard it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign what is proposed, as one holder; at the threshold it takes effect."""
+    """Sign what is proposed, as one holder; at the threshold it takes effect.
+
+    Whoever is to be admitted is shown with the fingerprint of its request: the second person of
+    the ceremony compares it too.
+    """
     federation = Federation.open(folder)
     with federation.changing():
         lines = federation_views.changes(federation)
         for text in lines:
             say(f"proposed: {text}")
+        confirm_admissions(federation.admissions(_now()), fingerprint, trial=federation.trial)
         signatures = federation.sign(load_key(key), _now())
     version = federation.published().parsed_snapshot.version
     document = {
@@ -261,12 +278,19 @@ def publish(
     home: Annotated[
         Path | None, typer.Option(metavar="HOME", help="The home of the node that serves it.")
     ] = None,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What members hold (`node directory export`), if a hub is lost."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Renew the directory for 14 days, and hand it to the node that serves it (the hub)."""
     federation = Federation.open(folder)
     with federation.changing():
-        copy = federation.publish(_now(), home)
+        held = bundle.read(after, federation.published()) if after is not None else None
+        copy = federation.publish(_now(), home, held)
         waiting = federation.signatures()
     if waiting is not None:
         say(
@@ -306,6 +330,7 @@ def _change(
     as_json: bool,
     *,
     renew_expiry: bool = False,
+    request: Request | None = None,
     **document: object,
 ) -> None:
     """Propose an edit and, where one key is all there is, sign it at once."""
@@ -314,7 +339,7 @@ def _change(
         path = federation.single_key
         key = load_key(path) if path is not None else None
         now = _now()
-        proposed = federation.propose(edit, now, renew=renew_expiry)
+        proposed = federation.propose(edit, now, renew=renew_expiry, request=request)
         lines = federation_views.changes(federation)
         if proposed.dropped:
             say(

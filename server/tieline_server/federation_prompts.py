@@ -7,6 +7,7 @@ answers it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -36,6 +37,39 @@ def compare_fingerprint(request: Request, given: str | None, *, trial: bool) -> 
         say(f"{claims.agency} ({claims.name}) asks to be {claims.role}")
         given = str(typer.prompt("Fingerprint that the agency told you", err=True))
     federation_edits.check_fingerprint(request, given)
+
+
+def confirm_admissions(
+    requests: Sequence[Request], given: Sequence[str] | None, *, trial: bool
+) -> None:
+    """Show a holder whom the signature admits, and have each fingerprint compared.
+
+    Given fingerprints must be those of the requests, all of them. On a terminal the holder says
+    so; in a pipe they are shown. A trial skips it. Raises AdmissionRefused.
+    """
+    if trial or not requests:
+        return
+    left = [federation_edits.plain_fingerprint(one) for one in given or ()]
+    for request in requests:
+        claims = request.claims
+        say(f"to be admitted: {claims.agency} ({claims.name}), request {request.fingerprint}")
+        if given is not None:
+            if request.fingerprint not in left:
+                raise federation_edits.AdmissionRefused(
+                    f"none of the fingerprints given is that of the request of {claims.agency}; "
+                    "do not sign for what the agency did not send"
+                )
+            left.remove(request.fingerprint)
+        elif sys.stdin.isatty() and not typer.confirm(
+            f"Did {inert(claims.agency)} tell you this fingerprint?", err=True
+        ):
+            raise federation_edits.AdmissionRefused(
+                f"not signed: ask {claims.agency} for the fingerprint by another channel"
+            )
+    if left:
+        raise federation_edits.AdmissionRefused(
+            "a fingerprint given is of no request that is proposed; nothing is signed"
+        )
 
 
 def new_passphrases(count: int) -> list[bytes | None]:

@@ -30,7 +30,9 @@ class Status(TypedDict):
     holders: int
     threshold: int
     version: int
+    root_version: int
     members: int
+    versions: dict[str, int]
     expires: datetime
     expiries: dict[str, datetime]
     proposal: Waiting | None
@@ -41,7 +43,8 @@ def changes(federation: Federation) -> list[str]:
     if federation.proposal() is None:
         return []
     before, after = federation.stated(proposed=False), federation.stated(proposed=True)
-    return stated.changes(before, after) or ["the same once more, with a new expiry"]
+    changed = [*federation.root_changes(), *stated.changes(before, after)]
+    return changed or ["the same once more, with a new expiry"]
 
 
 def status(federation: Federation) -> Status:
@@ -59,7 +62,14 @@ def status(federation: Federation) -> Status:
         "holders": len(role.keyids),
         "threshold": role.threshold,
         "version": copy.parsed_snapshot.version,
+        "root_version": max(copy.roots),
         "members": len(copy.roles),
+        "versions": {
+            "root": copy.parsed_root.version,
+            "targets": copy.parsed_targets.version,
+            "snapshot": copy.parsed_snapshot.version,
+            "timestamp": copy.parsed_timestamp.version,
+        },
         "expires": copy.expires,
         "expiries": {
             "root": copy.parsed_root.expires,
@@ -80,6 +90,8 @@ def render_status(document: Status, now: datetime) -> None:
         f"valid until {time_text(document['expires'])}"
     )
     line(f"{document['threshold']} of {document['holders']} holders sign")
+    for role, version in document["versions"].items():
+        line(f"  {role:9} version {version}, until {time_text(document['expiries'][role])}")
     if document["expires"] <= now:
         line("EXPIRED: run `tieline federation publish`, or `renew` if the targets expired")
     proposal = document["proposal"]

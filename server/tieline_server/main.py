@@ -43,6 +43,7 @@ from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.node_identity import NodeIdentity
 from tieline_server.trust.online_half import OnlineHalf
+from tieline_server.trust.own_statement import OwnStatements
 from tieline_server.trust.peer_pool import PeerPool
 from tieline_server.wiring import process
 from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
@@ -173,6 +174,8 @@ def _put_together(
     online = OnlineHalf(home.path, trust)
     refresher = DirectoryRefresher(config.agency, trust, online, peers, utc_now)
     peers.catch_up = refresher.catch_up
+    own = OwnStatements(home.path, config.agency, trust)
+    refresher.hand_in = lambda: own.hand_in(peers, online, utc_now())
     node = Node(
         agency=config.agency,
         federation=directory.federation,

@@ -22,6 +22,7 @@ from tieline_server.backup.cli import backup, restore
 from tieline_server.config import Home, make_config, numba_cache
 from tieline_server.directory_cli import directory_app, directory_document
 from tieline_server.passphrase_cli import passphrase
+from tieline_server.rekey_cli import rekey, restate, revoke
 from tieline_server.renew_cli import renew
 from tieline_server.resync_cli import resync
 
@@ -33,6 +34,9 @@ app.command(epilog="Example: tieline node resync /srv/tieline")(resync)
 app.command(epilog="Example: tieline node passphrase /srv/tieline")(passphrase)
 app.command(epilog="Example: tieline node renew /srv/tieline --import leaf.pem")(renew)
 
+app.command(epilog="Example: tieline node rekey /srv/tieline --ca --signing")(rekey)
+app.command(epilog="Example: tieline node revoke /srv/tieline 5f3a")(revoke)
+app.command(epilog="Example: tieline node restate /srv/tieline")(restate)
 app.add_typer(directory_app)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]

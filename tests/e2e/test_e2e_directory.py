@@ -7,12 +7,23 @@ down one member tells the next, and whoever is revoked is cut off in the middle 
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
+from cryptography import x509
+from tieline_client import keys
+from tieline_client.directory import Directory
+from tieline_client.errors import TielineError
+from tieline_client.profile import utc_now
+from tieline_client.tls import Identity
+from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.peer_pool import PeerPool
 
-from tests.e2e.federation import Federation, Node, tieline
+from tests.e2e.federation import WHY, Federation, Node, tieline, wait_for
 
 MEMBERS = (
     ("europol-ec3", "hub"),
@@ -44,6 +55,17 @@ def status(node: Node) -> Any:
     return tieline("node", "status", node.home, "--json").ok().json
 
 
+def directory(node: Node) -> Directory:
+    """The node's own copy, read beside it."""
+    return DirectoryStore(node.home).current()
+
+
+def leaf_serial(node: Node) -> int:
+    """Serial of the leaf that the node uses."""
+    pem = (node.home / "certs" / "node.pem").read_bytes()
+    return x509.load_pem_x509_certificate(pem).serial_number
+
+
 def test_what_is_published_to_the_hub_reaches_everybody(joined: Federation) -> None:
     joined.change("purpose", "training", "A rehearsal")
     joined.change("publish", "--home", joined["europol-ec3"].home)
@@ -55,3 +77,116 @@ def test_what_is_published_to_the_hub_reaches_everybody(joined: Federation) -> N
     assert {part["role"] for part in told["directory"]["parts"]} == {
         "root", "targets", "snapshot", "timestamp",
     }  # fmt: skip
+
+
+def test_an_agency_revokes_a_certificate_of_its_own_and_all_hear_of_it(joined: Federation) -> None:
+    before = joined.directory_version()
+    told = tieline("node", "revoke", joined["pt-pj"].home, "5f3a", "--json").ok().json
+    assert told["waits"] is None and told["version"] > before
+    own = leaf_serial(joined["pt-pj"])
+    assert tieline("node", "revoke", joined["pt-pj"].home, f"{own:x}").code == 3
+
+    def heard() -> bool:
+        return all(directory(node).is_revoked("pt-pj", 0x5F3A) for node in joined)
+
+    wait_for("every node holds the revoked serial", heard, 60)
+
+
+def test_keys_roll_over_with_an_overlap_and_what_was_queued_arrives(joined: Federation) -> None:
+    es, fr, pt = joined["es-gc"], joined["fr-pn"], joined["pt-pj"]
+    fr.stop()
+    file = joined.root / "one.txt"
+    file.write_text("ab" * 20 + "\n")
+    es.import_file(file, "--series", "Azul")
+    es.run("series", "refer", "Azul", "--agency", "fr-pn", *WHY).ok()
+    begun = tieline("node", "rekey", es.home, "--ca", "--signing", "--json").ok().json
+    assert begun["under_way"] == ["ca", "signing"]
+    version = begun["version"]
+    wait_for("pt-pj has both CAs", lambda: len(directory(pt).member("es-gc").node_cas) == 2, 60)
+    # Too early for a node that runs: it is asked to stop first.
+    assert tieline("node", "rekey", es.home, "--finish").code == 1
+    wait_for("es-gc has both too", lambda: directory(es).version >= version, 60)
+    old_ca = (es.home / "certs" / "node-ca.pem").read_bytes()
+    es.stop()
+    done = tieline("node", "rekey", es.home, "--finish", "--json").ok().json
+    assert done["under_way"] == [] and done["version"] > version
+    assert (es.home / "certs" / "node-ca.pem").read_bytes() != old_ca
+    es.start()
+    fr.start()
+    # Signed with the key of before; it verifies all the same.
+    (entry,) = wait_for("the referral arrives", fr.inbox, 60)
+    assert entry["referral"]["sender"] == "es-gc"
+    member = wait_for(
+        "pt-pj has the new CA alone",
+        lambda: one if len((one := directory(pt).member("es-gc")).node_cas) == 1 else None,
+        60,
+    )
+    assert len(member.signing_keys) == 2 and member.signing_keys[0].not_after is not None
+    for asker, asked in ((pt, "es-gc"), (es, "pt-pj")):
+        assert asker.ask(file, "--peer", asked).code == 0
+    # Once more there is nothing to finish.
+    es.stop()
+    assert tieline("node", "rekey", es.home, "--finish").code == 1
+    es.start()
+
+
+def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation) -> None:
+    fr, hub = joined["fr-pn"], joined["europol-ec3"]
+    store = DirectoryStore(fr.home)
+    identity = Identity(
+        (fr.home / "certs" / "node.pem").read_bytes(),
+        keys.private_pem(keys.load(fr.home / "keys" / "node.key")),
+    )
+    pool = PeerPool("fr-pn", store.current, lambda: identity, utc_now)
+    client = pool.client("pt-pj")
+    waiting = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        waiting.wait(90)
+        yield from ()
+
+    client.hello()
+    call = client._channel.stream_stream("/tieline.v1.ExchangeService/Overlap")(  # type: ignore[attr-defined]
+        silent(), timeout=90
+    )
+    began = time.monotonic()
+    try:
+        joined.change("revoke", "fr-pn")
+        joined.change("publish", "--home", hub.home)
+        with pytest.raises(grpc.RpcError) as ended:
+            next(call)
+        assert ended.value.code() is grpc.StatusCode.CANCELLED
+        # By the silence alone it would have ended after STREAM_IDLE_SECONDS.
+        assert time.monotonic() - began < 60
+        assert directory(joined["pt-pj"]).is_revoked("fr-pn", 1)
+        with pytest.raises(TielineError):
+            pool.fresh("pt-pj").hello()
+    finally:
+        waiting.set()
+        pool.close()
+    refused = joined["pt-pj"].ask(joined.root / "one.txt", "--peer", "fr-pn")
+    assert refused.code != 0
+
+
+def test_with_the_hub_down_members_tell_one_another(joined: Federation) -> None:
+    pt, es, hub = joined["pt-pj"], joined["es-gc"], joined["europol-ec3"]
+    hub.stop()
+    file = joined.root / "directory.json"
+    tieline("node", "directory", "export", pt.home, file).ok()
+    joined.change("purpose", "hub-lost", "The hub is lost")
+    joined.change("publish", "--after", file)
+    brought = tieline(
+        "node", "directory", "import", pt.home, joined.authority / "public", "--json"
+    ).ok().json  # fmt: skip
+    assert brought["version"] > brought["before"] and not brought["expired"]
+    wait_for("es-gc has it from pt-pj", lambda: "hub-lost" in directory(es).purposes, 60)
+    told = status(es)["directory"]
+    assert told["source"] == "pt-pj" and told["problem"] is None
+    # The hub comes back, hears of it, and signs on from there.
+    hub.start()
+    wait_for("the hub has it", lambda: "hub-lost" in directory(hub).purposes, 60)
+    # An older file, and one that was altered, are refused; nothing changes.
+    assert tieline("node", "directory", "import", pt.home, file).code == 3
+    broken = joined.root / "broken.json"
+    broken.write_text(file.read_text().replace("pt-pj", "xx-xx"))
+    assert tieline("node", "directory", "import", es.home, broken).code == 3

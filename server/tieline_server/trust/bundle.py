@@ -48,6 +48,12 @@ def reader(path: Path) -> Reader:
     return named.get
 
 
+def read(path: Path, known: TufCopy) -> TufCopy:
+    """Return what a file or folder holds, verified from the root of ``known``."""
+    root = known.roots[min(known.roots)]
+    return tuf_copy.verify(reader(path), root, None, str(path))
+
+
 def bring_in(home: Path, path: Path, now: datetime) -> tuple[int, Directory]:
     """Take what a file or folder offers into a home; return the version before, and what stands.
 

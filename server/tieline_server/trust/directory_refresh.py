@@ -64,6 +64,8 @@ class DirectoryRefresher:
     ) -> None:
         self._agency, self._store, self._online, self._peers = agency, store, online, peers
         self._clock, self._shuffle, self._monotonic = clock, shuffle, monotonic
+        self.hand_in: Callable[[], None] = lambda: None
+        """Hands in what this agency states of itself and no directory holds yet."""
         self.changed: Callable[[Directory], None] = lambda _directory: None
         """Told of each new version once, from any thread."""
         self.problem: str | None = None
@@ -97,6 +99,10 @@ class DirectoryRefresher:
         """Do one round, the steps above."""
         problems: list[str] = []
         confirmed = self._look(problems)
+        try:
+            self.hand_in()
+        except TielineError as error:
+            _log.warning("directory.statement_waits", text=error.message)
         now = self._clock()
         directory = self._store.current()
         hubs = [one.agency for one in directory.hubs() if one.agency != self._agency]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tieline_client import keys, limits
 from tieline_client.directory import Directory
-from tieline_client.errors import ConfigurationError, DirectoryError, WrongState
+from tieline_client.errors import ConfigurationError, DirectoryError, RefusedError, WrongState
 from tuf.api.metadata import Metadata, Root, Targets
 
 from tieline_server.trust import (
@@ -38,7 +38,7 @@ from tieline_server.trust import (
     tuf_online,
 )
 from tieline_server.trust.ceremony import Proposal
-from tieline_server.trust.request import Request
+from tieline_server.trust.request import Request, verify
 from tieline_server.trust.stated import Stated
 from tieline_server.trust.tuf_copy import TIMESTAMP, TufCopy
 from tieline_server.trust.tuf_online import OnlineKeys
@@ -127,6 +127,37 @@ class Federation:
             return waiting.stated
         copy = self.published()
         return Stated.of(copy.parsed_targets, copy.roles, copy.contents)
+
+    def admissions(self, now: datetime) -> list[Request]:
+        """Return the requests that the proposal admits, verified, and proven to be what it admits.
+
+        Raises RefusedError when a member would come in, or get another directory key, that no
+        request in the proposal vouches for.
+        """
+        waiting = self.proposal()
+        if waiting is None:
+            return []
+        before, after = self.stated(proposed=False), waiting.stated
+        found = []
+        for agency, key in sorted(after.directory_keys.items()):
+            known = before.directory_keys.get(agency)
+            if known is not None and known.keyid == key.keyid:
+                continue
+            document = waiting.requests.get(agency)
+            if document is None:
+                raise RefusedError(f"the proposal admits {agency} without its request; admit anew")
+            request = verify(document, now)
+            if (request.claims.agency, request.directory_key.keyid) != (agency, key.keyid):
+                raise RefusedError(f"the request shown for {agency} is not what is proposed")
+            found.append(request)
+        return found
+
+    def root_changes(self) -> list[str]:
+        """Return what the proposal changes in the root, a line each."""
+        waiting = self.proposal()
+        if waiting is None or waiting.root is None:
+            return []
+        return root_rotation.changes(self._root(), waiting.root.signed)
 
     def signatures(self) -> Signatures | None:
         """Return how far the proposal is, or None when there is none."""
@@ -263,8 +294,13 @@ class Federation:
         shutil.rmtree(self.folder / ONLINE_NEXT, ignore_errors=True)
         return True
 
-    def publish(self, now: datetime, home: Path | None = None) -> TufCopy:
+    def publish(
+        self, now: datetime, home: Path | None = None, after: TufCopy | None = None
+    ) -> TufCopy:
         """Renew snapshot and timestamp; with ``home``, hand all of it to that node.
+
+        ``after`` is what members hold by now, where a hub went on by itself and is lost: what
+        agencies stated there is taken over, and its numbers are overtaken.
 
         The node gets the public part in HOME/directory/published and the online keys in
         HOME/directory/online; what agencies handed in there becomes part of this folder. Raises
@@ -275,21 +311,17 @@ class Federation:
             raise ConfigurationError(f"{home} is no folder; name the home of the hub's node")
         self.settle(now)
         before = self.published()
-        if home is None:
-            copy = tuf_online.renew(before, self._online(), now, seen=())
-            tuf_folder.write(self.public, copy, before)
-            return copy
-        served, own = home / PUBLISHED, home / DIRECTORY
-        handed, known = _served(served, before), _served(own, before)
+        handed = _served(home / PUBLISHED, before) if home is not None else None
+        known = _served(home / DIRECTORY, before) if home is not None else None
+        others = [one for one in (handed, known, after) if one is not None]
         parts = before
-        for one in (handed, known):
-            if one is not None:
-                parts = merging.newest_parts(parts, one) or parts
-        seen = [one for one in (before, handed, known) if one is not None]
-        copy = tuf_online.renew(parts, self._online(), now, seen=seen)
+        for one in others:
+            parts = merging.newest_parts(parts, one) or parts
+        copy = tuf_online.renew(parts, self._online(), now, seen=[before, *others])
         tuf_folder.write(self.public, copy, before)
-        self._online().save(home / ONLINE)
-        tuf_folder.write(served, copy, handed)
+        if home is not None:
+            self._online().save(home / ONLINE)
+            tuf_folder.write(home / PUBLISHED, copy, handed)
         return copy
 
     def accept(

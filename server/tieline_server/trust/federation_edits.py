@@ -51,12 +51,17 @@ def first(name: str) -> Stated:
     return Stated(federation, {}, {}, {}, {})
 
 
+def plain_fingerprint(given: str) -> str:
+    """Return a fingerprint as it is printed, whatever groups it was read out in."""
+    return re.sub(r"[\s:-]", "", given).lower()
+
+
 def check_fingerprint(request: Request, given: str) -> None:
     """Raise AdmissionRefused unless ``given`` is the request's fingerprint.
 
     Case, blanks, colons and hyphens do not count: people read it out in groups.
     """
-    plain = re.sub(r"[\s:-]", "", given).lower()
+    plain = plain_fingerprint(given)
     if not hmac.compare_digest(plain.encode(), request.fingerprint.encode()):
         raise AdmissionRefused(
             f"the fingerprint is not that of this request of {request.claims.agency}; "

@@ -19,6 +19,7 @@ from tieline_server.trust.request import tuf_key
 from tieline_server.trust.tuf_online import OnlineKeys
 
 _HOLDERS = (Root.type, Targets.type)
+_ONLINE = (Snapshot.type, Timestamp.type)
 
 
 def next_root(
@@ -61,6 +62,19 @@ def names_online(root: Root, online: OnlineKeys) -> bool:
         tuf_key(key.public_key()).keyid in root.roles[role].keyids
         for role, key in ((Snapshot.type, online.snapshot), (Timestamp.type, online.timestamp))
     )
+
+
+def changes(before: Root, after: Root) -> list[str]:
+    """Return what the next root changes, a line each: what a holder reads before signing."""
+    lines = [f"root version {after.version}, valid until {after.expires:%Y-%m-%d}"]
+    old, new = before.roles[Targets.type], after.roles[Targets.type]
+    lines += [f"no holder any more: {keyid}" for keyid in old.keyids if keyid not in new.keyids]
+    lines += [f"new holder: {keyid}" for keyid in new.keyids if keyid not in old.keyids]
+    if old.threshold != new.threshold:
+        lines.append(f"threshold {new.threshold} instead of {old.threshold}")
+    if any(before.roles[one].keyids != after.roles[one].keyids for one in _ONLINE):
+        lines.append("new online keys")
+    return lines
 
 
 def _set_keys(root: Root, role: str, named: Sequence[object]) -> None:

@@ -1,0 +1,118 @@
+"""`tieline node rekey`, `revoke` and `restate`: what an agency states of itself, changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tieline_client.cli.output import Json, emit, line, run, say
+from tieline_client.directory import parse_serial
+from tieline_client.errors import InvalidInput, UsageError
+from tieline_client.profile import utc_now
+
+from tieline_server.config import Home
+
+HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
+
+
+@run
+def rekey(
+    home: HomeArgument,
+    *,
+    ca: Annotated[bool, typer.Option("--ca", help="The node CA.")] = False,
+    signing: Annotated[
+        bool, typer.Option("--signing", help="The key that signs messages.")
+    ] = False,
+    directory: Annotated[
+        bool, typer.Option("--directory", help="The key behind this agency's statements.")
+    ] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --ca: the next CA, if its key is elsewhere."),
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Take up the next keys; the node must be stopped.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Roll keys over with an overlap: begin (old and new are valid), later finish.
+
+    Without an option, show what is under way.
+    """
+    from tieline_server.rekeying import Rekeying  # noqa: PLC0415 - heavy
+    from tieline_server.wiring.process import only_one  # noqa: PLC0415 - heavy
+
+    os.umask(0o077)
+    Home(home).check()
+    what = [
+        name
+        for name, wanted in (("ca", ca), ("signing", signing), ("directory", directory))
+        if wanted
+    ]
+    if finish and what:
+        raise UsageError("--finish ends all that is under way; give it alone")
+    if certificate is not None and not ca:
+        raise UsageError("--certificate names the next node CA; give --ca with it")
+    work, now = Rekeying(home), utc_now()
+    if finish:
+        with only_one(work.home):
+            done = work.finish(now)
+    elif what:
+        done = work.begin(what, now, certificate)
+    else:
+        done = work.standing()
+    result = {
+        "under_way": list(done.under_way),
+        "version": done.version,
+        "waits": done.waits,
+        "request": str(done.request) if done.request else None,
+    }
+
+    def show() -> None:
+        line(f"being rolled over: {', '.join(done.under_way) or 'nothing'}")
+        _tell(done.version, done.waits)
+        if done.request:
+            line(f"have {done.request} admitted (`tieline federation admit`), then --finish")
+
+    emit(as_json, result, show)
+
+
+@run
+def revoke(
+    home: HomeArgument,
+    serial: Annotated[str, typer.Argument(help="The certificate's serial number, hex.")],
+    as_json: Json = False,
+) -> None:
+    """Revoke a certificate that this agency's own CAs issued, for the whole federation."""
+    from tieline_server.rekeying import Rekeying  # noqa: PLC0415 - heavy
+
+    os.umask(0o077)
+    Home(home).check()
+    try:
+        number = parse_serial(serial)
+    except InvalidInput as error:
+        raise UsageError(error.message) from None
+    done = Rekeying(home).revoke(number, utc_now())
+    result = {"serial": f"{number:x}", "version": done.version, "waits": done.waits}
+    emit(as_json, result, lambda: _tell(done.version, done.waits))
+
+
+@run
+def restate(home: HomeArgument, as_json: Json = False) -> None:
+    """State anew what config.toml says: where the node is reached, and the duty contact."""
+    from tieline_server.rekeying import Rekeying  # noqa: PLC0415 - heavy
+
+    os.umask(0o077)
+    Home(home).check()
+    done = Rekeying(home).restate(utc_now())
+    result = {"version": done.version, "waits": done.waits}
+    emit(as_json, result, lambda: _tell(done.version, done.waits))
+
+
+def _tell(version: int | None, waits: str | None) -> None:
+    if version is not None:
+        line(f"the directory holds it, version {version}")
+    if waits:
+        say(f"signed and kept, not in the directory yet: {waits}; the running node hands it in")

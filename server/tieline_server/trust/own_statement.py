@@ -1,0 +1,156 @@
+"""What this agency states of itself: changed here, signed with its directory key, handed in.
+
+A change is written into HOME/directory/own before anybody hears of it, so that it survives a hub
+that is down: the running node hands it in again until the directory holds it. The directory key is
+needed for the change alone and may be kept elsewhere otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from tieline_client import keys, limits
+from tieline_client.errors import ConfigurationError, TielineError, WrongState
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from tieline_server.trust import files, statements
+from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.online_half import OnlineHalf
+from tieline_server.trust.request import read_role, tuf_signer
+from tieline_server.trust.statements import OwnStatement
+from tieline_server.trust.tuf_copy import TufCopy
+
+OWN = Path("directory", "own")
+"""Below a node's home: its own statement, where the directory does not hold it yet."""
+_METADATA, _STATEMENT = "metadata.json", "statement.json"
+
+Edit = Callable[[OwnStatement], OwnStatement]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A statement with its TUF metadata, as they are handed in."""
+
+    metadata: bytes
+    statement: bytes
+
+    @property
+    def version(self) -> int:
+        """The number of the statement; a later one has a higher."""
+        return read_role(self.metadata).signed.version
+
+
+class Hub(Protocol):
+    """DirectoryService of a hub."""
+
+    def submit(self, metadata: bytes, statement: bytes) -> int: ...
+
+
+class Peers(Protocol):
+    """The node's channels, as far as they matter here."""
+
+    def directory_files(self, agency: str) -> Hub: ...
+
+
+class OwnStatements:
+    """The statements of one home. Raises ConfigurationError or WrongState."""
+
+    def __init__(self, home: Path, agency: str, store: DirectoryStore) -> None:
+        self._folder, self._keys = home / OWN, home / "keys"
+        self._agency, self._store = agency, store
+
+    def pending(self) -> Signed | None:
+        """Return what the directory does not hold yet, or None."""
+        metadata = files.read_bounded(self._folder / _METADATA, limits.DIRECTORY_FILE_BYTES)
+        own = files.read_bounded(self._folder / _STATEMENT, limits.DIRECTORY_FILE_BYTES)
+        if metadata is None or own is None:
+            return None
+        written = Signed(metadata, own)
+        held = self._store.copy().roles.get(self._agency)
+        if held is not None and written.version <= read_role(held).signed.version:
+            return None
+        return written
+
+    def stated(self) -> OwnStatement:
+        """Return what this agency states: what is pending, or else what the directory holds."""
+        written = self.pending()
+        path = statements.own_path(self._agency)
+        data = written.statement if written is not None else self._copy().contents[path]
+        return statements.parse(OwnStatement, data, path)
+
+    def change(self, edit: Edit, now: datetime) -> Signed | None:
+        """Apply an edit, sign and write it; None where it changes nothing."""
+        before = self.stated()
+        after = edit(before)
+        if after == before:
+            return self.pending()
+        own = statements.to_bytes(
+            statements.check(OwnStatement, after.model_dump(mode="json"), "the statement")
+        )
+        path = statements.own_path(self._agency)
+        written = self.pending()
+        known = read_role(self._copy().roles[self._agency]).signed.version
+        highest = max(known, written.version if written is not None else 0)
+        metadata = Metadata(
+            Targets(
+                version=max(int(now.timestamp()), highest + 1),
+                expires=(now + limits.AUTHORITY_LIFE).replace(microsecond=0),
+                targets={path: TargetFile.from_data(path, own, ["sha256"])},
+            )
+        )
+        metadata.sign(tuf_signer(self.directory_key()))
+        signed = Signed(metadata.to_bytes(), own)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_atomic(self._folder / _STATEMENT, signed.statement, mode=0o600)
+        files.write_atomic(self._folder / _METADATA, signed.metadata, mode=0o600)
+        return signed
+
+    def hand_in(self, peers: Peers, online: OnlineHalf, now: datetime) -> None:
+        """Hand in what the directory does not hold yet, to the first hub that takes it.
+
+        Where this node is that hub, it takes it itself. Raises what the last hub said.
+        """
+        signed = self.pending()
+        if signed is None:
+            return
+        self.submit(signed, peers, online, now)
+
+    def submit(self, signed: Signed, peers: Peers, online: OnlineHalf, now: datetime) -> int:
+        """Hand in a statement; return the directory version that holds it."""
+        if online.held:
+            return online.accept(self._agency, signed.metadata, signed.statement, now)
+        hubs = [one.agency for one in self._store.current().hubs() if one.agency != self._agency]
+        failure: TielineError = WrongState(
+            "there is no hub to hand it to; give HOME/request.json to the authority, who runs "
+            "`tieline federation accept`"
+        )
+        for hub in hubs:
+            try:
+                return peers.directory_files(hub).submit(signed.metadata, signed.statement)
+            except TielineError as error:
+                failure = error
+        raise failure
+
+    def directory_key(self) -> keys.PrivateKey:
+        """Return the directory key by which the federation knows this agency now."""
+        known = self._store.current().member(self._agency).directory_key
+        passphrase = keys.passphrase_from_environment()
+        for name in ("directory.key", "directory.next.key"):
+            if (self._keys / name).exists():
+                key = keys.load(self._keys / name, passphrase)
+                if keys.keyid(key) == known:
+                    return key
+        raise ConfigurationError(
+            f"{self._keys} does not hold the directory key of {self._agency}; bring directory.key "
+            "back for this change, or have a new request.json admitted"
+        )
+
+    def _copy(self) -> TufCopy:
+        copy = self._store.copy()
+        if self._agency not in copy.roles:
+            raise WrongState(f"{self._agency} is in no directory yet; let it be admitted first")
+        return copy
