@@ -162,7 +162,7 @@ def join(
     federation: Annotated[
         Path, typer.Option(help="The federation's folder, or its public part.", exists=False)
     ],
-    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (kept for later use).")] = "",
+    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (it is found by the directory; not needed).")] = "",
     operator_certificate: Annotated[
         Path | None,
         typer.Option(help="The first operator's, where the operator CA signs elsewhere."),
@@ -174,7 +174,7 @@ def join(
 
     os.umask(0o077)
     if hub:
-        say("the directory is read from the folder; --hub is not needed and not used yet")
+        say("--hub is not needed: the directory names the hub")
     joined = join_home(home, federation, utc_now(), operator_certificate)
     directory = joined.directory
     result = {
