@@ -162,7 +162,7 @@ def join(
     federation: Annotated[
         Path, typer.Option(help="The federation's folder, or its public part.", exists=False)
     ],
-    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (it is found by the directory; not needed).")] = "",
+    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (not needed).")] = "",
     operator_certificate: Annotated[
         Path | None,
         typer.Option(help="The first operator's, where the operator CA signs elsewhere."),
