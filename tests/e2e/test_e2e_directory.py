@@ -147,15 +147,14 @@ def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation)
         yield from ()
 
     client.hello()
-    call = client._channel.stream_stream("/tieline.v1.ExchangeService/Overlap")(  # type: ignore[attr-defined]
-        silent(), timeout=90
-    )
+    method = "/tieline.v1.ExchangeService/Overlap"
+    call = client._channel.stream_stream(method, None, None)(silent(), timeout=90)
     began = time.monotonic()
     try:
         joined.change("revoke", "fr-pn")
         joined.change("publish", "--home", hub.home)
         with pytest.raises(grpc.RpcError) as ended:
-            next(call)
+            next(iter(call))
         assert ended.value.code() is grpc.StatusCode.CANCELLED
         # By the silence alone it would have ended after STREAM_IDLE_SECONDS.
         assert time.monotonic() - began < 60
