@@ -82,8 +82,7 @@ class OnlineHalf:
         with self._store.changing():
             mine = self._store.copy()
             merged = merging.newest_parts(mine, offered)
-            numbers = zip(tuf_online.versions(offered), tuf_online.versions(mine), strict=True)
-            if merged is None and all(theirs <= ours for theirs, ours in numbers):
+            if merged is None and not _overtakes(offered, mine):
                 return self._store.current()
             return self._bind(merged or mine, now, offered)
 
@@ -131,8 +130,11 @@ class OnlineHalf:
             return None
         if files.read_bounded(self._published / ROOT, limits.DIRECTORY_FILE_BYTES) is None:
             return None
-        merged = merging.newest_parts(mine, tuf_folder.load(self._published))
+        offered = tuf_folder.load(self._published)
+        merged = merging.newest_parts(mine, offered)
         self._taken = timestamp
+        if merged is None and _overtakes(offered, mine):
+            return mine
         return merged
 
     def _bind(self, parts: TufCopy, now: datetime, *seen: TufCopy) -> Directory:
@@ -168,3 +170,9 @@ class OnlineHalf:
                     f"the {role} key of this node is no longer the federation's; "
                     "let the authority run `tieline federation publish --home` again"
                 )
+
+
+def _overtakes(offered: TufCopy, mine: TufCopy) -> bool:
+    """Whether it has a higher number, so that whoever saw it would refuse ours."""
+    numbers = zip(tuf_online.versions(offered), tuf_online.versions(mine), strict=True)
+    return any(theirs > ours for theirs, ours in numbers)
