@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -276,7 +276,8 @@ def test_a_server_that_answers_amiss(
     from concurrent.futures import ThreadPoolExecutor
 
     server = grpc.server(ThreadPoolExecutor(2))
-    directory_pb2_grpc.add_DirectoryServiceServicer_to_server(Liar(parts), server)
+    liar = cast("Any", Liar)(parts)  # the stub calls one without all methods abstract
+    directory_pb2_grpc.add_DirectoryServiceServicer_to_server(liar, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
