@@ -39,6 +39,8 @@ class AskOptions:
     category: tuple[str, str] = ("", "")
     """Scheme and code of records that carry none."""
     deadline_seconds: int = 0
+    wish: int = 0
+    """The level asked for where a person has to confirm: 2 count, 3 reference, 4 detail."""
 
 
 def build_list(terms: AskTerms, file: AskedFile, options: AskOptions) -> AskedList:
@@ -112,6 +114,7 @@ def _header(asked: AskedList, options: AskOptions) -> pb.AskHeader:
         excluded=asked.excluded,
         counts=asked.counts(),
         list_digest=asked.digest,
+        wish=options.wish,
     )
 
 

@@ -80,6 +80,7 @@ def compare(
         all=options.everyone,
         near=options.near,
         deadline_seconds=options.deadline_seconds,
+        wish=options.wish,
     )
     rows: dict[str, list[SeriesPair]] = {}
     answers = connection.stub.CompareCollection(request, timeout=limits.COLLECTION_SECONDS)

@@ -29,7 +29,8 @@ from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage
 
 M = TypeVar("M", bound=Message)
 
-_OPERATOR_FILE = "tieline/v1/operator.proto"
+_OPERATOR_FILES = "tieline/v1/operator"
+"""Begins the names of files whose messages travel on the operator port only."""
 _SECONDS_LEAST, _SECONDS_MOST = -62_135_596_800, 253_402_300_799
 _NANOS_MOST = 999_999_999
 
@@ -42,7 +43,7 @@ def check(message: Message, *, depth: int = 0, size: int | None = None) -> None:
     field.
     """
     descriptor = message.DESCRIPTOR
-    seen = _Seen(None if descriptor.file.name == _OPERATOR_FILE else set())
+    seen = _Seen(None if descriptor.file.name.startswith(_OPERATOR_FILES) else set())
     texts = seen.texts
     try:
         _walk(message, plan_of(descriptor), depth + 1, seen)

@@ -232,6 +232,20 @@ ALARM_LOOK_SECONDS = 30.0
 """How often the clock of alarms is looked at, at least: it may have been set."""
 ALARM_COMMAND_SECONDS = 60.0
 
+# --- requests that a person decides ---
+REQUEST_LIFE = timedelta(days=30)
+"""An undecided or refused request is kept so long."""
+RELEASE_LIFE = timedelta(days=30)
+"""An approved release, or permission, holds so long unless its officer says otherwise."""
+RELEASE_LIFE_MOST = timedelta(days=90)
+"""As long as a signed message may be valid (ENVELOPE_LIFE)."""
+VITAL_INTERESTS_LIFE = timedelta(days=1)
+"""A second officer confirms within this, and what was confirmed for questions holds so long."""
+SERIES_PER_REQUEST = 1_000
+"""Series that one request names; of more, those with the most hits."""
+AGENCIES_PER_PERMISSION = 100
+REQUESTS_SHOWN = 1_000
+
 # --- retention ---
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""

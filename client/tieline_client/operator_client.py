@@ -19,11 +19,12 @@ from tieline_client.asking import AskOptions, ask, build_list
 from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
 from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
-from tieline_client.operator_connection import OperatorConnection, make
+from tieline_client.operator_connection import make
+from tieline_client.operator_requests import RequestCalls
 from tieline_client.overlap_answers import Event
 
 
-class OperatorClient(OperatorConnection):
+class OperatorClient(RequestCalls):
     """The methods of OperatorService; a context manager.
 
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.
@@ -196,6 +197,30 @@ class OperatorClient(OperatorConnection):
         note: str = "",
     ) -> Sequence[pb.ReferralView]:
         """Tell a country's agencies, one agency, or the standing likely countries (neither)."""
+        return self.refer(
+            series,
+            country=country,
+            agency=agency,
+            urgency=urgency,
+            purpose=purpose,
+            case_ref=case_ref,
+            note=note,
+        ).referrals
+
+    def refer(
+        self,
+        series: str,
+        *,
+        country: str,
+        agency: str,
+        urgency: int,
+        purpose: str,
+        case_ref: str,
+        note: str,
+        vital_interests: str = "",
+    ) -> pb.ReferSeriesResponse:
+        """As `refer_series`; with ``vital_interests``, who may be told on that exception alone
+        waits for a second officer."""
         request = make(
             pb.ReferSeriesRequest,
             series=series,
@@ -205,8 +230,9 @@ class OperatorClient(OperatorConnection):
             purpose=purpose,
             case_ref=case_ref,
             note=note,
+            vital_interests=vital_interests,
         )
-        return self.call(self.stub.ReferSeries, request, limits.ACTION_SECONDS).referrals
+        return self.call(self.stub.ReferSeries, request, limits.ACTION_SECONDS)
 
     # --- inbox, outbox, clock ------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tieline.v1 import exchange_pb2
+from tieline.v1 import exchange_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_client import limits
@@ -49,6 +49,8 @@ class SharedSeries:
     contact_phone: str
     items: int | None = None
     """Items that its holder answers for, where told."""
+    handling: series_pb2.Handling | None = None
+    """Under what it is held, with its evaluation, where told."""
 
     @classmethod
     def of(cls, entry: exchange_pb2.SeriesEntry) -> SharedSeries:
@@ -62,6 +64,7 @@ class SharedSeries:
             entry.contact_email,
             entry.contact_phone,
             entry.items if entry.HasField("items") else None,
+            entry.handling if entry.HasField("handling") else None,
         )
 
     def entry(self) -> exchange_pb2.SeriesEntry:
@@ -75,6 +78,7 @@ class SharedSeries:
             contact_email=self.contact_email,
             contact_phone=self.contact_phone,
             items=self.items,
+            handling=self.handling,
         )
 
 
@@ -137,6 +141,8 @@ class PeerAnswer:
     asked: AskedList
     budget: exchange_pb2.BudgetLeft | None = None
     """What may still be asked there today, where the peer says so."""
+    request: str = ""
+    """The request that waits for a person at the peer."""
 
     def overlaps(self) -> Iterator[Overlap]:
         """Yield the matched records in the order of the file, made as they are taken."""
@@ -245,6 +251,7 @@ class Gathering:
             matches=_merge(self._asked, peer.hits),
             series=peer.series,
             asked=self._asked,
+            request=end.request,
         )
 
 

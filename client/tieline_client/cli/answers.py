@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from tieline_client.asked_file import AskedFile
+from tieline_client.cli import views
 from tieline_client.cli.budgets import left_document, left_warning
 from tieline_client.cli.output import line, say
 from tieline_client.cli.peer_ends import unended
@@ -78,6 +79,7 @@ def _document(agency: str, answer: PeerAnswer | None) -> Document:
         "truncated": answer.truncated,
         "receipt": answer.receipt,
         "budget": left_document(answer.budget),
+        "request": answer.request or None,
     }
 
 
@@ -107,6 +109,7 @@ def series_document(value: SharedSeries) -> Document:
         "status": value.status,
         "references": list(value.references),
         "contact": contact if any(contact.values()) else None,
+        "handling": None if value.handling is None else views.handling(value.handling),
     }
 
 
@@ -129,6 +132,8 @@ def _print(answer: PeerAnswer) -> None:
     show_rows(("asked", "matched", "match", "", "series"), rows, "", title=title)
     if len(answer.matches) > _SHOWN:
         line(f"{len(answer.matches) - _SHOWN} more; --json lists them")
+    if answer.request:
+        line(f"what waits: tieline requests show {answer.request}")
     if answer.truncated:
         line("near answers were capped for some hashes")
 
@@ -137,4 +142,8 @@ def series_text(series: SharedSeries) -> str:
     """Return what was disclosed of a series in one line."""
     contact = (series.contact_name, series.contact_email, series.contact_phone)
     parts = (series.id, series.name, series.status, *series.references, *contact)
+    if series.handling is not None:
+        shown = views.handling(series.handling)
+        evaluation = f"{shown['source']}{shown['information']}"
+        parts = (*parts, str(shown["code"]), str(shown["tlp"]), evaluation)
     return " ".join(part for part in parts if part)

@@ -27,6 +27,7 @@ from tieline_client.cli import (
     operators,
     overlap,
     peers,
+    requests,
     series,
     uploads,
 )
@@ -105,6 +106,7 @@ def _build() -> typer.Typer:
 
     app.add_typer(hashes.app, name="hashes")
     app.command("overlap")(overlap.overlap)
+    app.add_typer(requests.app, name="requests")
     app.add_typer(series.app, name="series")
     app.add_typer(inbox.app, name="inbox")
     app.command("outbox")(clock.outbox)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,6 +38,8 @@ from tieline_client.operator_client import OperatorClient
 from tieline_client.record_stream import source_name
 
 _COPY_BYTES = 1024 * 1024
+LEVELS = ("count", "reference", "detail")
+Level = Literal["count", "reference", "detail"]
 
 
 @run
@@ -62,6 +64,10 @@ def overlap(
         bool,
         typer.Option("--near", help="Compare PDQ too; 64 bare hex digits are then PDQ."),
     ] = False,
+    level: Annotated[
+        Level,
+        typer.Option(help="What to ask for where a person at the peer has to release it."),
+    ] = "reference",
     purpose: PurposeOption = "",
     case: CaseOption = "",
     category: Annotated[
@@ -103,6 +109,7 @@ def overlap(
         near=near,
         category=parse_pair(category, "--category"),
         deadline_seconds=deadline,
+        wish=LEVELS.index(level) + 2,
     )
     if collection:
         if file is not None or category:

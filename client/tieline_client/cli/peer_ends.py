@@ -53,4 +53,5 @@ def unended(agency: str) -> dict[str, object]:
         "truncated": False,
         "receipt": "",
         "budget": None,
+        "request": None,
     }

@@ -29,8 +29,9 @@ from tieline_client.cli.common import (
     parse_pair,
 )
 from tieline_client.cli.groups import group
-from tieline_client.cli.output import Json, emit, run
-from tieline_client.cli.tables import referral_rows, show_rows, show_series
+from tieline_client.cli.output import Json, emit, line, run
+from tieline_client.cli.tables import moment, referral_rows, show_rows, show_series
+from tieline_client.cli.views import to_time
 from tieline_client.errors import UsageError
 
 app = group("Series: sets of items that show the same victims.")
@@ -208,6 +209,14 @@ def refer(
     purpose: PurposeOption = "",
     case: CaseOption = "",
     note: Annotated[str, typer.Option(metavar="TEXT", help="A word to the recipients.")] = "",
+    vital_interests: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="A child is in danger, and why: an agency without an agreement is told once a "
+            "second officer confirms it.",
+        ),
+    ] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -225,7 +234,7 @@ def refer(
     code = parse_country(country) if country else ""
     named = parse_agency(agency) if agency else ""
     with connect(profile, home) as client:
-        made = client.refer_series(
+        made = client.refer(
             series,
             country=code,
             agency=named,
@@ -233,9 +242,22 @@ def refer(
             purpose=purpose,
             case_ref=case,
             note=note,
+            vital_interests=vital_interests,
         )
-    referrals = [views.referral(each) for each in made]
-    emit(as_json, {"referrals": referrals}, lambda: referral_rows(referrals))
+    referrals = [views.referral(each) for each in made.referrals]
+    waiting = [each.id for each in made.requests]
+
+    def render() -> None:
+        if referrals:
+            referral_rows(referrals)
+        for each in made.requests:
+            until = moment(to_time(each.expire_time))
+            line(
+                f"{each.peer}: waits until {until} for a second officer; "
+                f"tieline requests approve {each.id}"
+            )
+
+    emit(as_json, {"referrals": referrals, "requests": waiting}, render)
 
 
 @app.command("withdraw")

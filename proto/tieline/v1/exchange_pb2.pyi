@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import envelope_pb2 as _envelope_pb2
+from tieline.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -244,6 +245,7 @@ class SeriesEntry(_message.Message):
     CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
     CONTACT_PHONE_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    HANDLING_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index from 1 in this answer."""
     id: _builtins.str
@@ -264,6 +266,10 @@ class SeriesEntry(_message.Message):
     def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """scheme:value."""
 
+    @_builtins.property
+    def handling(self) -> _series_pb2.Handling:
+        """Restrictions and evaluation; told to askers that read it. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -276,10 +282,11 @@ class SeriesEntry(_message.Message):
         contact_email: _builtins.str = ...,
         contact_phone: _builtins.str = ...,
         items: _builtins.int | None = ...,
+        handling: _series_pb2.Handling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "items", b"items"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "handling", b"handling", "items", b"items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "contact_email", b"contact_email", "contact_name", b"contact_name", "contact_phone", b"contact_phone", "id", b"id", "index", b"index", "items", b"items", "name", b"name", "references", b"references", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "contact_email", b"contact_email", "contact_name", b"contact_name", "contact_phone", b"contact_phone", "handling", b"handling", "id", b"id", "index", b"index", "items", b"items", "name", b"name", "references", b"references", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__items: _TypeAlias = _typing.Literal["items"]  # noqa: Y015
     _WhichOneofArgType__items: _TypeAlias = _typing.Literal["_items", b"_items"]  # noqa: Y015
@@ -345,14 +352,17 @@ class OverlapEnd(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     disclosure: _builtins.str
     """nothing, hit, count, reference or detail."""
     count: _builtins.int
     """Asked records that matched, as an item each; only where `count` is disclosed."""
     pending: _builtins.bool
-    """More waits for a person at the asked agency."""
+    """What is asked for waits for a person at the asked agency."""
     truncated: _builtins.bool
     """Near answers were capped for some asked hash."""
+    request: _builtins.str
+    """The request that waits, by which its answer will come. Since v1.2."""
     @_builtins.property
     def receipt(self) -> _envelope_pb2.Envelope:
         """A signed Receipt."""
@@ -370,10 +380,11 @@ class OverlapEnd(_message.Message):
         pending: _builtins.bool = ...,
         truncated: _builtins.bool = ...,
         budget: Global___BudgetLeft | None = ...,
+        request: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "pending", b"pending", "receipt", b"receipt", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "pending", b"pending", "receipt", b"receipt", "request", b"request", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import directory_pb2 as _directory_pb2
 from tieline.v1 import exchange_pb2 as _exchange_pb2
+from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
@@ -1104,6 +1105,7 @@ class AskHeader(_message.Message):
     EXCLUDED_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     LIST_DIGEST_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Purpose code."""
     case_ref: _builtins.str
@@ -1120,6 +1122,8 @@ class AskHeader(_message.Message):
     """Records that stay at home: of other categories, or known good."""
     list_digest: _builtins.bytes
     """SHA-256 over all packed digests, kinds in order."""
+    wish: _builtins.int
+    """The level that is asked for where a person has to confirm, as in QueryHeader."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers by id; empty: those that policy lists."""
@@ -1141,10 +1145,11 @@ class AskHeader(_message.Message):
         excluded: _builtins.int = ...,
         counts: _abc.Iterable[_builtins.int] | None = ...,
         list_digest: _builtins.bytes = ...,
+        wish: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "counts", b"counts", "deadline_seconds", b"deadline_seconds", "excluded", b"excluded", "list_digest", b"list_digest", "near", b"near", "peers", b"peers", "purpose", b"purpose", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "counts", b"counts", "deadline_seconds", b"deadline_seconds", "excluded", b"excluded", "list_digest", b"list_digest", "near", b"near", "peers", b"peers", "purpose", b"purpose", "records", b"records", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1416,6 +1421,7 @@ class PeerEnd(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The peer."""
     status: _builtins.str
@@ -1430,6 +1436,8 @@ class PeerEnd(_message.Message):
     """The id of the signed receipt, kept by the node."""
     disclosure: _builtins.str
     """hit, count, reference or detail: the most that any hit discloses."""
+    request: _builtins.str
+    """The request that waits for a person at the peer."""
     @_builtins.property
     def budget(self) -> _exchange_pb2.BudgetLeft:
         """What this agency may still ask there today, where the peer says so."""
@@ -1445,10 +1453,11 @@ class PeerEnd(_message.Message):
         receipt: _builtins.str = ...,
         disclosure: _builtins.str = ...,
         budget: _exchange_pb2.BudgetLeft | None = ...,
+        request: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "budget", b"budget", "count", b"count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "reason", b"reason", "receipt", b"receipt", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "agency", b"agency", "budget", b"budget", "count", b"count", "disclosure", b"disclosure", "reason", b"reason", "receipt", b"receipt", "request", b"request", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
@@ -1468,6 +1477,7 @@ class CompareCollectionRequest(_message.Message):
     ALL_FIELD_NUMBER: _builtins.int
     NEAR_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Purpose code."""
     case_ref: _builtins.str
@@ -1478,6 +1488,8 @@ class CompareCollectionRequest(_message.Message):
     """PDQ too."""
     deadline_seconds: _builtins.int
     """Seconds to wait for each peer in each part; 0 for the default."""
+    wish: _builtins.int
+    """As in AskHeader."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers by id; empty: those that policy lists."""
@@ -1491,10 +1503,11 @@ class CompareCollectionRequest(_message.Message):
         all: _builtins.bool = ...,
         near: _builtins.bool = ...,
         deadline_seconds: _builtins.int = ...,
+        wish: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "deadline_seconds", b"deadline_seconds", "near", b"near", "peers", b"peers", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "case_ref", b"case_ref", "deadline_seconds", b"deadline_seconds", "near", b"near", "peers", b"peers", "purpose", b"purpose", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2185,6 +2198,7 @@ class ReferSeriesRequest(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     CASE_REF_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    VITAL_INTERESTS_FIELD_NUMBER: _builtins.int
     series: _builtins.str
     """The series."""
     country: _builtins.str
@@ -2199,6 +2213,8 @@ class ReferSeriesRequest(_message.Message):
     """Case reference."""
     note: _builtins.str
     """A word to the recipients."""
+    vital_interests: _builtins.str
+    """A child is in danger, and why: who has no agreement is told once a second officer confirms."""
     def __init__(
         self,
         *,
@@ -2209,10 +2225,11 @@ class ReferSeriesRequest(_message.Message):
         purpose: _builtins.str = ...,
         case_ref: _builtins.str = ...,
         note: _builtins.str = ...,
+        vital_interests: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "case_ref", b"case_ref", "country", b"country", "note", b"note", "purpose", b"purpose", "series", b"series", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "case_ref", b"case_ref", "country", b"country", "note", b"note", "purpose", b"purpose", "series", b"series", "urgency", b"urgency", "vital_interests", b"vital_interests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2353,18 +2370,24 @@ class ReferSeriesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERRALS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def referrals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferralView]:
         """One per agency."""
+
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[_operator_requests_pb2.RequestView]:
+        """What waits for a second officer."""
 
     def __init__(
         self,
         *,
         referrals: _abc.Iterable[Global___ReferralView] | None = ...,
+        requests: _abc.Iterable[_operator_requests_pb2.RequestView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["referrals", b"referrals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["referrals", b"referrals", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

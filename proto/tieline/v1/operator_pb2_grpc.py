@@ -6,6 +6,7 @@ import warnings
 from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
+from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -162,6 +163,31 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/StepUpload',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.StepUploadRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.StepUploadResponse.FromString,
+                _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListRequests',
+                request_serializer=tieline_dot_v1_dot_operator__requests__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
+        self.GetRequest = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetRequest',
+                request_serializer=tieline_dot_v1_dot_operator__requests__pb2.GetRequestRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.GetRequestResponse.FromString,
+                _registered_method=True)
+        self.DecideRequest = channel.unary_unary(
+                '/tieline.v1.OperatorService/DecideRequest',
+                request_serializer=tieline_dot_v1_dot_operator__requests__pb2.DecideRequestRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.DecideRequestResponse.FromString,
+                _registered_method=True)
+        self.AskPermission = channel.unary_unary(
+                '/tieline.v1.OperatorService/AskPermission',
+                request_serializer=tieline_dot_v1_dot_operator__requests__pb2.AskPermissionRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.AskPermissionResponse.FromString,
+                _registered_method=True)
+        self.StateVitalInterests = channel.unary_unary(
+                '/tieline.v1.OperatorService/StateVitalInterests',
+                request_serializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.FromString,
                 _registered_method=True)
         self.AddOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddOperator',
@@ -387,6 +413,41 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRequests(self, request, context):
+        """What waits for a decision, here or at others. Caller: analyst, officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRequest(self, request, context):
+        """One request with its series. Caller: analyst, officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideRequest(self, request, context):
+        """Approves or refuses a request. Caller: officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AskPermission(self, request, context):
+        """Asks a provider to permit a use of its series. Caller: officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StateVitalInterests(self, request, context):
+        """States that a child is in danger. Caller: officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddOperator(self, request, context):
         """Adds a person or gives one a new certificate. Caller: admin.
         """
@@ -571,6 +632,31 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.StepUpload,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.StepUploadRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.StepUploadResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.ListRequestsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__requests__pb2.ListRequestsResponse.SerializeToString,
+            ),
+            'GetRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRequest,
+                    request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.GetRequestRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__requests__pb2.GetRequestResponse.SerializeToString,
+            ),
+            'DecideRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideRequest,
+                    request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.DecideRequestRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__requests__pb2.DecideRequestResponse.SerializeToString,
+            ),
+            'AskPermission': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskPermission,
+                    request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.AskPermissionRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__requests__pb2.AskPermissionResponse.SerializeToString,
+            ),
+            'StateVitalInterests': grpc.unary_unary_rpc_method_handler(
+                    servicer.StateVitalInterests,
+                    request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.SerializeToString,
             ),
             'AddOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.AddOperator,
@@ -1290,6 +1376,141 @@ class OperatorService:
             '/tieline.v1.OperatorService/StepUpload',
             tieline_dot_v1_dot_operator__pb2.StepUploadRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.StepUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListRequests',
+            tieline_dot_v1_dot_operator__requests__pb2.ListRequestsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__requests__pb2.ListRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetRequest',
+            tieline_dot_v1_dot_operator__requests__pb2.GetRequestRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__requests__pb2.GetRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/DecideRequest',
+            tieline_dot_v1_dot_operator__requests__pb2.DecideRequestRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__requests__pb2.DecideRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskPermission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AskPermission',
+            tieline_dot_v1_dot_operator__requests__pb2.AskPermissionRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__requests__pb2.AskPermissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StateVitalInterests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/StateVitalInterests',
+            tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
+from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -91,6 +92,16 @@ class OperatorServiceStub:
     """Deposits made or received. Caller: analyst, officer."""
     StepUpload: _grpc.UnaryUnaryMultiCallable[_operator_pb2.StepUploadRequest, _operator_pb2.StepUploadResponse]
     """Moves a received deposit on. Caller: officer of the repository."""
+    ListRequests: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.ListRequestsRequest, _operator_requests_pb2.ListRequestsResponse]
+    """What waits for a decision, here or at others. Caller: analyst, officer."""
+    GetRequest: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.GetRequestRequest, _operator_requests_pb2.GetRequestResponse]
+    """One request with its series. Caller: analyst, officer."""
+    DecideRequest: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.DecideRequestRequest, _operator_requests_pb2.DecideRequestResponse]
+    """Approves or refuses a request. Caller: officer."""
+    AskPermission: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.AskPermissionRequest, _operator_requests_pb2.AskPermissionResponse]
+    """Asks a provider to permit a use of its series. Caller: officer."""
+    StateVitalInterests: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.StateVitalInterestsRequest, _operator_requests_pb2.StateVitalInterestsResponse]
+    """States that a child is in danger. Caller: officer."""
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]
@@ -171,6 +182,16 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Deposits made or received. Caller: analyst, officer."""
     StepUpload: _aio.UnaryUnaryMultiCallable[_operator_pb2.StepUploadRequest, _operator_pb2.StepUploadResponse]  # type: ignore[assignment]
     """Moves a received deposit on. Caller: officer of the repository."""
+    ListRequests: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.ListRequestsRequest, _operator_requests_pb2.ListRequestsResponse]  # type: ignore[assignment]
+    """What waits for a decision, here or at others. Caller: analyst, officer."""
+    GetRequest: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.GetRequestRequest, _operator_requests_pb2.GetRequestResponse]  # type: ignore[assignment]
+    """One request with its series. Caller: analyst, officer."""
+    DecideRequest: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.DecideRequestRequest, _operator_requests_pb2.DecideRequestResponse]  # type: ignore[assignment]
+    """Approves or refuses a request. Caller: officer."""
+    AskPermission: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.AskPermissionRequest, _operator_requests_pb2.AskPermissionResponse]  # type: ignore[assignment]
+    """Asks a provider to permit a use of its series. Caller: officer."""
+    StateVitalInterests: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.StateVitalInterestsRequest, _operator_requests_pb2.StateVitalInterestsResponse]  # type: ignore[assignment]
+    """States that a child is in danger. Caller: officer."""
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]  # type: ignore[assignment]
@@ -398,6 +419,46 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.StepUploadResponse, _abc.Awaitable[_operator_pb2.StepUploadResponse]]:
         """Moves a received deposit on. Caller: officer of the repository."""
+
+    @_abc_1.abstractmethod
+    def ListRequests(
+        self,
+        request: _operator_requests_pb2.ListRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_requests_pb2.ListRequestsResponse, _abc.Awaitable[_operator_requests_pb2.ListRequestsResponse]]:
+        """What waits for a decision, here or at others. Caller: analyst, officer."""
+
+    @_abc_1.abstractmethod
+    def GetRequest(
+        self,
+        request: _operator_requests_pb2.GetRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_requests_pb2.GetRequestResponse, _abc.Awaitable[_operator_requests_pb2.GetRequestResponse]]:
+        """One request with its series. Caller: analyst, officer."""
+
+    @_abc_1.abstractmethod
+    def DecideRequest(
+        self,
+        request: _operator_requests_pb2.DecideRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_requests_pb2.DecideRequestResponse, _abc.Awaitable[_operator_requests_pb2.DecideRequestResponse]]:
+        """Approves or refuses a request. Caller: officer."""
+
+    @_abc_1.abstractmethod
+    def AskPermission(
+        self,
+        request: _operator_requests_pb2.AskPermissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_requests_pb2.AskPermissionResponse, _abc.Awaitable[_operator_requests_pb2.AskPermissionResponse]]:
+        """Asks a provider to permit a use of its series. Caller: officer."""
+
+    @_abc_1.abstractmethod
+    def StateVitalInterests(
+        self,
+        request: _operator_requests_pb2.StateVitalInterestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_requests_pb2.StateVitalInterestsResponse, _abc.Awaitable[_operator_requests_pb2.StateVitalInterestsResponse]]:
+        """States that a child is in danger. Caller: officer."""
 
     @_abc_1.abstractmethod
     def AddOperator(

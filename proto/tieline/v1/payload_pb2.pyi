@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tieline.v1 import envelope_pb2 as _envelope_pb2
+from tieline.v1 import requests_pb2 as _requests_pb2
 from tieline.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
 import sys
@@ -78,6 +79,11 @@ class Payload(_message.Message):
     RETRACTION_FIELD_NUMBER: _builtins.int
     PURGE_RECEIPT_FIELD_NUMBER: _builtins.int
     ESCALATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ANSWER_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    PERMISSION_REQUEST_FIELD_NUMBER: _builtins.int
+    PERMISSION_FIELD_NUMBER: _builtins.int
+    TRANSFER_NOTICE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
@@ -157,6 +163,26 @@ class Payload(_message.Message):
         """An immediate referral that nobody acknowledged in time. Since v1.1."""
 
     @_builtins.property
+    def request_answer(self) -> _requests_pb2.RequestAnswer:
+        """What came of a request for a release. Since v1.2."""
+
+    @_builtins.property
+    def release(self) -> _requests_pb2.Release:
+        """One series that is released. Since v1.2."""
+
+    @_builtins.property
+    def permission_request(self) -> _requests_pb2.PermissionRequest:
+        """Asks for a use of restricted data. Since v1.2."""
+
+    @_builtins.property
+    def permission(self) -> _requests_pb2.Permission:
+        """The provider's answer. Since v1.2."""
+
+    @_builtins.property
+    def transfer_notice(self) -> _requests_pb2.TransferNotice:
+        """Data went outside the union for a child in danger. Since v1.2."""
+
+    @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
         """The head of an agency's audit log. Since v1.2."""
 
@@ -191,14 +217,19 @@ class Payload(_message.Message):
         retraction: Global___Retraction | None = ...,
         purge_receipt: Global___PurgeReceipt | None = ...,
         escalation: Global___Escalation | None = ...,
+        request_answer: _requests_pb2.RequestAnswer | None = ...,
+        release: _requests_pb2.Release | None = ...,
+        permission_request: _requests_pb2.PermissionRequest | None = ...,
+        permission: _requests_pb2.Permission | None = ...,
+        transfer_notice: _requests_pb2.TransferNotice | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         countersignature: Global___Countersignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "retraction", b"retraction", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "checkpoint", "countersignature"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "checkpoint", "countersignature"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -260,6 +291,9 @@ class QueryHeader(_message.Message):
     LIST_DIGEST_FIELD_NUMBER: _builtins.int
     RADIUS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
+    READS_HANDLING_FIELD_NUMBER: _builtins.int
+    VITAL_INTERESTS_FIELD_NUMBER: _builtins.int
     mode: Global___QueryMode.ValueType
     """How to match."""
     records: _builtins.int
@@ -270,9 +304,19 @@ class QueryHeader(_message.Message):
     """Radius of a near query, at most 31."""
     epoch: _builtins.str
     """The asker's epoch, as in Standing: a copy that its agency gave up is not answered."""
+    wish: _builtins.int
+    """The level that is asked for where a person has to confirm: 2 count, 3 reference, 4 detail; 0 is
+    reference. Since v1.2.
+    """
+    reads_handling: _builtins.bool
+    """The asker reads how series are handled (SeriesEntry.handling). Since v1.2."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Digests by kind, in the order of DigestKind: MD5, SHA-1, SHA-256, PDQ."""
+
+    @_builtins.property
+    def vital_interests(self) -> _requests_pb2.VitalInterests:
+        """Of two officers of the asker, where no agreement lets it ask. Since v1.2."""
 
     def __init__(
         self,
@@ -283,10 +327,13 @@ class QueryHeader(_message.Message):
         list_digest: _builtins.bytes = ...,
         radius: _builtins.int = ...,
         epoch: _builtins.str = ...,
+        wish: _builtins.int = ...,
+        reads_handling: _builtins.bool = ...,
+        vital_interests: _requests_pb2.VitalInterests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vital_interests", b"vital_interests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "reads_handling", b"reads_handling", "records", b"records", "vital_interests", b"vital_interests", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,6 +395,8 @@ class Referral(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     ORIGINAL_FIELD_NUMBER: _builtins.int
+    PERMISSION_FIELD_NUMBER: _builtins.int
+    VITAL_INTERESTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 of the referral."""
     root: _builtins.str
@@ -370,6 +419,14 @@ class Referral(_message.Message):
     def original(self) -> _envelope_pb2.Envelope:
         """When passed on: the envelope of the agency that wrote it."""
 
+    @_builtins.property
+    def permission(self) -> _envelope_pb2.Envelope:
+        """The provider's signed Permission, made for who sends this. Since v1.2."""
+
+    @_builtins.property
+    def vital_interests(self) -> _requests_pb2.VitalInterests:
+        """Of two officers of the sender, where no agreement covers the transfer. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -381,10 +438,12 @@ class Referral(_message.Message):
         note: _builtins.str = ...,
         items: _series_pb2.AttachmentRef | None = ...,
         original: _envelope_pb2.Envelope | None = ...,
+        permission: _envelope_pb2.Envelope | None = ...,
+        vital_interests: _requests_pb2.VitalInterests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "original", b"original", "series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "original", b"original", "permission", b"permission", "series", b"series", "vital_interests", b"vital_interests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "id", b"id", "items", b"items", "note", b"note", "original", b"original", "root", b"root", "series", b"series", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "id", b"id", "items", b"items", "note", b"note", "original", b"original", "permission", b"permission", "root", b"root", "series", b"series", "urgency", b"urgency", "vital_interests", b"vital_interests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -489,6 +548,7 @@ class Broadcast(_message.Message):
     ORIGINAL_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    PERMISSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 of the broadcast."""
     question: _builtins.str
@@ -505,6 +565,10 @@ class Broadcast(_message.Message):
     def items(self) -> _series_pb2.AttachmentRef:
         """The items."""
 
+    @_builtins.property
+    def permission(self) -> _envelope_pb2.Envelope:
+        """The provider's signed Permission, made for the hub. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -513,10 +577,11 @@ class Broadcast(_message.Message):
         original: _envelope_pb2.Envelope | None = ...,
         series: _series_pb2.SeriesNotice | None = ...,
         items: _series_pb2.AttachmentRef | None = ...,
+        permission: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "original", b"original", "series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "original", b"original", "permission", b"permission", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "items", b"items", "original", b"original", "question", b"question", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "items", b"items", "original", b"original", "permission", b"permission", "question", b"question", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,6 +648,7 @@ class Upload(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    PERMISSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7 of the upload."""
     @_builtins.property
@@ -593,16 +659,21 @@ class Upload(_message.Message):
     def items(self) -> _series_pb2.AttachmentRef:
         """The items that are new since the last upload of this series."""
 
+    @_builtins.property
+    def permission(self) -> _envelope_pb2.Envelope:
+        """The provider's signed Permission, made for who deposits. Since v1.2."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         series: _series_pb2.SeriesNotice | None = ...,
         items: _series_pb2.AttachmentRef | None = ...,
+        permission: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "permission", b"permission", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "items", b"items", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "items", b"items", "permission", b"permission", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -145,8 +145,10 @@ def told(
     referrals: Iterable[Referral],
     broadcasts: Iterable[tuple[Broadcast, Iterable[str]]],
     uploads: Iterable[Upload],
+    released: Iterable[str] = (),
 ) -> frozenset[str]:
-    """Return everybody whom this agency (``own``) told a series: by referral, broadcast, deposit.
+    """Return everybody whom this agency (``own``) told a series: by referral, broadcast, deposit,
+    or by releasing references of it (``released``).
 
     A message that is still queued counts: it may be on the wire at this moment. The owner is left
     out: it knows.
@@ -156,6 +158,7 @@ def told(
         if broadcast.direction is Direction.OUT:
             agencies.update(recipients)
     agencies |= {one.repository for one in uploads if one.direction is Direction.OUT}
+    agencies.update(released)
     return frozenset(agencies - {owner, own})
 
 

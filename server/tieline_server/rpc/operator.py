@@ -15,8 +15,10 @@ from tieline_client.errors import InvalidInput, MalformedMessage
 
 from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.policy import Action
+from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
+from tieline_server.rpc.operator_requests import RequestMethods
 from tieline_server.rpc.records import record_in
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
@@ -77,10 +79,11 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(BudgetMethods):
+class OperatorServicer(BudgetMethods, RequestMethods):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
+        super().__init__(node)
         self._node, self._people, self._facts = node, people, facts
         self._series = SeriesWork(node)
         self._retracting = Retracting(node)
@@ -271,8 +274,10 @@ class OperatorServicer(BudgetMethods):
     ) -> pb.ReferSeriesResponse:
         """Tell the likely country."""
         with about(request.purpose, request.case_ref):
-            referrals = self._telling.refer(_person(context), request)
-        return pb.ReferSeriesResponse(referrals=referrals)
+            waiting: list[Request] = []
+            referrals = self._telling.refer(_person(context), request, waiting)
+        requests = [self._requests.get(one.id) for one in waiting]
+        return pb.ReferSeriesResponse(referrals=referrals, requests=requests)
 
     def ListInbox(
         self, request: pb.ListInboxRequest, context: grpc.ServicerContext

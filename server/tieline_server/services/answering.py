@@ -23,8 +23,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
@@ -39,20 +40,29 @@ from tieline_client.errors import (
     TielineError,
     WrongState,
 )
+from tieline_client.identifiers import new_id
 from tieline_client.packed import distinct
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.domain.audit import salted
 from tieline_server.domain.budget import units_of
 from tieline_server.domain.minhash import Sketcher
-from tieline_server.domain.policy import Disclosure
+from tieline_server.domain.policy import Action, Decision, Disclosure
 from tieline_server.domain.ports import AnsweredQuery, Ids, Record
 from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.domain.request import Request, RequestKind, Side, parse_wish
 from tieline_server.services.budgeting import Charge
-from tieline_server.services.context import Node, about
+from tieline_server.services.context import Node, about, clean
 from tieline_server.services.disclosing import Disclosing, Hits
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.sketches import SKETCHES
 from tieline_server.services.standing import Standings
+from tieline_server.services.vital_interests import (
+    check_stated,
+    endangered,
+    standing,
+    stated_out,
+)
 
 _ITEMS_LOGGED = 10_000
 """Item ids named in one audit entry; more go into further entries."""
@@ -93,6 +103,8 @@ class _Answer:
     """Whether it is recorded whole."""
     known: bool = False
     """Whether the request id stood in storage already, with this header."""
+    request: str = ""
+    """The request that waits for a person, once it is noted."""
 
     def waits(self) -> int:
         """Return how many hits wait for what they disclose to be logged."""
@@ -160,16 +172,28 @@ class Answerer:
             raise InvalidInput("the query names no person")
         node.check_purpose(payload.purpose, payload.case_ref)
         with about(payload.purpose, payload.case_ref, payload.person):
-            charge, rules = self._admit(peer, payload, header)
+            charge, decision, stated = self._admit(peer, payload, header)
         generation = node.store.index.refresh()
-        disclosing = Disclosing(node, peer, payload.purpose)
+        disclosing = Disclosing(
+            node,
+            peer,
+            payload.purpose,
+            clean(payload.case_ref),
+            parse_wish(query.wish),
+            with_handling=query.reads_handling,
+            endangered=stated and self._answers_endangered(peer, payload),
+        )
         sketcher = Sketcher(node.key_for(SKETCHES))
+        rules = decision.rules
         return _Answer(payload, header, rules, generation, disclosing, sketcher, charge)
 
     def _admit(
         self, peer: str, payload: payload_pb2.Payload, header: envelope_pb2.Envelope
-    ) -> tuple[Charge, tuple[str, ...]]:
-        """Take the units, then ask policy; what policy refuses costs nothing."""
+    ) -> tuple[Charge, Decision, bool]:
+        """Take the units, then ask policy; what policy refuses costs nothing.
+
+        Returns also whether it is allowed on the vital interests that the asker states alone.
+        """
         node, query = self._node, payload.query
         units = units_of(query.records, query.counts)
         charge = node.budgets.charge(
@@ -182,11 +206,34 @@ class Answerer:
                 spent=charge.spent,
                 budget=charge.budget,
             )
-            rules = node.allowed(decision, f"{peer} may not ask {node.agency}")
+            stated = not decision.allowed and query.HasField("vital_interests")
+            if stated:
+                check_stated(query.vital_interests)
+                question = node.question(
+                    Action.ASK, asker=peer, holder=node.agency, purpose=payload.purpose
+                )
+                question = replace(question, asked=units, spent=charge.spent, budget=charge.budget)
+                decision = node.policy.decide(endangered(question))
+            node.allowed(decision, f"{peer} may not ask {node.agency}")
         except TielineError:
             node.budgets.refund(charge, forget=True)
             raise
-        return charge, rules
+        return charge, decision, stated
+
+    def _answers_endangered(self, peer: str, payload: payload_pb2.Payload) -> bool:
+        """Whether the answer to a question that was asked on the exception may go on it too.
+
+        Into the union it may, on the asker's word: no rule of the union keeps data out. Out of it
+        two officers of this agency have to say so (`tieline requests vital-interests`).
+        """
+        node = self._node
+        if node.party(peer).union:
+            return True
+        case_ref = clean(payload.case_ref)
+        return (
+            node.store.read(lambda tx: standing(node, tx, peer, payload.purpose, case_ref))
+            is not None
+        )
 
     # 2
     def _take(self, answer: _Answer, batch: DigestBatch) -> None:
@@ -322,8 +369,12 @@ class Answerer:
             now,
         )
 
+        waiting = answer.disclosing.waiting()
+        basis: Any = self._basis(peer, answer) if answer.hits else {}
+
         def settle(tx: Record) -> None:
             self._log_items(tx, peer, answer)
+            answer.request = self._wait(tx, peer, answer, *waiting)
             tx.queries.finish(
                 AnsweredQuery(
                     request=payload.id,
@@ -347,13 +398,15 @@ class Answerer:
                     peer=peer,
                     purpose=payload.purpose,
                     case_ref=payload.case_ref,
-                    subjects=(payload.id,),
+                    subjects=(payload.id, *((answer.request,) if answer.request else ())),
                     rules=tuple(sorted({*answer.rules, *answer.disclosing.rules})),
                     records=payload.query.records,
                     hits=answer.hits,
                     disclosure=answer.disclosing.level.label,
                     generation=answer.generation,
                     **salted(payload.query.list_digest),
+                    list_digest=payload.query.list_digest.hex(),
+                    **basis,
                 )
             )
 
@@ -367,7 +420,8 @@ class Answerer:
         end = exchange_pb2.OverlapEnd(
             receipt=receipt,
             disclosure=answer.disclosing.level.label,
-            pending=answer.disclosing.pending,
+            pending=bool(answer.request),
+            request=answer.request,
             truncated=answer.truncated,
         )
         if (
@@ -395,6 +449,38 @@ class Answerer:
         """Keep the sketch of a list that did not come to its end: it was looked up all the same."""
         with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
             self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
+
+    def _basis(self, peer: str, answer: _Answer) -> dict[str, object]:
+        """On what law an answer goes outside the union."""
+        node, payload = self._node, answer.payload
+        if node.party(peer).union or not answer.disclosing.endangered:
+            return legal_basis(node, [peer])
+        own = node.store.read(
+            lambda tx: standing(node, tx, peer, payload.purpose, clean(payload.case_ref))
+        )
+        return legal_basis(node, [peer], stated_out(own) if own else None)
+
+    def _wait(
+        self, tx: Record, peer: str, answer: _Answer, items: int, series: dict[int, int]
+    ) -> str:
+        """Note what waits for a person, where something does; return the request's id."""
+        if not items:
+            return ""
+        payload, now = answer.payload, self._node.clock()
+        request = Request(
+            id=new_id(),
+            kind=RequestKind.RELEASE,
+            side=Side.IN,
+            peer=peer,
+            person=payload.person,
+            purpose=payload.purpose,
+            case_ref=clean(payload.case_ref),
+            created=now,
+            expires=now + limits.REQUEST_LIFE,
+            level=answer.disclosing.wish,
+            items=items,
+        )
+        return tx.requests.wait(request, series)
 
 
 def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch:

@@ -42,7 +42,9 @@ class Question:
         self._check = ListCheck(header.counts, header.list_digest)
         self._counts = self._check.counts
         self._check_counts()
-        self._chosen = choose_peers(node, header.purpose, header.peers, everyone=header.all)
+        self._chosen = choose_peers(
+            node, header.purpose, header.peers, everyone=header.all, case_ref=header.case_ref
+        )
         self._size = sum(kind.width * count for kind, count in self._counts.items())
         self._spool = Spool(self._size, node.scratch)
         self._excludes = node.store.recall("exclusions", lambda tx: tx.imports.has_exclusions())

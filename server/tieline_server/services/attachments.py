@@ -199,6 +199,8 @@ class Receiver:
         question = node.question(
             action, asker=asker, holder=holder, purpose=request.purpose, owner=owner
         )
+        if request.kind == "referral":  # two officers may have stated vital interests: see there
+            question = replace(question, vital_interests=True, second_officer=True)
         node.allow(question, f"items of a {request.kind} from {peer}")
 
 

@@ -23,10 +23,13 @@ from tieline_server.domain.broadcast import (
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Urgency
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Confidence, Series
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import series_out
+from tieline_server.services.permissions import Held, held
 from tieline_server.services.referring import original_envelope
 from tieline_server.services.restricting import exclusion, restriction_of, still
 from tieline_server.services.retracting import accompany
@@ -45,6 +48,7 @@ class _Prepared:
     packed: Packed | None
     recipients: tuple[str, ...]
     rules: tuple[str, ...]
+    permission: Held | None
 
 
 class Broadcasting:
@@ -83,6 +87,10 @@ class Broadcasting:
         series = node.store.read(lambda tx: find_series(tx, name))
         own = series.owner == node.agency
         action = Action.BROADCAST if own else Action.RELAY
+        permission = node.store.read(
+            lambda tx: held(node, tx, series.id, Use.BROADCAST, (), purpose)
+        )
+        permitted = permission.agencies if permission else ()
         rules = set(
             node.allow(
                 node.question(
@@ -92,6 +100,7 @@ class Broadcasting:
                     purpose=purpose,
                     handling=series.handling,
                     owner=series.owner,
+                    permission=permission is not None,
                 ),
                 f"broadcasting {series.id}",
             )
@@ -113,6 +122,7 @@ class Broadcasting:
                     purpose=purpose,
                     handling=series.handling,
                     owner=series.owner,
+                    permission=agency in permitted,
                 )
             )
             if decision.allowed:
@@ -124,7 +134,8 @@ class Broadcasting:
             raise PolicyRefused(f"nobody in the group may receive it: {'; '.join(reasons)}")
         original = None if own else node.store.read(lambda tx: _received_original(tx, series))
         packed = pack_series(node, series.id, "")
-        return _Prepared(series, original, packed, tuple(recipients), tuple(sorted(rules)))
+        told, decided = tuple(recipients), tuple(sorted(rules))
+        return _Prepared(series, original, packed, told, decided, permission)
 
     def _send(
         self,
@@ -158,6 +169,7 @@ class Broadcasting:
             question=broadcast.question,
             items=one.packed.reference() if one.packed else None,
             original=one.original,
+            permission=one.permission.envelope if one.permission else None,
         )
         if one.original is None:
             assessments = list(tx.series.assessments(one.series.id))
@@ -183,6 +195,7 @@ class Broadcasting:
             node.entry(
                 "broadcast.sent",
                 person=person.name,
+                peer="",
                 purpose=broadcast.purpose,
                 case_ref=broadcast.case_ref,
                 subjects=(broadcast.id, one.series.id),
@@ -190,6 +203,8 @@ class Broadcasting:
                 group=f"{group} v{version}",
                 recipients=list(one.recipients),
                 items=items,
+                **({"permission": one.permission.request} if one.permission else {}),
+                **legal_basis(node, one.recipients),
             )
         )
         return broadcast_view(tx, broadcast)

@@ -226,6 +226,7 @@ class Node:
         purpose: str,
         handling: Handling | None = None,
         owner: str = "",
+        permission: bool = False,
     ) -> Question:
         """Build a question about two members."""
         return Question(
@@ -236,6 +237,7 @@ class Node:
             handling=handling.code if handling else HandlingCode.H0,
             tlp=handling.tlp if handling else Tlp.AMBER,
             owner=owner,
+            permission=permission,
         )
 
     def key_for(self, use: bytes) -> bytes:

@@ -8,8 +8,9 @@ domain/holding.py says which of them decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ from tieline.v1 import exchange_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound
+from tieline_client.handling import Handling, stricter
 
 from tieline_server.domain.holding import Way, decided
-from tieline_server.domain.policy import Action, Disclosure
+from tieline_server.domain.policy import Action, Disclosure, Question
 from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids, Rows
+from tieline_server.domain.request import DEFAULT_WISH, Grant
 from tieline_server.services.context import Node
 from tieline_server.services.held_under import Pair, Under, held_under
+from tieline_server.services.notices import handling_out
 
 Distances = npt.NDArray[np.int32]
 _SERIES_TEXT_CHARS = limits.FREE_TEXT_PER_MESSAGE_CHARS // 2
@@ -76,6 +80,7 @@ class _Verdict:
     pending: bool = False
     rules: tuple[str, ...] = ()
     case_ref: str = ""
+    handling: Handling | None = None
 
 
 _NEVER = _Verdict(None)
@@ -84,20 +89,29 @@ _NEVER = _Verdict(None)
 
 @dataclass(slots=True)
 class Disclosing:
-    """The disclosures of one answer to ``peer``. ``level`` is the highest so far, ``rules`` the
-    policies that decided, ``pending`` whether more waits for a person."""
+    """The disclosures of one answer to ``peer``. ``wish`` is what the peer asks for where a person
+    has to confirm; ``endangered`` that vital interests are stated, and confirmed, for this answer.
+    ``level`` is the highest so far, ``rules`` the policies that decided."""
 
     node: Node
     peer: str
     purpose: str
+    case_ref: str = ""
+    wish: Disclosure = DEFAULT_WISH
+    with_handling: bool = False
+    endangered: bool = False
     level: Disclosure = Disclosure.NOTHING
-    pending: bool = False
     rules: set[str] = field(default_factory=set)
     erasures: int = -1
     """How often holdings had been erased when the first hits were looked at."""
     _judged: dict[Pair, _Verdict] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
+    _waits: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Of a number, the series (0: none) whose release waits for a person."""
+    _waiting: list[tuple[Ids, Ids]] = field(default_factory=list)
+    """Items of which more waits for a person, and their numbers."""
+    _decided: tuple[Mapping[int, Grant], Mapping[int, datetime]] | None = None
 
     def responses(self, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
         """Return what may be said of hits: messages, the items disclosed, and how many hits."""
@@ -109,17 +123,41 @@ class Disclosing:
         outcomes = [self._outcomes[number] for number in numbers.tolist()]
         told = np.array([one.level is not Disclosure.NOTHING for one in outcomes], dtype=np.bool_)
         kept = told[at]
+        waits = np.array([bool(self._waits[one]) for one in numbers.tolist()], dtype=np.bool_)[at]
         if not kept.any():
+            self._wait(hits, numbers[at], waits)
             return [], np.empty(0, dtype=np.int64), 0
         if store.recall("staged", lambda tx: tx.imports.any_staged()):
             sure = store.read(
                 lambda tx: tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
             )
             kept[kept] = sure
+        self._wait(hits, numbers[at], waits & (kept | ~told[at]))
         disclosed = hits.where(kept)
         ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
         messages += _batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
         return messages, disclosed.items, len(disclosed.items)
+
+    def _wait(
+        self, hits: Hits, numbers: npt.NDArray[np.uint32], waits: npt.NDArray[np.bool_]
+    ) -> None:
+        if waits.any():
+            self._waiting.append((hits.items[waits], numbers[waits].astype(np.int64)))
+
+    def waiting(self) -> tuple[int, dict[int, int]]:
+        """Return how many items wait for a person, and how many of them are in each series."""
+        if not self._waiting:
+            return 0, {}
+        items, first = np.unique(
+            np.concatenate([items for items, _ in self._waiting]), return_index=True
+        )
+        numbers = np.concatenate([numbers for _, numbers in self._waiting])[first]
+        series: dict[int, int] = {}
+        found, counts = np.unique(numbers, return_counts=True)
+        for number, count in zip(found.tolist(), counts.tolist(), strict=True):
+            for one in self._waits[number]:
+                series[one] = series.get(one, 0) + count
+        return len(items), series
 
     def _decide(self, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
         """Settle the outcome of every number; return messages that introduce series."""
@@ -129,7 +167,7 @@ class Disclosing:
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
         pairs = {pair for one in sets.values() for pair in one}
         self._judged.update(self._verdicts(pairs - self._judged.keys()))
-        levels = {number: self._levels(one) for number, one in sets.items()}
+        levels = {number: self._levels(number, one) for number, one in sets.items()}
         named: dict[int, Disclosure] = {}
         for number, one in sets.items():
             for (_, series), level in zip(one, levels[number], strict=True):
@@ -146,7 +184,7 @@ class Disclosing:
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
         return messages
 
-    def _levels(self, held: HoldingSet) -> tuple[Disclosure, ...]:
+    def _levels(self, number: int, held: HoldingSet) -> tuple[Disclosure, ...]:
         """Return what may be said of each way in which an item is held."""
         verdicts = [self._judged[pair] for pair in held]
         ways = [
@@ -154,39 +192,80 @@ class Disclosing:
             for (_, series), verdict in zip(held, verdicts, strict=True)
         ]
         levels = decided(ways)
-        for verdict, level in zip(verdicts, levels, strict=True):
+        waits = []
+        for (_, series), verdict, level in zip(held, verdicts, levels, strict=True):
             self.level = max(self.level, level)
             if verdict.level is level:  # nothing stricter stands beside it
-                self.pending |= verdict.pending
+                if verdict.pending:
+                    waits.append(series)
                 self.rules.update(verdict.rules)
+        self._waits[number] = tuple(dict.fromkeys(waits))
         return levels
 
     def _verdicts(self, pairs: set[Pair]) -> dict[Pair, _Verdict]:
         """Learn of each pair of import and series what policy discloses of its holdings."""
         node, memory = self.node, self.node.store.remembered()
-        about = (self.peer, self.purpose, node.directory().version, node.policy.version)
+        grants, used = self._decided_before()
+        about = (
+            *(self.peer, self.purpose, self.wish, self.endangered),
+            *(node.directory().version, node.policy.version),
+        )
+        if grants or used:  # what was decided of this case alone is not for others to remember
+            apart = {one for one in pairs if one[1] in grants or one[1] in used}
+            held = held_under(node, apart)
+            own = {pair: self._verdict(held.get(pair), pair[1]) for pair in apart}
+            pairs = pairs - apart
+        else:
+            own = {}
         missing = [one for one in pairs if (one, about) not in memory]
         held = held_under(node, missing)
         for pair in missing:
-            under = held.get(pair)
-            memory[pair, about] = _NEVER if under is None else self._verdict(under)
-        return {pair: memory[pair, about] for pair in pairs}
+            memory[pair, about] = self._verdict(held.get(pair), None)
+        return own | {pair: memory[pair, about] for pair in pairs}
 
-    def _verdict(self, held: Under) -> _Verdict:
+    def _decided_before(self) -> tuple[Mapping[int, Grant], Mapping[int, datetime]]:
+        """Return what persons decided before of this asker, by series."""
+        if self._decided is None:
+            now = self.node.clock()
+            grants, used = self.node.store.recall(
+                ("decided", self.peer, self.purpose, self.case_ref),
+                lambda tx: (
+                    tx.requests.grants(self.peer, self.purpose, self.case_ref, now),
+                    tx.requests.used(self.peer, self.purpose, now),
+                ),
+            )
+            self._decided = (
+                {series: one for series, one in grants.items() if one.expires > now},
+                {series: until for series, until in used.items() if until > now},
+            )
+        return self._decided
+
+    def _verdict(self, held: Under | None, series: int | None) -> _Verdict:
+        """Say what may be told of holdings; with what was decided of their series, where given."""
+        if held is None:
+            return _NEVER
         if held.excludes(self.peer):
             return _Verdict(Disclosure.NOTHING, case_ref=held.case_ref)
-        decision = self.node.policy.highest_disclosure(
-            self.node.question(
-                Action.LEARN_HIT,
-                asker=self.peer,
-                holder=self.node.agency,
-                purpose=self.purpose,
-                handling=held.handling,
-            )
+        grants, used = self._decided_before()
+        grant = None if series is None else grants.get(series)
+        question = learning(self.node, self.peer, self.purpose, held)
+        question = replace(
+            question,
+            permission=series is not None and series in used,
+            vital_interests=self.endangered,
+            second_officer=self.endangered,
         )
-        told = decision.level is not Disclosure.NOTHING
-        rules = decision.decision.rules if told else ()
-        return _Verdict(decision.level, decision.pending, rules, held.case_ref)
+        decision = self.node.policy.highest_disclosure(question)
+        level, rules = decision.level, decision.decision.rules
+        if grant is not None and grant.level > level:
+            confirmed = self.node.policy.highest_disclosure(replace(question, confirmed=True))
+            if min(grant.level, confirmed.level) > level:
+                level = min(grant.level, confirmed.level)
+                rules = confirmed.decision.rules
+        refused = grant is not None and grant.level is Disclosure.NOTHING
+        waits = not refused and min(decision.confirmable, self.wish) > level
+        told = level is not Disclosure.NOTHING
+        return _Verdict(level, waits, rules if told else (), held.case_ref, held.handling)
 
     def _introduce(self, levels: dict[int, Disclosure]) -> list[exchange_pb2.OverlapResponse]:
         """Give series their indexes in this answer and return the messages that say so."""
@@ -194,13 +273,14 @@ class Disclosing:
         if not numbers:
             return []
         found, items = self._disclosable(numbers), self._items_of(numbers)
+        handlings = self._handling_of(numbers) if self.with_handling else {}
         messages: list[exchange_pb2.OverlapResponse] = []
         batch, chars = exchange_pb2.SeriesBatch(), 0
         for number in numbers:
             self._series[number] = index = len(self._series) + 1
             named = levels[number] >= Disclosure.DETAIL
             told = items[number] if items[number] >= self.node.defaults.count_least else None
-            entry = _entry(index, found[number], told, with_name=named)
+            entry = series_entry(index, found[number], told, handlings.get(number), with_name=named)
             size = entry.ByteSize()
             if batch.series and chars + size > _SERIES_TEXT_CHARS:
                 messages.append(exchange_pb2.OverlapResponse(batch=batch))
@@ -213,13 +293,28 @@ class Disclosing:
     def _items_of(self, numbers: Sequence[int]) -> dict[int, int]:
         """Return how many items of series the peer may know of: those that are held under imports
         whose series it may learn. Whoever learns a reference learns counts."""
-        matching = self.node.matching
-        pairs = {(one, number) for number in numbers for one in matching.imports_of(number)}
         shown: dict[int, set[int]] = {number: set() for number in numbers}
-        for (import_no, number), told in self._verdicts(pairs).items():
-            if told.level is not None and told.level >= Disclosure.REFERENCE:
-                shown[number].add(import_no)
-        return {number: matching.count_of(number, shown[number]) for number in numbers}
+        for (import_no, number), _ in self._told(numbers):
+            shown[number].add(import_no)
+        return {number: self.node.matching.count_of(number, shown[number]) for number in numbers}
+
+    def _handling_of(self, numbers: Sequence[int]) -> dict[int, Handling]:
+        """Return under what series are held, as far as the peer learns of it: the strictest."""
+        found: dict[int, Handling] = {}
+        for (_, number), verdict in self._told(numbers):
+            if verdict.handling is not None:
+                known = found.get(number)
+                handling = verdict.handling
+                found[number] = handling if known is None else stricter(known, handling)
+        return found
+
+    def _told(self, numbers: Sequence[int]) -> Iterable[tuple[Pair, _Verdict]]:
+        """Yield the pairs of import and series of which the peer may learn references."""
+        imports_of = self.node.matching.imports_of
+        pairs = {(one, number) for number in numbers for one in imports_of(number)}
+        for pair, verdict in self._verdicts(pairs).items():
+            if verdict.level is not None and verdict.level >= Disclosure.REFERENCE:
+                yield pair, verdict
 
     def _disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
         store = self.node.store
@@ -270,9 +365,27 @@ def _batches(
     return messages
 
 
-def _entry(
-    index: int, series: DisclosableSeries, items: int | None, *, with_name: bool
+def learning(node: Node, peer: str, purpose: str, held: Under) -> Question:
+    """Return the question what a peer may learn of holdings."""
+    return node.question(
+        Action.LEARN_HIT,
+        asker=peer,
+        holder=node.agency,
+        purpose=purpose,
+        handling=held.handling,
+        owner=held.owner,
+    )
+
+
+def series_entry(
+    index: int,
+    series: DisclosableSeries,
+    items: int | None,
+    handling: Handling | None,
+    *,
+    with_name: bool,
 ) -> exchange_pb2.SeriesEntry:
+    """Return a series as it is told; its handling where the asker reads it."""
     numbers = [f"repository:{series.number}"] if series.number else []
     numbers += [f"{scheme}:{value}" for scheme, value in series.references]
     return exchange_pb2.SeriesEntry(
@@ -285,4 +398,5 @@ def _entry(
         contact_email=series.contact_email,
         contact_phone=series.contact_phone,
         items=items,
+        handling=None if handling is None else handling_out(handling),
     )

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tieline_client.handling import Handling, stricter
+from tieline_client.identifiers import series_owner
 
+from tieline_server.domain.ports import Tx
 from tieline_server.services.context import Node
 
 Pair = tuple[int, int]
@@ -24,6 +26,8 @@ class Under:
     handling: Handling
     case_ref: str
     only: frozenset[str] | None = None
+    owner: str = ""
+    """The agency that provided it."""
 
     def excludes(self, agency: str) -> bool:
         """Whether this agency may learn nothing of it."""
@@ -33,22 +37,23 @@ class Under:
 def held_under(node: Node, pairs: Iterable[Pair]) -> dict[Pair, Under]:
     """Return of pairs those that count for peers: complete, answerable, not withdrawn."""
     wanted = list(pairs)
-    if not wanted:
-        return {}
-    imports, series = node.store.read(
-        lambda tx: (
-            tx.items.held_under({import_no for import_no, _ in wanted}),
-            tx.series.terms({number for _, number in wanted if number}),
-        )
-    )
+    return node.store.read(lambda tx: held_now(tx, wanted)) if wanted else {}
+
+
+def held_now(tx: Tx, wanted: Iterable[Pair]) -> dict[Pair, Under]:
+    """As `held_under`, within a transaction."""
+    wanted = list(wanted)
+    imports = tx.items.held_under({import_no for import_no, _ in wanted})
+    series = tx.series.terms({number for _, number in wanted if number})
     found: dict[Pair, Under] = {}
     for pair in wanted:
         held, terms = imports.get(pair[0]), series.get(pair[1])
         if held is None or (terms is not None and terms.withdrawn):
             continue
         if terms is None:
-            found[pair] = Under(held.handling, held.case_ref)
+            found[pair] = Under(held.handling, held.case_ref, owner=held.agency)
         else:
             handling = stricter(held.handling, terms.handling)
-            found[pair] = Under(handling, held.case_ref, terms.only)
+            owner = series_owner(terms.id)
+            found[pair] = Under(handling, held.case_ref, terms.only, owner)
     return found

@@ -13,6 +13,7 @@ from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Assessment, Origin
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in, parse_confidence
 from tieline_server.services.context import Node, clean
@@ -25,6 +26,7 @@ from tieline_server.services.incoming import (
     stated_time,
     told_series,
 )
+from tieline_server.services.permissions import proven
 from tieline_server.services.series_work import add_assessment
 
 
@@ -48,6 +50,7 @@ class IncomingBroadcasts:
             purpose=payload.purpose,
             handling=series.handling,
             owner=series.owner,
+            permission=proven(node, message, body.permission, series=series.id, use=Use.BROADCAST),
         )
         node.allow(question, f"a broadcast of {message.peer}")
         broadcast = Broadcast(

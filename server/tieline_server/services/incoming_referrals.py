@@ -14,6 +14,7 @@ from tieline_server.domain.alarm import alarms_of
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Origin, Series
 from tieline_server.services.context import Node, clean
 from tieline_server.services.incoming import (
@@ -28,8 +29,10 @@ from tieline_server.services.incoming import (
     told_series,
 )
 from tieline_server.services.notices import handling_in
+from tieline_server.services.permissions import proven
 from tieline_server.services.referring import RECIPIENTS_STEPS, apply_outcome, parse_urgency
 from tieline_server.services.views import outcome_in
+from tieline_server.services.vital_interests import check_stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,17 @@ class IncomingReferrals:
                 handling=series.handling,
                 owner=series.owner,
             )
+        body = message.payload.referral
+        permitted = proven(node, message, body.permission, series=series.id, use=Use.PASS_ON)
+        stated = body.HasField("vital_interests")
+        if stated:
+            check_stated(body.vital_interests)
+        question = replace(
+            question,
+            permission=permitted and series.owner != message.peer,
+            vital_interests=stated,
+            second_officer=stated,
+        )
         node.allow(question, f"a referral of {series.owner} from {message.peer}")
 
     def referral_step(self, message: Message) -> Handled:

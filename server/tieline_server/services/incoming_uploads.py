@@ -11,6 +11,7 @@ from tieline_client.payloads import moment
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Origin
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.context import Node, clean
@@ -22,6 +23,7 @@ from tieline_server.services.incoming import (
     stated_time,
     told_series,
 )
+from tieline_server.services.permissions import proven
 from tieline_server.services.uploading import take_step
 
 
@@ -44,6 +46,7 @@ class IncomingUploads:
             purpose=payload.purpose,
             handling=series.handling,
             owner=series.owner,
+            permission=proven(node, message, body.permission, series=series.id, use=Use.UPLOAD),
         )
         node.allow(question, f"a deposit of {message.peer}")
         upload = Upload(

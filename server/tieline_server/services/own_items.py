@@ -116,6 +116,7 @@ class OwnItems:
             holder=self._node.agency,
             purpose=self._purpose,
             handling=under.handling,
+            owner=under.owner,
         )
         return self._node.policy.highest_disclosure(question).level
 

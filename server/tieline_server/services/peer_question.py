@@ -27,6 +27,7 @@ from tieline_client.errors import (
     Unreachable,
 )
 from tieline_client.hit_columns import check_hits, names_known
+from tieline_client.identifiers import check_id
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.services.context import Node
@@ -163,6 +164,8 @@ class PeerQuestion:
         told.status = "pending" if end.pending and not result.overlaps else "answered"
         if end.pending:
             told.reason = f"more waits for a person at {self._agency}"
+            if end.request:
+                told.request = check_id(end.request, "request")
         if end.HasField("budget"):
             told.budget.CopyFrom(end.budget)
             self._node.budgets_heard.told(self._agency, end.budget, self._node.clock())

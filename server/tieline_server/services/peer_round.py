@@ -14,19 +14,24 @@ from __future__ import annotations
 import base64
 import contextlib
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from tieline.v1 import operator_pb2, payload_pb2
+from tieline.v1 import operator_pb2, payload_pb2, requests_pb2
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, StorageUnavailable
 from tieline_client.identifiers import new_id
 
 from tieline_server.domain.audit import AuditEntry, salted
+from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Record
+from tieline_server.domain.request import Request, RequestKind, Side, parse_wish
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
+from tieline_server.services.vital_interests import endangered, standing, stated_out
 
 _THREADS = ThreadPoolExecutor(limits.PEERS_AT_ONCE, thread_name_prefix="ask")
 
@@ -40,6 +45,7 @@ class Terms:
     case_ref: str
     near: bool
     deadline: float
+    wish: Disclosure
 
     @classmethod
     def of(
@@ -53,7 +59,14 @@ class Terms:
         if header.deadline_seconds > limits.QUERY_SECONDS_MOST:
             raise InvalidInput(f"a peer is waited for at most {limits.QUERY_SECONDS_MOST} seconds")
         deadline = header.deadline_seconds or node.defaults.query_seconds
-        return cls(person.name, header.purpose, clean(header.case_ref), header.near, deadline)
+        return cls(
+            person=person.name,
+            purpose=header.purpose,
+            case_ref=clean(header.case_ref),
+            near=header.near,
+            deadline=deadline,
+            wish=parse_wish(header.wish),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,8 @@ class Chosen:
 
     peers: tuple[str, ...]
     refused: tuple[operator_pb2.PeerEnd, ...]
+    stated: Mapping[str, requests_pb2.VitalInterests] = field(default_factory=dict)
+    """What two officers stated, of peers that may be asked on that exception alone."""
 
     @property
     def everyone(self) -> list[str]:
@@ -69,7 +84,9 @@ class Chosen:
         return [*self.peers, *(one.agency for one in self.refused)]
 
 
-def choose_peers(node: Node, purpose: str, named: Sequence[str], *, everyone: bool) -> Chosen:
+def choose_peers(
+    node: Node, purpose: str, named: Sequence[str], *, everyone: bool, case_ref: str = ""
+) -> Chosen:
     """Step 1. Raises InvalidInput when the own agency is named, UnknownAgency."""
     named = list(dict.fromkeys(named))
     if node.agency in named:
@@ -80,15 +97,31 @@ def choose_peers(node: Node, purpose: str, named: Sequence[str], *, everyone: bo
         if member.agency != node.agency
     ]
     peers, refused = [], []
+    stated: dict[str, requests_pb2.VitalInterests] = {}
     for agency in candidates:
         decision = node.may_ask(node.agency, agency, purpose)
         if decision.allowed:
             peers.append(agency)
+        elif (named or everyone) and (said := _stated(node, agency, purpose, case_ref)):
+            peers.append(agency)
+            stated[agency] = said
         elif named or everyone:
             refused.append(
                 operator_pb2.PeerEnd(agency=agency, status="refused", reason=decision.why)
             )
-    return Chosen(tuple(peers), tuple(refused))
+    return Chosen(tuple(peers), tuple(refused), stated)
+
+
+def _stated(
+    node: Node, agency: str, purpose: str, case_ref: str
+) -> requests_pb2.VitalInterests | None:
+    """Return what is confirmed of a child in danger, where it lets this agency be asked."""
+    request = node.store.read(lambda tx: standing(node, tx, agency, purpose, case_ref))
+    if request is None:
+        return None
+    question = node.question(Action.ASK, asker=node.agency, holder=agency, purpose=purpose)
+    allowed = node.policy.decide(endangered(question)).allowed
+    return stated_out(request) if allowed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +168,8 @@ class PeerRound:
             refused={one.agency: one.reason for one in self._chosen.refused},
             near=terms.near,
             **salted(announced.digest),
+            list_digest=announced.digest.hex(),
+            **self._basis(asked),
         )
         self._log([entry])
         self._pending = set(asked)
@@ -143,6 +178,15 @@ class PeerRound:
             # Signed here: threads that all want to sign at once get in one another's way.
             question.seal()
             _THREADS.submit(self._ask, question, lists)
+
+    def _basis(self, asked: Sequence[str]) -> dict[str, Any]:
+        """On what law the digests go to those outside the union."""
+        found = legal_basis(self._node, [one for one in asked if one not in self._chosen.stated])
+        apart: dict[str, object] = {}
+        for agency, said in self._chosen.stated.items():
+            if agency in asked:
+                apart[agency] = legal_basis(self._node, [agency], said)
+        return found | ({"vital_interests": apart} if apart else {})
 
     def _ask(self, question: PeerQuestion, lists: Lists) -> None:
         self._results.put(question.ask(lists))
@@ -156,6 +200,9 @@ class PeerRound:
             list_digest=announced.digest,
             radius=limits.NEAR_RADIUS if terms.near else 0,
             epoch=self._node.epoch,
+            wish=int(terms.wish),
+            reads_handling=True,
+            vital_interests=self._chosen.stated.get(agency),
         )
         payload = payload_pb2.Payload(
             id=new_id(),
@@ -178,7 +225,8 @@ class PeerRound:
         if self._verify is not None and not all(one.receipt for one in results):
             self._verify()
             self._verify = None
-        self._log([self._result_entry(one.end, one) for one in results])
+        waiting = [self._waiting(one.end) for one in results if one.end.request]
+        self._log([self._result_entry(one.end, one) for one in results], waiting)
         self._pending.difference_update(one.end.agency for one in results)
         return results
 
@@ -209,7 +257,7 @@ class PeerRound:
         )
 
     def _entry(
-        self, action: str, *, peer: str = "", subjects: tuple[str, ...] = (), **detail: object
+        self, action: str, *, peer: str = "", subjects: tuple[str, ...] = (), **detail: Any
     ) -> AuditEntry:
         return self._node.entry(
             action,
@@ -222,8 +270,26 @@ class PeerRound:
             **detail,
         )
 
-    def _log(self, entries: list[AuditEntry]) -> None:
+    def _waiting(self, end: operator_pb2.PeerEnd) -> Request:
+        """What waits for a person at a peer, as this side keeps it."""
+        now, terms = self._node.clock(), self._terms
+        return Request(
+            id=end.request,
+            kind=RequestKind.RELEASE,
+            side=Side.OUT,
+            peer=end.agency,
+            person=terms.person,
+            purpose=terms.purpose,
+            case_ref=terms.case_ref,
+            created=now,
+            expires=now + limits.REQUEST_LIFE,
+            level=terms.wish,
+        )
+
+    def _log(self, entries: list[AuditEntry], waiting: Sequence[Request] = ()) -> None:
         def append(tx: Record) -> None:
+            for request in waiting:
+                tx.requests.add(request)
             for entry in entries:
                 tx.audit.append(entry)
 

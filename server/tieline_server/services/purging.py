@@ -184,6 +184,8 @@ class Purging:
                 tx.retractions.begin_purge(purge)
             return len(due)
 
+        while node.store.write(lambda tx: tx.requests.sweep(now, _SWEPT_AT_ONCE)) > _SWEPT_AT_ONCE:
+            pass
         if node.store.write(work) < _SWEPT_AT_ONCE:
             self._swept_before = now
         catch_up(node)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import structlog
 from google.protobuf.message import DecodeError
-from tieline.v1 import delivery_pb2, payload_pb2, series_pb2
+from tieline.v1 import delivery_pb2, payload_pb2, requests_pb2, series_pb2
 from tieline_client.errors import (
     InvalidInput,
     NotFound,
@@ -43,6 +43,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_referrals import IncomingReferrals
+from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.recovering import catch_up
@@ -81,6 +82,7 @@ class Receiving:
         self._standings = Standings(node)
         referrals, broadcasts = IncomingReferrals(node), IncomingBroadcasts(node)
         uploads, retractions = IncomingUploads(node), IncomingRetractions(node)
+        requests = IncomingRequests(node)
         self._handlers: dict[str, Callable[[Message], Handled]] = {
             "referral": referrals.referral,
             "referral_step": referrals.referral_step,
@@ -91,6 +93,11 @@ class Receiving:
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
             "escalation": IncomingEscalations(node).escalation,
+            "request_answer": requests.request_answer,
+            "release": requests.release,
+            "permission_request": requests.permission_request,
+            "permission": requests.permission,
+            "transfer_notice": requests.transfer_notice,
         }
 
     def deliver(
@@ -388,5 +395,7 @@ def _series_of(payload: payload_pb2.Payload) -> str:
         return original.referral.series.id
     body = getattr(payload, kind or "", None)
     if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
+        return body.series.id
+    if isinstance(body, requests_pb2.Release):
         return body.series.id
     return ""

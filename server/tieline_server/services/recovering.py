@@ -17,14 +17,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, series_pb2
+from tieline_client import limits
 from tieline_client.errors import InvalidInput
 from tieline_client.identifiers import series_owner
 from tieline_client.payloads import Audience, moment, open_payload
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
 from tieline_server.domain.messages import OutMessage, OutState, Reply
+from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.request import (
+    Request,
+    RequestedSeries,
+    RequestKind,
+    RequestState,
+    SeriesState,
+    Side,
+    parse_level,
+    parse_use,
+)
 from tieline_server.domain.series import Origin, SeriesStatus
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
@@ -127,6 +139,10 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "upload_step": payload.upload_step.upload,
         "retraction": payload.retraction.id,
         "purge_receipt": payload.purge_receipt.retraction,
+        "request_answer": payload.request_answer.request,
+        "release": payload.release.series.id,
+        "permission_request": payload.permission_request.id,
+        "permission": payload.permission.request,
     }
     return subjects.get(payload.WhichOneof("body") or "", "")
 
@@ -303,6 +319,49 @@ def _retraction(node: Node, tx: Tx, told: _Told) -> None:
         said_again(tx, told.payload, told.message.recipient, told.message.id)
 
 
+def _release(node: Node, tx: Tx, told: _Told) -> None:
+    """Whom references were released to is told when the series is taken back."""
+    payload, body = told.payload, told.payload.release
+    level = parse_level(body.level, Disclosure.NOTHING)
+    request = Request(
+        id=body.request,
+        kind=RequestKind.RELEASE,
+        side=Side.IN,
+        peer=told.message.recipient,
+        person=body.asked_by,
+        purpose=payload.purpose,
+        case_ref=payload.case_ref,
+        created=told.message.created,
+        expires=moment(body.expire_time),
+        state=RequestState.APPROVED,
+        level=level,
+        decided_by=payload.person,
+        decided=told.message.created,
+    )
+    tx.requests.put(request)
+    released = RequestedSeries(body.series.id, body.shared, SeriesState.RELEASED)
+    tx.requests.put_series(body.request, released)
+
+
+def _permission_request(node: Node, tx: Tx, told: _Told) -> None:
+    payload, body = told.payload, told.payload.permission_request
+    request = Request(
+        id=body.id,
+        kind=RequestKind.PERMISSION,
+        side=Side.OUT,
+        peer=told.message.recipient,
+        person=payload.person,
+        purpose=payload.purpose,
+        case_ref=payload.case_ref,
+        created=told.message.created,
+        expires=told.message.created + limits.REQUEST_LIFE,
+        use=parse_use(body.action),
+        agencies=tuple(body.agencies),
+        text=body.note,
+    )
+    tx.requests.add(request, [RequestedSeries(body.series, 0)])
+
+
 _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
@@ -311,6 +370,8 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "upload": _upload,
     "upload_step": _upload_step,
     "retraction": _retraction,
+    "release": _release,
+    "permission_request": _permission_request,
 }
 
 

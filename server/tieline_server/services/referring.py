@@ -7,16 +7,15 @@ that was passed on, to the first sender as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
-from tieline_client.errors import InvalidInput, NotFound
+from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2, requests_pb2
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
 from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import referral as clock
 from tieline_server.domain.alarm import alarms_of
-from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
     Direction,
@@ -26,10 +25,13 @@ from tieline_server.domain.referral import (
     ReferralStep,
     Urgency,
 )
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import series_out
+from tieline_server.services.permissions import Held, forward_question, held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
@@ -116,19 +118,23 @@ class Referring:
         series = node.store.read(lambda tx: tx.series.get(referral.series))
         if series is None:
             raise NotFound("the series is no longer here")
-        rules = node.allow(
-            node.question(
-                Action.PASS_ON,
-                asker=node.agency,
-                holder=agency,
-                purpose=referral.purpose,
-                handling=series.handling,
-                owner=series.owner,
-            ),
-            f"passing on to {agency}",
+        question = forward_question(
+            node, Use.PASS_ON, node.agency, agency, series, referral.purpose
         )
+        permission = node.store.read(
+            lambda tx: held(node, tx, series.id, Use.PASS_ON, (agency,), referral.purpose)
+        )
+        decision = node.policy.decide(replace(question, permission=permission is not None))
+        what = f"passing on to {agency}"
+        if not decision.allowed:
+            raise PolicyRefused(
+                f"{what}: {decision.why}{hint(node, question, Use.PASS_ON, series.id, agency)}",
+                rules=" ".join(decision.rules),
+            )
+        rules = decision.rules
         original = node.store.read(lambda tx: original_envelope(tx, referral))
-        return _Onward(agency, rules, series, original, pack_series(node, series.id, agency))
+        packed = pack_series(node, series.id, agency)
+        return _Onward(agency, rules, series, original, packed, permission)
 
     def _pass_on(self, tx: Tx, referral: Referral, onward: _Onward, person: Person) -> None:
         node = self._node
@@ -147,7 +153,16 @@ class Referring:
             created=node.clock(),
             note=referral.note,
         )
-        send_referral(node, tx, passed, onward.series, onward.packed, onward.rules, onward.original)
+        send_referral(
+            node,
+            tx,
+            passed,
+            onward.series,
+            onward.packed,
+            onward.rules,
+            onward.original,
+            permission=onward.permission,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,7 @@ class _Onward:
     series: Series
     original: envelope_pb2.Envelope
     packed: Packed | None
+    permission: Held | None
 
 
 def take_step(
@@ -235,6 +251,9 @@ def send_referral(
     packed: Packed | None,
     rules: tuple[str, ...],
     original: envelope_pb2.Envelope | None = None,
+    *,
+    permission: Held | None = None,
+    stated: requests_pb2.VitalInterests | None = None,
 ) -> None:
     """Record a referral and queue its message, with the audit entry, in one transaction.
 
@@ -259,6 +278,8 @@ def send_referral(
             note=referral.note,
             items=packed.reference() if packed else None,
             original=original,
+            permission=permission.envelope if permission else None,
+            vital_interests=stated,
         ),
     )
     send(
@@ -282,6 +303,8 @@ def send_referral(
             rules=rules,
             country=referral.country,
             items=items,
+            **({"permission": permission.request} if permission else {}),
+            **legal_basis(node, [referral.recipient], stated),
         )
     )
 

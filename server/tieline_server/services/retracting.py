@@ -35,6 +35,7 @@ from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import handling_in, handling_out
 from tieline_server.services.restricting import restriction_of
 from tieline_server.services.sending import send
+from tieline_server.services.taking_back import end_requests
 from tieline_server.services.tombstones import restriction_entry
 from tieline_server.services.views import find_series, series_view
 
@@ -146,10 +147,11 @@ def carry_out(node: Node, tx: Tx, retraction: Retraction) -> frozenset[str]:
         everybody = retraction.kind is RetractionKind.WITHDRAW
         tx.erasure.cancel(retraction.series, None if everybody else excluded)
     _mark(node, tx, retraction)
+    woken = end_requests(node, tx, retraction)
     _restrict(tx, retraction)
     for agency in sorted(agencies):
         tell(node, tx, retraction, agency)
-    return agencies
+    return agencies | woken
 
 
 def tell(node: Node, tx: Tx, retraction: Retraction, agency: str) -> None:
@@ -252,6 +254,7 @@ def _told(node: Node, tx: Tx, series: str) -> frozenset[str]:
         tx.referrals.find(Direction.OUT, series),
         broadcasts,
         tx.uploads.find(Direction.OUT, series),
+        tx.requests.released_to(series),
     )
 
 

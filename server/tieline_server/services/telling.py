@@ -8,7 +8,7 @@ envelope: whoever gets it sees who wrote it, and whoever sent it sees to whom it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline.v1 import envelope_pb2, operator_pb2
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
@@ -23,9 +23,11 @@ from tieline_server.domain.referral import (
     ReferralStep,
     Urgency,
 )
+from tieline_server.domain.request import Request, Use, check_decidable
 from tieline_server.domain.series import Series, SeriesStatus, likely_countries
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.permissions import Held, held, hint
 from tieline_server.services.referring import (
     original_envelope,
     parse_urgency,
@@ -34,6 +36,14 @@ from tieline_server.services.referring import (
 )
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.views import find_series, referral_view
+from tieline_server.services.vital_interests import (
+    confirm,
+    endangered,
+    note,
+    stated_out,
+    statement,
+    tell_provider,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +68,15 @@ class Telling:
         self._node = node
 
     def refer(
-        self, person: Person, request: operator_pb2.ReferSeriesRequest
+        self,
+        person: Person,
+        request: operator_pb2.ReferSeriesRequest,
+        waiting: list[Request] | None = None,
     ) -> list[operator_pb2.ReferralView]:
         """Tell the likely country. An agency that was told already is not told twice.
+
+        Where vital interests are stated, who may be told on that exception alone is added to
+        ``waiting``: a second officer has to confirm it (`confirmed`).
 
         Another agency's series is told on inside the referral that it came in, whose sender learns
         of it as of a referral passed on. Raises NotFound, InvalidInput, WrongState, or
@@ -69,33 +85,61 @@ class Telling:
         """
         node = self._node
         node.check_purpose(request.purpose, request.case_ref)
-        urgency = parse_urgency(request.urgency)
+        parse_urgency(request.urgency)
         series = node.store.read(lambda tx: find_series(tx, request.series))
         if series.status is SeriesStatus.WITHDRAWN:
             raise InvalidInput("the series is withdrawn; it is not referred")
         source = None if series.owner == node.agency else self._source(series)
         addresses = self._addresses(series, request)
         allowed: list[tuple[_Address, tuple[str, ...]]] = []
+        stated: list[_Address] = []
+        permissions: dict[str, Held | None] = {}
+        waiting = [] if waiting is None else waiting
         refused: list[operator_pb2.ReferralView] = []
         for address in addresses:
-            decision = node.policy.decide(self._may_be_told(series, address, request.purpose))
+            question = self._may_be_told(series, address, request.purpose)
+            permission = self._permission(series, address, request.purpose)
+            question = replace(question, permission=permission is not None)
+            decision = node.policy.decide(question)
             narrowed = node.store.read(lambda tx, a=address: why_excluded(tx, series.id, a.agency))  # type: ignore[misc]
             if narrowed:
                 refused.append(_refused_view(series, address, narrowed))
             elif decision.allowed:
+                permissions[address.agency] = permission
                 allowed.append((address, decision.rules))
+            elif request.vital_interests and node.policy.decide(endangered(question)).allowed:
+                stated.append(address)
             else:
-                refused.append(_refused_view(series, address, decision.why))
+                why = decision.why
+                if series.owner != node.agency:
+                    why += hint(node, question, Use.PASS_ON, series.id, address.agency)
+                refused.append(_refused_view(series, address, why))
+        waiting.extend(self._state(person, series, stated, request))
+        if not allowed and waiting:
+            return refused
         if not allowed:
             reasons = "; ".join(f"{one.recipient}: {one.reason}" for one in refused)
             raise PolicyRefused(f"nobody may be told: {reasons}")
-        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _ in allowed}
+        chosen = [(one, rules, permissions[one.agency]) for one, rules in allowed]
+        return self._tell(person, request, series, chosen, source) + refused
 
-        woken = {address.agency for address, _ in allowed}
+    def _tell(
+        self,
+        person: Person,
+        request: operator_pb2.ReferSeriesRequest,
+        series: Series,
+        allowed: Sequence[tuple[_Address, tuple[str, ...], Held | None]],
+        source: _Source | None,
+    ) -> list[operator_pb2.ReferralView]:
+        """Queue the referrals, in one transaction."""
+        node, urgency = self._node, parse_urgency(request.urgency)
+        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _, _ in allowed}
+
+        woken = {address.agency for address, _, _ in allowed}
 
         def work(tx: Tx) -> list[operator_pb2.ReferralView]:
             views = []
-            for address, rules in allowed:
+            for address, rules, permission in allowed:
                 known = self._told_already(tx, series, address)
                 if known is not None:
                     views.append(referral_view(tx, known))
@@ -109,6 +153,7 @@ class Telling:
                     packed[address.agency],
                     rules,
                     source.original if source else None,
+                    permission=permission,
                 )
                 if source is not None:
                     step = self._passed_on(source.referral, address.agency, person)
@@ -121,7 +166,95 @@ class Telling:
         views = node.store.write(work)
         for agency in woken:
             node.wake(agency)
-        return views + refused
+        return views
+
+    def _permission(self, series: Series, address: _Address, purpose: str) -> Held | None:
+        """The owner's permission to tell its series on, where this agency holds one."""
+        node = self._node
+        if series.owner == node.agency:
+            return None
+        return node.store.read(
+            lambda tx: held(node, tx, series.id, Use.PASS_ON, (address.agency,), purpose)
+        )
+
+    def _state(
+        self,
+        person: Person,
+        series: Series,
+        addresses: Sequence[_Address],
+        request: operator_pb2.ReferSeriesRequest,
+    ) -> list[Request]:
+        """Keep what is stated of a child in danger until a second officer confirms it."""
+        node = self._node
+        statements = [
+            statement(
+                node,
+                person.name,
+                address.agency,
+                use=Use.REFER,
+                grounds=request.vital_interests,
+                purpose=request.purpose,
+                case_ref=request.case_ref,
+                terms={
+                    "series": series.id,
+                    "country": address.country,
+                    "urgency": str(request.urgency),
+                    "note": clean(request.note),
+                },
+            )
+            for address in addresses
+        ]
+        if not statements:
+            return []
+        return node.store.write(lambda tx: [note(node, tx, one, series.id) for one in statements])
+
+    def confirmed(self, person: Person, request: Request) -> operator_pb2.ReferralView:
+        """Tell an agency on the exception that ``person`` confirms, as the second officer.
+
+        Statement, referral, the notice to the series' provider and their audit entries are one
+        transaction. Raises as `refer`.
+        """
+        node, terms = self._node, request.terms
+        series = node.store.read(lambda tx: find_series(tx, terms["series"]))
+        source = None if series.owner == node.agency else self._source(series)
+        address = _Address(request.peer, terms["country"], "")
+        question = self._may_be_told(series, address, request.purpose)
+        rules = node.allow(endangered(question), f"telling {address.agency}")
+        asked = operator_pb2.ReferSeriesRequest(
+            series=series.id,
+            purpose=request.purpose,
+            case_ref=request.case_ref,
+            note=terms["note"],
+        )
+        first = Person(request.person, person.roles)
+        urgency = parse_urgency(int(terms["urgency"]))
+        packed = pack_series(node, series.id, address.agency)
+        woken = {address.agency}
+
+        def work(tx: Tx) -> operator_pb2.ReferralView:
+            current = tx.requests.get(request.id)
+            if current is None:
+                raise NotFound("the request is no longer here")
+            check_decidable(current, person.name, node.clock())
+            decided = confirm(node, tx, person, current)
+            known = self._told_already(tx, series, address)
+            if known is not None:
+                return referral_view(tx, known)
+            new = self._new(first, series, address, urgency, asked, source)
+            original = source.original if source else None
+            send_referral(
+                *(node, tx, new, series, packed, rules, original), stated=stated_out(decided)
+            )
+            if source is not None:
+                step = self._passed_on(source.referral, address.agency, person)
+                woken.update(take_step(node, tx, source.referral, step, person))
+            woken.add(tell_provider(node, tx, decided, series.id, node.clock()))
+            return referral_view(tx, new)
+
+        view = node.store.write(work)
+        for agency in woken - {""}:
+            node.wake(agency)
+        return view
 
     def _source(self, series: Series) -> _Source:
         """The latest referral of another agency's series that stands, as it came in."""

@@ -7,22 +7,24 @@ it has numbered before at once, under the same number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline.v1 import operator_pb2, payload_pb2
-from tieline_client.errors import InvalidInput, NotFound, RoleRefused
+from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused
 from tieline_client.identifiers import new_id
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import upload as states
-from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Urgency
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import series_out
+from tieline_server.services.permissions import Held, forward_question, held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
@@ -36,6 +38,7 @@ class _Deposit:
     last: Upload | None
     packed: Packed | None
     rules: tuple[str, ...]
+    permission: Held | None
 
 
 class Uploading:
@@ -71,22 +74,23 @@ class Uploading:
                 tx.items.generation(),
             )
         )
-        rules = node.allow(
-            node.question(
-                Action.UPLOAD,
-                asker=node.agency,
-                holder=request.repository,
-                purpose=request.purpose,
-                handling=series.handling,
-                owner=series.owner,
-            ),
-            f"depositing {series.id} in {request.repository}",
+        to, purpose = request.repository, request.purpose
+        question = forward_question(node, Use.UPLOAD, node.agency, to, series, purpose)
+        permission = node.store.read(
+            lambda tx: held(node, tx, series.id, Use.UPLOAD, (to,), purpose)
         )
+        decision = node.policy.decide(replace(question, permission=permission is not None))
+        if not decision.allowed:
+            raise PolicyRefused(
+                f"depositing {series.id} in {to}: {decision.why}"
+                f"{hint(node, question, Use.UPLOAD, series.id, to)}",
+                rules=" ".join(decision.rules),
+            )
         since = last.generation if last else 0
         packed = pack_series(node, series.id, request.repository, since)
         if packed is None and last is None:
             raise InvalidInput(f"series {series.id} has no items; import some first")
-        return _Deposit(series, generation, last, packed, rules)
+        return _Deposit(series, generation, last, packed, decision.rules, permission)
 
     @staticmethod
     def _last(tx: Tx, series: str, repository: str) -> Upload | None:
@@ -137,6 +141,7 @@ class Uploading:
                 id=upload.id,
                 series=series_out(series, assessments, total, with_name=False),
                 items=one.packed.reference(),
+                permission=one.permission.envelope if one.permission else None,
             ),
         )
         send(
@@ -159,6 +164,8 @@ class Uploading:
                 subjects=(upload.id, one.series.id),
                 rules=one.rules,
                 items=items,
+                **({"permission": one.permission.request} if one.permission else {}),
+                **legal_basis(node, [request.repository]),
             )
         )
         return upload_view(tx, upload)

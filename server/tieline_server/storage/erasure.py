@@ -34,6 +34,8 @@ from tieline_server.storage.schema import (
     outgoing_chunks,
     referral_steps,
     referrals,
+    request_series,
+    requests,
     retractions,
     series,
     series_keys,
@@ -48,10 +50,11 @@ ERASED_FROM = (
     *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta),
     *(series, series_references, assessments, referrals, referral_steps),
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
+    *(requests, request_series),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
-_CARRIERS = ("referral", "broadcast", "upload")
+_CARRIERS = ("referral", "broadcast", "upload", "release")
 """Kinds of messages that carry a series; the others are words about it."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
 
@@ -107,6 +110,13 @@ class Erasure:
             .where(alarms.c.series == series_id, alarms.c.ended.is_(None))
             .values(ended=self._session.now())
         )
+        about = select(request_series.c.request).where(request_series.c.series == series_id)
+        self._run(
+            update(requests)
+            .where(requests.c.id.in_(about))
+            .values(text="", terms="{}", envelope=b"")
+        )
+        self._run(delete(request_series).where(request_series.c.series == series_id))
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))
         self._run(delete(series).where(series.c.id == series_id))

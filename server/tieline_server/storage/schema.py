@@ -60,6 +60,7 @@ from tieline_server.storage.schema_items import (
     vote_kinds,
     votes,
 )
+from tieline_server.storage.schema_requests import request_series, requests
 from tieline_server.storage.schema_retraction import (
     purges,
     retraction_recipients,
@@ -96,6 +97,8 @@ __all__ = [
     "vote_kinds",
     "votes",
     "assessments",
+    "request_series",
+    "requests",
     "purges",
     "retraction_recipients",
     "retraction_sources",

@@ -131,7 +131,7 @@ class SeriesRows:
             )
             for row in self._run(of_them.where(keyed)).all():
                 withdrawn = row.status == SeriesStatus.WITHDRAWN.value
-                found[row.key] = SeriesTerms(row_handling(row), withdrawn, None)
+                found[row.key] = SeriesTerms(row.id, row_handling(row), withdrawn, None)
             limited = (
                 select(series_keys.c.no, retractions.c.only)
                 .join(retractions, retractions.c.series == series_keys.c.id)

@@ -16,6 +16,7 @@ from tieline_server.storage.messages import Inbox
 from tieline_server.storage.outbox import Outbox
 from tieline_server.storage.people import Meta, Operators, Queries
 from tieline_server.storage.referrals import Referrals
+from tieline_server.storage.requests import Requests
 from tieline_server.storage.retractions import Retractions
 from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
@@ -32,6 +33,7 @@ class SqlRecord:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.queries = Queries(session)
+        self.requests = Requests(session)
         self.audit = Audit(session)
         self.sketches = Sketches(session)
         self.budgets = BudgetRows(session)
@@ -65,5 +67,6 @@ class SqlTx:
         self.witness = Witness(session)
         self.meta = Meta(session)
         self.alarms = Alarms(session)
+        self.requests = Requests(session)
         self.savepoint = partial(savepoint, session)
         """Returns a context: what is raised inside undoes what was done inside, and no more."""

@@ -46,6 +46,7 @@ from tieline_server.domain.ports.people import (
     OperatorRepository,
     QueryRepository,
 )
+from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import (
     Erased,
     ErasureRepository,
@@ -94,6 +95,7 @@ __all__ = [
     "Purge",
     "QueryRepository",
     "ReferralRepository",
+    "RequestRepository",
     "RetractionRecipient",
     "RetractionRepository",
     "Rows",

@@ -40,6 +40,7 @@ class SeriesTerms(NamedTuple):
     """What restricts a series' items beyond what each was imported under. ``only`` None: nobody is
     left out."""
 
+    id: str
     handling: Handling
     withdrawn: bool
     only: frozenset[str] | None

@@ -75,6 +75,8 @@ class HeldUnder:
     import_id: str
     handling: Handling
     case_ref: str
+    agency: str
+    """Whose items they are: of the peer that sent them, or the own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from tieline_server.domain.ports.people import (
     OperatorRepository,
     QueryRepository,
 )
+from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
@@ -76,6 +77,8 @@ class Tx(Protocol):
     def meta(self) -> MetaRepository: ...
     @property
     def alarms(self) -> AlarmRepository: ...
+    @property
+    def requests(self) -> RequestRepository: ...
     def savepoint(self) -> AbstractContextManager[None]:
         """A part of the transaction: what is raised inside undoes what was done inside, no more."""
         ...
@@ -86,6 +89,8 @@ class Record(Protocol):
 
     @property
     def queries(self) -> QueryRepository: ...
+    @property
+    def requests(self) -> RequestRepository: ...
     @property
     def audit(self) -> AuditRepository: ...
     @property

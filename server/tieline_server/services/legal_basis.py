@@ -1,0 +1,37 @@
+"""On what law a transfer outside the union rests, for its entry in the audit log.
+
+2016/680 Art. 35 to 38 ask that each transfer can be shown to rest on an adequacy decision, on
+safeguards or on an exception. The directory's agreement names the first two; the exception is what
+two officers stated. The rules that decided stand in the entry beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tieline.v1 import requests_pb2
+
+from tieline_server.services.context import Node
+
+
+def legal_basis(
+    node: Node, recipients: Iterable[str], stated: requests_pb2.VitalInterests | None = None
+) -> dict[str, object]:
+    """Return the details of an audit entry about data that leaves for ``recipients``; empty where
+    none of them is outside the union."""
+    found: dict[str, str] = {}
+    directory = node.directory()
+    for agency in recipients:
+        if node.party(agency).union:
+            continue
+        agreement = (directory.member(agency).agreement or "").strip()
+        if agreement:
+            found[agency] = f"agreement: {agreement}"
+        elif stated is not None:
+            found[agency] = f"2016/680 Art. 38(1)(a), vital interests: {stated.grounds}"
+        else:
+            found[agency] = "international organisation: by the rules named here"
+    details: dict[str, object] = {"legal_basis": found} if found else {}
+    if found and stated is not None:
+        details["officers"] = [stated.officer, stated.second_officer]
+    return details
