@@ -241,7 +241,7 @@ def _document(value: pb.RequestView) -> dict[str, Any]:
         "purpose": value.purpose,
         "case": value.case_ref,
         "level": value.level or None,
-        "items": value.items,
+        "items": value.items or None,
         "action": value.action or None,
         "agencies": list(value.agencies),
         "text": value.text,
@@ -268,7 +268,8 @@ def _document(value: pb.RequestView) -> dict[str, Any]:
 def _what(document: Mapping[str, Any]) -> str:
     """What is asked for, in a few words."""
     if document["kind"] == "release":
-        return f"{document['level'] or 'hit'} of {document['items']} items"
+        counted = f" of {document['items']} items" if document["items"] else ""
+        return f"{document['level'] or 'hit'}{counted}"
     return f"{document['action']} to {', '.join(document['agencies'])}"
 
 

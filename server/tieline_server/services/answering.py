@@ -405,7 +405,6 @@ class Answerer:
                     disclosure=answer.disclosing.level.label,
                     generation=answer.generation,
                     **salted(payload.query.list_digest),
-                    list_digest=payload.query.list_digest.hex(),
                     **basis,
                 )
             )

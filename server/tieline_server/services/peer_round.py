@@ -168,7 +168,6 @@ class PeerRound:
             refused={one.agency: one.reason for one in self._chosen.refused},
             near=terms.near,
             **salted(announced.digest),
-            list_digest=announced.digest.hex(),
             **self._basis(asked),
         )
         self._log([entry])
