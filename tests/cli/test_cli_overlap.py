@@ -22,9 +22,19 @@ SHA1 = [hashlib.sha1(bytes([n])).hexdigest() for n in range(20)]
 HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\r\nname\u202e"
 SERIES = "us-ice/0198c3a1-7f00-7abc-8def-0123456789ab"
 
-PEER_FIELDS = {"budget", "agency", "status", "reason", "overlaps", "count", "truncated", "receipt"}
+PEER_FIELDS = {
+    "request",
+    "budget",
+    "agency",
+    "status",
+    "reason",
+    "overlaps",
+    "count",
+    "truncated",
+    "receipt",
+}
 OVERLAP_FIELDS = {"asked", "matched", "match", "distance", "disclosure", "series", "ambiguous"}
-SERIES_FIELDS = {"id", "name", "status", "references", "contact"}
+SERIES_FIELDS = {"handling", "id", "name", "status", "references", "contact"}
 
 
 def started(*peers: str, asked: int = 2, excluded: int = 0) -> pb.AskOverlapResponse:
