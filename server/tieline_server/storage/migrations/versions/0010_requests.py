@@ -1,15 +1,15 @@
 """What a person decides: releases beyond a hit, permissions, a child in danger.
 
-Revision ID: 0009
-Revises: 0008
+Revision ID: 0010
+Revises: 0009
 """
 
 import sqlalchemy as sa
 from alembic import op
 from tieline_server.storage.types import UtcTime, Words
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
