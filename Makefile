@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 BENCH := build/bench-venv
 
-.PHONY: help setup demo test test-faults lint proto lock bench bench-quick
+.PHONY: help setup demo test test-faults fuzz audit-deps lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-faults | lint | bench | bench-quick | setup | proto | lock"
+	@echo "make demo | test | test-faults | fuzz | audit-deps | lint | bench | bench-quick | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -48,6 +48,13 @@ test: setup
 
 test-faults: setup ## the campaign of faults on real nodes, recounted: about half an hour
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3600 -p no:xdist
+
+fuzz: setup ## every decoder, a minute each: FUZZ_SECONDS=600 for longer
+	$(BIN)/python -m pytest tests/fuzz -m slow -p no:xdist --timeout 0 -q
+
+audit-deps: ## bandit over the code, pip-audit over what is locked: needs the network
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet bandit pip-audit
+	build/audit/bin/python scripts/audit_dependencies.py
 
 bench-quick: setup ## all rows at a million, without peers: about two minutes
 	$(BIN)/python -m benchmarks.suite quick $(ROWS)

@@ -78,6 +78,28 @@ REQUESTS_REMEMBERED = 256
 COUNT_LEAST = 10
 """Below so many asked records, or items of a series, no count is told."""
 
+# --- signs of enumeration ---
+LOW_HITS_ASKED = 1_000_000
+"""Records that a peer asks in a day before its share of hits is judged."""
+LOW_HITS_ONE_IN = 1_000
+"""Fewer hits than one in so many records are a sign."""
+CRAFTED_LEAST = 64
+CRAFTED_SAMPLE = 512
+"""Digests of a batch that are looked at."""
+CRAFTED_ALIKE = 16
+"""Digests of a sample that may share four bytes at one place, or a step to the next."""
+LISTS_LEAST = 20
+"""Records of the smallest list that is compared with those before it."""
+LISTS_ALIKE = 0.8
+"""Jaccard's index from which two lists count as almost the same."""
+LISTS_ALIKE_A_DAY = 10
+LISTS_ALIKE_CASES = 3
+LISTS_COMPARED = 200
+"""A peer's newest lists that one is compared with."""
+LISTS_WAITING = 50
+"""Lists that wait for being compared; older ones are passed over."""
+PATTERNS_WAITING = 256
+
 # --- attachments ---
 ITEMS_PER_CHUNK = 5_000
 ITEMS_PER_ATTACHMENT = 2_000_000

@@ -135,12 +135,13 @@ class Profile:
         try:
             certificate = x509.load_der_x509_certificate(to_der(self.certificate.encode()))
             key = load_pem_private_key(self.key.encode(), passphrase if self.encrypted else None)
+            certified = certificate.public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm, TrustError):
             why = "the passphrase does not open it" if self.encrypted else "it is damaged"
             raise ConfigurationError(
                 f"the certificate or key of {self.operator} cannot be used: {why}"
             ) from None
-        if not isinstance(key, keys.PrivateKey) or key.public_key() != certificate.public_key():
+        if not isinstance(key, keys.PrivateKey) or key.public_key() != certified:
             raise ConfigurationError(
                 f"the key of {self.operator} does not belong to the certificate; "
                 "ask an admin for a new profile"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import typer
 from tieline_client import keys, limits
-from tieline_client.cli.output import inert, say
+from tieline_client.cli.output import say
 from tieline_client.errors import UsageError
+from tieline_client.inert import inert
 
 from tieline_server.trust import federation_edits, files
 from tieline_server.trust.request import Request

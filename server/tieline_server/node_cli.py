@@ -13,8 +13,9 @@ from tieline.v1 import operator_pb2
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.cli.common import connect
-from tieline_client.cli.output import Json, emit, inert, line, run, say
+from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.errors import ConfigurationError, UsageError
+from tieline_client.inert import inert
 from tieline_client.payloads import moment
 from tieline_client.profile import utc_now
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf import message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
@@ -88,7 +89,8 @@ class NodeDouble:
             found = found.pop(0)
         if isinstance(found, Refusal):
             found.abort(context)
-        return getattr(pb, METHODS[method].output_type.name)() if found is None else found
+        kind = message_factory.GetMessageClass(METHODS[method].output_type)
+        return kind() if found is None else found
 
     def _take_import(self, parts: Iterator[Any]) -> list[pb.ItemRecord]:
         records: list[pb.ItemRecord] = []

@@ -19,6 +19,7 @@ from tieline_client.errors import (
     Unreachable,
     UsageError,
 )
+from tieline_client.inert import inert
 from typer.testing import CliRunner, Result
 
 app = typer.Typer()
@@ -53,19 +54,19 @@ def invoke(*arguments: str, **environment: str) -> Result:
 
 @given(st.text())
 def test_inert_text_is_printable_and_stable(text: str) -> None:
-    shown = output.inert(text)
+    shown = inert(text)
     assert shown.isprintable()
-    assert output.inert(shown) == shown
+    assert inert(shown) == shown
     if text.isprintable():
         assert shown == text
 
 
 def test_what_becomes_inert() -> None:
-    assert output.inert("a\x1b[2Jb\r\nc") == "a\\x1b[2Jb\\x0d\\x0ac"
-    assert output.inert("\u202eevil\u2028\ud800\U000e0001\x9b") == (
+    assert inert("a\x1b[2Jb\r\nc") == "a\\x1b[2Jb\\x0d\\x0ac"
+    assert inert("\u202eevil\u2028\ud800\U000e0001\x9b") == (
         "\\u202eevil\\u2028\\ud800\\U000e0001\\x9b"
     )
-    assert output.inert("Polícia Judiciária 警察") == "Polícia Judiciária 警察"
+    assert inert("Polícia Judiciária 警察") == "Polícia Judiciária 警察"
 
 
 def test_people_get_a_line_and_programs_one_document() -> None:

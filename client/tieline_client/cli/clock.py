@@ -9,7 +9,7 @@ import typer
 
 from tieline_client.cli import views
 from tieline_client.cli.common import HomeOption, ProfileOption, connect
-from tieline_client.cli.output import Json, emit, run
+from tieline_client.cli.output import Json, emit, line, run
 from tieline_client.cli.overdue import due, is_overdue, next_step
 from tieline_client.cli.tables import moment, show_rows
 from tieline_client.profile import utc_now
@@ -49,7 +49,7 @@ def outbox(
         ]
         show_rows(columns, rows, "no messages")
         if found.next_page_token:
-            print(f"more: tieline outbox --page {found.next_page_token}")
+            line(f"more: tieline outbox --page {found.next_page_token}")
         waiting = [_progress(each) for each in destinations if each["queued"]]
         if waiting:
             names = ("waiting for", "messages", "oldest", "gone", "a minute", "attempts", "next")

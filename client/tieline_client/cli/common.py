@@ -26,10 +26,11 @@ from rich.text import Text
 from tieline.v1 import series_pb2
 
 from tieline_client import keys
-from tieline_client.cli.output import err, inert
+from tieline_client.cli.output import err
 from tieline_client.errors import InvalidInput, UsageError
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
 from tieline_client.identifiers import check_agency, check_code, check_country
+from tieline_client.inert import inert
 from tieline_client.limits import CODE_CHARS, REFERENCE_CHARS
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import PROFILE_VARIABLE, Profile, find_profile

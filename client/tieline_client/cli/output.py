@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tieline_client.errors import EXIT_FAILED, TielineError
+from tieline_client.inert import inert
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,23 +41,6 @@ out = Console(markup=False, emoji=False, highlight=False)
 
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """stderr: messages, questions, progress."""
-
-
-def inert(text: str) -> str:
-    r"""Return ``text`` on one line with everything that is not printable escaped.
-
-    Control characters, ANSI escapes, line and paragraph separators, bidirectional overrides and
-    lone surrogates become ``\x1b``, ``\u202e`` and the like. Idempotent.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(ord(char)) for char in text)
-
-
-def _escaped(point: int) -> str:
-    if point < 0x100:
-        return f"\\x{point:02x}"
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def say(message: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.measure import Measurement
 
-from tieline_client.cli.output import inert, line, out, table, time_text
+from tieline_client.cli.output import line, out, table, time_text
+from tieline_client.inert import inert
 
 _WIDEST = 10_000
 """Characters of a row in a pipe; longer ones fold."""

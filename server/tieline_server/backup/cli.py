@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from tieline_client import keys
-from tieline_client.cli.output import Json, emit, err, inert, line, run, time_text
+from tieline_client.cli.output import Json, emit, err, line, run, time_text
 from tieline_client.errors import UsageError
+from tieline_client.inert import inert
 from tieline_client.limits import BACKUP_LIFE
 from tieline_client.profile import utc_now
 

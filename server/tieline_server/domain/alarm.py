@@ -30,6 +30,12 @@ class AlarmKind(enum.StrEnum):
     """A peer has used 80 % of its budget of the day."""
     BUDGET_SPENT = "budget-spent"
     """A peer asked for more than was left."""
+    LOW_HITS = "low-hits"
+    """A peer asked very much and next to nothing of it is here."""
+    CRAFTED = "crafted-hashes"
+    """A peer asked digests that no files have."""
+    REPEATED = "repeated-lists"
+    """A peer asked lists that are almost the same, many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,8 @@ class Alarm:
     ended: datetime | None = None
 
 
-ABOUT_QUESTIONS = frozenset({AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT})
+PATTERNS = frozenset({AlarmKind.LOW_HITS, AlarmKind.CRAFTED, AlarmKind.REPEATED})
+ABOUT_QUESTIONS = PATTERNS | {AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT}
 """Nothing that a person does with a referral ends these."""
 
 

@@ -255,7 +255,7 @@ class Answerer:
         answer.counts[kind] = offset + len(batch)
         if answer.counts[kind] > _announced(answer, kind):
             raise InvalidInput("more digests came than the header announces")
-        look_up = partial(self._look_up, batch, offset, answer.payload.query.radius)
+        look_up = partial(self._look_up, answer, batch, offset)
         brief = len(batch) <= limits.DIGESTS_BRIEF
         answer.looked_up.append(look_up if brief else _LOOKUPS.submit(look_up).result)
         answer.list_digest.update(batch.digests)
@@ -285,9 +285,10 @@ class Answerer:
             answer.waiting_items.append(items)
             answer.hits += count
 
-    def _look_up(self, batch: DigestBatch, offset: int, radius: int) -> tuple[Hits, bool]:
+    def _look_up(self, answer: _Answer, batch: DigestBatch, offset: int) -> tuple[Hits, bool]:
         """Return the hits of a batch, and whether near ones were capped."""
-        kind, rows = batch.kind, batch.rows
+        kind, rows, radius = batch.kind, batch.rows, answer.payload.query.radius
+        self._node.watch.asked(answer.charge.peer, answer.payload.id, kind, rows)
         if kind is not DigestKind.PDQ:
             exact = self._node.matching.exact(kind, rows)
             at = exact.positions
@@ -414,7 +415,8 @@ class Answerer:
         if answer.known:
             node.budgets.refund(answer.charge)
         else:
-            node.budgets.settled(answer.charge, payload.query.records, answer.hits)
+            day = node.budgets.settled(answer.charge, payload.query.records, answer.hits)
+            node.watch.ended(peer, payload.id, payload.query.records, day)
         yield from self._let_go(answer)
         end = exchange_pb2.OverlapEnd(
             receipt=receipt,

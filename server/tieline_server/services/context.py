@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from tieline_client.directory import Directory
 from tieline_client.errors import InvalidInput, PolicyRefused, RefusedError
 from tieline_client.formats.record import Vote
 from tieline_client.handling import Handling, HandlingCode, Tlp
+from tieline_client.inert import plain
 from tieline_client.payloads import Sealer
 
 from tieline_server.domain.audit import AuditEntry
@@ -28,6 +28,7 @@ from tieline_server.domain.ports import Matching, Store, TombstoneLedger
 from tieline_server.domain.series import DutyContact
 from tieline_server.services.budgeting import Budgeting
 from tieline_server.services.budgets_heard import Heard
+from tieline_server.services.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ class Node:
     """Where files without a name are made; None: where the system keeps temporary ones."""
     budgets: Budgeting = field(init=False)
     """What peers may ask of this node in a day."""
+    watch: Watch = field(init=False)
+    """Looks at what peers ask."""
     budgets_heard: Heard = field(default_factory=Heard)
     """What this node may still ask of peers."""
     _asking: dict[tuple[object, ...], Decision] = field(default_factory=dict)
@@ -155,6 +158,8 @@ class Node:
         self.budgets = Budgeting(
             *(self.agency, self.store, self.clock, self.defaults.budgets, self._alarm_was_set)
         )
+
+        self.watch = Watch(self.agency, self.store, self.clock, self._alarm_was_set)
 
     def _alarm_was_set(self) -> None:
         self.alarmed()
@@ -285,5 +290,5 @@ def about(purpose: str, case_ref: str, person: str = "") -> Iterator[None]:
 
 
 def clean(text: str) -> str:
-    """Return text in NFC without surrounding space; what it may hold was checked at the door."""
-    return unicodedata.normalize("NFC", text).strip()
+    """Return text as it may be kept; control characters were refused at the door."""
+    return plain(text)

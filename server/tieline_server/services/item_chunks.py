@@ -14,6 +14,8 @@ from tieline_client.formats.record import Vote
 
 from tieline_server.domain.ports import ItemRow
 
+_KINDS = frozenset(map(int, DigestKind))
+
 
 def encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
     """Return items with the agency's own votes as a chunk."""
@@ -48,6 +50,8 @@ def decode(chunk: digests_pb2.ItemChunk, sender: str) -> Columns:
         raise InvalidInput(f"a chunk holds 1 to {limits.ITEMS_PER_CHUNK} items")
     digests: dict[DigestKind, DigestColumn] = {}
     for column in chunk.columns:
+        if column.list.kind not in _KINDS:
+            raise InvalidInput("a chunk holds digests of an unknown kind")
         kind = DigestKind(column.list.kind)
         if kind in digests:
             raise InvalidInput("a chunk's columns do not fit together")

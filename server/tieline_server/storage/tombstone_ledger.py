@@ -120,7 +120,7 @@ def _entry(line: bytes, before: str) -> dict[str, Any] | None:
         entry = json.loads(line)
         stated = {key: value for key, value in entry.items() if key != _CHAIN}
         return entry if entry[_CHAIN] == _chained(before, stated) else None
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
 
 

@@ -29,6 +29,7 @@ from tieline_server.trust.stated import Stated
 
 PROPOSAL = Path("proposed", "proposal.json")
 _FORMAT = "tieline-proposal/1"
+_FAULTS = (ValueError, KeyError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def read(path: Path) -> Proposal:
         text = document.get("root")
         root = Metadata[Root].from_bytes(text.encode()) if text else None
         requests = {name: text.encode() for name, text in document.get("requests", {}).items()}
-    except (RepositoryError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (*_FAULTS, RepositoryError, RecursionError) as error:
         raise DirectoryError(f"{path} is damaged; `tieline federation discard` drops it") from error
     return Proposal(metadata, roles, contents, root, requests)
 

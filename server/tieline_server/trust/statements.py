@@ -38,6 +38,7 @@ from tieline_client.directory import (
     Text,
 )
 from tieline_client.errors import InvalidInput
+from tieline_client.inert import inert
 
 from tieline_server.trust import canonical
 
@@ -126,7 +127,7 @@ def check(model: type[Model], value: object, what: str) -> Model:
 def first_fault(error: ValidationError) -> str:
     """Return one line for the first of pydantic's faults."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])[:120]
+    place = inert(".".join(str(part) for part in fault["loc"])[:120])
     why = fault["msg"].removeprefix("Value error, ")
     return f"{place} {why}" if place else why
 

@@ -47,6 +47,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("close channels that were replaced", parts.peers.tidy),
         Job("log counted refusals", lambda: parts.refusals.write_due(utc_now())),
         Job("log what was relayed", lambda: parts.relaying.keep_house(parts.store, utc_now)),
+        Job("look at what peers ask", parts.node.watch.look),
         Job("drop stale attachments", lambda: drop_stale(parts.node)),
         Job("erase old sketches", lambda: erase_old_sketches(parts.node)),
         Job("contact peers", parts.contacts.hourly),

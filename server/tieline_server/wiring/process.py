@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import structlog
 from tieline_client.errors import HomeInUse
@@ -66,6 +68,11 @@ def say_ready() -> None:
     structlog.WriteLogger(sys.stderr).msg("ready")
 
 
+def _one_line(event: object, **how: Any) -> str:
+    """Return an event as ASCII, with what JSON leaves raw (DEL) escaped as well."""
+    return json.dumps(event, **how).replace("\x7f", "\\u007f")
+
+
 def configure_log() -> None:
     """One JSON line per event on stderr; control characters are escaped by JSON."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -76,7 +83,7 @@ def configure_log() -> None:
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             ),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(_one_line),
         ],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
