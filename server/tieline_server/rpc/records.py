@@ -6,6 +6,7 @@ from tieline.v1 import operator_pb2
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, MalformedMessage
 from tieline_client.formats.record import Record, Vote
+from tieline_client.inert import plain
 
 
 def record_in(message: operator_pb2.ItemRecord) -> Record:
@@ -34,10 +35,12 @@ def record_in(message: operator_pb2.ItemRecord) -> Record:
         pdq_quality=number("pdq_quality"),
         photodna=message.photodna or None,
         size=number("size"),
-        media_type=message.media_type or None,
+        media_type=plain(message.media_type) or None,
         votes=tuple(Vote(s, c) for s, c in zip(message.schemes, message.codes, strict=True)),
         series=message.series or None,
-        references=tuple(zip(message.reference_schemes, message.reference_values, strict=True)),
+        references=tuple(
+            zip(message.reference_schemes, map(plain, message.reference_values), strict=True)
+        ),
         victim_identified=flag("victim_identified"),
         offender_identified=flag("offender_identified"),
         distributed=flag("distributed"),

@@ -250,6 +250,7 @@ class Import:
         if self._series_name:
             places = np.zeros(len(columns), dtype=np.int32)
             columns = replace(columns, series=places, series_names=(self._series_name,))
+        columns = replace(columns, media_types=tuple(map(clean, columns.media_types)))
         names = [clean(name) for name in columns.series_names]
         self._find_series({name for name in names if name})
         return columns, tuple(self._series[name].id if name else None for name in names)
