@@ -65,6 +65,25 @@ def test_digests_of_files_are_never_crafted(kind: DigestKind) -> None:
             assert crafted(kind, _rows(_honest(kind, count, seed))) is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [700, 5_000, 50_000])
+def test_no_part_of_a_long_list_is_crafted(kind: DigestKind, count: int) -> None:
+    """Parts of an ascending list begin alike, the more so the longer it is."""
+    rows = _rows(_honest(kind, count))
+    for start in range(0, count - limits.CRAFTED_SAMPLE, max(count // 200, 1)):
+        assert crafted(kind, rows[start : start + limits.CRAFTED_SAMPLE]) is None
+
+
+def test_no_part_of_the_longest_list_is_crafted() -> None:
+    rng = np.random.default_rng(7)
+    rows = rng.integers(0, 256, (limits.RECORDS_PER_QUERY // 10, 16), dtype=np.uint8)
+    words = rows.view(">u8")[:, 0] // 10  # ten times as close as so many are by themselves
+    rows[:, :8] = np.sort(words).astype(">u8").view(np.uint8).reshape(-1, 8)
+    for start in range(0, len(rows) - limits.CRAFTED_SAMPLE, 2_500):
+        part = rows[start : start + limits.CRAFTED_SAMPLE]
+        assert crafted(DigestKind.MD5, part) is None
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(KINDS),
