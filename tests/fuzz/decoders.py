@@ -29,6 +29,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from tieline.v1 import digests_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
 from tieline_client import audit_log, columns_wire, constraints, envelopes, keys, status
 from tieline_client.certificates import Kind, Purpose, check_leaf
+from tieline_client.checkpoints import checkpoint_digest, open_checkpoint
 from tieline_client.columns import of_records
 from tieline_client.digest_batch import DigestBatch, open_batch
 from tieline_client.digests import DigestKind
@@ -247,6 +248,18 @@ def _sealed() -> envelope_pb2.Envelope:
         query=payload_pb2.QueryHeader(records=1, counts=[1], list_digest=bytes(32)),
     )
     return Sealer(FEDERATION, AGENCY, _signer()).seal(payload, Audience(agency="es-pn"), NOW)
+
+
+def _checkpoint(data: bytes) -> object:
+    envelope = constraints.open_nested(data, envelope_pb2.Envelope)
+    return checkpoint_digest(open_checkpoint(envelope, _directory()).envelope)
+
+
+def _checkpoint_seed() -> bytes:
+    head = payload_pb2.Payload(
+        checkpoint=payload_pb2.Checkpoint(size=3, root=bytes(32), epoch="e" * 32)
+    )
+    return Sealer(FEDERATION, AGENCY, _signer()).seal(head, Audience(), NOW).SerializeToString()
 
 
 def _signed_payload(data: bytes) -> object:
@@ -539,6 +552,7 @@ def _decoders() -> Iterator[Decoder]:
     yield Decoder("item chunks", _chunk, _chunk_seeds)
     yield Decoder("hits", _hits, _hit_seeds)
     yield one("envelopes", _envelope, lambda: _sealed().SerializeToString())
+    yield one("checkpoints", _checkpoint, _checkpoint_seed)
     yield one("signed payloads", _signed_payload, lambda: _sealed().payload)
     yield Decoder("certificates", _certificate, lambda: list(_leaf()))
     yield one("public keys", keys.load_public, lambda: keys.public_der(_signer()))
