@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "budget reset": ("es-gc",),
     "audit search": (),
     "audit verify": (),
+    "doctor": (),
 }
 ELSEWHERE = {"version", "operator add", "audit export"}
 """No text of others is shown: `version` asks nobody, a profile and an export are files."""

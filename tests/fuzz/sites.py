@@ -35,7 +35,6 @@ SITES: dict[str, str] = {
     "client/tieline_client/formats/tabular.py:parse_header": "record files",
     "client/tieline_client/formats/tabular.py:Table._parsed": "record files",
     "client/tieline_client/keys.py:load_public": "public keys",
-    "client/tieline_client/keys.py:load": "key files",
     "client/tieline_client/profile.py:Profile.load": "profiles",
     "client/tieline_client/profile.py:Profile.identity": "profiles",
     "client/tieline_client/profile.py:_first_operator": "configuration",
@@ -92,4 +91,16 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/tuf_copy.py:TufCopy.directory": "directory files",
     "server/tieline_server/trust/tuf_copy.py:_fetch": "directory files",
     "server/tieline_server/trust/tuf_online.py:_described": "directory files",
+    "client/tieline_client/cli/doctor.py:_profile": "profiles",
+    "client/tieline_client/cli/operators.py:_given": "certificates",
+    "client/tieline_client/keys.py:parse": "key files",
+    "server/tieline_server/at_rest.py:_profile": "profiles",
+    "server/tieline_server/first_operator.py:FirstOperator._of": OWN
+    + "the first operator's profile, HOME/operators",
+    "server/tieline_server/homes.py:_fill": OWN + "certificates that were just issued or checked",
+    "server/tieline_server/renewing.py:import_leaf": "certificates",
+    "server/tieline_server/trust/ca_keys.py:load_own_authority": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/leaf_import.py:_check_key": "certificates",
+    "server/tieline_server/trust/token_key.py:TokenKey.sign": OWN
+    + "what the agency's token answers",
 }

@@ -108,6 +108,12 @@ _UNDER_DATA = {
     "client/tieline_client/formats/nsrl.py:_cells",  # odd rows alone
     "client/tieline_client/formats/photodna.py:parse_photodna",
     "client/tieline_client/formats/tabular.py:Table._parsed",  # cells with line breaks
+    "client/tieline_client/cli/doctor.py:_profile",  # of profiles that were read
+    "client/tieline_client/cli/operators.py:_given",  # a file of one certificate
+    "server/tieline_server/at_rest.py:_profile",  # profiles of the own home
+    "server/tieline_server/renewing.py:import_leaf",  # after all checks on the leaf
+    "server/tieline_server/trust/leaf_import.py:_check_key",  # one of them
+    "client/tieline_client/keys.py:load_public",  # remembered
     "client/tieline_client/profile.py:_first_operator",  # the same file as the configuration
     "server/tieline_server/backup/container.py:_derive",  # the slow decoder
     "server/tieline_server/rpc/identity.py:_version_of",  # eight bytes of metadata

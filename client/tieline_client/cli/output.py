@@ -28,8 +28,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tieline_client import inert as texts
 from tieline_client.errors import EXIT_FAILED, TielineError
-from tieline_client.inert import inert
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +41,10 @@ out = Console(markup=False, emoji=False, highlight=False)
 
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """stderr: messages, questions, progress."""
+
+
+inert = texts.inert
+"""For a terminal: one printable line."""
 
 
 def say(message: str) -> None:
