@@ -126,7 +126,7 @@ def test_what_is_over_is_refused_before_anything_is_looked_up(
 ) -> None:
     pt = _budget(bench, 5)
     looked: list[object] = []
-    monkeypatch.setattr(answering._LOOKUPS, "submit", lambda *words: looked.append(words))
+    monkeypatch.setattr(answering.Answerer, "_look_up", lambda *words: looked.append(words))
     with pytest.raises(BudgetExceeded) as refusal:
         _send(pt, _header(bench[ES], range(6)), range(6))
     told = refusal.value.metadata
