@@ -51,6 +51,7 @@ from tieline_server.policy.loading import default_folder, load_rules
 from tieline_server.services import item_chunks
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust import (
+    bundle,
     ceremony,
     federation_edits,
     federation_init,
@@ -321,6 +322,25 @@ def _tuf_seeds() -> list[bytes]:
     return [bytes([at]) + _public()[name] for at, name in enumerate(sorted(_public()))]
 
 
+def _bundle(data: bytes) -> object:
+    read = bundle.reader(_file(data, "bundle"))
+    return tuf_copy.verify(read, _bootstrap(), None, "fuzzed")
+
+
+def _bootstrap() -> bytes:
+    return next(data for name, data in sorted(_public().items()) if name.endswith("root.json"))
+
+
+def _bundle_seed() -> bytes:
+    folder = scratch() / "bundled"
+    for path, content in _public().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    made = scratch() / "bundle.json"
+    bundle.write(made, tuf_folder.load(folder))
+    return made.read_bytes()
+
+
 def _statement(data: bytes) -> object:
     """The first byte chooses the kind of statement."""
     kinds = (statements.FederationStatement, statements.AgencyStatement, statements.OwnStatement)
@@ -410,7 +430,7 @@ def _profile_seed() -> bytes:
 
 def _profile(data: bytes) -> object:
     profile = Profile.load(_file(data))
-    profile.node_ca_der()
+    profile.node_cas()
     return profile.identity(None, NOW)
 
 
@@ -561,6 +581,7 @@ def _decoders() -> Iterator[Decoder]:
         "TLS records", _splitter, lambda: b"\x05\x16\x03\x01\x00\x05hello\x17\x03\x03\x00\x01x"
     )
     yield Decoder("directory files", _tuf, _tuf_seeds)
+    yield one("directory bundles", _bundle, _bundle_seed)
     yield Decoder("statements", _statement, _statement_seeds)
     yield one(
         "requests",

@@ -75,7 +75,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/storage/tombstone_ledger.py:_entry": "tombstone ledgers",
     "server/tieline_server/trust/authority.py:load_agency_authority": OWN + "HOME/certs, mode 0600",
     "server/tieline_server/trust/canonical.py:decode": "statements",
-    "server/tieline_server/trust/ceremony.py:load": "proposals",
+    "server/tieline_server/trust/ceremony.py:read": "proposals",
     "server/tieline_server/trust/node_identity.py:NodeIdentity._load_leaf": OWN
     + "HOME/certs, mode 0600",
     "server/tieline_server/trust/request.py:Request.to_json": OWN + "what was just built",
@@ -103,4 +103,14 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/leaf_import.py:_check_key": "certificates",
     "server/tieline_server/trust/token_key.py:TokenKey.sign": OWN
     + "what the agency's token answers",
+    "client/tieline_client/profile.py:Profile.node_cas": "profiles",
+    "server/tieline_server/federation_holders_cli.py:_public": "public keys",
+    "server/tieline_server/rekeying.py:Rekeying.revoke": OWN + "what HOME holds of its keys",
+    "server/tieline_server/trust/bundle.py:reader": "directory bundles",
+    "server/tieline_server/trust/directory_store.py:check_not_older": "directory files",
+    "server/tieline_server/trust/merging.py:_signed": "directory files",
+    "server/tieline_server/trust/merging.py:_version": "directory files",
+    "server/tieline_server/trust/rollover.py:Rollover._leaf_of_next": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/rollover.py:_der": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/tuf_copy.py:_role_names": "directory files",
 }

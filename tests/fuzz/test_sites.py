@@ -113,6 +113,10 @@ _UNDER_DATA = {
     "server/tieline_server/at_rest.py:_profile",  # profiles of the own home
     "server/tieline_server/renewing.py:import_leaf",  # after all checks on the leaf
     "server/tieline_server/trust/leaf_import.py:_check_key",  # one of them
+    "server/tieline_server/federation_holders_cli.py:_public",  # a holder's key, as PEM
+    "server/tieline_server/trust/directory_store.py:check_not_older",  # of verified copies
+    "server/tieline_server/trust/merging.py:_signed",
+    "server/tieline_server/trust/merging.py:_version",
     "client/tieline_client/keys.py:load_public",  # remembered
     "client/tieline_client/profile.py:_first_operator",  # the same file as the configuration
     "server/tieline_server/backup/container.py:_derive",  # the slow decoder
