@@ -1,12 +1,14 @@
 """The audit log outside its node: export, verification and search, in bounded memory.
 
 An export is lines of UTF-8. The first is a JSON object: federation, agency, ``size``, the Merkle
-``root`` (hex) that the node stated, and ``marks``: the first four bytes of every leaf hash, hex,
-one after the other. Then comes one leaf a line, its exact bytes (canonical JSON has no line
-breaks). The root proves; the marks only help to name the entry where a copy differs.
+``root`` (hex) that the node stated, ``marks``: the first eight bytes of every leaf hash, hex, one
+after the other, and ``evidence``: the checkpoint, what peers countersigned, and the directory's
+files that say whose keys are whose (audit_evidence.py). Then comes one leaf a line, its exact bytes
+(canonical JSON has no line breaks), or for an entry that retention erased ``{"erased":"<hash>"}``.
+The root proves; the marks only help to name the entry where a copy differs.
 
-All this shows that a log agrees with its own root, no more: whether that root is the one that
-peers have seen needs their checkpoints.
+Without the evidence, or without the fingerprint of the federation's root to hold it against, all
+this shows that a log agrees with its own root, no more.
 """
 
 from __future__ import annotations
@@ -14,18 +16,25 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tieline_client.errors import ConfigurationError, FormatError
 from tieline_client.limits import AUDIT_HEADER_BYTES, AUDIT_LEAF_BYTES
-from tieline_client.merkle import RootBuilder
+from tieline_client.merkle import RootBuilder, leaf_hash
 from tieline_client.record_stream import source_name
 
-_MARK_BYTES = 4
+_MARK_BYTES = 8
+"""As much of a leaf hash as nobody can find another leaf for."""
 _COPY_BYTES = 1024 * 1024
+_GAP = b'{"erased":"'
+_GAP_BYTES = len(_GAP) + 64 + len('"}')
+ERASURE = "audit.erased"
+"""The action of the entry that says which entries retention erased."""
+Head = tuple[int, bytes, str]
+"""Size, root, and who vouches for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,50 +46,151 @@ class Verdict:
     verified: bool
     position: int | None = None
     why: str = ""
+    erased: int = 0
+    """Entries that retention erased, as a later entry says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line of an export."""
+    """The first line of an export. ``evidence`` is as audit_evidence.py reads it."""
 
     federation: str
     agency: str
     size: int
     root: bytes
     marks: bytes
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Gaps:
+    """Erased entries, and the entries that say so."""
+
+    def __init__(self) -> None:
+        self._runs: list[list[int]] = []
+        self._said: list[tuple[int, int]] = []
+        self.count = 0
+
+    def erased(self, position: int) -> None:
+        """Take an entry of which only the hash is left."""
+        self.count += 1
+        if self._runs and self._runs[-1][1] == position - 1:
+            self._runs[-1][1] = position
+        else:
+            self._runs.append([position, position])
+
+    def read(self, position: int, leaf: bytes) -> None:
+        """Take an entry that may say what was erased before it."""
+        if b'"action":"' + ERASURE.encode() not in leaf[:64]:
+            return
+        detail = read_entry(leaf).get("detail")
+        ranges = detail.get("ranges") if isinstance(detail, dict) else None
+        for one in ranges if isinstance(ranges, list) else ():
+            if _is_range(one) and one[1] < position:
+                self._said.append((one[0], one[1]))
+
+    def unexplained(self) -> int | None:
+        """Return the first erased entry that no later entry speaks of."""
+        said = sorted(self._said)
+        for first, last in self._runs:
+            at = first
+            for start, end in said:
+                if start <= at <= end:
+                    at = end + 1
+            if at <= last:
+                return at
+        return None
+
+
+def _is_range(one: object) -> bool:
+    return isinstance(one, list) and len(one) == 2 and all(type(n) is int for n in one)
 
 
 def verify_leaves(
-    leaves: Iterable[tuple[int, bytes]], size: int, root: bytes, marks: bytes = b""
+    leaves: Iterable[tuple[int, bytes]],
+    size: int,
+    root: bytes,
+    marks: bytes = b"",
+    heads: Iterable[Head] = (),
 ) -> Verdict:
     """Recompute the root over (position, leaf) pairs and compare (RFC 6962, section 2.1).
 
-    ``marks``, where given, are checked leaf by leaf and name the entry that differs.
+    ``marks``, where given, are checked leaf by leaf and name the entry that differs. ``heads`` are
+    those that others vouch for: the first that the log does not have says between which entries it
+    was changed, or that its tail is missing. A leaf that was erased stands as its hash, and a later
+    entry must say that retention erased it.
     """
-    tree = RootBuilder()
+    tree, gaps = RootBuilder(), _Gaps()
+    wanted = sorted(set(heads))
+    sizes = {one[0] for one in wanted}
+    passed: dict[int, bytes] = {0: tree.root()}
     bad: tuple[int, str] | None = None
     for position, leaf in leaves:
-        at = tree.size
-        if bad is None:
-            if at >= size:
-                bad = at, f"the log has {size} entries, but more follow"
-            elif position != at:
-                bad = at, f"entry {position} stands where entry {at} belongs"
-            elif why := leaf_fault(leaf):
-                bad = at, why
-        hashed = tree.add(leaf)
+        at, gap = tree.size, _gap(leaf)
+        if bad is None and (why := _fault(at, position, leaf, size, erased=gap is not None)):
+            bad = at, why
+        hashed = leaf_hash(leaf) if gap is None else gap
+        tree.add_hash(hashed)
+        if gap is None:
+            gaps.read(at, leaf)
+        else:
+            gaps.erased(at)
         mark = marks[at * _MARK_BYTES : (at + 1) * _MARK_BYTES]
         if bad is None and mark and mark != hashed[:_MARK_BYTES]:
             bad = at, "it is not the entry that was exported (edited, removed or moved)"
+        if tree.size in sizes:
+            passed[tree.size] = tree.root()
     if bad is None and tree.size < size:
         bad = tree.size, f"the log has {size} entries, but it ends here"
     computed = tree.root()
-    if bad is not None:
-        return Verdict(tree.size, computed, False, *bad)
+    found = bad or _differs(wanted, passed, tree.size) or _whole(computed, root, gaps)
+    if found is not None:
+        return Verdict(tree.size, computed, False, *found, gaps.count)
+    return Verdict(tree.size, computed, True, erased=gaps.count)
+
+
+def _fault(at: int, position: int, leaf: bytes, size: int, *, erased: bool) -> str:
+    """Return what is wrong with an entry by itself, or ""."""
+    if at >= size:
+        return f"the log has {size} entries, but more follow"
+    if position != at:
+        return f"entry {position} stands where entry {at} belongs"
+    return "" if erased else leaf_fault(leaf)
+
+
+def _whole(computed: bytes, root: bytes, gaps: _Gaps) -> tuple[int | None, str] | None:
+    """Return what is wrong with the log as a whole."""
     if computed != root:
-        why = "the entries do not give the stated root; at least one was changed"
-        return Verdict(tree.size, computed, False, None, why)
-    return Verdict(tree.size, computed, True)
+        return None, "the entries do not give the stated root; at least one was changed"
+    gap = gaps.unexplained()
+    if gap is not None:
+        return gap, "it is gone, and no later entry says that retention erased it"
+    return None
+
+
+def _differs(
+    wanted: Iterable[Head], passed: Mapping[int, bytes], size: int
+) -> tuple[int | None, str] | None:
+    """Return where the log is not the one that was vouched for, and what was done to it."""
+    good = 0
+    for at, root, who in wanted:
+        if at > size:
+            return size, f"its tail is missing: {who} knows {at} entries, and it ends here"
+        if passed.get(at) != root:
+            where = f"entries {good} to {at - 1}" if at - 1 > good else f"entry {good}"
+            only = good if at - 1 == good else None
+            return only, f"{where} (from 0): not those that {who} knows; at least one was changed"
+        good = at
+    return None
+
+
+def _gap(leaf: bytes) -> bytes | None:
+    """Return the hash that an erased entry left."""
+    if len(leaf) != _GAP_BYTES or not leaf.startswith(_GAP) or not leaf.endswith(b'"}'):
+        return None
+    try:
+        return bytes.fromhex(leaf[len(_GAP) : -2].decode("ascii"))
+    except ValueError:
+        return None
 
 
 def leaf_fault(leaf: bytes) -> str:
@@ -111,27 +221,31 @@ def read_entry(leaf: bytes) -> dict[str, Any]:
 
 def write_export(
     path: Path,
-    leaves: Iterable[tuple[int, bytes]],
+    leaves: Iterable[tuple[int, bytes, bytes]],
     *,
     federation: str,
     agency: str,
     size: int,
     root: bytes,
+    evidence: Mapping[str, Any] | None = None,
 ) -> int:
     """Write an export to a new file, mode 0600; return its entries.
+
+    ``leaves`` come with their hashes as the log keeps them; an empty one is computed.
 
     Nothing is left of an export that did not come to its end. Raises ConfigurationError when the
     file exists or cannot be written.
     """
     try:
         with tempfile.TemporaryFile(dir=path.parent) as spool:
-            marks, count, tree = bytearray(), 0, RootBuilder()
-            for _, leaf in leaves:
-                marks += tree.add(leaf)[:_MARK_BYTES]
+            marks, count = bytearray(), 0
+            for _, leaf, hashed in leaves:
+                marks += (hashed or _gap(leaf) or leaf_hash(leaf))[:_MARK_BYTES]
                 spool.write(leaf + b"\n")
                 count += 1
             header = {
                 "agency": agency,
+                "evidence": dict(evidence or {}),
                 "federation": federation,
                 "marks": marks.hex(),
                 "root": root.hex(),
@@ -162,14 +276,24 @@ def _write_new(path: Path, header: bytes, spool: BinaryIO) -> None:
         raise
 
 
-def verify_export(path: Path) -> tuple[Header, Verdict]:
+def read_header(path: Path) -> Header:
+    """Read what an export says of itself. Raises FormatError when the file is none."""
+    name = source_name(path)
+    try:
+        with path.open("rb") as file:
+            return _read_header(file.readline(AUDIT_HEADER_BYTES + 1), name)
+    except OSError as error:
+        raise FormatError(name, None, f"cannot be read: {error.strerror or error}") from None
+
+
+def verify_export(path: Path, heads: Iterable[Head] = ()) -> tuple[Header, Verdict]:
     """Verify an export offline. Raises FormatError when the file is none."""
     name = source_name(path)
     try:
         with path.open("rb") as file:
             header = _read_header(file.readline(AUDIT_HEADER_BYTES + 1), name)
             leaves = enumerate(_lines(file, name))
-            return header, verify_leaves(leaves, header.size, header.root, header.marks)
+            return header, verify_leaves(leaves, header.size, header.root, header.marks, heads)
     except OSError as error:
         raise FormatError(name, None, f"cannot be read: {error.strerror or error}") from None
 
@@ -183,12 +307,18 @@ def _read_header(line: bytes, name: str) -> Header:
             size=int(document["size"]),
             root=bytes.fromhex(document["root"]),
             marks=bytes.fromhex(document.get("marks", "")),
+            evidence=_evidence(document),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise FormatError(
             name, None, "not an audit export; make one with `tieline audit export FILE`"
         ) from None
     return header
+
+
+def _evidence(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = document.get("evidence", {})
+    return found if isinstance(found, dict) else {}
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
@@ -198,3 +328,13 @@ def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
         if len(line) > AUDIT_LEAF_BYTES + 1:
             raise FormatError(name, number, f"an entry is over {AUDIT_LEAF_BYTES} bytes")
         yield line.removesuffix(b"\n")
+
+
+def entries_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield position and entry of an export, erased ones left out. Raises FormatError."""
+    name = source_name(path)
+    with path.open("rb") as file:
+        _read_header(file.readline(AUDIT_HEADER_BYTES + 1), name)
+        for position, leaf in enumerate(_lines(file, name)):
+            if _gap(leaf) is None:
+                yield position, read_entry(leaf)

@@ -29,8 +29,8 @@ from tieline_client.errors import InvalidDigest, InvalidInput, MalformedMessage
 
 M = TypeVar("M", bound=Message)
 
-_OPERATOR_FILES = "tieline/v1/operator"
-"""Begins the names of files whose messages travel on the operator port only."""
+_OPERATOR_FILES = ("tieline/v1/operator", "tieline/v1/auditor")
+"""Begin the names of files whose messages travel on the operator port only."""
 _SECONDS_LEAST, _SECONDS_MOST = -62_135_596_800, 253_402_300_799
 _NANOS_MOST = 999_999_999
 

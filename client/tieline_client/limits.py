@@ -272,6 +272,16 @@ REQUESTS_SHOWN = 1_000
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
 
+LIST_IN_ENTRY_BYTES = 24 * 1024
+"""An asked list up to this is kept in its audit entry, a longer one in a file of its own."""
+AUDIT_KEPT = timedelta(days=3 * 365 + 1)
+"""Entries of the audit log are kept so long unless the agency says otherwise."""
+ERASED_AT_ONCE = 2_000
+"""Entries erased in one transaction."""
+READ_AGAIN = timedelta(minutes=5)
+"""Who looks at the same thing again within this adds no entry to the audit log."""
+SUBJECTS_PER_ENTRY = 400
+READS_REMEMBERED = 10_000
 HEADS_TOLD = 64
 """Checkpoints of other agencies told in one contact."""
 SKETCH_LIFE = timedelta(days=30)
@@ -375,6 +385,8 @@ STDIN_BYTES = 4 * 1024**3
 AUDIT_LEAF_BYTES = 64 * 1024
 AUDIT_HEADER_BYTES = 128 * 1024 * 1024
 """First line of an audit export: 8 characters an entry and a little more."""
+RECEIPT_FILE_BYTES = 64 * 1024 * 1024
+"""A receipt with the files of its directory."""
 AUDIT_FOUND = 1_000
 """Entries that one audit search shows unless asked for more."""
 

@@ -31,7 +31,13 @@ class RootBuilder:
 
     def add(self, leaf: bytes) -> bytes:
         """Append a leaf; return its leaf hash."""
-        hashed = top = leaf_hash(leaf)
+        hashed = leaf_hash(leaf)
+        self.add_hash(hashed)
+        return hashed
+
+    def add_hash(self, hashed: bytes) -> None:
+        """Append a leaf of which only the hash is left."""
+        top = hashed
         # Every trailing one bit of the old size is a subtree that this leaf completes.
         carry = self.size
         while carry & 1:
@@ -39,7 +45,6 @@ class RootBuilder:
             carry >>= 1
         self._edge.append(top)
         self.size += 1
-        return hashed
 
     def root(self) -> bytes:
         """Return the Merkle tree hash; of no leaves, SHA-256 of nothing."""

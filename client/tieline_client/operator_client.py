@@ -23,6 +23,9 @@ from tieline_client.operator_connection import make
 from tieline_client.operator_requests import RequestCalls
 from tieline_client.overlap_answers import Event
 
+Leaf = tuple[int, bytes, bytes]
+"""An entry of the audit log: position, leaf, leaf hash."""
+
 
 class OperatorClient(RequestCalls):
     """The methods of OperatorService; a context manager.
@@ -393,7 +396,14 @@ class OperatorClient(RequestCalls):
 
     def list_audit_entries(self, start: int = 0, limit: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (position, leaf) in order; ``limit`` 0 means all."""
+        for position, leaf, _ in self.list_audit_leaves(start, limit):
+            yield position, leaf
+
+    def list_audit_leaves(self, start: int = 0, limit: int = 0) -> Iterator[Leaf]:
+        """Yield (position, leaf, leaf hash as the log keeps it, or empty of an older node)."""
         request = make(pb.ListAuditEntriesRequest, start=start, limit=limit)
         pages = self.stub.ListAuditEntries(request, timeout=limits.AUDIT_SECONDS)
         for page in self.read(pages):
-            yield from enumerate(page.leaves, start=page.start)
+            hashes = page.hashes or [b""] * len(page.leaves)
+            for at, (leaf, hashed) in enumerate(zip(page.leaves, hashes, strict=True)):
+                yield page.start + at, leaf, hashed

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 from tieline.v1 import operator_pb2 as pb
+from tieline.v1.auditor_pb2_grpc import AuditorServiceStub
 from tieline.v1.operator_pb2_grpc import OperatorServiceStub
 
 from tieline_client import constraints, limits
@@ -76,6 +77,7 @@ class OperatorConnection:
             identity=profile.identity(passphrase, now or utc_now()),
         )
         self.stub = OperatorServiceStub(self._channel)
+        self.auditor = AuditorServiceStub(self._channel)
         # Its requests are the bytes that batches are (digest_batch.py).
         self.ask_stream = self._channel.stream_stream(
             "/tieline.v1.OperatorService/AskOverlap", None, pb.AskOverlapResponse.FromString

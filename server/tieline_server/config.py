@@ -30,6 +30,7 @@ from tieline_client.formats.record import Vote
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
 from tieline_client.identifiers import check_code, check_operator
 from tieline_client.limits import (
+    AUDIT_KEPT,
     BUDGET_UNITS,
     COUNT_LEAST,
     PEER_CALLS_PER_SECOND,
@@ -123,6 +124,8 @@ class NodeConfig(BaseSettings):
     tlp: Annotated[str, _word(Tlp.parse)] = "AMBER"
     source: Annotated[str, Field(pattern="^[ABCX]$")] = "X"
     information: Annotated[int, Field(ge=1, le=4)] = 4
+    audit_keep_days: Annotated[int, Field(ge=30, le=36_500)] = AUDIT_KEPT.days
+    """Entries of the audit log are erased after so many days, unless a hold keeps them."""
     policies: str = ""
     """Folder of the agency's own Cedar rules; empty: the default set."""
     query_seconds: Annotated[float, Field(gt=0, le=QUERY_SECONDS_MOST)] = QUERY_SECONDS
@@ -311,6 +314,8 @@ def to_toml(config: NodeConfig) -> str:
         f"tlp = {_text(config.tlp)}",
         f"source = {_text(config.source)}",
         f"information = {config.information}",
+        "# The audit log's entries are erased after so many days (see the agency's law):",
+        f"audit_keep_days = {config.audit_keep_days}",
         f"count_least = {config.count_least}",
         "",
         "[budgets]  # what a peer may ask in a day; `tieline budget` shows and changes it",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from tieline_server.policy.loading import default_folder
 from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
 from tieline_server.services.importing import leftovers
+from tieline_server.services.log_retention import LogRetention
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
 from tieline_server.storage.engine import open_store
@@ -218,6 +220,7 @@ def _put_together(
         contacts=contacts,
         online=online,
         refresher=refresher,
+        retention=LogRetention(node, timedelta(days=config.audit_keep_days)),
     )
     refresher.changed = partial(directory_changed, parts)
     node.wake = delivery.wake

@@ -213,6 +213,8 @@ class Running:
         self.store = open_store(
             f"sqlite:///{path}", clock=bench.clock, matching=self.matching, known_good=self.lists
         )
+        home = bench.folder / f"{agency}.home"
+        home.mkdir(exist_ok=True)
         self.node = Node(
             agency=agency,
             federation=FEDERATION,
@@ -229,6 +231,7 @@ class Running:
             peers=Lines(bench, agency),
             epoch=self.store.write(_begin_life),
             renewed=self.store.read(lambda tx: tx.standings.renewed()),
+            scratch=home,
             ledger=FileLedger(bench.folder / f"{agency}.tombstones"),
         )
         self.answerer = Answerer(self.node)

@@ -17,7 +17,7 @@ import typer
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, __version__
 from tieline_client.cli import (
-    audit,
+    audit_witness,
     broadcasts,
     budgets,
     clock,
@@ -118,7 +118,7 @@ def _build() -> typer.Typer:
     app.command("peers")(peers.peers)
     app.add_typer(operators.app, name="operator")
     app.add_typer(budgets.app, name="budget")
-    app.add_typer(audit.app, name="audit")
+    app.add_typer(audit_witness.app, name="audit")
     app.command("doctor")(doctor.doctor)
     app.command("version")(version)
     return app

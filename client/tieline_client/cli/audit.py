@@ -9,62 +9,80 @@ from typing import Annotated, Any
 
 import typer
 
-from tieline_client.audit_log import (
-    Header,
-    Verdict,
-    read_entry,
-    verify_export,
-    verify_leaves,
-    write_export,
+from tieline_client.audit_log import Verdict, read_entry, write_export
+from tieline_client.audit_report import write_report
+from tieline_client.auditor_client import get_evidence
+from tieline_client.cli.audit_trust import (
+    Trust,
+    check_file,
+    check_node,
+    check_receipt,
+    show_receipt,
 )
 from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
-from tieline_client.errors import EXIT_FAILED, UsageError
+from tieline_client.errors import EXIT_FAILED, UnknownMethod, UsageError
 from tieline_client.limits import AUDIT_FOUND
+from tieline_client.receipts import Receipt
 
 app = group("The audit log. Callers: auditor.")
-
-SELF_CONSISTENT = "self-consistent only"
 
 
 @app.command("verify")
 @run
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="An export; by default the node's log.")
+        Path | None,
+        typer.Argument(metavar="FILE", help="An export or a receipt; by default the node's log."),
     ] = None,
     *,
+    root: Annotated[
+        str, typer.Option(metavar="HEX", help="Fingerprint of the federation's root (64 digits).")
+    ] = "",
+    public: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The authority's public folder, for newer keys."),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A checkpoint of this log that a peer holds."),
+    ] = None,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute the log's Merkle root (RFC 6962) and compare it with the stated one.
+    """Recompute the log's Merkle root (RFC 6962), and hold it against what peers countersigned.
 
-    An export is verified offline, without a profile. Exit code 1 when an entry was edited,
-    removed, added or moved.
+    With --root, every signature is verified from the federation's root on; without it, or where no
+    peer countersigned, the log is "self-consistent only". An export or a receipt is verified
+    offline, without a profile. Exit code 1 when an entry was edited, removed, added or moved, and
+    when the tail is missing that a peer knows.
 
-    Example: tieline audit verify log.jsonl
+    Example: tieline audit verify log.jsonl --root 4f1c...
     """
+    trust = Trust(root, public, checkpoint or ())
     if file is not None:
         if not file.exists():
             raise UsageError(f"there is no file {file}; check the path")
-        header, verdict = verify_export(file)
-        agency, federation = header.agency, header.federation
+        saved = Receipt.read(file)
+        if saved is not None:
+            told = check_receipt(saved, trust)
+            emit(as_json, told, lambda: show_receipt(told))
+            return
+        agency, federation, verdict, against = check_file(file, trust)
     else:
         with connect(profile, home) as client:
-            head = client.get_audit_head()
-            entries = client.list_audit_entries(0, head.size) if head.size else iter(())
-            verdict = verify_leaves(entries, head.size, head.root)
-            agency, federation = client.profile.agency, client.profile.federation
+            agency, federation, verdict, against = check_node(client, trust)
     document = {
         "agency": agency,
         "federation": federation,
         "entries": verdict.entries,
+        "erased": verdict.erased,
         "root": verdict.root,
         "verified": verdict.verified,
-        "against": SELF_CONSISTENT,
+        "against": against,
         "position": verdict.position,
         "reason": verdict.why,
     }
@@ -72,7 +90,9 @@ def verify(
     def render() -> None:
         if verdict.verified:
             line(f"{agency}: {verdict.entries} entries, root {verdict.root.hex()}")
-            line(f"verified ({SELF_CONSISTENT}: no peer's checkpoint was compared)")
+            if verdict.erased:
+                line(f"{verdict.erased} entries were erased under the agency's retention rule")
+            line(f"verified ({against})")
 
     emit(as_json, document, render)
     if not verdict.verified:
@@ -89,31 +109,56 @@ def _where(verdict: Verdict) -> str:
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, mode 0600.")],
     *,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="A report to be read, of the same entries."),
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="The report begins here (RFC 3339, UTC).")
+    ] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="The report ends here.")] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write the whole log to a file that can be verified offline.
+    """Write the whole log to a file that can be verified offline, with all that this needs.
+
+    The file is JSON lines. --report adds a page for a supervisory authority: counts, disclosures,
+    refusals, and whether the log verifies.
 
     Example: tieline audit export log.jsonl --home ./pt-pj
     """
     if file.exists():
         raise UsageError(f"{file} exists; an export is never overwritten, name another file")
-    if not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent}; make it first")
+    if report is not None and report.exists():
+        raise UsageError(f"{report} exists; a report is never overwritten, name another file")
+    start = _parse_time(since, "--since", end_of_day=False)
+    end = _parse_time(until, "--until", end_of_day=True)
+    if report is None and (start or end):
+        raise UsageError("--since and --until are the report's; an export is always whole")
+    for path in filter(None, (file, report)):
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}; make it first")
     with connect(profile, home) as client:
+        try:
+            evidence = get_evidence(client).document()
+        except UnknownMethod:
+            evidence = {}
         head = client.get_audit_head()
-        entries = client.list_audit_entries(0, head.size) if head.size else iter(())
-        header = Header(client.profile.federation, client.profile.agency, head.size, head.root, b"")
+        entries = client.list_audit_leaves(0, head.size) if head.size else iter(())
         count = write_export(
             file,
             entries,
-            federation=header.federation,
-            agency=header.agency,
-            size=header.size,
-            root=header.root,
+            federation=client.profile.federation,
+            agency=client.profile.agency,
+            size=head.size,
+            root=head.root,
+            evidence=evidence,
         )
-    document = {"file": file, "entries": count, "root": header.root}
+    document: dict[str, object] = {"file": file, "entries": count, "root": head.root}
+    if report is not None:
+        write_report(report, file, since=start, until=end)
+        document["report"] = report
     emit(as_json, document, lambda: line(f"{count} entries written to {file}"))
 
 
@@ -128,6 +173,13 @@ def search(
     ] = "",
     series: Annotated[str, typer.Option(metavar="ID", help="A series or another id.")] = "",
     peer: Annotated[str, typer.Option(metavar="AGENCY", help="The other side.")] = "",
+    purpose: Annotated[str, typer.Option(metavar="CODE", help="The purpose.")] = "",
+    siena: Annotated[
+        str, typer.Option(metavar="NUMBER", help="Entries that carry this SIENA number.")
+    ] = "",
+    start_at: Annotated[
+        int, typer.Option("--from", metavar="NO", min=0, help="From this entry on (a next page).")
+    ] = 0,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="From this day or time on (RFC 3339, UTC).")
     ] = "",
@@ -154,42 +206,65 @@ def search(
             and (not action or said == action or said.startswith(f"{action}."))
             and (not series or series in (entry.get("subjects") or ()))
             and (not peer or entry.get("peer") == peer)
+            and (not purpose or entry.get("purpose") == purpose)
+            and (not siena or siena in _siena(entry))
             and _within(entry, start, end)
         )
 
-    found, searched, truncated = _search(profile, home, wanted, limit)
-    document = {"entries": found, "searched": searched, "truncated": truncated}
+    found, searched, following = _search(profile, home, wanted, limit, start_at)
+    document = {
+        "entries": found,
+        "searched": searched,
+        "truncated": following is not None,
+        "next": following,
+    }
     emit(as_json, document, lambda: _render(found))
-    if truncated:
-        say(f"more than {limit} entries match; narrow the search or raise --limit")
+    if following is not None:
+        say(f"more than {limit} entries match; go on with --from {following}, or narrow the search")
 
 
 def _search(
-    profile: Path | None, home: Path | None, wanted: Callable[[dict[str, Any]], bool], limit: int
-) -> tuple[list[dict[str, Any]], int, bool]:
+    profile: Path | None,
+    home: Path | None,
+    wanted: Callable[[dict[str, Any]], bool],
+    limit: int,
+    start: int,
+) -> tuple[list[dict[str, Any]], int, int | None]:
+    """Return what was found, how many were looked at, and where the next page begins."""
     found: list[dict[str, Any]] = []
     searched = 0
     with connect(profile, home) as client:
-        for position, leaf in client.list_audit_entries():
+        for position, leaf in client.list_audit_entries(start):
             searched += 1
             entry = read_entry(leaf)
             if not wanted(entry):
                 continue
             if len(found) == limit:
-                return found, searched, True
+                return found, searched, position
             found.append({"position": position, **entry})
-    return found, searched, False
+    return found, searched, None
+
+
+def _siena(entry: dict[str, Any]) -> list[str]:
+    """Return the SIENA numbers that an entry carries (2023/977 Art. 13)."""
+    detail = entry.get("detail")
+    told = detail.get("references") if isinstance(detail, dict) else None
+    listed = [str(one) for one in told] if isinstance(told, list) else []
+    return [one.partition(":")[2] for one in listed if one.startswith("siena:")]
 
 
 def _render(found: list[dict[str, Any]]) -> None:
     keys = ("position", "at", "action", "person", "peer", "purpose", "case")
     rows = [
-        [*(entry.get(key, "") for key in keys), " ".join(map(str, entry.get("subjects") or ()))]
+        [
+            *(entry.get(key, "") for key in keys),
+            " ".join(map(str, entry.get("subjects") or ())),
+            " ".join(_siena(entry)),
+        ]
         for entry in found
     ]
-    show_rows(
-        ("no.", "at", "action", "person", "peer", "purpose", "case", "subjects"), rows, "none"
-    )
+    heads = ("no.", "at", "action", "person", "peer", "purpose", "case", "subjects", "SIENA")
+    show_rows(heads, rows, "none")
 
 
 def _within(entry: dict[str, Any], start: datetime | None, end: datetime | None) -> bool:

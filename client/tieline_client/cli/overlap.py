@@ -14,6 +14,7 @@ import typer
 
 from tieline_client.asked_file import AskedFile
 from tieline_client.asking import AskOptions
+from tieline_client.auditor_client import get_receipt
 from tieline_client.cli.answers import Answers
 from tieline_client.cli.common import (
     CaseOption,
@@ -35,6 +36,7 @@ from tieline_client.errors import LimitExceeded, UsageError
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.limits import QUERY_SECONDS_MOST, STDIN_BYTES
 from tieline_client.operator_client import OperatorClient
+from tieline_client.receipts import Receipt
 from tieline_client.record_stream import source_name
 
 _COPY_BYTES = 1024 * 1024
@@ -86,6 +88,10 @@ def overlap(
             help="How long to wait for a peer.",
         ),
     ] = 0,
+    receipts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save each answer's receipt here, to be verified later."),
+    ] = None,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -99,6 +105,8 @@ def overlap(
     """
     check_why(purpose, case)
     peers = tuple(parse_agency(each) for each in peer or ())
+    if receipts is not None and not receipts.is_dir():
+        raise UsageError(f"there is no folder {receipts}; make it first")
     if peers and everyone:
         raise UsageError("give --peer or --all, not both")
     options = AskOptions(
@@ -119,6 +127,7 @@ def overlap(
                 _show_everyone(client, purpose, ask_back=not yes)
             compared = Comparison(show=not as_json)
             compared.run(client, options)
+            _save_receipts(client, receipts, compared.answers)
         emit(as_json, compared.document(), compared.close)
         _finish(compared.answers)
         return
@@ -134,9 +143,22 @@ def overlap(
             blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=bar.read)
             asked = AskedFile(source_name(path), blocks)
             client.ask_overlap(asked, options, answers.take)
+        _save_receipts(client, receipts, answers.answers)
     document = answers.document(asked)
     emit(as_json, document, lambda: answers.close(asked))
     _finish(answers.answers)
+
+
+def _save_receipts(
+    client: OperatorClient, folder: Path | None, ends: Mapping[str, End | None]
+) -> None:
+    """Write what each peer signed, one file for each receipt."""
+    for agency, end in ends.items() if folder is not None else ():
+        number = end.receipt if end is not None else ""
+        if folder is None or not number:
+            continue
+        found = get_receipt(client, number)
+        Receipt(found.question, found.receipt, {}).save(folder / f"{agency}-{number}.json")
 
 
 def _finish(ends: Mapping[str, End | None]) -> None:

@@ -3585,21 +3585,27 @@ class ListAuditEntriesResponse(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     LEAVES_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """Position of the first."""
     @_builtins.property
     def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Their leaves."""
+        """Their leaves; where retention erased one, {"erased":"<leaf hash>"}."""
+
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Their hashes as the log keeps them, in the same order: they name a leaf that was changed."""
 
     def __init__(
         self,
         *,
         start: _builtins.int = ...,
         leaves: _abc.Iterable[_builtins.bytes] | None = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaves", b"leaves", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hashes", b"hashes", "leaves", b"leaves", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,6 +42,11 @@ class AuditRecord:
     leaf: bytes
     leaf_hash: bytes
 
+    @property
+    def shown(self) -> bytes:
+        """The leaf; where retention erased it (it is empty then), what keeps its hash."""
+        return self.leaf or b'{"erased":"%b"}' % self.leaf_hash.hex().encode()
+
 
 def leaf_bytes(entry: AuditEntry, salt: bytes) -> bytes:
     """Return the leaf: canonical JSON (sorted keys, no spaces, UTF-8) with 16 bytes of salt.

@@ -161,6 +161,17 @@ _OPERATOR = {
     "GetAuditHead": _person(frozenset({AUDITOR})),
     "ListAuditEntries": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
 }
+_AUDITOR = {
+    "ListEvidence": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
+    "ListWitnesses": _person(frozenset({AUDITOR})),
+    "GetInclusionProof": _person(frozenset({AUDITOR})),
+    "GetConsistencyProof": _person(frozenset({AUDITOR})),
+    "GetReceipt": _person(frozenset({ANALYST, AUDITOR})),
+    "ListAsked": _person_stream(frozenset({AUDITOR}), limits.AUDIT_STREAM_SECONDS),
+    "HoldEntries": _person(frozenset({AUDITOR})),
+    "ReleaseHold": _person(frozenset({AUDITOR})),
+    "ListHolds": _person(frozenset({AUDITOR})),
+}
 _HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS, past_expiry=True)}
 
 RULES: Mapping[str, Rule] = {
@@ -172,6 +183,7 @@ RULES: Mapping[str, Rule] = {
         "tieline.v1.RelayService": _RELAY,
         "tieline.v1.DirectoryService": _DIRECTORY,
         "tieline.v1.OperatorService": _OPERATOR,
+        "tieline.v1.AuditorService": _AUDITOR,
         "grpc.health.v1.Health": _HEALTH,
     }.items()
     for method, rule in rows.items()

@@ -25,6 +25,7 @@ from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.comparing import Comparison
+from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
@@ -94,6 +95,7 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self._mailbox = Mailbox(node)
         self._alarms = Alarms(node)
         self._budgets = BudgetDesk(node)
+        self._reads = Consultations(node)
 
     def Import(
         self, request_iterator: Iterator[pb.ImportRequest], context: grpc.ServicerContext
@@ -243,13 +245,17 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self, request: pb.ListSeriesRequest, context: grpc.ServicerContext
     ) -> pb.ListSeriesResponse:
         """A page of series."""
-        return self._series.find(request.page_token, request.page_size)
+        page = self._series.find(request.page_token, request.page_size)
+        self._reads.note(_person(context), "series.listed", (one.notice.id for one in page.series))
+        return page
 
     def GetSeries(
         self, request: pb.GetSeriesRequest, context: grpc.ServicerContext
     ) -> pb.GetSeriesResponse:
         """One series."""
-        return pb.GetSeriesResponse(series=self._series.get(request.series))
+        found = self._series.get(request.series)
+        self._reads.note(_person(context), "series.read", (found.notice.id,))
+        return pb.GetSeriesResponse(series=found)
 
     def CreateSeries(
         self, request: pb.CreateSeriesRequest, context: grpc.ServicerContext
@@ -283,13 +289,17 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self, request: pb.ListInboxRequest, context: grpc.ServicerContext
     ) -> pb.ListInboxResponse:
         """What came in."""
-        return pb.ListInboxResponse(entries=self._mailbox.inbox(), alarms=self._alarms.open())
+        entries = self._mailbox.inbox()
+        self._reads.note(_person(context), "inbox.listed", (one.id for one in entries))
+        return pb.ListInboxResponse(entries=entries, alarms=self._alarms.open())
 
     def GetInboxEntry(
         self, request: pb.GetInboxEntryRequest, context: grpc.ServicerContext
     ) -> pb.GetInboxEntryResponse:
         """One of it."""
-        return pb.GetInboxEntryResponse(entry=self._mailbox.entry(request.id))
+        found = self._mailbox.entry(request.id)
+        self._reads.note(_person(context), "inbox.read", (found.id,))
+        return pb.GetInboxEntryResponse(entry=found)
 
     def StepReferral(
         self, request: pb.StepReferralRequest, context: grpc.ServicerContext
@@ -311,13 +321,16 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self, request: pb.ListOutboxRequest, context: grpc.ServicerContext
     ) -> pb.ListOutboxResponse:
         """What goes out."""
+        self._reads.note(_person(context), "outbox.listed")
         return self._mailbox.outbox(request)
 
     def ListClock(
         self, request: pb.ListClockRequest, context: grpc.ServicerContext
     ) -> pb.ListClockResponse:
         """The referral clock."""
-        return pb.ListClockResponse(referrals=self._mailbox.clock(request.series))
+        found = self._mailbox.clock(request.series)
+        self._reads.note(_person(context), "clock.listed", (one.id for one in found))
+        return pb.ListClockResponse(referrals=found)
 
     def BroadcastSeries(
         self, request: pb.BroadcastSeriesRequest, context: grpc.ServicerContext
@@ -331,7 +344,9 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self, request: pb.ListBroadcastsRequest, context: grpc.ServicerContext
     ) -> pb.ListBroadcastsResponse:
         """Sent broadcasts."""
-        return pb.ListBroadcastsResponse(broadcasts=self._broadcasting.find())
+        found = self._broadcasting.find()
+        self._reads.note(_person(context), "broadcasts.listed", (one.id for one in found))
+        return pb.ListBroadcastsResponse(broadcasts=found)
 
     def UploadSeries(
         self, request: pb.UploadSeriesRequest, context: grpc.ServicerContext
@@ -345,7 +360,9 @@ class OperatorServicer(BudgetMethods, RequestMethods):
         self, request: pb.ListUploadsRequest, context: grpc.ServicerContext
     ) -> pb.ListUploadsResponse:
         """Deposits."""
-        return pb.ListUploadsResponse(uploads=self._uploading.find())
+        found = self._uploading.find()
+        self._reads.note(_person(context), "uploads.listed", (one.id for one in found))
+        return pb.ListUploadsResponse(uploads=found)
 
     def StepUpload(
         self, request: pb.StepUploadRequest, context: grpc.ServicerContext
@@ -414,7 +431,11 @@ class OperatorServicer(BudgetMethods, RequestMethods):
             page = self._audit_page(start, min(_AUDIT_PAGE, end - start))
             if not page:
                 return
-            yield pb.ListAuditEntriesResponse(start=start, leaves=[one.leaf for one in page])
+            yield pb.ListAuditEntriesResponse(
+                start=start,
+                leaves=[one.shown for one in page],
+                hashes=[one.leaf_hash for one in page],
+            )
             start += len(page)
 
     def _audit_page(self, start: int, limit: int) -> list[AuditRecord]:

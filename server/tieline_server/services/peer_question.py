@@ -46,6 +46,8 @@ class PeerResult:
     kept: Kept
     overlaps: int = 0
     receipt: bytes = b""
+    question: bytes = b""
+    """The signed header that the receipt is for."""
 
     def messages(self) -> Iterator[operator_pb2.AskOverlapResponse]:
         """Yield what the peer answered, then its end."""
@@ -158,6 +160,7 @@ class PeerQuestion:
         receipt = self._check_receipt(end, hashlib.sha256(envelope.payload).digest())
         told = result.end
         result.receipt = end.receipt.SerializeToString()
+        result.question = envelope.SerializeToString()
         told.receipt, told.disclosure, told.truncated = receipt.id, end.disclosure, end.truncated
         if end.HasField("count"):
             told.count = end.count

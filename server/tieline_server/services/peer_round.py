@@ -15,7 +15,7 @@ import base64
 import contextlib
 import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +28,13 @@ from tieline_server.domain.audit import AuditEntry, salted
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Record
 from tieline_server.domain.request import Request, RequestKind, Side, parse_wish
+from tieline_server.services import asked_lists
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
 from tieline_server.services.vital_interests import endangered, standing, stated_out
 
+_KEEPING = ThreadPoolExecutor(8, thread_name_prefix="keep-list")
 _THREADS = ThreadPoolExecutor(limits.PEERS_AT_ONCE, thread_name_prefix="ask")
 
 
@@ -142,6 +144,9 @@ class PeerRound:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
         self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
         self._verify: Callable[[], None] | None = None
+        self._question = new_id()
+        self._keeping: Future[None] | None = None
+        """A long list on its way to its file."""
         self._pending: set[str] = set()
         """Peers that were asked and whose end is not logged yet."""
 
@@ -160,8 +165,16 @@ class PeerRound:
         self._verify = verify
         announced, terms = self._announced, self._terms
         asked = self._chosen.peers if any(announced.counts) else ()
+        kept: dict[str, str] = {}
+        if asked and verify is None and asked_lists.short(announced.counts):
+            kept["list"] = asked_lists.in_entry(self._node, self._question, lists())
+        elif asked:
+            self._keeping = _KEEPING.submit(
+                lambda: asked_lists.write(self._node, self._question, lists())
+            )
         entry = self._entry(
             "query.asked",
+            subjects=(self._question,),
             records=announced.records,
             excluded=announced.excluded,
             peers=list(asked),
@@ -169,6 +182,7 @@ class PeerRound:
             near=terms.near,
             **salted(announced.digest),
             **self._basis(asked),
+            **kept,
         )
         self._log([entry])
         self._pending = set(asked)
@@ -224,6 +238,8 @@ class PeerRound:
         if self._verify is not None and not all(one.receipt for one in results):
             self._verify()
             self._verify = None
+        if self._keeping is not None:
+            self._keeping.result()
         waiting = [self._waiting(one.end) for one in results if one.end.request]
         self._log([self._result_entry(one.end, one) for one in results], waiting)
         self._pending.difference_update(one.end.agency for one in results)
@@ -248,11 +264,12 @@ class PeerRound:
         return self._entry(
             "query.result",
             peer=end.agency,
-            subjects=(end.receipt,) if end.receipt else (),
+            subjects=(end.receipt, self._question) if end.receipt else (self._question,),
             status=end.status,
             reason=end.reason,
             overlaps=result.overlaps if result else 0,
             receipt=base64.b64encode(result.receipt).decode() if result else "",
+            question=base64.b64encode(result.question).decode() if result else "",
         )
 
     def _entry(

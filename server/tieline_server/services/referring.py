@@ -303,6 +303,7 @@ def send_referral(
             rules=rules,
             country=referral.country,
             items=items,
+            references=[f"{one.scheme}:{one.value}" for one in series.references],
             **({"permission": permission.request} if permission else {}),
             **legal_basis(node, [referral.recipient], stated),
         )

@@ -105,6 +105,10 @@ class Witnessing:
 
         return audit_pb2.GetConsistencyResponse(proof=self._node.store.read(work))
 
+    def checkpoint(self) -> envelope_pb2.Envelope:
+        """Return the newest checkpoint of the own log, signed now."""
+        return self._own(0)[0]
+
     # --- a contact of our own ---
 
     def contact(self, peer: str) -> None:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, text, update
 
 from tieline_server.domain import merkle
 from tieline_server.domain.audit import AuditEntry, AuditRecord, leaf_bytes
@@ -47,6 +47,23 @@ class Audit:
         size = self.size()
         known = read_nodes(self._session.connection, merkle.frontier(size))
         return merkle.root(size, lambda level, index: known[(level, index)])
+
+    def mentioning(self, word: str, limit: int) -> list[AuditRecord]:
+        """Return entries whose text holds a word, oldest first: the whole log is looked through."""
+        holds = (
+            text("position(:word in leaf) > 0")
+            if self._session.postgres
+            else text("instr(leaf, :word) > 0")
+        )
+        found = select(audit_leaves).where(holds).order_by(audit_leaves.c.position).limit(limit)
+        rows = self._session.connection.execute(found, {"word": word.encode()})
+        return [AuditRecord(row.position, row.leaf, row.leaf_hash) for row in rows]
+
+    def erase(self, first: int, last: int) -> None:
+        """Forget what entries say; their hashes stay, so that the tree does."""
+        c = audit_leaves.c
+        gone = update(audit_leaves).where(c.position.between(first, last))
+        self._session.connection.execute(gone.values(leaf=b""))
 
     def root_at(self, size: int) -> bytes:
         """Return the Merkle tree hash over the first ``size`` entries."""

@@ -114,6 +114,15 @@ class Queries:
         found = select(queries).order_by(queries.c.at.desc(), queries.c.request.desc())
         return [AnsweredQuery(**row._mapping) for row in self._run(found.limit(limit))]
 
+    def by_request(self, request: str) -> AnsweredQuery | None:
+        """Return an answered query by its id, whoever asked."""
+        row = self._run(select(queries).where(queries.c.request == request).limit(1)).first()
+        return None if row is None else AnsweredQuery(**row._mapping)
+
+    def erase_before(self, time: datetime) -> int:
+        """Erase answered queries of before; their ids stay known."""
+        return self._run(delete(queries).where(queries.c.at < time)).rowcount
+
 
 class Meta:
     """`MetaRepository` over SQLAlchemy."""

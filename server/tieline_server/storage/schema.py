@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tieline_server.storage.schema_audit import (
     asked_sketches,
+    audit_holds,
     checkpoints,
     countersignatures,
     equivocations,
@@ -75,6 +76,7 @@ from tieline_server.storage.schema_standings import (
 
 __all__ = [
     "asked_sketches",
+    "audit_holds",
     "checkpoints",
     "countersignatures",
     "equivocations",

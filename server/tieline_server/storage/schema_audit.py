@@ -61,3 +61,15 @@ equivocations = Table(
     Column("found", UtcTime, nullable=False),
     Column("why", Words, nullable=False),
 )
+audit_holds = Table(
+    "audit_holds",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("reason", Words, nullable=False),
+    Column("case_ref", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("peer", Words, nullable=False),
+    Column("set_by", Words, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+"""What retention must not erase, as long as the row is there; an empty word is any."""

@@ -7,6 +7,7 @@ from functools import partial
 from tieline_server.storage.alarms import Alarms
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
+from tieline_server.storage.audit_holds import Holds
 from tieline_server.storage.broadcasts import Broadcasts
 from tieline_server.storage.budgets import BudgetRows
 from tieline_server.storage.erasure import Erasure
@@ -64,6 +65,7 @@ class SqlTx:
         self.audit = Audit(session)
         self.sketches = Sketches(session)
         self.budgets = BudgetRows(session)
+        self.holds = Holds(session)
         self.witness = Witness(session)
         self.meta = Meta(session)
         self.alarms = Alarms(session)

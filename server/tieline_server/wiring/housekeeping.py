@@ -50,6 +50,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("look at what peers ask", parts.node.watch.look),
         Job("drop stale attachments", lambda: drop_stale(parts.node)),
         Job("erase old sketches", lambda: erase_old_sketches(parts.node)),
+        Job("erase old audit entries", parts.retention.hourly),
         Job("contact peers", parts.contacts.hourly),
         Job("start delivery loops", parts.delivery.start),
         Job("follow the database", parts.store.index.refresh),

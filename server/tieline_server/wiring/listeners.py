@@ -6,6 +6,7 @@ from functools import partial
 
 from tieline.v1 import (
     audit_pb2_grpc,
+    auditor_pb2_grpc,
     delivery_pb2_grpc,
     directory_pb2_grpc,
     exchange_pb2_grpc,
@@ -18,6 +19,7 @@ from tieline_client.identifiers import dns_name
 from tieline_client.tls import server_credentials
 
 from tieline_server.rpc.audit import AuditServicer
+from tieline_server.rpc.auditor import AuditorServicer
 from tieline_server.rpc.delivery import DeliveryServicer
 from tieline_server.rpc.directory import DirectoryServicer
 from tieline_server.rpc.exchange import ExchangeServicer
@@ -30,6 +32,7 @@ from tieline_server.rpc.relay import RelayServicer
 from tieline_server.rpc.server import Endpoint, build_server, standing_threads
 from tieline_server.services.answering import Answerer
 from tieline_server.services.attachments import Receiver
+from tieline_server.services.auditing import Auditing
 from tieline_server.services.people import People
 from tieline_server.services.receiving import Receiving
 from tieline_server.services.standing_answers import StandingAnswers
@@ -109,10 +112,14 @@ def operator_port(parts: Parts) -> Endpoint:
         is_revoked=lambda agency, serial: parts.directory.current().is_revoked(agency, serial),
     )
     operator = OperatorServicer(node, People(node, issue, partial(check_operator, parts)), facts)
+    auditor = AuditorServicer(Auditing(node, lambda: parts.directory.copy().files), parts.retention)
     return build_server(
         config.operator_listen,
         server_credentials(ListenerMaterial(identity, lambda: own_operators)),
         [Guard(Listener.OPERATOR, people, utc_now, parts.refusals.note)],
-        [partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator)],
+        [
+            partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator),
+            partial(auditor_pb2_grpc.add_AuditorServiceServicer_to_server, auditor),
+        ],
         grace_seconds=limits.IMPORT_SECONDS,
     )

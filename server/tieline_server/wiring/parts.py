@@ -14,6 +14,7 @@ from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.ports import Store
 from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
+from tieline_server.services.log_retention import LogRetention
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
 from tieline_server.trust.directory_refresh import DirectoryRefresher
@@ -41,6 +42,7 @@ class Parts:
     delivery: DeliveryEngine
     alarms: AlarmClock
     contacts: Contacts
+    retention: LogRetention
     online: OnlineHalf
     refresher: DirectoryRefresher
     reviews: list[Callable[[], object]] = field(default_factory=list)

@@ -29,7 +29,7 @@ from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
-from tieline_server.domain.ports.witness import WitnessRepository
+from tieline_server.domain.ports.witness import HoldRepository, WitnessRepository
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ class Tx(Protocol):
     def sketches(self) -> SketchRepository: ...
     @property
     def budgets(self) -> BudgetRepository: ...
+    @property
+    def holds(self) -> HoldRepository: ...
     @property
     def witness(self) -> WitnessRepository: ...
     @property

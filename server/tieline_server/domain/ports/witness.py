@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tieline_client.checkpoints import Checkpoint, Countersignature
 
+from tieline_server.domain.log_retention import Hold
 from tieline_server.domain.witness import Equivocation
 
 
@@ -46,3 +47,12 @@ class WitnessRepository(Protocol):
         ...
 
     def equivocations(self) -> Sequence[Equivocation]: ...
+
+
+class HoldRepository(Protocol):
+    def add(self, hold: Hold) -> None: ...
+    def remove(self, hold: str) -> bool:
+        """End one; False when there is none."""
+        ...
+
+    def find(self) -> Sequence[Hold]: ...

@@ -1,0 +1,114 @@
+"""A report on an export, for people: one page of HTML without script, style sheet or picture.
+
+Everything that comes from the log is escaped; the page loads nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tieline_client.audit_log import entries_of, verify_export
+from tieline_client.errors import ConfigurationError
+
+_ROWS = 200
+_SHOWN = 2_000
+"""Disclosures and refusals listed one by one; the export has all."""
+
+
+def write_report(
+    path: Path, export: Path, *, since: datetime | None, until: datetime | None
+) -> None:
+    """Write the report of an export to a new file, mode 0600. Raises ConfigurationError."""
+    text = "\n".join(_page(export, since, until))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _page(export: Path, since: datetime | None, until: datetime | None) -> Iterator[str]:
+    header, verdict = verify_export(export)
+    counts: dict[str, Counter[str]] = {
+        key: Counter() for key in ("action", "purpose", "peer", "person")
+    }
+    told: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    count = 0
+    for _, entry in entries_of(export):
+        if not _inside(entry, since, until):
+            continue
+        count += 1
+        for key, counter in counts.items():
+            counter[str(entry.get(key) or "-")] += 1
+        action = str(entry.get("action", ""))
+        if action in _DISCLOSURES and len(told) < _SHOWN:
+            told.append(entry)
+        if action == "refusal" and len(refused) < _SHOWN:
+            refused.append(entry)
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    policy = "default-src 'none'"
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    title = escape(f"Audit log of {header.agency}, {header.federation}")
+    yield f"<title>{title}</title></head><body><h1>{title}</h1>"
+    state = "verifies" if verdict.verified else f"DOES NOT VERIFY: {verdict.why}"
+    yield from _table(
+        "The log",
+        ("", ""),
+        (
+            ("period", f"{since or 'its begin'} to {until or 'its end'}"),
+            ("entries in the period", count),
+            ("entries in the log", verdict.entries),
+            ("erased under the retention rule", verdict.erased),
+            ("state", f"{state} (self-consistent; signatures: `tieline audit verify --root`)"),
+            ("root", verdict.root.hex()),
+        ),
+    )
+    for key, counter in counts.items():
+        yield from _table(f"By {key}", (key, "entries"), counter.most_common(_ROWS))
+    yield from _entries("Disclosures and transfers", told)
+    yield from _entries("Refusals", refused)
+    yield "</body></html>"
+
+
+_DISCLOSURES = frozenset(
+    {"query.disclosed", "referral.sent", "broadcast.sent", "upload.sent", "export"}
+)
+
+
+def _entries(title: str, entries: list[dict[str, Any]]) -> Iterator[str]:
+    keys = ("at", "action", "person", "peer", "purpose", "case")
+    rows = ([*(one.get(key, "") for key in keys), _why(one)] for one in entries)
+    yield from _table(f"{title} ({len(entries)})", (*keys, "rules or reason"), rows)
+
+
+def _why(entry: dict[str, Any]) -> str:
+    detail = entry.get("detail")
+    reason = detail.get("reason", "") if isinstance(detail, dict) else ""
+    return " ".join(map(str, entry.get("rules") or ())) or str(reason)
+
+
+def _table(title: str, heads: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    yield f"<h2>{escape(title)}</h2><table border>"
+    yield "<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"
+    for row in rows:
+        yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>"
+    yield "</table>"
+
+
+def _inside(entry: dict[str, Any], since: datetime | None, until: datetime | None) -> bool:
+    try:
+        at = datetime.fromisoformat(str(entry.get("at")))
+    except ValueError:
+        return False
+    return at.tzinfo is not None and not (
+        (since is not None and at < since) or (until is not None and at >= until)
+    )

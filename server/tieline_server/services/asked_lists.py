@@ -1,0 +1,145 @@
+"""The lists that this agency asked, kept encrypted for as long as the log speaks of them.
+
+A short one is in the entry ``query.asked`` itself and goes with it. A longer one is a file in
+HOME/asked, named like the question, written while peers are being asked and on disk before the
+first of their answers is shown; it is deleted when the entry is erased. The key follows from the
+node's own (keys/audit.key) and is in no database and no export: an auditor reads a list through the
+node, `tieline audit list ID`, and that is logged.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import struct
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tieline_client import limits
+from tieline_client.digest_batch import DigestBatch
+from tieline_client.digests import DigestKind
+from tieline_client.errors import NotFound, StorageUnavailable
+from tieline_client.identifiers import check_id
+
+from tieline_server.services.context import Node
+
+LISTS = b"lists that this agency asked"
+_NONCE_BYTES = 12
+_HEAD = struct.Struct(">BI")
+"""Kind, and the bytes of nonce and ciphertext that follow."""
+
+
+def sealed(node: Node, question: str, batches: Iterable[DigestBatch]) -> Iterator[bytes]:
+    """Yield a list as encrypted pieces, each bound to its question and place (AES-256-GCM)."""
+    cipher = AESGCM(node.key_for(LISTS))
+    for number, batch in enumerate(batches):
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        secret = cipher.encrypt(nonce, bytes(batch.digests), _bound(question, number, batch.kind))
+        yield _HEAD.pack(batch.kind, len(nonce) + len(secret)) + nonce + secret
+
+
+def in_entry(node: Node, question: str, batches: Iterable[DigestBatch]) -> str:
+    """Return a short list as an entry keeps it."""
+    return base64.b64encode(b"".join(sealed(node, question, batches))).decode()
+
+
+def write(node: Node, question: str, batches: Iterable[DigestBatch]) -> None:
+    """Write a longer list to its file, durably. Raises StorageUnavailable."""
+    folder = _folder(node)
+    path = folder / f"{question}.part"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in sealed(node, question, batches):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            path.rename(_path(node, question))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        _sync(folder)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the asked list cannot be kept: {error.strerror or error}; make room in the home"
+        ) from None
+
+
+def read(node: Node, question: str) -> Iterator[DigestBatch]:
+    """Yield a list that was kept. Raises NotFound, StorageUnavailable when it was tampered with."""
+    check_id(question, "question")
+    path = _path(node, question)
+    data = path.read_bytes() if path.is_file() else _from_entry(node, question)
+    cipher = AESGCM(node.key_for(LISTS))
+    at = number = 0
+    while at < len(data):
+        kind, length = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        nonce, secret = data[at : at + _NONCE_BYTES], data[at + _NONCE_BYTES : at + length]
+        at += length
+        try:
+            packed = cipher.decrypt(nonce, secret, _bound(question, number, kind))
+        except InvalidTag:
+            raise StorageUnavailable(
+                f"the list of question {question} does not open: it was altered, or kept under"
+                " another keys/audit.key"
+            ) from None
+        yield DigestBatch.of(DigestKind(kind), packed)
+        number += 1
+
+
+def erase_before(node: Node, time: datetime) -> int:
+    """Delete files of questions from before; return how many. Entries go by themselves."""
+    count = 0
+    folder = _folder(node)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < time:
+            path.unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def _from_entry(node: Node, question: str) -> bytes:
+    found = node.store.read(lambda tx: tx.audit.mentioning(question, 100))
+    for record in found:
+        entry = json.loads(record.leaf)
+        if entry["action"] == "query.asked" and question in entry["subjects"]:
+            kept = entry["detail"].get("list")
+            if kept:
+                return base64.b64decode(kept)
+    raise NotFound(
+        f"no list of question {question} is kept: it was erased, or asked by another agency"
+    )
+
+
+def _bound(question: str, number: int, kind: int) -> bytes:
+    return f"{question} {number} {int(kind)}".encode()
+
+
+def _folder(node: Node) -> Path:
+    return (node.scratch or Path()) / "asked"
+
+
+def _path(node: Node, question: str) -> Path:
+    return _folder(node) / f"{question}.list"
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def short(counts: Iterable[int]) -> bool:
+    """Whether a list of so many digests by kind fits into its entry."""
+    size = sum(kind.width * count for kind, count in zip(DigestKind, counts, strict=False))
+    return size <= limits.LIST_IN_ENTRY_BYTES

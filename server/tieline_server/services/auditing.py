@@ -1,0 +1,148 @@
+"""What an agency's auditor asks of the node besides the log itself. Every call is logged."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from tieline.v1 import auditor_pb2 as pb
+from tieline.v1 import envelope_pb2
+from tieline_client.digest_batch import DigestBatch
+from tieline_client.directory_files import wanted
+from tieline_client.errors import InvalidInput, NotFound
+from tieline_client.identifiers import check_id
+from tieline_client.payloads import timestamp
+
+from tieline_server.domain.ports import Tx
+from tieline_server.services import asked_lists
+from tieline_server.services.context import Node, Person
+from tieline_server.services.witnessing import Witnessing
+
+_PIECE_CHARS = 8_000
+Files = Callable[[], Mapping[str, bytes]]
+
+
+class Auditing:
+    """The work of AuditorService. ``files`` are those of the node's copy of the directory."""
+
+    def __init__(self, node: Node, files: Files) -> None:
+        self._node, self._files = node, files
+        self._witnessing = Witnessing(node)
+
+    def evidence(self, person: Person) -> Iterator[pb.ListEvidenceResponse]:
+        """Yield what an export carries, so that it can be verified elsewhere."""
+        self._note("audit.evidence", person)
+        yield pb.ListEvidenceResponse(checkpoint=self._witnessing.checkpoint())
+        for by in self._node.store.read(lambda tx: list(tx.witness.countersignatures())):
+            envelope = envelope_pb2.Envelope.FromString(by.envelope)
+            yield pb.ListEvidenceResponse(countersignature=envelope)
+        for name, data in sorted(self._files().items()):
+            if not wanted(name):
+                continue
+            text = data.decode()
+            for start in range(0, len(text), _PIECE_CHARS):
+                piece = pb.DirectoryPiece(name=name, text=text[start : start + _PIECE_CHARS])
+                yield pb.ListEvidenceResponse(file=piece)
+
+    def witnesses(self) -> pb.ListWitnessesResponse:
+        """Return who watches, what is held of theirs, and proofs."""
+
+        def work(tx: Tx) -> pb.ListWitnessesResponse:
+            response = pb.ListWitnessesResponse()
+            newest = {one.witness: one for one in tx.witness.countersignatures()}
+            heads = {one.agency: one for one in tx.witness.heads(self._node.agency, 1_000)}
+            for agency in sorted({*newest, *heads}):
+                view = response.witnesses.add(agency=agency)
+                if head := heads.get(agency):
+                    view.size = head.size
+                    view.issue_time.CopyFrom(timestamp(head.issued))
+                    view.checkpoint.ParseFromString(head.envelope)
+                if by := newest.get(agency):
+                    view.countersigned = by.size
+                    view.countersign_time.CopyFrom(timestamp(by.issued))
+            for proof in tx.witness.equivocations():
+                made = response.equivocations.add(
+                    id=proof.id,
+                    agency=proof.agency,
+                    kind=proof.kind.value,
+                    source=proof.source,
+                    find_time=timestamp(proof.found),
+                    why=proof.why[:500],
+                )
+                made.first.ParseFromString(proof.first)
+                made.second.ParseFromString(proof.second)
+            return response
+
+        return self._node.store.read(work)
+
+    def inclusion(self, position: int, size: int) -> pb.GetInclusionProofResponse:
+        """Prove that an entry is in the log. Raises InvalidInput."""
+
+        def work(tx: Tx) -> pb.GetInclusionProofResponse:
+            whole = tx.audit.size()
+            among = size or whole
+            if not position < among <= whole:
+                raise InvalidInput(f"there is no entry {position} in {among} of {whole} entries")
+            (record,) = tx.audit.records(position, 1)
+            return pb.GetInclusionProofResponse(
+                leaf_hash=record.leaf_hash,
+                proof=tx.audit.inclusion(position, among),
+                size=among,
+                root=tx.audit.root_at(among),
+            )
+
+        return self._node.store.read(work)
+
+    def consistency(self, first: int, second: int) -> pb.GetConsistencyProofResponse:
+        """Prove that one size extends another. Raises InvalidInput."""
+
+        def work(tx: Tx) -> pb.GetConsistencyProofResponse:
+            whole = tx.audit.size()
+            later = second or whole
+            if not 0 < first <= later <= whole:
+                raise InvalidInput(f"the log has {whole} entries; name two sizes from 1 up to that")
+            return pb.GetConsistencyProofResponse(
+                proof=tx.audit.consistency(first, later),
+                first_root=tx.audit.root_at(first),
+                second_root=tx.audit.root_at(later),
+                second=later,
+            )
+
+        return self._node.store.read(work)
+
+    def receipt(self, number: str) -> pb.GetReceiptResponse:
+        """Return question and receipt as they were signed. Raises NotFound."""
+        check_id(number, "receipt or question")
+        store = self._node.store
+        answered = store.read(lambda tx: tx.queries.by_request(number))
+        if answered is not None:
+            return pb.GetReceiptResponse(
+                question=envelope_pb2.Envelope.FromString(answered.header),
+                receipt=envelope_pb2.Envelope.FromString(answered.receipt),
+            )
+        for record in store.read(lambda tx: tx.audit.mentioning(number, 100)):
+            entry = json.loads(record.leaf)
+            detail = entry["detail"]
+            if entry["action"] == "query.result" and number in entry["subjects"]:
+                if not detail.get("receipt"):
+                    continue
+                return pb.GetReceiptResponse(
+                    question=_envelope(detail.get("question", "")),
+                    receipt=_envelope(detail["receipt"]),
+                )
+        raise NotFound(f"no receipt {number} is in this node's log; copy the id from an answer")
+
+    def asked_list(self, person: Person, question: str) -> Iterator[DigestBatch]:
+        """Yield a list that this agency asked, once that it is read is logged."""
+        batches = list(asked_lists.read(self._node, question))
+        self._note("audit.list_read", person, question)
+        yield from batches
+
+    def _note(self, action: str, person: Person, *subjects: str) -> None:
+        entry = self._node.entry(action, person=person.name, subjects=subjects)
+        self._node.store.write(lambda tx: tx.audit.append(entry))
+
+
+def _envelope(text: str) -> envelope_pb2.Envelope:
+    return envelope_pb2.Envelope.FromString(base64.b64decode(text))

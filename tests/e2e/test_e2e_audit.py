@@ -1,0 +1,143 @@
+"""Audit logs of real nodes: countersigned by peers, and verified where there is no node at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.federation import Federation, tieline, wait_for
+
+_COMMAND = Path(sys.executable).with_name("tieline")
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("audit")).found()
+    for agency, role, *countries in (
+        ("pt-pj", "national", "PT"),
+        ("es-gc", "national", "ES"),
+        ("europol-ec3", "hub"),
+    ):
+        made.init(agency, role, *countries)
+    for node in made:
+        made.join(node)
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
+def _elsewhere(folder: Path, *words: object) -> tuple[int, Any]:
+    """Run a command in a process that has no home, no profile and no node."""
+    done = subprocess.run(
+        [_COMMAND, *map(str, words), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def test_an_export_is_verified_on_a_machine_that_has_nothing_but_the_file(
+    trial: Federation, tmp_path: Path
+) -> None:
+    pt, es = trial["pt-pj"], trial["es-gc"]
+    hashes = tmp_path / "hashes.csv"
+    digests = [hashlib.sha1(f"item {n}".encode()).hexdigest() for n in range(50)]
+    hashes.write_text("sha1;category\n" + "".join(f"{one};vics:1\n" for one in digests))
+    es.import_file(hashes, "--category", "vics:1")
+    receipts = tmp_path / "receipts"
+    receipts.mkdir()
+    asked = pt.ask(hashes, "--peer", "es-gc", "--category", "vics:1", "--receipts", receipts)
+    assert asked.ok().json["peers"][0]["status"] == "answered"
+
+    def countersigned() -> bool:
+        found = pt.run("audit", "witnesses").ok().json["witnesses"]
+        return {one["agency"] for one in found if one["countersigned"]} == {"es-gc", "europol-ec3"}
+
+    wait_for("both peers countersigned", countersigned)
+    export, report = tmp_path / "log.jsonl", tmp_path / "report.html"
+    pt.run("audit", "export", export, "--report", report).ok()
+    assert "Disclosures" in report.read_text("utf-8")
+    root = hashlib.sha256((trial.authority / "public" / "root.json").read_bytes()).hexdigest()
+
+    nothing = tmp_path / "elsewhere"
+    nothing.mkdir()
+    code, document = _elsewhere(nothing, "audit", "verify", export, "--root", root)
+    assert (code, document["verified"], document["agency"]) == (0, True, "pt-pj")
+    assert document["against"].startswith("countersigned by es-gc, europol-ec3 up to ")
+    public = trial.authority / "public"
+    code, document = _elsewhere(
+        nothing, "audit", "verify", export, "--root", root, "--public", public
+    )
+    assert (code, document["verified"]) == (0, True)
+
+    # Without the root it says what it is worth; with another one nothing is believed.
+    code, document = _elsewhere(nothing, "audit", "verify", export)
+    assert (code, document["against"]) == (0, "self-consistent only")
+    code, said = _elsewhere(nothing, "audit", "verify", export, "--root", "ab" * 32)
+    assert code != 0
+    assert "fingerprint" in said
+
+    # An entry cut out of the file is named.
+    lines = export.read_bytes().splitlines(keepends=True)
+    (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:3] + lines[4:]))
+    code, document = _elsewhere(nothing, "audit", "verify", tmp_path / "cut.jsonl", "--root", root)
+    assert (code, document["position"]) == (1, 2)
+
+    # The lost tail shows against the checkpoint that the peer holds.
+    held = tmp_path / "held"
+    es.run("audit", "witnesses", held, "--held", "pt-pj").ok()
+    code, document = _elsewhere(
+        nothing, "audit", "verify", export, "--root", root, "--checkpoint", held
+    )
+    assert (code, document["verified"]) == (0, True)
+
+    # The receipt of the answer.
+    (receipt,) = receipts.iterdir()
+    code, document = _elsewhere(
+        nothing, "audit", "verify", receipt, "--root", root, "--public", public
+    )
+    told = (document["asker"], document["answerer"], document["records"], document["hits"])
+    assert (code, told) == (0, ("pt-pj", "es-gc", 50, 50))
+    assert document["against"] == "the federation's root"
+
+    # The asked list, out of the asker's own node.
+    (question,) = pt.audit("--action", "query.asked")
+    found = pt.run("audit", "list", question["subjects"][0]).ok().json["digests"]
+    assert sorted(found) == sorted(f"sha1:{one}" for one in digests)
+
+    # What was read is logged.
+    pt.run("series", "list").ok()
+    assert pt.audit("--action", "series.listed")
+    assert pt.run("audit", "verify", "--root", root).ok().json["verified"]
+
+
+def test_holds_and_proofs_at_the_command_line(trial: Federation, tmp_path: Path) -> None:
+    node = trial["es-gc"]
+    made = node.run("audit", "hold", "--case", "2026-118", "--reason", "inquiry 7").ok().json
+    (held,) = node.run("audit", "holds").ok().json["holds"]
+    assert (held["hold"], held["case"], held["by"]) == (made["hold"], "2026-118", "admin")
+    node.run("audit", "release", made["hold"]).ok()
+    assert node.run("audit", "holds").ok().json["holds"] == []
+    assert node.run("audit", "release", made["hold"]).code == 1
+    proof = node.run("audit", "inclusion", "2").ok().json
+    assert len(proof["proof"]) >= 1
+    assert node.run("audit", "consistency", "2").ok().json["first"] == 2
+    assert node.run("audit", "inclusion", "999999").code != 0
+    page = node.run("audit", "search", "--limit", "2").ok().json
+    following = node.run("audit", "search", "--limit", "2", "--from", page["next"]).ok().json
+    assert following["entries"][0]["position"] == page["next"] == 2
+    assert tieline("audit", "verify", tmp_path / "none", "--root", "xyz").code == 2
