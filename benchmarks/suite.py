@@ -29,6 +29,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "group_commit": (0, 0),
     "broadcast": (10, 50),
     "three_peers": (_M // 10, _M),
+    "audit_cost": (_M // 10, _M),
     "ingest": (_M, 51 * _M),
     "end_to_end": (_M, 51 * _M),
     "node_memory": (_M, 51 * _M),

@@ -79,6 +79,12 @@ TARGETS = {
     "group_commit": Target(
         "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
     ),
+    "audit_cpu": Target(
+        "auditing of a 10,000-hash question, of its CPU", "share", "", 0.15, 0.10, _M
+    ),
+    "audit_wall": Target(
+        "auditing of a 10,000-hash question, of its time", "share", "", 0.50, 0.30, _M
+    ),
     "broadcast": Target(
         "broadcast of 4 KB to 50 nodes", "messages/s", "unary gRPC echo", 0.25, 0.4, 50
     ),
