@@ -33,7 +33,8 @@ def test_rows_and_methods_are_the_same() -> None:
 
 def test_each_service_has_its_one_listener() -> None:
     for name in _methods():
-        wanted = Listener.OPERATOR if "OperatorService" in name else Listener.FEDERATION
+        people = name.startswith(("/tieline.v1.OperatorService/", "/tieline.v1.AuditorService/"))
+        wanted = Listener.OPERATOR if people else Listener.FEDERATION
         assert RULES[name].listeners == {wanted}
     assert RULES[HEALTH].listeners == BOTH
 

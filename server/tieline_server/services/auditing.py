@@ -19,7 +19,7 @@ from tieline_server.services import asked_lists
 from tieline_server.services.context import Node, Person
 from tieline_server.services.witnessing import Witnessing
 
-_PIECE_CHARS = 8_000
+_PIECE_CHARS = 2_000
 Files = Callable[[], Mapping[str, bytes]]
 
 
