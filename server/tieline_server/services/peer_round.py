@@ -144,7 +144,7 @@ class PeerRound:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
         self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
         self._verify: Callable[[], None] | None = None
-        self._question = new_id()
+        self._number = new_id()
         self._keeping: Future[None] | None = None
         """A long list on its way to its file."""
         self._pending: set[str] = set()
@@ -167,14 +167,14 @@ class PeerRound:
         asked = self._chosen.peers if any(announced.counts) else ()
         kept: dict[str, str] = {}
         if asked and verify is None and asked_lists.short(announced.counts):
-            kept["list"] = asked_lists.in_entry(self._node, self._question, lists())
+            kept["list"] = asked_lists.in_entry(self._node, self._number, lists())
         elif asked:
             self._keeping = _KEEPING.submit(
-                lambda: asked_lists.write(self._node, self._question, lists())
+                lambda: asked_lists.write(self._node, self._number, lists())
             )
         entry = self._entry(
             "query.asked",
-            subjects=(self._question,),
+            subjects=(self._number,),
             records=announced.records,
             excluded=announced.excluded,
             peers=list(asked),
@@ -264,7 +264,7 @@ class PeerRound:
         return self._entry(
             "query.result",
             peer=end.agency,
-            subjects=(end.receipt, self._question) if end.receipt else (self._question,),
+            subjects=(end.receipt, self._number) if end.receipt else (self._number,),
             status=end.status,
             reason=end.reason,
             overlaps=result.overlaps if result else 0,
