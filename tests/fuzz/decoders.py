@@ -448,7 +448,7 @@ def _export_seed() -> bytes:
     path.unlink(missing_ok=True)
     audit_log.write_export(
         path,
-        enumerate(leaves),
+        ((at, leaf, b"") for at, leaf in enumerate(leaves)),
         federation=FEDERATION,
         agency=AGENCY,
         size=len(leaves),
