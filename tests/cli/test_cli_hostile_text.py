@@ -66,6 +66,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "audit search": (),
     "audit verify": (),
     "doctor": (),
+    "requests list": (),
+    "requests show": (ID,),
+    "requests approve": (ID,),
+    "requests refuse": (ID, "--reason", "r"),
+    "requests ask": (SERIES, "--permission", "pass-on"),
+    "requests vital-interests": ("us-fbi", "--grounds", "g", *WHY),
 }
 ELSEWHERE = {"version", "operator add", "audit export"}
 """No text of others is shown: `version` asks nobody, a profile and an export are files."""

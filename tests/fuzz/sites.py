@@ -113,4 +113,9 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/rollover.py:Rollover._leaf_of_next": OWN + "HOME/certs, mode 0600",
     "server/tieline_server/trust/rollover.py:_der": OWN + "HOME/certs, mode 0600",
     "server/tieline_server/trust/tuf_copy.py:_role_names": "directory files",
+    "server/tieline_server/services/deciding.py:_series_view": _DATABASE,
+    "server/tieline_server/services/permissions.py:held": _STORED_ENVELOPE,
+    "server/tieline_server/services/taking_back.py:_release": _DATABASE,
+    "server/tieline_server/storage/requests.py:Requests.put_series": _DATABASE,
+    "server/tieline_server/storage/requests.py:_request": _DATABASE,
 }
