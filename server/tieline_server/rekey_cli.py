@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tieline_client.cli.output import Json, emit, line, run, say
@@ -13,6 +13,9 @@ from tieline_client.errors import InvalidInput, UsageError
 from tieline_client.profile import utc_now
 
 from tieline_server.config import Home
+
+if TYPE_CHECKING:
+    from tieline_server.rekeying import HandedIn
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 
@@ -62,19 +65,19 @@ def rekey(
     elif what:
         done = work.begin(what, now, certificate)
     else:
-        done = work.standing()
+        done = work.standing(now)
     result = {
         "under_way": list(done.under_way),
-        "version": done.version,
-        "waits": done.waits,
-        "request": str(done.request) if done.request else None,
+        **_document(done),
+        "to_sign": str(done.to_sign) if done.to_sign else None,
     }
 
     def show() -> None:
         line(f"being rolled over: {', '.join(done.under_way) or 'nothing'}")
-        _tell(done.version, done.waits)
-        if done.request:
-            line(f"have {done.request} admitted (`tieline federation admit`), then --finish")
+        _tell(done)
+        if done.to_sign:
+            line(f"have {done.to_sign} signed by the next CA and run")
+            line(f"tieline node renew {home} --import LEAF, then --finish")
 
     emit(as_json, result, show)
 
@@ -95,8 +98,7 @@ def revoke(
     except InvalidInput as error:
         raise UsageError(error.message) from None
     done = Rekeying(home).revoke(number, utc_now())
-    result = {"serial": f"{number:x}", "version": done.version, "waits": done.waits}
-    emit(as_json, result, lambda: _tell(done.version, done.waits))
+    emit(as_json, {"serial": f"{number:x}", **_document(done)}, lambda: _tell(done))
 
 
 @run
@@ -107,12 +109,27 @@ def restate(home: HomeArgument, as_json: Json = False) -> None:
     os.umask(0o077)
     Home(home).check()
     done = Rekeying(home).restate(utc_now())
-    result = {"version": done.version, "waits": done.waits}
-    emit(as_json, result, lambda: _tell(done.version, done.waits))
+    emit(as_json, _document(done), lambda: _tell(done))
 
 
-def _tell(version: int | None, waits: str | None) -> None:
-    if version is not None:
-        line(f"the directory holds it, version {version}")
-    if waits:
-        say(f"signed and kept, not in the directory yet: {waits}; the running node hands it in")
+def _document(done: HandedIn) -> dict[str, object]:
+    return {
+        "version": done.version,
+        "waits": done.waits,
+        "request": str(done.authority.file) if done.authority else None,
+        "command": done.authority.command if done.authority else None,
+        "fingerprint": done.authority.fingerprint if done.authority else None,
+    }
+
+
+def _tell(done: HandedIn) -> None:
+    if done.version is not None:
+        line(f"the directory holds what was stated, version {done.version}")
+    if done.waits:
+        say(f"signed and kept, not in the directory yet: {done.waits}")
+    asked = done.authority
+    if asked is not None and asked.command == "admit":
+        line(f"the new directory key is to be admitted, with fingerprint {asked.fingerprint}:")
+        line(f"tieline federation admit DIR {asked.file} --role ROLE --fingerprint HEX")
+    elif asked is not None:
+        line(f"the authority can take it: tieline federation accept DIR {asked.file}")

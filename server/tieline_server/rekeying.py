@@ -1,4 +1,9 @@
-"""What `tieline node rekey`, `revoke` and `restate` do: change the own statement, hand it in."""
+"""What `tieline node rekey`, `revoke` and `restate` do: change the own statement, hand it in.
+
+Each change leaves a fresh HOME/request.json too, for the authority of a federation without a hub.
+It holds the very statement that a hub is handed, so it does not matter which of the two is first.
+While a new directory key waits for its admission, the request is under that one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from tieline_client import keys
+from tieline_client import keys, limits
 from tieline_client.certificates import Kind
 from tieline_client.errors import RefusedError, TielineError, UsageError, WrongState
 from tieline_client.profile import Profile, utc_now
@@ -18,14 +23,25 @@ from tieline_client.tls import Identity, to_pem
 
 from tieline_server.config import Home, NodeConfig
 from tieline_server.trust import files, request, statements
+from tieline_server.trust.certificate_requests import node_request
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.leaf_import import read_certificate
 from tieline_server.trust.offered_ca import check_offered_authority
 from tieline_server.trust.online_half import OnlineHalf
-from tieline_server.trust.own_statement import OwnStatements, Signed
+from tieline_server.trust.own_statement import NoHub, OwnStatements, Signed
 from tieline_server.trust.peer_pool import PeerPool
 from tieline_server.trust.rollover import Rollover
-from tieline_server.trust.statements import AgencyStatement, OwnStatement
+from tieline_server.trust.statements import OwnStatement
+
+
+@dataclass(frozen=True, slots=True)
+class ForAuthority:
+    """The request that the authority is to take, and how."""
+
+    file: Path
+    command: str
+    """accept, or admit for a new directory key."""
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +51,10 @@ class HandedIn:
     under_way: tuple[str, ...]
     version: int | None
     waits: str | None
-    request: Path | None = None
-    """The request to be admitted, where the authority has to sign."""
+    authority: ForAuthority | None = None
+    """What the authority can take while nobody has; only it can admit a new directory key."""
+    to_sign: Path | None = None
+    """The request for a leaf, to be signed by the next CA, whose key is elsewhere."""
 
 
 class Rekeying:
@@ -64,6 +82,12 @@ class Rekeying:
             der = read_certificate(certificate)
             check_offered_authority(der, kind=Kind.NODE, others=(), now=now)
             pem = to_pem([der])
+            self.rollover.check_next_ca(der)
+        elif "ca" in what and self.config.node_ca_key:
+            raise UsageError(
+                "the node CA's key is in a token (node_ca_key in config.toml): make the next one "
+                "there, and give its certificate with --certificate FILE"
+            )
 
         def edit(stated: OwnStatement) -> OwnStatement:
             if "ca" in what:
@@ -72,12 +96,14 @@ class Rekeying:
                 stated = self.rollover.begin_signing(stated, now)
             return stated
 
+        if "directory" in what:
+            self.rollover.begin_directory()
         done = self._change(edit, now)
         if "ca" in what:
             self._profiles()
-        if "directory" not in what:
-            return done
-        return replace(done, request=self._request(now))
+        if certificate is not None:
+            done = replace(done, to_sign=self._leaf_request())
+        return done
 
     def finish(self, now: datetime) -> HandedIn:
         """Take up the next keys; the node must be stopped. Raises WrongState too early."""
@@ -93,14 +119,15 @@ class Rekeying:
         self._profiles()
         return done
 
-    def standing(self) -> HandedIn:
+    def standing(self, now: datetime) -> HandedIn:
         """Say what is under way and whether the directory holds it."""
-        pending = self.own.pending()
-        return HandedIn(
-            tuple(self.rollover.under_way()),
-            None if pending is not None else self.store.current().version,
-            "the hub has not taken it yet" if pending is not None else None,
-        )
+        waits = self.own.pending() is not None
+        under_way = tuple(self.rollover.under_way())
+        written = self._written(now) if waits or "directory" in under_way else None
+        if written is not None and written.command == "accept" and not waits:
+            written = None  # it was taken
+        version = None if waits else self.store.current().version
+        return HandedIn(under_way, version, "nobody has taken it yet" if waits else None, written)
 
     def revoke(self, serial: int, now: datetime) -> HandedIn:
         """Revoke a certificate of the own CAs. Raises RefusedError for the leaf in use."""
@@ -146,15 +173,20 @@ class Rekeying:
     def _change(self, edit: Callable[[OwnStatement], OwnStatement], now: datetime) -> HandedIn:
         signed = self.own.change(edit, now)
         under_way = tuple(self.rollover.under_way())
+        written = self._write_request(now)
+        admission = written if written is not None and written.command == "admit" else None
+        done = HandedIn(under_way, self.store.current().version, None, admission)
         if signed is None:
-            return HandedIn(under_way, self.store.current().version, None)
+            return done
         try:
-            version = self._hand_in(signed, now)
+            return replace(done, version=self._hand_in(signed, now))
+        except NoHub as error:
+            waits = error.message
+        except (RefusedError, UsageError):
+            raise
         except TielineError as error:
-            if isinstance(error, (RefusedError, UsageError)):
-                raise
-            return HandedIn(under_way, None, error.message)
-        return HandedIn(under_way, version, None)
+            waits = f"{error.message}; the running node hands it in again"
+        return HandedIn(under_way, None, waits, written)
 
     def _hand_in(self, signed: Signed, now: datetime) -> int:
         passphrase = keys.passphrase_from_environment()
@@ -173,15 +205,41 @@ class Rekeying:
         with closing(pool):
             return self.own.submit(signed, pool, online, now)
 
-    def _request(self, now: datetime) -> Path:
-        """Write the request that names the next directory key, for the authority to admit."""
-        member = self.store.current().member(self.config.agency)
-        claims = AgencyStatement(
-            agency=member.agency, name=member.name, role=member.role, countries=member.countries
-        )
-        asked = request.build(claims, self.own.stated(), self.rollover.begin_directory(), now)
+    def _admission(self) -> keys.PrivateKey | None:
+        """Return the next directory key while the authority has not admitted it."""
+        if "directory" not in self.rollover.under_way():
+            return None
+        key = self.rollover.begin_directory()
+        return key if keys.keyid(key) != self._member_key() else None
+
+    def _write_request(self, now: datetime) -> ForAuthority | None:
+        """Write what is not in the directory yet as a request; None where all of it is."""
+        key = self._admission()
+        asked = self.own.request_under(key, now) if key is not None else self.own.request(now)
+        if asked is None:
+            return None
         files.write_atomic(self.home.request_file, asked.to_json(), mode=0o600)
-        return self.home.request_file
+        return self._for_authority(asked)
+
+    def _written(self, now: datetime) -> ForAuthority | None:
+        """Return the request as it was written, which takes no private key."""
+        data = files.read_bounded(self.home.request_file, limits.DIRECTORY_FILE_BYTES)
+        try:
+            return self._for_authority(request.verify(data or b"", now))
+        except TielineError:
+            return None
+
+    def _for_authority(self, asked: request.Request) -> ForAuthority:
+        known = asked.directory_key.keyid == self._member_key()
+        command = "accept" if known else "admit"
+        return ForAuthority(self.home.request_file, command, asked.fingerprint)
+
+    def _leaf_request(self) -> Path:
+        """Write the request for a leaf of the next CA."""
+        key = keys.load(self.home.keys / "node.key", keys.passphrase_from_environment())
+        pem = node_request(key, self.store.current().federation, self.config.agency)
+        files.write_atomic(self.home.node_request, pem, mode=0o600)
+        return self.home.node_request
 
     def _profiles(self) -> None:
         """Let the profiles in this home know both node CAs, while there are two."""

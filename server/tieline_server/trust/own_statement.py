@@ -1,18 +1,21 @@
 """What this agency states of itself: changed here, signed with its directory key, handed in.
 
 A change is written into HOME/directory/own before anybody hears of it, so that it survives a hub
-that is down: the running node hands it in again until the directory holds it. The directory key is
-needed for the change alone and may be kept elsewhere otherwise.
+that is down: the running node hands it in again until the directory holds it. Where there is no hub
+the same statement, under the same signature, goes to the authority as a request. The directory key
+is needed for the change alone and may be kept elsewhere otherwise.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tieline_client import keys, limits
 from tieline_client.errors import ConfigurationError, TielineError, WrongState
 from tuf.api.metadata import Metadata, TargetFile, Targets
@@ -20,8 +23,8 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tieline_server.trust import files, statements
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.online_half import OnlineHalf
-from tieline_server.trust.request import read_role, tuf_signer
-from tieline_server.trust.statements import OwnStatement
+from tieline_server.trust.request import Request, assemble, build, read_role, tuf_signer
+from tieline_server.trust.statements import AgencyStatement, OwnStatement
 from tieline_server.trust.tuf_copy import TufCopy
 
 OWN = Path("directory", "own")
@@ -44,6 +47,10 @@ class Signed:
         return read_role(self.metadata).signed.version
 
 
+class NoHub(WrongState):
+    """Nobody takes statements over the wire; the authority takes them as files."""
+
+
 class Hub(Protocol):
     """DirectoryService of a hub."""
 
@@ -61,6 +68,7 @@ class OwnStatements:
 
     def __init__(self, home: Path, agency: str, store: DirectoryStore) -> None:
         self._folder, self._keys = home / OWN, home / "keys"
+        self._request_file = home / "request.json"
         self._agency, self._store = agency, store
 
     def pending(self) -> Signed | None:
@@ -83,21 +91,22 @@ class OwnStatements:
         return statements.parse(OwnStatement, data, path)
 
     def change(self, edit: Edit, now: datetime) -> Signed | None:
-        """Apply an edit, sign and write it; None where it changes nothing."""
+        """Apply an edit, sign and write it; None where it changes nothing.
+
+        What is pending is signed anew where the directory knows another key of ours by now.
+        """
         before = self.stated()
         after = edit(before)
-        if after == before:
-            return self.pending()
+        pending = self.pending()
+        if after == before and (pending is None or self._under_known_key(pending)):
+            return pending
         own = statements.to_bytes(
             statements.check(OwnStatement, after.model_dump(mode="json"), "the statement")
         )
         path = statements.own_path(self._agency)
-        written = self.pending()
-        known = read_role(self._copy().roles[self._agency]).signed.version
-        highest = max(known, written.version if written is not None else 0)
         metadata = Metadata(
             Targets(
-                version=max(int(now.timestamp()), highest + 1),
+                version=max(int(now.timestamp()), self.highest() + 1),
                 expires=(now + limits.AUTHORITY_LIFE).replace(microsecond=0),
                 targets={path: TargetFile.from_data(path, own, ["sha256"])},
             )
@@ -124,7 +133,7 @@ class OwnStatements:
         if online.held:
             return online.accept(self._agency, signed.metadata, signed.statement, now)
         hubs = [one.agency for one in self._store.current().hubs() if one.agency != self._agency]
-        failure: TielineError = WrongState(
+        failure: TielineError = NoHub(
             "there is no hub to hand it to; give HOME/request.json to the authority, who runs "
             "`tieline federation accept`"
         )
@@ -134,6 +143,49 @@ class OwnStatements:
             except TielineError as error:
                 failure = error
         raise failure
+
+    def highest(self) -> int:
+        """Return the highest number that a statement of this home has, wherever it is by now."""
+        known = read_role(self._copy().roles[self._agency]).signed.version
+        written = self.pending()
+        return max(known, written.version if written is not None else 0, self._asked())
+
+    def _asked(self) -> int:
+        """The number in HOME/request.json, which the authority may have by now; 0 without one."""
+        data = files.read_bounded(self._request_file, limits.DIRECTORY_FILE_BYTES)
+        try:
+            version = json.loads(data or b"{}")["metadata"]["signed"]["version"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return 0
+        return version if isinstance(version, int) else 0
+
+    def request(self, now: datetime) -> Request | None:
+        """Return what is pending as a request that the authority takes; None if nothing is."""
+        written = self.pending()
+        if written is None:
+            return None
+        return assemble(self.claims(), written.statement, written.metadata, self._known_key(), now)
+
+    def request_under(self, key: keys.PrivateKey, now: datetime) -> Request:
+        """Return what this agency states, as a request under another directory key."""
+        return build(self.claims(), self.stated(), key, now, self.highest())
+
+    def claims(self) -> AgencyStatement:
+        """Return what the authority states of this agency."""
+        path = statements.agency_path(self._agency)
+        return statements.parse(AgencyStatement, self._copy().contents[path], path)
+
+    def _under_known_key(self, signed: Signed) -> bool:
+        known = self._store.current().member(self._agency).directory_key
+        return known in read_role(signed.metadata).signatures
+
+    def _known_key(self) -> keys.PublicKey:
+        delegations = self._copy().parsed_targets.delegations
+        assert delegations is not None
+        listed = delegations.keys[self._store.current().member(self._agency).directory_key]
+        key = load_pem_public_key(str(listed.keyval["public"]).encode())
+        assert isinstance(key, keys.PublicKey)
+        return key
 
     def directory_key(self) -> keys.PrivateKey:
         """Return the directory key by which the federation knows this agency now."""

@@ -67,28 +67,42 @@ def tuf_signer(private: keys.PrivateKey) -> CryptoSigner:
 
 
 def build(
-    claims: AgencyStatement, statement: OwnStatement, directory_key: keys.PrivateKey, now: datetime
+    claims: AgencyStatement,
+    statement: OwnStatement,
+    directory_key: keys.PrivateKey,
+    now: datetime,
+    after: int = 0,
 ) -> Request:
     """Return the signed request; raise InvalidInput when claims and statement do not agree.
 
     The version of the agency's metadata is the time in seconds, so that a later request, also one
-    from a home made anew, never looks like a rollback.
+    from a home made anew, never looks like a rollback; it is higher than ``after``.
     """
     own = statements.to_bytes(statement)
     path = statements.own_path(claims.agency)
     signed = Targets(
-        version=int(now.timestamp()),
+        version=max(int(now.timestamp()), after + 1),
         expires=(now + limits.AUTHORITY_LIFE).replace(microsecond=0),
         targets={path: TargetFile.from_data(path, own, ["sha256"])},
     )
     metadata = Metadata(signed)
     metadata.sign(tuf_signer(directory_key))
+    return assemble(claims, own, metadata.to_bytes(), directory_key.public_key(), now)
+
+
+def assemble(
+    claims: AgencyStatement, own: bytes, metadata: bytes, key: keys.PublicKey, now: datetime
+) -> Request:
+    """Return the request around a statement that the directory key signed already.
+
+    Raises what ``verify`` raises.
+    """
     document = {
         "format": FORMAT,
         "claims": claims.model_dump(mode="json"),
         "statement": json.loads(own),
-        "directory_key": base64.b64encode(keys.public_der(directory_key)).decode(),
-        "metadata": metadata.to_dict(),
+        "directory_key": base64.b64encode(keys.public_der(key)).decode(),
+        "metadata": read_role(metadata).to_dict(),
     }
     return verify(canonical.encode(document), now)
 

@@ -79,7 +79,7 @@ class Rollover:
     ) -> OwnStatement:
         """Make the next node CA, if there is none, and list it.
 
-        ``certificate`` (PEM) is that of a CA whose key is elsewhere.
+        ``certificate`` (PEM) is that of a CA whose key is elsewhere, as ``check_next_ca`` saw it.
         """
         path, key_path = self._ca(upcoming=True), self._key("node-ca", upcoming=True)
         if certificate is not None and not path.exists():
@@ -92,6 +92,16 @@ class Rollover:
         if upcoming in stated.node_cas:
             return stated
         return stated.model_copy(update={"node_cas": (*stated.node_cas, upcoming)})
+
+    def check_next_ca(self, der: bytes) -> None:
+        """Raise WrongState for a CA that cannot be the next: it is in use, or another is next."""
+        if der == _der(self._ca(upcoming=False)):
+            raise WrongState("that is the node CA in use; give the certificate of the next one")
+        path = self._ca(upcoming=True)
+        if path.exists() and der != _der(path):
+            raise WrongState(
+                f"another node CA is to be the next already ({path}); finish that change first"
+            )
 
     def begin_signing(self, stated: OwnStatement, now: datetime) -> OwnStatement:
         """Make the next signing key, if there is none, and list it from now on."""
@@ -169,10 +179,21 @@ class Rollover:
             key_path.replace(self._key("node-ca", upcoming=False))
         elif not self._leaf_of_next():
             raise WrongState(
-                "the next CA's key is not here: have HOME/node.csr of `tieline node renew` signed "
-                "by it and run `tieline node renew HOME --import FILE`, then finish"
+                "the next CA's key is not here: have HOME/node.csr signed by it (`tieline node "
+                "rekey HOME --ca --certificate FILE` writes it again), run `tieline node renew "
+                "HOME --import LEAF`, then finish"
             )
+        else:
+            self._drop_other_key()
         self._ca(upcoming=True).replace(self._ca(upcoming=False))
+
+    def _drop_other_key(self) -> None:
+        """The key of a CA that is no longer ours goes; after a crash the next one's may be here."""
+        path = self._key("node-ca", upcoming=False)
+        upcoming = x509.load_der_x509_certificate(_der(self._ca(upcoming=True)))
+        if path.exists() and self._load(path).public_key() != upcoming.public_key():
+            path.unlink()
+            files.sync_folder(self.keys_folder)
 
     def _leaf_of_next(self) -> bool:
         leaf = x509.load_pem_x509_certificate((self.certs / "node.pem").read_bytes())

@@ -1,0 +1,263 @@
+"""`tieline node rekey`, `revoke` and `restate`: through the commands, with a hub and without one.
+
+Without one, each leaves a request that the authority takes; the folder is what members get.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tieline_client import keys
+from tieline_client.certificates import Kind
+from tieline_client.directory import Member
+from tieline_client.profile import utc_now
+from tieline_server.trust.authority import (
+    AgencyAuthority,
+    authority_certificate,
+    issue_node_leaf,
+)
+from tieline_server.trust.directory_store import DirectoryStore
+
+from tests.e2e.federation import Federation, Node, Result, tieline
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A member that joined and does not run; no hub."""
+    federation = Federation(tmp_path_factory.mktemp("once")).found()
+    federation.add("pt-pj", "national", "PT")
+    return federation
+
+
+@pytest.fixture
+def made(once: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
+    """A copy of it for each test, as if it had been made there."""
+    monkeypatch.delenv("TIELINE_PASSPHRASE_FILE", raising=False)
+    root = tmp_path / "made"
+    shutil.copytree(once.root, root)
+    source = root / "pt-pj" / "directory" / "source"
+    source.write_text(source.read_text().replace(str(once.root), str(root)))
+    return Federation(root, nodes={"pt-pj": Node(root / "pt-pj", "pt-pj", 7443, 7444)})
+
+
+@pytest.fixture
+def pt(made: Federation) -> Node:
+    return made["pt-pj"]
+
+
+def _node(word: str, node: Node, *words: object) -> Result:
+    return tieline("node", word, node.home, *words, "--json")
+
+
+def _listed(node: Node) -> Member:
+    """What the node's own copy holds of it."""
+    return DirectoryStore(node.home).current().member(node.agency)
+
+
+def _fetch(made: Federation, node: Node) -> None:
+    tieline("node", "directory", "import", node.home, made.authority / "public").ok()
+
+
+def _accept(made: Federation, node: Node, done: Any) -> None:
+    """The authority takes the request, and the node gets the directory that came of it."""
+    assert (done["command"], done["version"]) == ("accept", None)
+    assert done["request"] == str(node.home / "request.json")
+    made.change("accept", done["request"])
+    _fetch(made, node)
+    assert _node("rekey", node).ok().json["waits"] is None
+
+
+def _admit(made: Federation, done: Any) -> Result:
+    return tieline(
+        *("federation", "admit", made.authority, done["request"], "--role", "national"),
+        *("--country", "PT", "--fingerprint", done["fingerprint"]),
+    )
+
+
+def _ca(node: Node) -> bytes:
+    return (node.home / "certs" / "node-ca.pem").read_bytes()
+
+
+def test_without_a_hub_the_authority_takes_new_keys(made: Federation, pt: Node) -> None:
+    first, old = (pt.home / "request.json").read_bytes(), _ca(pt)
+    done = _node("rekey", pt, "--ca", "--signing").ok().json
+    assert done["under_way"] == ["ca", "signing"] and "no hub" in done["waits"]
+    assert (pt.home / "request.json").read_bytes() != first
+    assert stat.S_IMODE((pt.home / "request.json").stat().st_mode) == 0o600
+    # Before it is listed nothing is taken up, and to be told so changes nothing.
+    request = (pt.home / "request.json").read_bytes()
+    assert _node("rekey", pt, "--finish").code == 1
+    shown = _node("rekey", pt).ok().json
+    assert (shown["command"], shown["fingerprint"]) == ("accept", done["fingerprint"])
+    assert (pt.home / "request.json").read_bytes() == request
+    _accept(made, pt, done)
+    assert len(_listed(pt).node_cas) == 2 and len(_listed(pt).signing_keys) == 2
+    finished = _node("rekey", pt, "--finish").ok().json
+    assert finished["under_way"] == [] and _ca(pt) != old
+    _accept(made, pt, finished)
+    (ca,) = _listed(pt).node_cas
+    assert ca == x509.load_pem_x509_certificate(_ca(pt)).public_bytes(Encoding.DER)
+    assert [key.not_after is None for key in _listed(pt).signing_keys] == [False, True]
+    # It is over, and an older request is not taken again.
+    assert _node("rekey", pt, "--finish").code == 1
+    older = made.root / "older.json"
+    older.write_bytes(request)
+    refused = tieline("federation", "accept", made.authority, older)
+    assert refused.code == 3 and "not newer" in refused.err
+
+
+def test_without_a_hub_addresses_and_revocations_are_restated(made: Federation, pt: Node) -> None:
+    config = pt.home / "config.toml"
+    config.write_text(config.read_text().replace("Desk pt-pj", "Night desk"))
+    done = _node("restate", pt).ok().json
+    # What comes before it was taken goes into the same request.
+    done = _node("revoke", pt, "5f3a").ok().json
+    _accept(made, pt, done)
+    assert _listed(pt).contact.name == "Night desk"
+    assert DirectoryStore(pt.home).current().is_revoked("pt-pj", 0x5F3A)
+    # Nothing to state: nothing waits, and nothing is written.
+    before = (pt.home / "request.json").read_bytes()
+    again = _node("restate", pt).ok().json
+    assert (again["waits"], again["request"]) == (None, None)
+    assert (pt.home / "request.json").read_bytes() == before
+
+
+def test_a_leaf_in_use_and_no_number_are_not_revoked(pt: Node) -> None:
+    before = (pt.home / "request.json").read_bytes()
+    leaf = x509.load_pem_x509_certificate((pt.home / "certs" / "node.pem").read_bytes())
+    assert _node("revoke", pt, f"{leaf.serial_number:x}").code == 3
+    assert _node("revoke", pt, "no number").code == 2
+    assert _node("rekey", pt).ok().json["waits"] is None
+    assert (pt.home / "request.json").read_bytes() == before
+
+
+def test_a_new_directory_key_is_admitted(made: Federation, pt: Node) -> None:
+    known, old = _listed(pt).directory_key, (pt.home / "keys" / "directory.key").read_bytes()
+    done = _node("rekey", pt, "--directory").ok().json
+    assert (done["under_way"], done["command"]) == (["directory"], "admit")
+    # A statement under a key that nobody listed is not taken as one.
+    refused = tieline("federation", "accept", made.authority, done["request"])
+    assert refused.code == 3 and "directory key" in refused.err
+    assert _node("rekey", pt, "--finish").code == 1
+    # What else changes meanwhile is in the request too; the one before it would leave it out.
+    both = _node("rekey", pt, "--signing").ok().json
+    assert both["command"] == "admit" and both["fingerprint"] != done["fingerprint"]
+    assert _admit(made, done | {"request": both["request"]}).code == 3
+    _admit(made, both).ok()
+    _fetch(made, pt)
+    assert _listed(pt).directory_key != known and len(_listed(pt).signing_keys) == 2
+    finished = _node("rekey", pt, "--finish").ok().json
+    assert (pt.home / "keys" / "directory.key").read_bytes() != old
+    assert not (pt.home / "keys" / "directory.next.key").exists()
+    _accept(made, pt, finished)
+    _accept(made, pt, _node("revoke", pt, "77").ok().json)
+
+
+def test_a_statement_of_before_is_signed_with_the_key_that_was_admitted_meanwhile(
+    made: Federation, pt: Node
+) -> None:
+    done = _node("rekey", pt, "--directory").ok().json
+    handed = made.root / "handed.json"
+    handed.write_bytes(Path(done["request"]).read_bytes())
+    _node("revoke", pt, "5f3a").ok()
+    _admit(made, done | {"request": handed}).ok()
+    _fetch(made, pt)
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert DirectoryStore(pt.home).current().is_revoked("pt-pj", 0x5F3A)
+
+
+class Offline:
+    """The next node CA, whose key is on another machine."""
+
+    def __init__(self, folder: Path, node: Node) -> None:
+        self.node, self.file, self.leaf = node, folder / "next-ca.pem", folder / "leaf.pem"
+        key = keys.generate()
+        certificate = authority_certificate(Kind.NODE, node.agency, key, now=utc_now())
+        federation = DirectoryStore(node.home).current().federation
+        self.authority = AgencyAuthority(Kind.NODE, federation, node.agency, certificate, key)
+        self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
+
+    def sign(self, request: Path) -> Path:
+        """Certify what the node asks for."""
+        asked = x509.load_pem_x509_csr(request.read_bytes())
+        key = asked.public_key()
+        assert asked.is_signature_valid and isinstance(key, keys.PublicKey)
+        leaf = issue_node_leaf(self.authority, key, now=utc_now())
+        self.leaf.write_bytes(leaf.public_bytes(Encoding.PEM))
+        return self.leaf
+
+
+def test_the_next_ca_is_offline(made: Federation, pt: Node) -> None:
+    offline = Offline(made.root, pt)
+    done = _node("rekey", pt, "--ca", "--certificate", offline.file).ok().json
+    assert done["to_sign"] == str(pt.home / "node.csr")
+    assert not (pt.home / "keys" / "node-ca.next.key").exists()
+    # No peer would believe the leaf before the directory lists its CA.
+    leaf = offline.sign(Path(done["to_sign"]))
+    assert _node("renew", pt, "--import", leaf).code == 3
+    _accept(made, pt, done)
+    assert len(_listed(pt).node_cas) == 2
+    refused = _node("rekey", pt, "--finish")
+    assert refused.code == 1 and "node.csr" in refused.err
+    _node("renew", pt, "--import", leaf).ok()
+    # The request can be had once more, with the same CA and no other.
+    again = _node("rekey", pt, "--ca", "--certificate", offline.file).ok().json
+    assert Path(again["to_sign"]).exists() and again["waits"] is None
+    other = Offline(made.root, pt).file
+    assert "to be the next already" in _node("rekey", pt, "--ca", "--certificate", other).err
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _listed(pt).node_cas == (offline.authority.der,)
+    assert not (pt.home / "keys" / "node-ca.key").exists()
+    # From now on leaves are asked for.
+    assert _node("renew", pt).ok().json["request"] == str(pt.home / "node.csr")
+
+
+def test_what_is_no_next_ca_changes_nothing(made: Federation, pt: Node) -> None:
+    leaf = pt.home / "certs" / "node.pem"
+    assert _node("rekey", pt, "--ca", "--certificate", leaf).code == 3
+    in_use = _node("rekey", pt, "--ca", "--certificate", pt.home / "certs" / "node-ca.pem")
+    assert in_use.code == 1 and "in use" in in_use.err
+    assert _node("rekey", pt, "--ca", "--certificate", made.root / "none.pem").code != 0
+    assert _node("rekey", pt, "--certificate", leaf).code == 2
+    assert _node("rekey", pt, "--ca", "--finish").code == 2
+    config = pt.home / "config.toml"
+    text = config.read_text().replace('node_ca_key = ""', 'node_ca_key = "pkcs11:object=ca"')
+    assert "pkcs11" in text
+    config.write_text(text)
+    assert _node("rekey", pt, "--ca").code == 2
+    assert _node("rekey", pt).ok().json["under_way"] == []
+
+
+def test_a_finish_that_was_cut_off_is_done_again(made: Federation, pt: Node) -> None:
+    _accept(made, pt, _node("rekey", pt, "--ca").ok().json)
+    saved = {path: path.read_bytes() for path in (pt.home / "certs").iterdir()}
+    _node("rekey", pt, "--finish").ok()
+    # As a power cut leaves it between two files: the next key is in its place, its CA is not.
+    for name in ("node-ca.pem", "node-ca.next.pem"):
+        path = pt.home / "certs" / name
+        path.write_bytes(saved[path])
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _ca(pt) == saved[pt.home / "certs" / "node-ca.next.pem"]
+    assert _node("renew", pt).ok().json["serial"]
+
+
+def test_a_hub_takes_its_own_word(made: Federation) -> None:
+    hub = made.init("europol-ec3", "hub")
+    made.join(hub)
+    made.change("publish", "--home", hub.home)
+    tieline("node", "directory", "import", hub.home, made.authority / "public").ok()
+    before = _node("restate", hub).ok().json["version"]
+    config = hub.home / "config.toml"
+    config.write_text(config.read_text().replace("Desk europol-ec3", "Night desk"))
+    done = _node("restate", hub).ok().json
+    assert done["version"] > before and done["waits"] is done["request"] is None
+    assert _listed(hub).contact.name == "Night desk"
+    # The same statement as a file changes nothing more: whoever comes second finds it there.
+    tieline("federation", "publish", made.authority, "--home", hub.home).ok()
+    made.change("accept", hub.home / "request.json")
