@@ -9,6 +9,8 @@ NAME_CHARS = 200
 CODE_CHARS = 64
 REFERENCE_CHARS = 200
 FREE_TEXT_CHARS = 2_000
+EVENTS_SHOWN = 1_000
+"""Lines of a series' history in one view."""
 FREE_TEXT_PER_MESSAGE_CHARS = 16_000
 """All text of one message together: a picture must not travel as prose (threats.md 26)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tieline.v1 import budget_pb2, doctor_pb2, payload_pb2, series_pb2
+from tieline.v1 import budget_pb2, doctor_pb2, payload_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_client import collection, limits
@@ -160,6 +160,13 @@ class OperatorClient(RequestCalls):
             eliminate=eliminate,
         )
         return self.call(self.stub.AssessSeries, request).series
+
+    def set_series_status(self, series: str, status: str, text: str = "") -> pb.SeriesView:
+        """Move a series on by hand."""
+        request = make(
+            series_work_pb2.SetSeriesStatusRequest, series=series, status=status, text=text
+        )
+        return self.call(self.stub.SetSeriesStatus, request).series
 
     def retract_series(
         self,

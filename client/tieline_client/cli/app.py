@@ -28,7 +28,7 @@ from tieline_client.cli import (
     overlap,
     peers,
     requests,
-    series,
+    series_work,
     uploads,
 )
 from tieline_client.cli.groups import Group, group
@@ -107,7 +107,7 @@ def _build() -> typer.Typer:
     app.add_typer(hashes.app, name="hashes")
     app.command("overlap")(overlap.overlap)
     app.add_typer(requests.app, name="requests")
-    app.add_typer(series.app, name="series")
+    app.add_typer(series_work.app, name="series")
     app.add_typer(inbox.app, name="inbox")
     app.command("outbox")(clock.outbox)
     app.command("clock")(clock.clock)

@@ -95,6 +95,18 @@ def show_series(document: Shown) -> None:
         for each in document["assessments"]
     ]
     show_rows(("country", "judgement", "who", "when", "grounds"), rows, "no assessments yet")
+    if document["history"]:
+        rows = [
+            (
+                moment(each["at"]),
+                each["kind"],
+                " > ".join(part for part in (each["before"], each["after"]) if part),
+                f"{each['person']} ({each['agency']})",
+                each["text"],
+            )
+            for each in document["history"]
+        ]
+        show_rows(("when", "what", "", "who", "words"), rows, "")
     if document["retraction"]:
         _show_retraction(document["retraction"])
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import payload_pb2, series_pb2
+from tieline.v1 import payload_pb2, series_pb2, series_work_pb2
 
 from tieline_client.cli.common import CONFIDENCES, URGENCIES
 from tieline_client.handling import HandlingCode, Tlp
@@ -78,7 +78,7 @@ def series(value: pb.SeriesView) -> Document:
     return {
         "id": notice.id,
         "name": notice.name,
-        "status": notice.status,
+        "status": notice.stage or notice.status,
         "origin": value.origin,
         "owner": value.owner,
         "number": value.number,
@@ -95,7 +95,21 @@ def series(value: pb.SeriesView) -> Document:
         "likely_countries": list(value.likely_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
+        "history": [event(each) for each in value.history],
         "created": when(notice, "create_time"),
+    }
+
+
+def event(value: series_work_pb2.SeriesEvent) -> Document:
+    """Return a line of a series' history."""
+    return {
+        "kind": value.kind,
+        "agency": value.agency,
+        "person": value.person,
+        "at": when(value, "event_time"),
+        "before": value.before,
+        "after": value.after,
+        "text": value.text,
     }
 
 

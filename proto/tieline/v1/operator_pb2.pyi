@@ -14,6 +14,7 @@ from tieline.v1 import exchange_pb2 as _exchange_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
+from tieline.v1 import series_work_pb2 as _series_work_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1750,6 +1751,7 @@ class SeriesView(_message.Message):
     CASE_REF_FIELD_NUMBER: _builtins.int
     LIKELY_COUNTRIES_FIELD_NUMBER: _builtins.int
     RETRACTION_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1770,6 +1772,10 @@ class SeriesView(_message.Message):
     def retraction(self) -> Global___RetractionView:
         """The latest retraction of an own series, and who has confirmed it."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_series_work_pb2.SeriesEvent]:
+        """What was done with it, oldest first; only where one series is asked for. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1780,10 +1786,11 @@ class SeriesView(_message.Message):
         case_ref: _builtins.str = ...,
         likely_countries: _abc.Iterable[_builtins.str] | None = ...,
         retraction: Global___RetractionView | None = ...,
+        history: _abc.Iterable[_series_work_pb2.SeriesEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2184,6 +2191,30 @@ class AssessSeriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssessSeriesResponse: _TypeAlias = AssessSeriesResponse  # noqa: Y015
+
+@_typing.final
+class SetSeriesStatusResponse(_message.Message):
+    """The series after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> Global___SeriesView:
+        """The series."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___SeriesView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSeriesStatusResponse: _TypeAlias = SetSeriesStatusResponse  # noqa: Y015
 
 @_typing.final
 class ReferSeriesRequest(_message.Message):

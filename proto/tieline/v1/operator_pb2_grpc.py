@@ -7,6 +7,7 @@ from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
+from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -98,6 +99,11 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/AssessSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.FromString,
+                _registered_method=True)
+        self.SetSeriesStatus = channel.unary_unary(
+                '/tieline.v1.OperatorService/SetSeriesStatus',
+                request_serializer=tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.FromString,
                 _registered_method=True)
         self.RetractSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/RetractSeries',
@@ -317,6 +323,13 @@ class OperatorServiceServicer:
 
     def AssessSeries(self, request, context):
         """Adds an assessment. Caller: analyst.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSeriesStatus(self, request, context):
+        """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -567,6 +580,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AssessSeries,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.SerializeToString,
+            ),
+            'SetSeriesStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSeriesStatus,
+                    request_deserializer=tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.SerializeToString,
             ),
             'RetractSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.RetractSeries,
@@ -1025,6 +1043,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/AssessSeries',
             tieline_dot_v1_dot_operator__pb2.AssessSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.AssessSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSeriesStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/SetSeriesStatus',
+            tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
+from tieline.v1 import series_work_pb2 as _series_work_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -66,6 +67,8 @@ class OperatorServiceStub:
     """Makes a series by hand. Caller: analyst."""
     AssessSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AssessSeriesRequest, _operator_pb2.AssessSeriesResponse]
     """Adds an assessment. Caller: analyst."""
+    SetSeriesStatus: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.SetSeriesStatusRequest, _operator_pb2.SetSeriesStatusResponse]
+    """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     RetractSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]
@@ -156,6 +159,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Makes a series by hand. Caller: analyst."""
     AssessSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.AssessSeriesRequest, _operator_pb2.AssessSeriesResponse]  # type: ignore[assignment]
     """Adds an assessment. Caller: analyst."""
+    SetSeriesStatus: _aio.UnaryUnaryMultiCallable[_series_work_pb2.SetSeriesStatusRequest, _operator_pb2.SetSeriesStatusResponse]  # type: ignore[assignment]
+    """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     RetractSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]  # type: ignore[assignment]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]  # type: ignore[assignment]
@@ -315,6 +320,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.AssessSeriesResponse, _abc.Awaitable[_operator_pb2.AssessSeriesResponse]]:
         """Adds an assessment. Caller: analyst."""
+
+    @_abc_1.abstractmethod
+    def SetSeriesStatus(
+        self,
+        request: _series_work_pb2.SetSeriesStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.SetSeriesStatusResponse, _abc.Awaitable[_operator_pb2.SetSeriesStatusResponse]]:
+        """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def RetractSeries(

@@ -197,6 +197,7 @@ class SeriesNotice(_message.Message):
     ASSESSMENTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<agency>/<uuid7>; the agency owns it."""
     name: _builtins.str
@@ -211,6 +212,8 @@ class SeriesNotice(_message.Message):
     """Objects and places in words, never a picture."""
     items: _builtins.int
     """Items in it."""
+    stage: _builtins.str
+    """Where `status` says less, for peers before v1.3, than is known: under_evaluation. Since v1.3."""
     @_builtins.property
     def handling(self) -> Global___Handling:
         """Restrictions and evaluation."""
@@ -256,10 +259,11 @@ class SeriesNotice(_message.Message):
         assessments: _abc.Iterable[Global___Assessment] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         items: _builtins.int = ...,
+        stage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_victims", b"_victims", "contact", b"contact", "create_time", b"create_time", "first_seen_time", b"first_seen_time", "handling", b"handling", "last_seen_time", b"last_seen_time", "victims", b"victims"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_victims", b"_victims", "assessments", b"assessments", "clues", b"clues", "contact", b"contact", "create_time", b"create_time", "first_seen_time", b"first_seen_time", "handling", b"handling", "id", b"id", "identified", b"identified", "items", b"items", "last_seen_time", b"last_seen_time", "name", b"name", "references", b"references", "status", b"status", "victims", b"victims"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_victims", b"_victims", "assessments", b"assessments", "clues", b"clues", "contact", b"contact", "create_time", b"create_time", "first_seen_time", b"first_seen_time", "handling", b"handling", "id", b"id", "identified", b"identified", "items", b"items", "last_seen_time", b"last_seen_time", "name", b"name", "references", b"references", "stage", b"stage", "status", b"status", "victims", b"victims"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__victims: _TypeAlias = _typing.Literal["victims"]  # noqa: Y015
     _WhichOneofArgType__victims: _TypeAlias = _typing.Literal["_victims", b"_victims"]  # noqa: Y015

@@ -15,6 +15,7 @@ class SeriesStatus(enum.StrEnum):
 
     NEW = "new"
     TRIAGED = "triaged"
+    UNDER_EVALUATION = "under_evaluation"
     LOCALISED = "localised"
     REFERRED = "referred"
     IDENTIFIED = "identified"

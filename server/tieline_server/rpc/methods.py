@@ -134,6 +134,7 @@ _OPERATOR = {
     "GetSeries": _person(_READERS),
     "CreateSeries": _person(frozenset({ANALYST})),
     "AssessSeries": _person(frozenset({ANALYST})),
+    "SetSeriesStatus": _person(_READERS),
     "RetractSeries": _person(frozenset({OFFICER})),
     "ReferSeries": _person(frozenset({OFFICER})),
     "ListInbox": _person(_READERS),

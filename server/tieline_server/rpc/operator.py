@@ -19,6 +19,7 @@ from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
 from tieline_server.rpc.operator_requests import RequestMethods
+from tieline_server.rpc.operator_series import SeriesMethods
 from tieline_server.rpc.records import record_in
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
@@ -32,6 +33,7 @@ from tieline_server.services.inbox import Mailbox
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
+from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.telling import Telling
 from tieline_server.services.uploading import Uploading
@@ -80,13 +82,14 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(BudgetMethods, RequestMethods):
+class OperatorServicer(BudgetMethods, RequestMethods, SeriesMethods):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
         super().__init__(node)
         self._node, self._people, self._facts = node, people, facts
         self._series = SeriesWork(node)
+        self._life = SeriesLife(node)
         self._retracting = Retracting(node)
         self._telling = Telling(node)
         self._referring = Referring(node)

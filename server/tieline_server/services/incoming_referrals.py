@@ -176,7 +176,7 @@ class IncomingReferrals:
                 if told is None or told.direction is not Direction.OUT:
                     raise NotFound("this referral is not known here")
                 tx.referrals.add_step(_further(tx, told, step))
-            apply_outcome(tx, told.series, outcome)
+            apply_outcome(tx, told.series, step)
 
         return body.referral, effect
 

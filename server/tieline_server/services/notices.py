@@ -25,6 +25,10 @@ from tieline_server.services.context import clean
 SCHEMES = frozenset({"icse", "siena", "ncmec", "caid", "national"})
 
 
+_EARLIER = {SeriesStatus.UNDER_EVALUATION: SeriesStatus.TRIAGED}
+"""What peers before v1.3 are told in place of a status that they do not know."""
+
+
 def handling_out(handling: Handling) -> series_pb2.Handling:
     """Return the wire form."""
     return series_pb2.Handling(
@@ -129,7 +133,8 @@ def series_out(
     notice = series_pb2.SeriesNotice(
         id=series.id,
         name=series.name if with_name else "",
-        status=series.status.value,
+        status=_EARLIER.get(series.status, series.status).value,
+        stage=series.status.value if series.status in _EARLIER else "",
         handling=handling_out(series.handling),
         contact=contact_out(series.contact),
         victims=series.victims,
@@ -153,7 +158,8 @@ def series_in(message: series_pb2.SeriesNotice, origin: Origin, case_ref: str) -
     """Return the domain form of a received series; raise InvalidInput when a part fails."""
     series_owner(message.id)
     try:
-        status = SeriesStatus(message.status)
+        known = message.stage in tuple(SeriesStatus)
+        status = SeriesStatus(message.stage if known else message.status)
     except ValueError:
         raise InvalidInput(f"series status {message.status!r} is unknown") from None
     return Series(

@@ -38,6 +38,7 @@ from tieline_server.domain.request import (
     parse_use,
 )
 from tieline_server.domain.series import Origin, SeriesStatus
+from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
 from tieline_server.services.context import Node
@@ -45,6 +46,7 @@ from tieline_server.services.incoming import keep_series
 from tieline_server.services.notices import series_in
 from tieline_server.services.referring import apply_outcome, parse_urgency
 from tieline_server.services.retracting import said_again
+from tieline_server.services.series_life import advance
 from tieline_server.services.views import outcome_in
 
 
@@ -184,9 +186,9 @@ def _referral(node: Node, tx: Tx, told: _Told) -> None:
             )
         )
         known = tx.series.get(body.series.id)
-        early = (SeriesStatus.NEW, SeriesStatus.TRIAGED, SeriesStatus.LOCALISED)
-        if known is not None and known.status in early:
-            tx.series.set_status(known.id, SeriesStatus.REFERRED)
+        if known is not None and known.status in BEFORE_REFERRED:
+            who = {"agency": node.agency, "person": payload.person}
+            advance(tx, known, SeriesStatus.REFERRED, at=told.message.created, **who)
     tx.referrals.add_step(
         ReferralStep(
             id=told.message.id,
@@ -205,20 +207,19 @@ def _referral_step(node: Node, tx: Tx, told: _Told) -> None:
     if referral is None:
         return
     outcome = outcome_in(body.outcome) if body.HasField("outcome") else None
-    tx.referrals.add_step(
-        ReferralStep(
-            id=body.id,
-            referral=body.referral,
-            state=ReferralState(body.state),
-            agency=node.agency,
-            person=told.payload.person,
-            at=moment(body.step_time),
-            text=body.text,
-            passed_to=body.passed_to,
-            outcome=outcome,
-        )
+    step = ReferralStep(
+        id=body.id,
+        referral=body.referral,
+        state=ReferralState(body.state),
+        agency=node.agency,
+        person=told.payload.person,
+        at=moment(body.step_time),
+        text=body.text,
+        passed_to=body.passed_to,
+        outcome=outcome,
     )
-    apply_outcome(tx, referral.series, outcome)
+    tx.referrals.add_step(step)
+    apply_outcome(tx, referral.series, step)
 
 
 def _broadcast(node: Node, tx: Tx, told: _Told) -> None:

@@ -19,7 +19,6 @@ from tieline_server.domain.alarm import alarms_of
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
     Direction,
-    Outcome,
     Referral,
     ReferralState,
     ReferralStep,
@@ -35,6 +34,7 @@ from tieline_server.services.permissions import Held, forward_question, held, hi
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
+from tieline_server.services.series_life import advance
 from tieline_server.services.views import (
     inbox_entry,
     outcome_in,
@@ -183,7 +183,7 @@ def take_step(
     Returns who has mail now.
     """
     tx.referrals.add_step(step)
-    apply_outcome(tx, referral.series, step.outcome)
+    apply_outcome(tx, referral.series, step)
     recipients = {referral.sender}
     if referral.root != referral.id:
         first = tx.series.get(referral.series)
@@ -310,11 +310,17 @@ def send_referral(
     )
 
 
-def apply_outcome(tx: Tx, series: str, outcome: Outcome | None) -> None:
-    """Raise a series' count of identified victims to what an outcome reports."""
+def apply_outcome(tx: Tx, series: str, step: ReferralStep) -> None:
+    """Raise a series' count of identified victims to what a step's outcome reports.
+
+    What is closed or withdrawn stays so.
+    """
+    outcome = step.outcome
     if outcome is None or not outcome.identified:
         return
     known = tx.series.get(series)
     if known is not None and outcome.identified > known.identified:
         tx.series.set_identified(series, outcome.identified)
-        tx.series.set_status(series, SeriesStatus.IDENTIFIED)
+        if known.status not in (SeriesStatus.CLOSED, SeriesStatus.WITHDRAWN):
+            who = {"agency": step.agency, "person": step.person}
+            advance(tx, known, SeriesStatus.IDENTIFIED, at=step.at, **who)

@@ -16,11 +16,11 @@ from tieline_server.domain.series import (
     SeriesStatus,
     likely_countries,
 )
+from tieline_server.domain.series_life import BEFORE_LOCALISED
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import contact_in, handling_in, reference_in
+from tieline_server.services.series_life import advance, detailed_view
 from tieline_server.services.views import find_series, series_view
-
-_BEFORE_LOCALISED = (SeriesStatus.NEW, SeriesStatus.TRIAGED)
 
 
 class SeriesWork:
@@ -44,7 +44,7 @@ class SeriesWork:
 
     def get(self, name_or_id: str) -> operator_pb2.SeriesView:
         """One series; raises NotFound."""
-        return self._node.store.read(lambda tx: series_view(tx, find_series(tx, name_or_id)))
+        return self._node.store.read(lambda tx: detailed_view(tx, find_series(tx, name_or_id)))
 
     def create(
         self, person: Person, request: operator_pb2.CreateSeriesRequest
@@ -140,7 +140,14 @@ class SeriesWork:
 def add_assessment(tx: Tx, series: Series, assessment: Assessment) -> None:
     """Store a judgement; a series with a standing likely country is localised."""
     tx.series.add_assessment(assessment)
-    if series.status in _BEFORE_LOCALISED and likely_countries(
+    if series.status in BEFORE_LOCALISED and likely_countries(
         list(tx.series.assessments(series.id))
     ):
-        tx.series.set_status(series.id, SeriesStatus.LOCALISED)
+        advance(
+            tx,
+            series,
+            SeriesStatus.LOCALISED,
+            agency=assessment.agency,
+            person=assessment.person,
+            at=assessment.made,
+        )

@@ -25,6 +25,7 @@ from tieline_server.domain.referral import (
 )
 from tieline_server.domain.request import Request, Use, check_decidable
 from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.permissions import Held, held, hint
@@ -35,6 +36,7 @@ from tieline_server.services.referring import (
     take_step,
 )
 from tieline_server.services.restricting import why_excluded
+from tieline_server.services.series_life import advance
 from tieline_server.services.views import find_series, referral_view
 from tieline_server.services.vital_interests import (
     confirm,
@@ -159,8 +161,10 @@ class Telling:
                     step = self._passed_on(source.referral, address.agency, person)
                     woken.update(take_step(node, tx, source.referral, step, person))
                 views.append(referral_view(tx, new))
-            if series.status in (SeriesStatus.NEW, SeriesStatus.TRIAGED, SeriesStatus.LOCALISED):
-                tx.series.set_status(series.id, SeriesStatus.REFERRED)
+            now = find_series(tx, series.id)
+            if now.status in BEFORE_REFERRED:
+                who = {"agency": node.agency, "person": person.name}
+                advance(tx, now, SeriesStatus.REFERRED, at=node.clock(), **who)
             return views
 
         views = node.store.write(work)

@@ -38,6 +38,7 @@ from tieline_server.storage.schema import (
     requests,
     retractions,
     series,
+    series_events,
     series_keys,
     series_references,
     uploads,
@@ -48,7 +49,7 @@ from tieline_server.storage.types import UtcTime
 
 ERASED_FROM = (
     *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta),
-    *(series, series_references, assessments, referrals, referral_steps),
+    *(series, series_references, series_events, assessments, referrals, referral_steps),
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
 )
@@ -118,6 +119,7 @@ class Erasure:
         )
         self._run(delete(request_series).where(request_series.c.series == series_id))
         self._run(delete(assessments).where(assessments.c.series == series_id))
+        self._run(delete(series_events).where(series_events.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))
         self._run(delete(series).where(series.c.id == series_id))
 

@@ -1,0 +1,39 @@
+"""`tieline series`, the work on them: their life."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tieline_client.cli import series as plain
+from tieline_client.cli import views
+from tieline_client.cli.common import HomeOption, ProfileOption, connect
+from tieline_client.cli.output import Json, emit, run
+from tieline_client.cli.series import SeriesArgument
+from tieline_client.cli.tables import show_series
+
+app = plain.app
+Status = Literal["triaged", "under_evaluation", "localised", "identified", "closed"]
+
+
+@app.command("status")
+@run
+def status(
+    series: SeriesArgument,
+    *,
+    to: Annotated[Status, typer.Option(help="Where it stands from now on.")],
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in its history.")] = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Move a series on, or back to be evaluated again; its history keeps who and when.
+
+    Referring, withdrawing and outcomes move it by themselves.
+
+    Example: tieline series status "Case 12" --to under_evaluation
+    """
+    with connect(profile, home) as client:
+        document = views.series(client.set_series_status(series, to, text))
+    emit(as_json, document, lambda: show_series(document))

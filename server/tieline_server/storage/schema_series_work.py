@@ -1,0 +1,22 @@
+"""Tables of the work on series: what was done with each, by whom."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Table
+
+from tieline_server.storage.schema_base import metadata
+from tieline_server.storage.types import UtcTime, Words
+
+series_events = Table(
+    "series_events",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("series", Words, nullable=False, index=True),
+    Column("kind", Words, nullable=False),
+    Column("agency", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("before", Words, nullable=False),
+    Column("after", Words, nullable=False),
+    Column("text", Words, nullable=False),
+)

@@ -1,0 +1,70 @@
+"""The work on series on the command line: what goes out, what is shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import series_pb2, series_work_pb2
+from tieline_client.identifiers import new_id
+
+from tests.cli.node_double import Run, Served
+
+HOSTILE = "\x1b[31m<b>x</b>\r\n[red]\u202e"
+
+
+def _noon() -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(datetime(2026, 1, 31, 12, tzinfo=UTC))
+    return made
+
+
+def a_series(**values: Any) -> pb.SeriesView:
+    """A series that is being evaluated."""
+    notice = series_pb2.SeriesNotice(
+        id=f"pt-pj/{new_id()}",
+        name="Case 12",
+        status="triaged",
+        stage="under_evaluation",
+        handling=series_pb2.Handling(code=0, tlp=3),
+        create_time=_noon(),
+    )
+    event = series_work_pb2.SeriesEvent(
+        kind="status",
+        agency="pt-pj",
+        person="ana.silva",
+        event_time=_noon(),
+        before="new",
+        after="under_evaluation",
+        text=HOSTILE,
+    )
+    stated: dict[str, Any] = {"notice": notice, "origin": "own", "history": [event]}
+    return pb.SeriesView(**(stated | values))
+
+
+def test_series_status_moves_and_shows_the_history(run: Run, served: Served) -> None:
+    served.node.answers["SetSeriesStatus"] = pb.SetSeriesStatusResponse(series=a_series())
+    base = ("series", "status", "Case 12", "--to", "under_evaluation", "--text", "desk 3")
+    result = run(*base, "--json")
+    assert result.code == 0
+    request = served.node.only("SetSeriesStatus")
+    assert (request.series, request.status) == ("Case 12", "under_evaluation")
+    assert request.text == "desk 3"
+    assert result.document["status"] == "under_evaluation"
+    (line,) = result.document["history"]
+    assert line == {
+        "kind": "status",
+        "agency": "pt-pj",
+        "person": "ana.silva",
+        "at": "2026-01-31T12:00:00Z",
+        "before": "new",
+        "after": "under_evaluation",
+        "text": HOSTILE,
+    }
+    plain = run(*base)
+    assert "new > under_evaluation" in plain.out
+    assert "\x1b" not in plain.out
+    assert run("series", "status", "Case 12", "--to", "referred").code == 2
+    assert run("series", "status", "Case 12").code == 2
