@@ -471,6 +471,7 @@ def test_operator_list_and_revoke(run: Run, served: Served) -> None:
         "roles": ["admin"],
         "created": "2026-01-31T12:00:00Z",
         "revoked": None,
+        "expires": None,
     }
     assert run("operator", "revoke", "rui", "--json").document == {"name": "rui", "revoked": True}
     assert served.node.only("RevokeOperator").name == "rui"
