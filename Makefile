@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 BENCH := build/bench-venv
 
-.PHONY: help setup demo test test-faults fuzz audit-deps lint proto lock bench bench-quick
+.PHONY: help setup demo test test-faults schema-dump fuzz audit-deps lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +55,9 @@ fuzz: setup ## every decoder, a minute each: FUZZ_SECONDS=600 for longer
 audit-deps: ## bandit over the code, pip-audit over what is locked: needs the network
 	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet bandit pip-audit
 	build/audit/bin/python scripts/audit_dependencies.py
+
+schema-dump: setup ## populated databases of the newest schema; before a migration is added
+	$(BIN)/python -m tests.compat.dump $(if $(REVISION),--revision $(REVISION))
 
 bench-quick: setup ## all rows at a million, without peers: about two minutes
 	$(BIN)/python -m benchmarks.suite quick $(ROWS)

@@ -1,7 +1,7 @@
 """Databases of earlier versions, with what nodes had in them, come forward and lose nothing.
 
-``schema_NNNN`` holds dumps (SQL) of the nodes of a small federation at that revision: each release
-that changes the tables adds a folder.
+``schema_NNNN`` holds dumps (SQL) of the nodes of a small federation at that revision. Who adds a
+migration makes the one of the schema before it first: ``make schema-dump`` (dump.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 from tieline_server.domain.ports import Store
 from tieline_server.storage.engine import open_store
+from tieline_server.storage.migrate import known_revisions
 from tieline_server.storage.schema import REVISION
+
+from tests.compat.dump import empty, tables
 
 _HERE = Path(__file__).parent
 _DUMPS = sorted(_HERE.glob("schema_*/*.sql.gz"))
@@ -91,5 +94,119 @@ def test_a_database_comes_forward_once(database: Path) -> None:
     assert _counts(database) == between
 
 
-def test_there_is_a_dump_of_every_earlier_release() -> None:
-    assert {dump.parent.name for dump in _DUMPS} >= {"schema_0001"}
+def test_every_value_comes_forward(database: Path) -> None:
+    """Row by row: what stood in a column that is still there stands in it unchanged."""
+    before = _everything(database)
+    with _opened(database):
+        pass
+    after = _everything(database)
+    for table, (columns, rows) in before.items():
+        if table in _BY_MIGRATION or table not in after:
+            continue
+        kept, found = after[table]
+        places = [kept.index(one) for one in columns if one in kept]
+        mine = [n for n, one in enumerate(columns) if one in kept]
+        assert sorted(repr([row[n] for n in mine]) for row in rows) == sorted(
+            repr([row[n] for n in places]) for row in found
+        ), table
+
+
+_BY_MIGRATION = {
+    "alembic_version",
+    "inbox",  # 0004 names the subject of what was refused
+    "counters",  # 0005 counts exclusions
+    "exclusions",  # 0005 gives them another form; see below
+    "import_tallies",  # 0005 counts exclusions
+    "standing_lanes",  # 0002 fills it from the inbox
+}
+"""Tables whose rows a migration changes, on purpose; the tests above and below read them."""
+
+
+def _everything(path: Path) -> dict[str, tuple[list[str], list[Any]]]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return {
+            table: (columns, database.execute(f"SELECT * FROM {table}").fetchall())
+            for table, columns in tables(database).items()
+        }
+
+
+def test_what_is_known_good_stays_known_good(database: Path) -> None:
+    told = _everything(database)["exclusions"]
+    kind = told[0].index("kind") if "kind" in told[0] else None
+    before = {
+        bytes(row[told[0].index("digest")]) if kind is not None else _digest(row) for row in told[1]
+    }
+    with _opened(database):
+        pass
+    rows = _rows(database, "SELECT md5, sha1, sha256 FROM exclusions")
+    assert {_digest(row) for row in rows} == before
+    tallied = _rows(database, "SELECT coalesce(sum(exclusions), 0) FROM import_tallies")
+    assert tallied == [(len(rows),)]
+
+
+def _digest(row: Sequence[Any]) -> bytes:
+    return next(bytes(one) for one in row if isinstance(one, bytes))
+
+
+def test_what_waits_is_counted_as_it_stands(database: Path) -> None:
+    with _opened(database) as store:
+        told = store.read(lambda tx: list(tx.outbox.destinations()))
+    waits = "SELECT recipient, count(*) FROM outbox WHERE state = 'queued' GROUP BY recipient"
+    assert {one.agency: one.queued for one in told if one.queued} == dict(_rows(database, waits))
+
+
+def test_standings_retractions_and_alarms_read_back(database: Path) -> None:
+    there = _everything(database)
+    with _opened(database) as store:
+        peers = store.read(lambda tx: tx.standings.peers())
+        said = store.read(lambda tx: tx.retractions.standing())
+        words = store.read(lambda tx: {agency: tx.standings.mine(agency) for agency in peers})
+    settled = dict(_rows(database, "SELECT sender, max(sequence) FROM inbox GROUP BY sender"))
+    for agency, word in words.items():
+        highest = max((lane.highest for lane in word.lanes.values()), default=0)
+        assert highest >= settled.get(agency, 0)
+    if "retractions" in there:
+        names = there["retractions"][0]
+        assert {one.id for one in said} == {
+            row[names.index("id")] for row in there["retractions"][1]
+        }
+
+
+_REVISIONS = sorted(known_revisions())
+
+
+def test_there_is_a_dump_of_every_schema_before_this_one() -> None:
+    dumped = {dump.parent.name.removeprefix("schema_") for dump in _DUMPS}
+    lacking = sorted(set(_REVISIONS) - {REVISION} - dumped)
+    assert not lacking, (
+        f"no populated dump of schema {', '.join(lacking)}: take your migration out, run "
+        "`make schema-dump`, and put it back (or `make schema-dump REVISION=NNNN` after it)"
+    )
+
+
+@pytest.mark.parametrize("revision", [one for one in _REVISIONS if one != REVISION])
+def test_what_a_migration_brought_is_populated_in_its_dump(revision: str, tmp_path: Path) -> None:
+    """An empty table would come forward whatever a later migration did to it."""
+    number = _REVISIONS.index(revision)
+    brought = _tables_of(tmp_path, revision)
+    if number:
+        brought -= _tables_of(tmp_path, _REVISIONS[number - 1])
+    filled = set()
+    for dump in _HERE.glob(f"schema_{revision}/*.sql.gz"):
+        text = gzip.decompress(dump.read_bytes()).decode()
+        filled |= {table for table in brought if f'INSERT INTO "{table}"' in text}
+    assert brought - filled <= _OFTEN_EMPTY
+
+
+_OFTEN_EMPTY = {
+    *("audit_pending", "incoming_attachments", "incoming_chunks"),  # for moments only
+    "destinations",  # what 0001 kept of them later ones keep otherwise
+    *("item_fills", "item_links", "votes", "vote_kinds", "series_references", "exclusions"),
+}
+
+
+def _tables_of(folder: Path, revision: str) -> set[str]:
+    path = folder / f"{revision}.sqlite3"
+    empty(path, revision)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return set(tables(database))

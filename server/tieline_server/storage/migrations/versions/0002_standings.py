@@ -6,7 +6,6 @@ Revises: 0001
 
 import sqlalchemy as sa
 from alembic import op
-from tieline_server.domain.standing import settle_range
 from tieline_server.storage.types import UtcTime, Words
 
 revision = "0002"
@@ -69,7 +68,7 @@ def _count_what_came(lanes: sa.Table, ranges: sa.Table) -> None:
     for sender, lane, sequence in connection.execute(found.order_by(c.sender, c.lane, c.sequence)):
         applied, above = settled.setdefault((sender, lane), (0, []))
         tail = tuple(above[-1:])
-        applied, tail = settle_range(applied, tail, sequence, sequence)
+        applied, tail = _settle_range(applied, tail, sequence, sequence)
         settled[sender, lane] = (applied, [*above[:-1], *tail])
     for (sender, lane), (applied, above) in settled.items():
         highest = above[-1][1] if above else applied
@@ -80,3 +79,20 @@ def _count_what_came(lanes: sa.Table, ranges: sa.Table) -> None:
             connection.execute(
                 ranges.insert().values(agency=sender, lane=lane, first=first, last=last)
             )
+
+
+def _settle_range(
+    applied: int, ranges: tuple[tuple[int, int], ...], first: int, last: int
+) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """What domain/standing.py did at this revision; a copy, so that it stays so."""
+    if last <= applied or first > last:
+        return applied, ranges
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted((*ranges, (first, last))):
+        if low <= applied + 1:
+            applied = max(applied, high)
+        elif merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return applied, tuple(merged)
