@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tieline.v1 import delivery_pb2, operator_pb2, payload_pb2
@@ -155,11 +157,41 @@ def test_a_word_that_was_long_on_its_way_does_no_harm(pair: Bench) -> None:
     assert answer.again and not answer.trouble
     assert trouble(es, PT) is Trouble.NONE
     contact(pt, ES)
-    assert es.store.read(lambda tx: tx.standings.challenge(PT)) is None
+    challenge = es.store.read(lambda tx: tx.standings.challenge(PT))
+    assert challenge is not None and not challenge.open
     assert trouble(es, PT) is Trouble.NONE
     told(pair)
     pair.flow()
     assert len(es.inbox()) == 3
+
+
+def test_a_twin_is_found_though_the_sound_one_answers_quicker(pair: Bench, tmp_path: Path) -> None:
+    """A copy greets; before it says its word again, the one that lives has answered for it."""
+    pt, es = pair[PT], pair[ES]
+    image = pair.image(PT)
+    told(pair)
+    pair.flow()
+    pt = pair.set_back(PT, pair.image(PT))  # the one that lives has started again since
+    contact(pt, ES)
+    elsewhere = tmp_path / "twin"
+    elsewhere.mkdir()
+    twin = Running(replace(pair, folder=elsewhere), PT, image)
+    try:
+
+        def say(node: Running, answer: str = "") -> delivery_pb2.Standing:
+            mine = node.store.read(lambda tx: Standings(node.node).mine(tx, ES, answer=answer))
+            request = delivery_pb2.ContactRequest(standing=mine.standing)
+            return es.standing.contact(PT, request).standing
+
+        asked = say(twin)
+        assert asked.again and trouble(es, PT) is Trouble.NONE
+        contact(es, PT)  # to the one that lives: sound
+        assert say(pt, asked.again).trouble == ""
+        assert trouble(es, PT) is Trouble.NONE
+        assert say(twin, asked.again).trouble == "SET_BACK"
+        assert trouble(es, PT) is Trouble.SET_BACK
+    finally:
+        twin.close()
 
 
 def test_a_restored_sender_gets_back_what_it_signed(pair: Bench) -> None:

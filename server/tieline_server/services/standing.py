@@ -90,7 +90,7 @@ class Standings:
         challenge = tx.standings.challenge(peer)
         standing = standing_out(word)
         standing.answer, standing.trouble = answer, known.trouble.value
-        standing.again = challenge.id if challenge is not None else ""
+        standing.again = challenge.id if challenge is not None and challenge.open else ""
         return Said(standing, known)
 
     @staticmethod
@@ -123,12 +123,14 @@ class Standings:
             asked = challenge.asked
         judged = judge(known, word, asked)
         if judged.finding is Finding.STALE:
-            if challenge is None:
+            if challenge is None or not challenge.open:
                 tx.standings.put_challenge(peer, Challenge(new_id(), known))
             _log.info("standing.asked_again", peer=peer, why=judged.why)
             return Verdict(False, "WRONG_STATE", f"say it again: {judged.why}", again=True)
-        if asked is not None and challenge is not None:
-            tx.standings.put_challenge(peer, None)
+        if challenge is not None and judged.finding is Finding.RENEWED:
+            tx.standings.put_challenge(peer, None)  # it was of the epoch before
+        elif asked is not None and challenge is not None and challenge.open:
+            tx.standings.put_challenge(peer, replace(challenge, open=False))
         if judged.finding in BELIEVED:
             return self._believed(tx, peer, known, judged, word, standing)
         if judged.finding is Finding.LATE:

@@ -221,16 +221,17 @@ class Standings(Archive):
             _PUT_LANE.run(self._session, new_lane(peer, lane) | said)
 
     def challenge(self, peer: str) -> Challenge | None:
-        """Return the word that was asked for again and has not come."""
+        """Return the word that was last asked for again."""
         row = self._row(peer)
         if row is None or not row.challenge:
             return None
-        return Challenge(row.challenge, _asked_in(row.asked))
+        identifier, _, came = row.challenge.partition(" ")
+        return Challenge(identifier, _asked_in(row.asked), open=not came)
 
     def put_challenge(self, peer: str, challenge: Challenge | None) -> None:
         """Remember that a word was asked for again, or that it came."""
         values = {
-            "challenge": challenge.id if challenge else "",
+            "challenge": _challenge_out(challenge) if challenge else "",
             "asked": _asked_out(challenge.asked) if challenge else "",
         }
         statement = self._session.upsert(standings).values(**_new_row(peer) | values)
@@ -339,3 +340,7 @@ def _asked_in(text: str) -> Known:
         retired=frozenset(retired),
         lanes={int(lane): LaneKnown(*one) for lane, one in lanes.items()},
     )
+
+
+def _challenge_out(challenge: Challenge) -> str:
+    return challenge.id if challenge.open else f"{challenge.id} came"

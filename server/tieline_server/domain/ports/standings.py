@@ -13,10 +13,16 @@ from tieline_server.domain.standing import Known, Ranges, Word
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A word that was asked for again: the id under which, and what was known then."""
+    """A word that was asked for again: the id under which, and what was known then.
+
+    Once it came it is no longer ``open``, and nobody is asked for it; who comes with it later still
+    proves that it speaks after it was given. Of two that run under one identity the one that is
+    sound may be the quicker, and must not hide the other.
+    """
 
     id: str
     asked: Known
+    open: bool = True
 
 
 class StandingRepository(Protocol):
