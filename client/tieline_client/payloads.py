@@ -91,6 +91,20 @@ class Sealer:
         return to_proto(envelopes.sign(payload_type(kind), data, self._key, self._keyid))
 
 
+def is_renewal(one: payload_pb2.Payload, other: payload_pb2.Payload) -> bool:
+    """Whether two payloads say the same, signed at different times: a message that waited for
+    longer than it was valid is signed anew under its id."""
+    return _timeless(one) == _timeless(other)
+
+
+def _timeless(payload: payload_pb2.Payload) -> payload_pb2.Payload:
+    copy = payload_pb2.Payload()
+    copy.CopyFrom(payload)
+    copy.ClearField("issue_time")
+    copy.ClearField("expire_time")
+    return copy
+
+
 def to_proto(envelope: envelopes.Envelope) -> envelope_pb2.Envelope:
     """Return the wire form of an envelope."""
     return envelope_pb2.Envelope(
@@ -117,6 +131,7 @@ def open_payload(
     issuer: str | None,
     audience: Audience | Callable[[Audience], bool],
     now: datetime,
+    lasting: bool = False,
 ) -> payload_pb2.Payload:
     """Verify an envelope and return its payload.
 
@@ -128,6 +143,9 @@ def open_payload(
     5. It is for this audience (or one that ``audience`` says is ours).
     6. It is not from the future, not expired, and lives no longer than messages may.
     7. The key was in use when it was signed, and a retired key only reaches back so far.
+
+    What is ``lasting`` may have expired: a word that only takes away, inside an envelope that has
+    not.
 
     Raises SignatureRefused, or MalformedMessage where it does not parse. Times are compared with
     ``limits.CLOCK_TOLERANCE`` on either side.
@@ -161,7 +179,7 @@ def open_payload(
         raise SignatureRefused(
             "signed in the future; compare both clocks with `tieline node status`"
         )
-    if expires < now - limits.CLOCK_TOLERANCE:
+    if expires < now - limits.CLOCK_TOLERANCE and not lasting:
         raise SignatureRefused("it has expired; the sender must send it anew")
     if expires - issued > limits.ENVELOPE_LIFE:
         raise SignatureRefused("it is valid for longer than messages may be")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from tieline.v1 import delivery_pb2, operator_pb2
-from tieline_client import limits
 from tieline_client.errors import InvalidInput, RequestIdReused, StorageUnavailable, TielineError
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.uploading import Uploading
@@ -52,22 +50,6 @@ def _two_referrals(bench: Bench) -> tuple[Running, Running, list[str]]:
     es, pt = bench[ES], bench[PT]
     made = [es.refer(es.series(records([n]), name=f"S{n}"), country="PT") for n in (1, 2)]
     return es, pt, [views[0].id for views in made]
-
-
-def test_a_message_that_expired_here_is_refused_and_the_next_one_goes(bench: Bench) -> None:
-    es, pt = bench[ES], bench[PT]
-    bench.offline.add(PT)
-    es.refer(es.series(records([1]), name="old"), country="PT")
-    bench.flow()
-    bench.now += limits.ENVELOPE_LIFE + limits.CLOCK_TOLERANCE + timedelta(minutes=1)
-    es.refer(es.series(records([2]), name="new"), country="PT")
-    bench.offline.clear()
-    es.engine.heard_from(PT)
-    bench.flow()
-    assert len(pt.inbox()) == 1
-    (refused,) = _outbox(es, "refused")
-    assert "expired" in refused.reason
-    assert es.audit("message.refused")
 
 
 def test_a_status_that_no_retry_changes_ends_the_tries(bench: Bench) -> None:

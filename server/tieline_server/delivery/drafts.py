@@ -7,11 +7,11 @@ from datetime import datetime
 
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2
 from tieline_client import limits
-from tieline_client.errors import SignatureRefused, TielineError, UnknownMethod
-from tieline_client.payloads import moment
+from tieline_client.errors import TielineError, UnknownMethod
 
 from tieline_server.domain.messages import OutMessage, OutState, Reply
 from tieline_server.domain.ports import Tx
+from tieline_server.services.renewing import is_stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,23 @@ class Draft:
 @dataclass(slots=True)
 class Batch:
     """``ready`` may go now, in this order. ``decided`` need no call: every peer would say the same.
-    ``waiting`` are put off behind a message of the same subject, until then."""
+    ``waiting`` are put off behind a message of the same subject, until then. ``stale`` are to be
+    signed anew before they can go."""
 
     ready: list[Draft] = field(default_factory=list)
     decided: list[tuple[Draft, delivery_pb2.DeliverResponse]] = field(default_factory=list)
     waiting: list[tuple[OutMessage, datetime]] = field(default_factory=list)
+    stale: list[Draft] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.ready or self.decided or self.waiting)
+        return bool(self.ready or self.decided or self.waiting or self.stale)
 
 
 def next_batch(tx: Tx, agency: str, size: int, now: datetime) -> Batch:
     """Return up to ``size`` messages for an agency.
 
     Of one subject only the first goes: when the peer puts it off, those behind it must not have
-    gone. What waits behind a parked message is parked with it, and what is too old is refused.
+    gone. What waits behind a parked message is parked with it.
     """
     due = tx.outbox.due(agency, size, limits.DELIVERY_BATCH_BYTES)
     batch = Batch()
@@ -54,14 +56,13 @@ def next_batch(tx: Tx, agency: str, size: int, now: datetime) -> Batch:
         seen.add(message.subject)
         draft = draft_of(message)
         state, until = behind.get(message.subject, (None, None))
-        if moment(draft.payload.expire_time) < now - limits.CLOCK_TOLERANCE:
-            error = SignatureRefused("it expired while it waited")
-            batch.decided.append((draft, answer_of(Reply.REFUSED, error)))
-        elif state is OutState.PARKED:
+        if state is OutState.PARKED:
             parked = UnknownMethod("it waits behind a parked message")
             batch.decided.append((draft, answer_of(Reply.UNSUPPORTED, parked)))
         elif until is not None:
             batch.waiting.append((message, until))
+        elif is_stale(draft.payload, now):
+            batch.stale.append(draft)
         else:
             batch.ready.append(draft)
     return batch

@@ -13,7 +13,7 @@ from tieline_client import limits
 from tieline_client.errors import Quarantined, RefusedError, TielineError
 from tieline_client.status import RETRY_AFTER
 
-from tieline_server.delivery.drafts import Batch, Draft, next_batch
+from tieline_server.delivery.drafts import Batch, Draft, answer_of, next_batch
 from tieline_server.delivery.handover import Handed, Handover, Word
 from tieline_server.delivery.settling import Answered, reply_of, settle
 from tieline_server.delivery.waits import WAIT_MOST_SECONDS, wait_seconds
@@ -21,6 +21,7 @@ from tieline_server.domain.messages import Reply
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Urgency
 from tieline_server.services.context import Node
+from tieline_server.services.renewing import renew
 from tieline_server.services.standing import QUARANTINED, Standings, Verdict
 
 _log = structlog.get_logger(__name__)
@@ -102,6 +103,9 @@ class Loop:
             self._failed(Quarantined(may.text))
             return True
         self._settle(batch, [])
+        if batch.stale:  # what goes with them keeps its order: it is looked for again
+            self._renew(batch.stale)
+            return True
         if not batch.ready:
             return True
         self._tried = batch.ready[0].message.lane
@@ -122,6 +126,21 @@ class Loop:
         else:
             self._attempts = 0
         return True
+
+    def _renew(self, stale: list[Draft]) -> None:
+        """Sign anew what waited for longer than it is valid."""
+        now, node = self._node.clock(), self._node
+
+        def work(tx: Tx) -> None:
+            refused = [
+                (draft, answer_of(Reply.REFUSED, error))
+                for draft in stale
+                if (error := renew(node, tx, draft.message, draft.payload, now)) is not None
+            ]
+            if refused:
+                settle(node, tx, self.agency, refused)
+
+        node.store.write(work)
 
     def _with_chunks(self, drafts: list[Draft]) -> list[Draft]:
         """Send what goes before messages; return those that may go now, none when overtaken.

@@ -83,7 +83,8 @@ class IncomingRetractions:
         self, envelope: envelope_pb2.Envelope, holder: str, kind: str
     ) -> payload_pb2.Payload:
         """Return the payload inside envelopes of a kind, each of which was made for the signer of
-        the one around it; the outermost for ``holder``. Raises SignatureRefused."""
+        the one around it; the outermost for ``holder``. They may have expired: who was to hand them
+        on was perhaps cut off for long, and they only take away. Raises SignatureRefused."""
         for _ in range(limits.PASS_ONS_MOST):
             payload = open_payload(
                 envelope,
@@ -91,6 +92,7 @@ class IncomingRetractions:
                 issuer=None,
                 audience=Audience(agency=holder),
                 now=self.node.clock(),
+                lasting=True,
             )
             if payload.WhichOneof("body") != kind:
                 raise SignatureRefused(f"the envelope inside is no {kind}")

@@ -4,7 +4,8 @@ Messages come in batches and take effect in their order, all in one transaction,
 its own, so that one that fails costs only itself. For each:
 
 1. The envelope is the caller's, for us or for a group, in time.
-2. A known id gets its stored reply; a known id with other bytes is refused.
+2. A known id gets its stored reply; a known id with another body is refused. Signed anew after a
+   long wait it has other bytes and the same body (renewing.py).
 3. Its kind has a handler; without one the message is UNSUPPORTED (looked at first) and nothing is
    stored, so that it can come again after an upgrade.
 4. The handler checks what the message says (policy, series, steps) and, in one part of the
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 import structlog
 from google.protobuf.message import DecodeError
-from tieline.v1 import delivery_pb2, payload_pb2, requests_pb2, series_pb2
+from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, requests_pb2, series_pb2
 from tieline_client.errors import (
     InvalidInput,
     NotFound,
@@ -31,7 +32,7 @@ from tieline_client.errors import (
     TielineError,
     WrongState,
 )
-from tieline_client.payloads import Audience, kind_of, open_payload
+from tieline_client.payloads import Audience, is_renewal, kind_of, open_payload
 from tieline_client.status import wire_reason
 
 from tieline_server.domain.messages import InMessage, Reply, StoredReply
@@ -319,13 +320,25 @@ class Receiving:
         return self._reply(Reply.REFUSED, error.reason, error.message)
 
     def _again(self, tx: Tx, message: Message, known: StoredReply, digest: bytes) -> _Settled:
-        if known.digest != digest:
+        if known.digest != digest and not self._renewed(tx, message):
             why = f"message {message.payload.id} came before with another body"
             self._standings.alarm(tx, message.peer, "reused_id", why, message.payload.id)
             return RequestIdReused(why)
         if known.reply is Reply.APPLIED:
             return self._reply(Reply.DUPLICATE, "", "applied before")
         return self._reply(known.reply, known.reason, "")
+
+    def _renewed(self, tx: Tx, message: Message) -> bool:
+        """Whether a message that is known came with nothing but another time. Of one that was
+        erased here only the place in its lane is known."""
+        before = tx.inbox.get(message.peer, message.payload.id)
+        if before is None:
+            return False
+        if not before.envelope:
+            request = message.request
+            return (int(before.lane), before.sequence) == (request.lane, request.sequence)
+        stored = envelope_pb2.Envelope.FromString(before.envelope)
+        return is_renewal(payload_pb2.Payload.FromString(stored.payload), message.payload)
 
     def _kept(self, tx: Tx, message: Message, reply: Reply) -> bytes:
         """The envelope as it is stored: of a series that may not be kept here, nothing."""

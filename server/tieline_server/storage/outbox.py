@@ -150,6 +150,11 @@ class Outbox:
         key = (_C.id == message, _C.recipient == recipient, _QUEUED)
         self._run(update(outbox).where(*key).values(**values))
 
+    def renew(self, recipient: str, message: str, envelope: bytes) -> bool:
+        """Put another signature in the place of the one before; False when it is not queued."""
+        key = (_C.id == message, _C.recipient == recipient, _QUEUED)
+        return bool(self._run(update(outbox).where(*key).values(envelope=envelope)).rowcount)
+
     def held(self, recipient: str) -> datetime | None:
         """Return until when the first message that is put off waits."""
         first = select(_C.held_until).where(_C.recipient == recipient, _C.held_until.is_not(None))

@@ -161,6 +161,10 @@ class OutboxRepository(Protocol):
         """Put a queued message off, counting an attempt where it was ``tried``."""
         ...
 
+    def renew(self, recipient: str, message: str, envelope: bytes) -> bool:
+        """Put another signature in the place of the one before; False when it is not queued."""
+        ...
+
     def held(self, recipient: str) -> datetime | None:
         """Until when the first message that is put off waits."""
         ...
