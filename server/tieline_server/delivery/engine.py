@@ -12,8 +12,9 @@ Replies: APPLIED and DUPLICATE settle; REFUSED settles for good and the operator
 outbox; UNSUPPORTED parks the message and those behind it of the same subject; RETRY puts it off,
 to come again later with those behind it of the same subject, while all others go on. A status that
 no retry changes counts as REFUSED. What waited for longer than its signature holds is signed anew
-before it goes (services/renewing.py). Whoever cannot be reached is left alone for a while (waits.py): the back-off doubles up to five minutes, with jitter,
-is kept in storage, and ends when the peer is heard from, or when an immediate message comes.
+before it goes (services/renewing.py). Whoever cannot be reached is left alone for a while
+(waits.py): the back-off doubles up to five minutes, with jitter, is kept in storage, and ends when
+the peer is heard from, or when an immediate message comes.
 
 Memory: a loop holds one batch (limits.DELIVERY_BATCH messages, limits.DELIVERY_BATCH_BYTES) or one
 chunk, however long the queue is. Threads: a loop lives while its destination has mail.
