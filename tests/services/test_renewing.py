@@ -59,7 +59,9 @@ def test_a_referral_that_waited_too_long_arrives_once_in_its_place(bench: Bench)
     bench.offline.add(PT)
     es.refer(es.series(records([1]), name="old"), country="PT")
     bench.flow()
-    (before,) = es.queued(PT) or es.store.read(lambda tx: tx.outbox.find("queued", "", 10))
+    (listed,) = es.store.read(lambda tx: tx.outbox.find(state=OutState.QUEUED))
+    before = es.store.read(lambda tx: tx.outbox.get(PT, listed.id))
+    assert before is not None
     bench.now += LONG
     es.refer(es.series(records([2]), name="new"), country="PT")
     _back(bench, PT)
@@ -152,7 +154,7 @@ def test_another_body_under_the_id_is_still_refused_and_alarmed(bench: Bench) ->
     bench.flow()
     came = _came(pt, "referral")
     changed = _payload(came.envelope)
-    changed.referral.urgency = 1  # type: ignore[assignment]
+    changed.referral.urgency = 1
     envelope = es.node.sealer.seal(changed, Audience(agency=PT), bench.now)
     request = delivery_pb2.DeliverRequest(
         envelope=envelope, lane=int(came.lane), sequence=came.sequence, epoch=es.node.epoch
