@@ -1,7 +1,7 @@
 """Threats 3 and 4 on real nodes: full disks and I/O errors refuse, the rest goes on, work resumes.
 
 Faults are put into the system calls of a running `tieline node serve` by strace, or come from a
-small file system that is really full where this machine lets one be mounted.
+small file system that is really full; where none may be mounted, its refusals are injected, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -154,48 +155,68 @@ def test_what_was_refused_for_a_failed_fsync_has_no_effect_after_a_kill(
     assert node.run("audit", "verify").ok()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of FULL_BYTES; skip where that is not allowed."""
-    where = tmp_path / "small"
-    where.mkdir()
-    options = f"size={FULL_BYTES},mode=0700"
-    words = ["mount", "-t", "tmpfs", "-o", options, "tieline-test", str(where)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True)
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of its own where one may be mounted; else any, that is full by injection."""
 
+    path: Path
+    mounted: bool
 
-def test_a_full_file_system_refuses_and_work_resumes_without_a_restart(
-    small_disk: Path, tmp_path: Path
-) -> None:
-    members = [("pt-pj", "national", "PT"), ("es-gc", "national", "ES")]
-    with federation(small_disk, members) as made:
-        node, peer = made["pt-pj"], made["es-gc"]
-        waiting = [series(node, tmp_path) for _ in range(3)]
-        filler = small_disk / "filler"
+    @contextlib.contextmanager
+    def full(self, node: Node, folder: Path) -> Iterator[None]:
+        """There is no room on it meanwhile."""
+        if not self.mounted:
+            with broken(node, folder, "pwrite64,fallocate", "ENOSPC"):
+                yield
+            return
+        filler = self.path / "filler"
         with filler.open("wb") as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(64 * 1024))
                 file.flush()
-        assert os.statvfs(small_disk).f_bavail == 0
-        # The log may have room that it had before; it ends soon.
-        acknowledged, refused = [], None
-        for _ in range(2_000):
-            done = node.run("series", "create", f"n{next(_made)}")
-            if done.code:
-                refused = done
-                break
-            acknowledged.append(done.json["id"])
-        assert refused is not None
-        assert "the database cannot be used now" in refused.err
-        assert refer(node, waiting[0]).code == 1
-        assert node.stats()["items"] == 3
+        assert os.statvfs(self.path).f_bavail == 0
+        yield
         filler.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Mount a file system of FULL_BYTES; who may not mount one has the kernel refuse room."""
+    where = tmp_path / "small"
+    where.mkdir()
+    options = f"size={FULL_BYTES},mode=0700"
+    words = ["mount", "-t", "tmpfs", "-o", options, "tieline-test", str(where)]
+    try:
+        mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield SmallDisk(where, mounted)
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def test_a_full_file_system_refuses_and_work_resumes_without_a_restart(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    members = [("pt-pj", "national", "PT"), ("es-gc", "national", "ES")]
+    with federation(small_disk.path, members) as made:
+        node, peer = made["pt-pj"], made["es-gc"]
+        waiting = [series(node, tmp_path) for _ in range(3)]
+        with small_disk.full(node, tmp_path):
+            # The log may have room that it had before; it ends soon.
+            acknowledged, refused = [], None
+            for _ in range(2_000):
+                done = node.run("series", "create", f"n{next(_made)}")
+                if done.code:
+                    refused = done
+                    break
+                acknowledged.append(done.json["id"])
+            assert refused is not None
+            assert "the database cannot be used now" in refused.err
+            assert refer(node, waiting[0]).code == 1
+            assert node.stats()["items"] == 3
         for one in waiting:
             refer(node, one).ok()
         wait_for("delivered", lambda: not queued(node), 60.0)
