@@ -36,6 +36,7 @@ from tieline_server.domain.standing import (
     judge,
     missing,
 )
+from tieline_server.services.accepting import note_heard
 from tieline_server.services.context import Node
 from tieline_server.services.standing_words import pairs, standing_out, word_in
 
@@ -118,6 +119,8 @@ class Standings:
         if not standing.epoch:
             return quarantined(known) or _OK
         word = word_in(standing)
+        if known.trouble is not Trouble.NONE:
+            note_heard(tx, peer, word, self._node.clock())
         asked, challenge = said.known if said else None, tx.standings.challenge(peer)
         if asked is None and challenge is not None and standing.answer == challenge.id:
             asked = challenge.asked

@@ -81,7 +81,8 @@ def trouble_of(peer: str, known: Known) -> str:
     return (
         f"quarantined since {_at(known.since)} as {known.trouble.replace('_', ' ')}"
         f" ({known.reason}): nothing is exchanged; call its duty contact, whose operator runs"
-        " `tieline node resync` on the home that is to live"
+        " `tieline node resync` on the home that is to live; where nothing was lost there, end it"
+        " here by `tieline node resync HOME --accept AGENCY --reason TEXT`"
     )
 
 
