@@ -37,6 +37,7 @@ from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
 from tieline_server.services.importing import leftovers
 from tieline_server.services.log_retention import LogRetention
+from tieline_server.services.processes import Processes
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
 from tieline_server.storage.engine import open_store
@@ -52,6 +53,7 @@ from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.directory import directory_changed
 from tieline_server.wiring.erasing import Eraser
+from tieline_server.wiring.heartbeat import Heartbeat, process_id, process_name
 from tieline_server.wiring.housekeeping import Housekeeper, jobs
 from tieline_server.wiring.listeners import federation_port, operator_port
 from tieline_server.wiring.metrics import MetricsPort
@@ -68,6 +70,7 @@ class RunningNode:
         purge_due = threading.Event()
         self.parts = parts = _put_together(home, config, held, purge_due)
         self._eraser = Eraser(parts, purge_due)
+        self._heartbeat = Heartbeat(parts.processes) if parts.processes is not None else None
         self.peer_endpoint, self.operator_endpoint = federation_port(parts), operator_port(parts)
         self._endpoints = (self.operator_endpoint, self.peer_endpoint)
         self._housekeeper = Housekeeper(jobs(parts, self._endpoints), parts.stopping)
@@ -78,6 +81,9 @@ class RunningNode:
         parts = self.parts
         parts.store.index.start()
         parts.store.known_good.start()
+        if self._heartbeat is not None:  # from here on erasures wait for this process, too
+            self._heartbeat.start()
+            parts.purging.rewrite()
         parts.purging.erase()  # what a restored backup brought back is gone before anybody asks
         under_way = parts.store.read(lambda tx: frozenset(tx.attachments.staged_imports()))
         left = leftovers(parts.store, under_way)
@@ -113,6 +119,8 @@ class RunningNode:
         parts.alarms.stop()
         parts.delivery.stop(parts.peers.close)
         self._eraser.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         parts.refusals.flush()
         parts.node.budgets.close()
         parts.relaying.board.write_due(parts.store, None)
@@ -203,6 +211,10 @@ def _put_together(
         return parts.others()
 
     contacts = Contacts(node, others)
+    processes = None
+    if store.shared:
+        own = process_id(home.indexes)
+        processes = Processes(store, own, process_name(home.path))
     parts = Parts(
         home=home,
         config=config,
@@ -214,7 +226,8 @@ def _put_together(
         peers=peers,
         relaying=relaying,
         node=node,
-        purging=Purging(node),
+        processes=processes,
+        purging=Purging(node, processes),
         delivery=delivery,
         alarms=alarms,
         contacts=contacts,

@@ -5,7 +5,8 @@ Each erasure is a row that survives a crash, and goes through states, each durab
 1. ``erasing``: the ledger of tombstones has it, on disk, before the first row goes. Holdings go in
    batches, so that others write meanwhile; with the last go the series' own rows, the words of
    referrals, and every stored message about it.
-2. ``erased``: nothing of it is in a table. The index is written anew without it, then the database.
+2. ``erased``: nothing of it is in a table. The index is written anew without it, by every process
+   of this node (processes.py), then the database.
 3. ``scrubbed``: no file of this node holds anything of it. Only now the signed receipt is queued,
    for everybody who told this node.
 
@@ -28,6 +29,7 @@ from tieline_server.domain.retraction import PurgeCause, PurgeState
 from tieline_server.services.attachments import drop_incoming
 from tieline_server.services.context import Node
 from tieline_server.services.incoming_retractions import answer
+from tieline_server.services.processes import Processes
 from tieline_server.services.retracting import catch_up
 from tieline_server.services.tombstones import erasure_entry
 
@@ -43,8 +45,10 @@ _SWEPT_AT_ONCE = 1_000
 class Purging:
     """Carries erasures out. `run` is called by one thread at a time."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, processes: Processes | None = None) -> None:
+        """``processes``: those that share the database, where several do."""
+        self._node, self._processes = node, processes
+        self._needed: dict[str, int] = {}
         self._swept_before = node.clock() - SWEEP
         self._one = threading.Lock()
 
@@ -100,6 +104,8 @@ class Purging:
             pass
 
     def _batch(self, tx: Tx, purge: Purge) -> Erased:
+        if not _is_in(tx, purge, PurgeState.ERASING):  # another process was quicker
+            return Erased(0, 0, more=False)
         if purge.series:
             done = tx.erasure.holdings(purge.series, HOLDINGS_AT_ONCE)
         else:
@@ -127,13 +133,42 @@ class Purging:
 
     def _scrub(self, erased: list[Purge]) -> None:
         node = self._node
-        node.store.index.refresh(wait=True)
-        node.matching.purge()
-        if not node.store.scrub():
-            self._say(erased, "the database is rewritten once nobody reads what it was")
+        through = self.rewrite()
+        ready = [one for one in erased if not self._others_lack(one, through)]
+        if not ready:
             return
-        ids = [one.id for one in erased]
-        node.store.write(lambda tx: tx.retractions.advance(ids, PurgeState.SCRUBBED))
+        if not node.store.scrub():
+            self._say(ready, "the database is rewritten once nobody reads what it was")
+            return
+
+        def work(tx: Tx) -> None:
+            done = [one.id for one in ready if _is_in(tx, one, PurgeState.ERASED)]
+            tx.retractions.advance(done, PurgeState.SCRUBBED)
+
+        node.store.write(work)
+        for one in ready:
+            self._needed.pop(one.id, None)
+
+    def rewrite(self) -> int:
+        """Write this process's index anew without what was erased; return through which change."""
+        node = self._node
+        node.store.index.refresh(wait=True)
+        through = node.matching.applied
+        node.matching.purge()
+        if self._processes is not None:
+            self._processes.rewrote(through)
+        return through
+
+    def _others_lack(self, purge: Purge, through: int) -> bool:
+        """Whether another process has yet to rewrite its index; the erasure says so."""
+        if self._processes is None:
+            return False
+        needed = self._needed.setdefault(purge.id, through)
+        behind = self._processes.behind(needed)
+        if behind:
+            names = ", ".join(one.name for one in behind)
+            self._say([purge], f"it waits until every process has rewritten its index: {names}")
+        return bool(behind)
 
     # --- 3 ---
 
@@ -141,6 +176,8 @@ class Purging:
         node = self._node
 
         def work(tx: Tx) -> list[str]:
+            if not _is_in(tx, purge, PurgeState.SCRUBBED):
+                return []
             tx.retractions.advance([purge.id], PurgeState.DONE, ended=node.clock())
             retraction = tx.retractions.get(purge.id)
             if purge.cause is not PurgeCause.RETRACTION or retraction is None:
@@ -189,3 +226,9 @@ class Purging:
         if node.store.write(work) < _SWEPT_AT_ONCE:
             self._swept_before = now
         catch_up(node)
+
+
+def _is_in(tx: Tx, purge: Purge, state: PurgeState) -> bool:
+    """Whether an erasure is still where it was seen: processes on one database may all look."""
+    now = tx.retractions.purge(purge.id)
+    return now is not None and now.state is state and now.ended is None

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, select
+from sqlalchemy import Row, bindparam, delete, func, select
 from tieline_client.errors import RequestIdReused
 
 from tieline_server.domain.ports import AnsweredQuery, Operator
@@ -141,6 +141,25 @@ class Meta:
         statement = self._session.upsert(meta).values(key=key, value=value)
         statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
         self._session.connection.execute(statement)
+
+    def drop(self, key: str) -> None:
+        """Forget a value."""
+        self._session.connection.execute(delete(meta).where(meta.c.key == key))
+
+    def beginning(self, prefix: str) -> dict[str, str]:
+        """Return every value whose key begins so, by key."""
+        c = meta.c
+        found = select(c.key, c.value).where(c.key.startswith(prefix, autoescape=True))
+        return {row.key: row.value for row in self._session.connection.execute(found)}
+
+    def time(self) -> datetime:
+        """Return the time now, by the database's clock where several processes share it."""
+        if not self._session.postgres:
+            return self._session.clock()
+        now: datetime = self._session.connection.execute(
+            select(func.clock_timestamp())
+        ).scalar_one()
+        return now
 
 
 def _operator(row: Row[Any], expires: datetime | None) -> Operator:

@@ -21,11 +21,11 @@ from tieline_client.errors import ConfigurationError, StorageUnavailable
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.bulk import PostgresBulk
 from tieline_server.storage.damage import Damage
-from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import may_retry, translating, unavailable
 from tieline_server.storage.exclusion_feed import ExclusionFeed
 from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
+from tieline_server.storage.scrubbing_postgres import PostgresScrubber
 from tieline_server.storage.sequencer import LAG_SECONDS, Sequencer
 from tieline_server.storage.session import Session
 from tieline_server.storage.tx import SqlRecord, SqlTx
@@ -47,10 +47,6 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "120s",
     "timezone": "UTC",
 }
-_OLDER = text(
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND xact_start < :began"
-)
 
 
 class PostgresStore:
@@ -94,6 +90,7 @@ class PostgresStore:
         except BaseException:
             self._engine.dispose()
             raise
+        self._scrubber = PostgresScrubber(self._engine)
         self._sequencer = Sequencer(self._engine, self._bulk, lag_seconds)
 
     def read(self, work: Callable[[Tx], T]) -> T:
@@ -141,22 +138,22 @@ class PostgresStore:
         return result
 
     def scrub(self) -> bool:
-        """Vacuum the tables that things are erased from: dead rows go, their room is used again.
+        """Write the tables that things are erased from anew, see scrubbing_postgres.py.
 
-        False while a transaction of before is still open: dead rows that it may see stay.
-        PostgreSQL overwrites neither the room nor its own write-ahead log at once;
-        docs/operations.md says what that means.
+        False while a transaction of before is still open, while another process is at it, and for
+        a while after one that took long.
         """
-        own = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        with translating(), own as connection:
-            began = connection.scalar(text("SELECT clock_timestamp()"))
-            connection.execute(text("SET statement_timeout = 0"))
-            try:
-                for table in ERASED_FROM:
-                    connection.execute(text(f"VACUUM (INDEX_CLEANUP ON) {table.name}"))
-            finally:
-                connection.execute(text("RESET statement_timeout"))
-            return not connection.scalar(_OLDER, {"began": began})
+        return self._scrubber.scrub()
+
+    @property
+    def shared(self) -> bool:
+        """Other processes may use this database."""
+        return True
+
+    @property
+    def left(self) -> str:
+        """What `scrub` could not reach."""
+        return self._scrubber.left
 
     @property
     def damaged(self) -> bool:

@@ -168,6 +168,16 @@ class SqliteStore:
             raise job.error
         return job.result
 
+    @property
+    def shared(self) -> bool:
+        """One process has the file, see the lock on its home."""
+        return False
+
+    @property
+    def left(self) -> str:
+        """Nothing: `scrub` reaches every file."""
+        return ""
+
     def scrub(self) -> bool:
         """Leave nothing in the files of what was erased before; see `Store.scrub`."""
         done: bool = self._settle(

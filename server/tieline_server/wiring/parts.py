@@ -15,6 +15,7 @@ from tieline_server.domain.ports import Store
 from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
 from tieline_server.services.log_retention import LogRetention
+from tieline_server.services.processes import Processes
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
 from tieline_server.trust.directory_refresh import DirectoryRefresher
@@ -38,6 +39,8 @@ class Parts:
     peers: PeerPool
     relaying: Relaying
     node: Node
+    processes: Processes | None
+    """Those that share the database, where several may."""
     purging: Purging
     delivery: DeliveryEngine
     alarms: AlarmClock

@@ -201,6 +201,16 @@ class Store(Protocol):
         """Return once every committed audit entry has its position."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may use this database."""
+        ...
+
+    @property
+    def left(self) -> str:
+        """What the last `scrub` could not reach, in words; usually nothing."""
+        ...
+
     def scrub(self) -> bool:
         """Rewrite the database's own files so that nothing which was erased before the call is left
         in them; False when somebody still reads what was, or it is too soon: call it again later.
