@@ -42,8 +42,8 @@ def test_a_batch_whose_reply_was_lost_with_its_receiver_has_one_effect(tmp_path:
         proxy.behave(Mode.REFUSE)
         assert sender.rows(_SETTLED) == [(0,)], "the reply came through; the delay is too short"
         committed = receiver.rows("SELECT id, digest, reply FROM inbox ORDER BY id")
-        receiver.start()
         proxy.behave(Mode.PASS)
+        receiver.start()  # it greets, which ends the sender's back-off
         wait_for("all are settled", lambda: sender.rows(_SETTLED)[0][0] == COUNT, 90)
         assert receiver.rows("SELECT id, digest, reply FROM inbox ORDER BY id") == committed
         effects = receiver.rows("SELECT series FROM referrals WHERE direction = 'in'")

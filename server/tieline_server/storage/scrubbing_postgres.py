@@ -14,8 +14,9 @@ and that catalogue is written again; then the write-ahead log is cut:
    which keeps PostgreSQL from using old segments again with their old bytes. What is not granted
    is said in `node status` (`left`).
 
-A transaction that began before and is still open keeps dead rows alive: then it is done again
-later. Replicas, archives of the log and backups are the database's operator's.
+A transaction that began before and is still open keeps dead rows alive, and one that reads a table
+keeps it from being written anew: then it is done again later, before others queue up behind.
+Replicas, archives of the log and backups are the database's operator's.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from __future__ import annotations
 import time
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import translating
 
 SCRUB_LOCK = 7_430_004
 """PostgreSQL advisory lock of the process that rewrites."""
+LOCK_SECONDS = 2
+"""How long readers of a table are waited for: others wait behind this."""
+_INSUFFICIENT_PRIVILEGE, _LOCK_NOT_AVAILABLE = "42501", "55P03"
 QUICK_SECONDS = 1.0
 PAUSE = 30
 """As for SQLite (scrubbing.py): a long rewriting is followed by a pause of so many times its
@@ -39,9 +43,10 @@ _OLDER = text(
     " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND xact_start < :began"
 )
 _NO_VALUES = text(
-    "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_statistic s"
-    " JOIN pg_attribute a ON a.attrelid = s.starelid AND a.attnum = s.staattnum"
-    " WHERE s.starelid = CAST(:name AS regclass) AND a.attnum > 0"
+    "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_stats s"
+    " JOIN pg_attribute a ON a.attrelid = CAST(CAST(:name AS text) AS regclass)"
+    " AND a.attname = s.attname"
+    " WHERE s.schemaname = current_schema() AND s.tablename = CAST(:name AS text) AND a.attnum > 0"
 )
 
 
@@ -66,13 +71,19 @@ class PostgresScrubber:
                 return False
             try:
                 connection.execute(text("SET statement_timeout = 0"))
+                connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
                 began = time.monotonic()
                 done = self._rewrite(connection)
                 took = time.monotonic() - began
                 if took > QUICK_SECONDS:
                     self._not_before = time.monotonic() + PAUSE * took
                 return done
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+                    raise
+                return False
             finally:
+                connection.execute(text("RESET lock_timeout"))
                 connection.execute(text("RESET statement_timeout"))
                 connection.execute(text(f"SELECT pg_advisory_unlock({SCRUB_LOCK})"))
 
@@ -109,7 +120,7 @@ def _tried(connection: Connection, statement: str, needs: str) -> list[str]:
     try:
         connection.execute(text(statement))
     except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", "") != "42501":  # insufficient_privilege
+        if getattr(error.orig, "sqlstate", "") != _INSUFFICIENT_PRIVILEGE:
             raise
         return [needs]
     return []
