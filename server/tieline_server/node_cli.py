@@ -217,6 +217,17 @@ def _attachment(one: operator_pb2.Attachment) -> dict[str, str | None]:
     return {"agency": one.agency, "since": since, "reason": one.reason or None}
 
 
+def _purge(one: operator_pb2.PurgeView) -> dict[str, object]:
+    return {
+        "series": one.series,
+        "cause": one.cause,
+        "state": one.state,
+        "holdings": one.holdings,
+        "began": moment(one.create_time).isoformat(),
+        "reason": one.reason,
+    }
+
+
 def _last_backup(answer: operator_pb2.GetStatusResponse) -> dict[str, str] | None:
     if not answer.HasField("backup_time"):
         return None
@@ -254,6 +265,7 @@ def status(
         "directory": directory_document(answer.directory),
         "leaf_expires": moment(answer.leaf_expire_time).isoformat(),
         "queued": dict(answer.queued),
+        "purges": [_purge(one) for one in answer.purges],
         "listen": answer.listen,
         "attached_to": [_attachment(one) for one in answer.attached_to],
         "attached_here": [_attachment(one) for one in answer.attached_here],

@@ -63,7 +63,7 @@ def test_a_receipt_waits_for_the_other_process(
                 return any(
                     "until every process has rewritten its index" in one["reason"]
                     and "pt-pj-2" in one["reason"]
-                    for one in _status(first).get("purges", [])
+                    for one in _status(first)["purges"]
                 )
 
             wait_for("the erasure waits for the other process", waits, 60)
