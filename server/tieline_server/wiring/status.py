@@ -13,6 +13,7 @@ from tieline_client.payloads import timestamp
 from tieline_server import at_rest
 from tieline_server.backup import records, reminding
 from tieline_server.domain.expiry import announced
+from tieline_server.domain.ports import Store
 from tieline_server.services import processes
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
@@ -96,14 +97,17 @@ class NodeStatus:
         for problem in (self._parts.refresher.problem, self._parts.online.problem):
             if problem:
                 yield f"the directory was not confirmed: {problem}"[:500]
-        if store.left:
-            yield store.left[:500]
-        if store.shared:
-            for warning in store.read(lambda tx: list(processes.warnings(tx))):
-                yield warning[:500]
-        if self._parts.directory.problem:
-            yield self._parts.directory.problem[:500]
+        yield from _left_behind(store)
         try:
             directory.check_fresh(utc_now())
         except TielineError as error:
             yield error.message[:500]
+
+
+def _left_behind(store: Store) -> Iterator[str]:
+    """Where something that was erased may still be: in files out of this process's reach."""
+    if store.left:
+        yield store.left[:500]
+    if store.shared:
+        for warning in store.read(lambda tx: list(processes.warnings(tx))):
+            yield warning[:500]
