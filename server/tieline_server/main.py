@@ -213,8 +213,8 @@ def _put_together(
     contacts = Contacts(node, others)
     processes = None
     if store.shared:
-        own = process_id(home.indexes)
-        processes = Processes(store, own, process_name(home.path))
+        place = process_id(home.indexes)
+        processes = Processes(store, place, process_name(home.path))
     parts = Parts(
         home=home,
         config=config,
