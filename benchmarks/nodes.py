@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,8 @@ AT_ONCE = 4
 """Nodes that start together."""
 INDEXED_SECONDS = 1_200.0
 SETTLED_SECONDS = 8.0
-"""An index whose files stay the same for so long is put together."""
+"""An index in one part whose files stay the same for so long is put together. A node does that once
+it has been left alone for half a minute."""
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def _indexed(client: OperatorClient) -> bool:
 
 
 def settle(node: Node) -> None:
-    """Wait until the index has everything, and what grew in parts is put together."""
+    """Wait until the index has everything, what grew in parts is one, and nothing is written."""
     with node.client() as client:
         wait_indexed(client)
     seen: list[str] = []
@@ -154,7 +156,10 @@ def settle(node: Node) -> None:
         files = sorted(path.name for path in (node.home / "indexes").iterdir())
         if files != seen:
             seen, since = files, time.monotonic()
-        return time.monotonic() - since > SETTLED_SECONDS
+        parts = Counter(name.split("-")[0] for name in files if name.endswith(".rows"))
+        return all(one == 1 for one in parts.values()) and (
+            time.monotonic() - since > SETTLED_SECONDS
+        )
 
     wait_for("the index is put together", settled, INDEXED_SECONDS)
 

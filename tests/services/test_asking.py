@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
@@ -16,7 +18,13 @@ from tieline_client import limits
 from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind
-from tieline_client.errors import InvalidInput, LimitExceeded, TielineError, UnknownMethod
+from tieline_client.errors import (
+    InvalidInput,
+    LimitExceeded,
+    StorageUnavailable,
+    TielineError,
+    UnknownMethod,
+)
 from tieline_client.formats.record import Record
 from tieline_server.services.asking import Question
 
@@ -172,7 +180,7 @@ def test_peers_are_asked_while_the_list_comes_in(bench: Bench) -> None:
     question = bench[ES].question(asked, peers=[PT, HUB])
     batches = asked.batches()
     question.take(next(batches))
-    assert _numbers(bench, ES, "query.asked") == [300]
+    wait_for("the question is logged", lambda: _numbers(bench, ES, "query.asked") == [300])
     for batch in batches:
         question.take(batch)
     ends, overlaps = bench[ES].ask(records(range(300)), PT, HUB)
@@ -185,6 +193,36 @@ def test_peers_are_asked_while_the_list_comes_in(bench: Bench) -> None:
     assert hits == {PT: 3 * 150, HUB: 3 * 100}
     assert {agency: len(found) for agency, found in overlaps.items()} == {PT: 150, HUB: 100}
     assert {end.status for end in ends.values()} == {"answered"}
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_cannot_be_logged_is_asked_of_nobody(bench: Bench) -> None:
+    bench[PT].load(records(range(300)))
+    asked = _list(records(range(300)))
+    question = bench[ES].question(asked, peers=[PT])
+    with closing(sqlite3.connect(bench[ES].path)) as database:
+        database.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON audit_leaves BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    with pytest.raises(StorageUnavailable):
+        for batch in asked.batches():
+            question.take(batch)
+        list(chain.from_iterable(question.answer()))
+    question.close()
+    assert bench[ES].audit("query.asked") == []
+    assert bench[PT].audit("query.answered") == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_who_goes_away_after_the_first_batch_was_heard_by_the_log(bench: Bench) -> None:
+    bench[PT].load(records(range(300)))
+    asked = _list(records(range(300)))
+    question = bench[ES].question(asked, peers=[PT])
+    question.take(next(asked.batches()))
+    question.close()
+    assert _numbers(bench, ES, "query.asked") == [300]
+    (result,) = bench[ES].audit("query.result")
+    assert "broken off" in result["detail"]["reason"]  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("eager")

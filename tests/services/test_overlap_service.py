@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from tieline_client.errors import (
 )
 from tieline_client.formats.record import Record
 from tieline_client.payloads import Audience
+from tieline_server.services import answering
 
 from tests.services.bench import (
     CASE,
@@ -518,3 +521,54 @@ def test_the_others_hits_stand(bench: Bench) -> None:
     ends, overlaps = bench[ES].ask(records(range(5)), PT, HUB)
     assert ends[PT].status == "refused"
     assert len(overlaps[HUB]) == 5
+
+
+def _watched(bench: Bench, seen: list[tuple[int, int]]) -> Tamper:
+    """Note at each batch of hits that leaves how many left by now, and how many items are logged."""
+
+    def watch(
+        answer: Iterator[exchange_pb2.OverlapResponse],
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        left = 0
+        for one in answer:
+            if one.HasField("hits"):
+                left += len(one.hits.positions)
+                entries = bench[PT].audit("query.disclosed")
+                items = [item for entry in entries for item in entry["detail"]["items"]]  # type: ignore[index]
+                seen.append((left, len(set(items))))
+            yield one
+
+    return watch
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small batches, and few hits that are logged while the rest comes."""
+    monkeypatch.setattr(limits, "DIGESTS_PER_BATCH", 20)
+    monkeypatch.setattr(answering, "_HITS_RELEASED", 30)
+
+
+@pytest.mark.usefixtures("early")
+def test_hits_are_logged_while_the_rest_comes_and_leave_only_then(bench: Bench) -> None:
+    seen: list[tuple[int, int]] = []
+    bench[PT].load(records(range(200), kinds="sha1 md5"))
+    bench.tampering[PT] = _watched(bench, seen)
+    _, overlaps = bench[ES].ask(records(range(400), kinds="sha1 md5"), PT)
+    assert [one.record for one in overlaps[PT]] == list(range(200))
+    assert seen[-1][0] == 400  # each by both of its digests
+    assert len(bench[PT].audit("query.disclosed")) > 2, "all was logged at the end"
+    assert seen[-1][1] == 200
+    assert all(items * 2 >= left for left, items in seen)
+
+
+@pytest.mark.usefixtures("early")
+def test_no_hit_leaves_that_could_not_be_logged(bench: Bench) -> None:
+    seen: list[tuple[int, int]] = []
+    bench[PT].load(records(range(200), kinds="sha1"))
+    bench.tampering[PT] = _watched(bench, seen)
+    with closing(sqlite3.connect(bench[PT].path)) as database:
+        database.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON audit_leaves BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    ends, overlaps = bench[ES].ask(records(range(400), kinds="sha1"), PT)
+    assert (ends[PT].status, overlaps, seen) == ("refused", {}, [])

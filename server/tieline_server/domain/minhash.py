@@ -30,6 +30,7 @@ _BIN_BITS = 7
 _EDGES: U64 = np.arange(BINS, dtype=np.uint64) << np.uint64(64 - _BIN_BITS)
 _SHIFT = np.uint64(32 - _BIN_BITS)
 _S32, _S29 = np.uint64(32), np.uint64(29)
+_M32 = np.uint64(0xFFFFFFFF)
 
 
 class Sketcher:
@@ -42,16 +43,31 @@ class Sketcher:
 
     def add(self, kind: DigestKind, rows: U8) -> None:
         """Take (n, width) digests of a kind, in any order; taking one again changes nothing."""
+        self.keep(self.least_of(kind, rows))
+
+    def keep(self, least: U32) -> None:
+        """Take what `least_of` returned. Not for two threads at once."""
+        np.minimum(self._least, least, out=self._least)
+
+    def least_of(self, kind: DigestKind, rows: U8) -> U32:
+        """Return the least of each bin (BINS,), leaving out what would change nothing.
+
+        Any number of threads may do that while another keeps what came of it.
+        """
+        least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
         if not len(rows):
-            return
+            return least
         mixed = self._mix(kind, rows)
+        most = np.uint64(self._least.max())
+        if most < EMPTY:  # every bin holds something: few of the rest are less than the greatest
+            mixed = mixed[((mixed >> _SHIFT) & _M32) < most]
         mixed.sort()
         first = np.searchsorted(mixed, _EDGES)
         ends = np.append(first[1:], len(mixed))
         filled = first < ends
         # Under the bin's bits; a value that looks like an empty bin is one in 2**32.
-        values = ((mixed[first[filled]] >> _SHIFT) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        self._least[filled] = np.minimum(self._least[filled], values)
+        least[filled] = ((mixed[first[filled]] >> _SHIFT) & _M32).astype(np.uint32)
+        return least
 
     def sketch(self) -> bytes:
         """Return the sketch: SKETCH_BYTES, one little-endian 32-bit word a bin."""

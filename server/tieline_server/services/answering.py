@@ -22,10 +22,11 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
@@ -46,7 +47,7 @@ from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.domain.audit import salted
 from tieline_server.domain.budget import units_of
-from tieline_server.domain.minhash import Sketcher
+from tieline_server.domain.minhash import U32, Sketcher
 from tieline_server.domain.policy import Action, Decision, Disclosure
 from tieline_server.domain.ports import AnsweredQuery, Ids, Record
 from tieline_server.domain.ports.sketches import AskedSketch
@@ -67,10 +68,22 @@ from tieline_server.services.vital_interests import (
 _ITEMS_LOGGED = 10_000
 """Item ids named in one audit entry; more go into further entries."""
 _HITS_RELEASED = limits.HITS_PER_BATCH
-"""Hits that wait at most for a durable entry about what they disclose."""
+"""Hits from which on a durable entry is made about what they disclose, while reading goes on."""
+_HITS_WAITING = 5 * _HITS_RELEASED
+"""Hits that wait at most while an entry is made about those before."""
 _LOOKUPS = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), thread_name_prefix="look-up")
 """A long batch is looked up here while the next one is read and hashed; a short one takes less
 than waking a thread."""
+_RELEASES = ThreadPoolExecutor(16, thread_name_prefix="release")
+"""What hits disclose is decided and logged here, for each answer one after another."""
+
+
+class _Found(NamedTuple):
+    """What a batch led to, whether near answers were capped, and its part of the sketch."""
+
+    hits: Hits
+    truncated: bool
+    least: U32
 
 
 @dataclass(slots=True)
@@ -88,11 +101,14 @@ class _Answer:
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
     last: tuple[DigestKind, bytes] | None = None
-    looked_up: deque[Callable[[], tuple[Hits, bool]]] = field(default_factory=deque)
-    """Returns, for each batch in order, its hits and whether near answers were capped."""
+    looked_up: deque[Callable[[], _Found]] = field(default_factory=deque)
+    """Returns, for each batch in order, what it led to."""
     found: list[Hits] = field(default_factory=list)
+    found_count: int = 0
     waiting: list[exchange_pb2.OverlapResponse] = field(default_factory=list)
     waiting_items: list[Ids] = field(default_factory=list)
+    releasing: Future[bool] | None = None
+    """Makes what waits ready to leave; until it is over, nobody else touches what waits."""
     items: list[Ids] = field(default_factory=list)
     hits: int = 0
     truncated: bool = False
@@ -106,9 +122,11 @@ class _Answer:
     request: str = ""
     """The request that waits for a person, once it is noted."""
 
-    def waits(self) -> int:
-        """Return how many hits wait for what they disclose to be logged."""
-        return sum(map(len, self.waiting_items))
+    def logged(self) -> bool:
+        """Whether anything that was to leave is in the log, once what is under way is over."""
+        if self.releasing is not None:
+            self.releasing.exception()
+        return self.reserved
 
 
 class Answerer:
@@ -131,17 +149,19 @@ class Answerer:
             for request in incoming:
                 self._take(answer, _batch_of(request))
                 self._found(answer, ahead=limits.LOOKUPS_AHEAD)
-                if answer.waits() >= _HITS_RELEASED and not answer.charge.repeat:
-                    yield from self._release(peer, answer)
+                yield from self._released(answer, wait=answer.found_count >= _HITS_WAITING)
+                if answer.found_count >= _HITS_RELEASED and not answer.charge.repeat:
+                    self._release(peer, answer)
             self._check_body(answer)
             self._found(answer, ahead=0)
-            self._disclose(answer)
+            yield from self._released(answer, wait=True)
+            self._disclose(answer, *_taken(answer))
             yield from self._end(peer, answer)
         except InvalidInput:
             self._node.budgets.spoil(answer.charge)
             raise
         except BaseException:
-            if not (answer.charge.repeat or answer.charge.stored or answer.reserved):
+            if not (answer.charge.repeat or answer.charge.stored or answer.logged()):
                 self._node.budgets.keep(answer.charge)
             raise
         finally:
@@ -259,51 +279,67 @@ class Answerer:
         brief = len(batch) <= limits.DIGESTS_BRIEF
         answer.looked_up.append(look_up if brief else _LOOKUPS.submit(look_up).result)
         answer.list_digest.update(batch.digests)
-        answer.sketcher.add(kind, batch.rows)
         answer.came += len(batch)
 
     def _found(self, answer: _Answer, *, ahead: int) -> None:
         """Take what was found, in order; ``ahead`` batches may still be looked up."""
         while len(answer.looked_up) > ahead:
-            hits, truncated = answer.looked_up.popleft()()
+            hits, truncated, least = answer.looked_up.popleft()()
+            answer.sketcher.keep(least)
             answer.truncated |= truncated
-            if answer.found and answer.found[0].kind is not hits.kind:
-                self._disclose(answer)
             if len(hits.positions):
                 answer.found.append(hits)
-            if sum(len(one.positions) for one in answer.found) >= limits.HITS_PER_BATCH:
-                self._disclose(answer)
+                answer.found_count += len(hits.positions)
 
     # 3
     @staticmethod
-    def _disclose(answer: _Answer) -> None:
+    def _disclose(answer: _Answer, *found: Hits) -> None:
         """Turn what was found into what may be said, many batches' hits at once."""
-        found, answer.found = answer.found, []
-        if found:
-            messages, items, count = answer.disclosing.responses(Hits.joined(found))
+        for _, of_kind in groupby(found, key=lambda one: one.kind):
+            messages, items, count = answer.disclosing.responses(Hits.joined(list(of_kind)))
             answer.waiting += messages
             answer.waiting_items.append(items)
             answer.hits += count
 
-    def _look_up(self, answer: _Answer, batch: DigestBatch, offset: int) -> tuple[Hits, bool]:
-        """Return the hits of a batch, and whether near ones were capped."""
-        kind, rows, radius = batch.kind, batch.rows, answer.payload.query.radius
+    def _look_up(self, answer: _Answer, batch: DigestBatch, offset: int) -> _Found:
+        kind, rows = batch.kind, batch.rows
         self._node.watch.asked(answer.charge.peer, answer.payload.id, kind, rows)
+        least = answer.sketcher.least_of(kind, rows)
         if kind is not DigestKind.PDQ:
             exact = self._node.matching.exact(kind, rows)
             at = exact.positions
-            return Hits(kind, at + offset, exact.item_ids, rows[at], None), False
+            return _Found(Hits(kind, at + offset, exact.item_ids, rows[at], None), False, least)
+        radius = answer.payload.query.radius
         near = self._node.matching.near(rows, radius=radius, cap=limits.NEAR_ANSWERS_PER_HASH)
         at = near.positions
         hits = Hits(kind, at + offset, near.item_ids, rows[at], near.distances)
-        return hits, bool(len(near.truncated))
+        return _Found(hits, bool(len(near.truncated)), least)
 
     # 4
-    def _release(self, peer: str, answer: _Answer) -> Iterator[exchange_pb2.OverlapResponse]:
-        """Log what waits, durably, then let it go."""
-        self._node.store.note(lambda tx: self._log_items(tx, peer, answer))
-        answer.reserved = True
-        yield from self._let_go(answer)
+    def _release(self, peer: str, answer: _Answer) -> None:
+        """Begin to decide what may be said of what was found, and to log it durably, unless that
+        is being done for what was found before."""
+        if answer.releasing is not None:
+            return
+        found = _taken(answer)
+
+        def work() -> bool:
+            self._disclose(answer, *found)
+            if not any(map(len, answer.waiting_items)):
+                return False
+            self._node.store.note(lambda tx: self._log_items(tx, peer, answer))
+            answer.reserved = True
+            return True
+
+        answer.releasing = _RELEASES.submit(work)
+
+    def _released(self, answer: _Answer, *, wait: bool) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Let go what was logged meanwhile."""
+        if answer.releasing is not None and (wait or answer.releasing.done()):
+            logged = answer.releasing.result()
+            answer.releasing = None
+            if logged:
+                yield from self._let_go(answer)
 
     def _let_go(self, answer: _Answer) -> Iterator[exchange_pb2.OverlapResponse]:
         waiting = answer.waiting
@@ -448,6 +484,10 @@ class Answerer:
 
     def _broke_off(self, peer: str, answer: _Answer) -> None:
         """Keep the sketch of a list that did not come to its end: it was looked up all the same."""
+        for look_up in answer.looked_up:
+            with contextlib.suppress(Exception):  # what failed was not looked up
+                answer.sketcher.keep(look_up().least)
+        answer.looked_up.clear()
         with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
             self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
 
@@ -482,6 +522,12 @@ class Answerer:
             items=items,
         )
         return tx.requests.wait(request, series)
+
+
+def _taken(answer: _Answer) -> list[Hits]:
+    """Take what was found so far."""
+    found, answer.found, answer.found_count = answer.found, [], 0
+    return found
 
 
 def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch:

@@ -13,8 +13,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 
 from tieline.v1 import operator_pb2
 from tieline_client import limits
@@ -53,7 +55,7 @@ class Question:
             header.records, header.excluded, tuple(self._counts.values()), header.list_digest
         )
         self._round = PeerRound(node, terms, self._chosen, announced)
-        self._begun = False
+        self._beginning: Future[None] | None = None
         self._began = time.monotonic()
         self._came = 0
 
@@ -76,9 +78,12 @@ class Question:
             self._look_for_known_good(batch, before)
         self._spool.write(batch)
         self._came += len(batch.digests)
-        if not self._excludes and not self._begun and self._rest_is_near():
-            self._check.hash_later()
-            self._begin(self._verify)
+        if self._beginning is None:
+            if not self._excludes and self._rest_is_near():
+                self._check.hash_later()
+                self._beginning = self._round.begin_aside(self._lists, self._verify)
+        elif self._beginning.done():
+            self._beginning.result()  # it could not be logged: the rest need not come
 
     def _rest_is_near(self) -> bool:
         """Whether so much is still to come that it is worth it, and takes but a moment."""
@@ -103,8 +108,10 @@ class Question:
         if self._known_good:
             yield _known_good_messages(self._known_good)
             return
-        if not self._begun:
-            self._begin()
+        if self._beginning is None:
+            self._round.begin(self._lists)
+        else:
+            self._beginning.result()
         yield self._started()
         while self._round.pending:
             yield _messages(self._round.ended())
@@ -128,11 +135,10 @@ class Question:
     def close(self) -> None:
         """End it wherever it stands."""
         self._spool.break_off()
+        if self._beginning is not None:
+            with contextlib.suppress(Exception):  # told already, or told by what ended it
+                self._beginning.result()
         self._round.close()
-
-    def _begin(self, verify: Callable[[], None] | None = None) -> None:
-        self._begun = True
-        self._round.begin(self._lists, verify)
 
     def _verify(self) -> None:
         self._check.finish()

@@ -201,6 +201,13 @@ class PeerRound:
                 apart[agency] = legal_basis(self._node, [agency], said)
         return found | ({"vital_interests": apart} if apart else {})
 
+    def begin_aside(self, lists: Lists, verify: Callable[[], None] | None = None) -> Future[None]:
+        """`begin` in a thread of its own: the list goes on coming in while the question is logged.
+
+        Nothing else of the round may be used before it is over.
+        """
+        return _THREADS.submit(self.begin, lists, verify)
+
     def _ask(self, question: PeerQuestion, lists: Lists) -> None:
         self._results.put(question.ask(lists))
 

@@ -36,7 +36,7 @@ from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
-from tieline_server.storage.sqlite_guard import cover, look_through
+from tieline_server.storage.sqlite_guard import cover, give_way, look_through
 from tieline_server.storage.turns import Job, Turns
 from tieline_server.storage.tx import SqlRecord, SqlTx
 
@@ -151,6 +151,7 @@ class SqliteStore:
 
     def _look(self) -> None:
         with contextlib.suppress(TielineError), self._damage.watching():
+            give_way()
             look_through(self._path, self._closing)
 
     def _settle(self, job: Job) -> Any:

@@ -12,7 +12,9 @@ the first frame at once: every later frame builds on its checksum and is void wi
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -27,6 +29,8 @@ _VOID = (
 SHARE = 0.25
 """Of one core, that looking a large file through may take."""
 _STEPS = 100_000
+_NICE = 10
+"""Of the thread that looks. Not more: it holds the interpreter's lock now and then."""
 _PAUSE_SECONDS = 1.0
 """Longest pause at a time, so that closing does not wait."""
 
@@ -37,6 +41,13 @@ def cover(driver: sqlite3.Connection) -> None:
         driver.execute("BEGIN IMMEDIATE")
         driver.execute(_VOID)
         driver.execute("COMMIT")
+
+
+def give_way() -> None:
+    """Let this thread have what is left of the processor, where the system tells threads apart."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def look_through(path: Path, stop: threading.Event, share: float = SHARE) -> None:
