@@ -524,7 +524,7 @@ def test_the_others_hits_stand(bench: Bench) -> None:
 
 
 def _watched(bench: Bench, seen: list[tuple[int, int]]) -> Tamper:
-    """Note at each batch of hits that leaves how many left by now, and how many items are logged."""
+    """Note as hits leave how many have left by now, and how many items are logged."""
 
     def watch(
         answer: Iterator[exchange_pb2.OverlapResponse],

@@ -6,8 +6,9 @@
 2. Batches, each checked (typed, strictly ascending across batches), looked up as they come.
 3. Policy decides per way of being held what may be said (disclosing.py); series travel once, hits
    name them by index. Nothing that is only staged is disclosed.
-4. Hits wait until what they disclose is logged durably; then they leave. The log gets the items
-   disclosed and the digest of the list, never the misses. What was erased meanwhile does not.
+4. Hits wait until what they disclose is logged durably, which goes on beside the reading of the
+   rest; then they leave. The log gets the items disclosed and the digest of the list, never the
+   misses. What was erased meanwhile does not leave.
 5. The body must be what the header announced; then a signed receipt closes the answer. A body that
    differs gets no receipt, is charged all the same, and uses its request id up.
 
@@ -158,6 +159,7 @@ class Answerer:
             self._disclose(answer, *_taken(answer))
             yield from self._end(peer, answer)
         except InvalidInput:
+            answer.logged()
             self._node.budgets.spoil(answer.charge)
             raise
         except BaseException:
