@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tieline_client import limits
 from tieline_client.errors import SignatureRefused
 from tieline_server.delivery.contacts import Contacts
 
@@ -35,3 +37,19 @@ def test_a_peer_that_refuses_us_is_left_alone_for_a_while() -> None:
         contacts.stop()
     assert tried.count("es-gc") <= 3
     assert tried.count("es-gc") >= 1
+
+
+def test_threads_that_wait_end_at_once_and_contact_nobody_then() -> None:
+    tried: list[str] = []
+    node = SimpleNamespace(peers=SimpleNamespace(abilities=tried.append))
+    contacts = Contacts(cast(Any, node), lambda: [])
+    before = set(threading.enumerate())
+    contacts.start()
+    waiting = set(threading.enumerate()) - before
+    assert len(waiting) == limits.GREETERS
+    began = time.monotonic()
+    contacts.stop()
+    assert time.monotonic() - began < 5.0
+    assert not any(thread.is_alive() for thread in waiting)
+    contacts.soon("pt-pj")
+    assert tried == []
