@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -269,6 +270,19 @@ def test_each_recipient_and_lane_counts_its_own_sequence(store: Store) -> None:
     with pytest.raises(AlreadyStored):
         store.write(lambda tx: tx.outbox.add(given[0]))
     assert store.write(lambda tx: tx.outbox.add(message())).sequence == 3
+
+
+def test_one_message_for_several_takes_a_place_with_each(store: Store) -> None:
+    store.write(lambda tx: tx.outbox.add(message("be-pol")))
+    sent = message("")
+    store.write(lambda tx: tx.outbox.add_for(sent, ["us-ice", "be-pol"]))
+    for recipient, place in (("us-ice", 1), ("be-pol", 2)):
+        wanted = replace(sent, recipient=recipient, sequence=place)
+        assert store.read(lambda tx: tx.outbox.due(recipient, 9))[-1] == wanted  # noqa: B023
+    with pytest.raises(AlreadyStored):
+        store.write(lambda tx: tx.outbox.add_for(sent, ["fr-pn", "us-ice"]))
+    assert store.read(lambda tx: tx.outbox.due("fr-pn", 9)) == []
+    assert store.write(lambda tx: tx.outbox.add(message())).sequence == 2
 
 
 def test_a_settled_message_is_due_no_more(store: Store) -> None:

@@ -207,7 +207,8 @@ def _bounded(question: Question) -> Question:
     if question.urgency is not None and not _whole(question.urgency, Urgency.ROUTINE):
         raise InvalidInput("the urgency is unknown")
     if question.action is not Action.ASK:
-        return replace(question, asked=0, spent=0, budget=0)
+        counts = question.asked or question.spent or question.budget
+        return replace(question, asked=0, spent=0, budget=0) if counts else question
     for number in (question.asked, question.spent, question.budget):
         if not _whole(number, POLICY_NUMBER_MOST):
             raise InvalidInput(f"units asked, spent or allowed are not 0 to {POLICY_NUMBER_MOST}")

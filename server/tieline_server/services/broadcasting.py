@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, WrongState
+from tieline_client.handling import Handling
 from tieline_client.identifiers import check_country, new_id, series_owner
 from tieline_client.payloads import Audience, moment, timestamp
 
@@ -20,7 +21,7 @@ from tieline_server.domain.broadcast import (
     BroadcastAnswer,
     BroadcastRecipientState,
 )
-from tieline_server.domain.policy import Action
+from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.request import Use
@@ -39,6 +40,11 @@ from tieline_server.services.views import broadcast_view, find_series, inbox_ent
 _QUESTION = "Who can place this?"
 ACKNOWLEDGE = "acknowledge"
 """The kind of a BroadcastAnswer that only says a person has read it."""
+
+
+_Decided = dict[tuple[str, Handling, str, bool], Decision]
+"""What policy says of a member, by it and by handling and owner of the series: within one command
+and one purpose nothing else differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,10 @@ class Broadcasting:
         if not request.series:
             raise InvalidInput("name at least one series")
         members = [agency for agency in group.members if agency != node.agency]
-        prepared = [self._prepare(name, members, request.purpose) for name in request.series]
+        decided: _Decided = {}
+        prepared = [
+            self._prepare(name, members, request.purpose, decided) for name in request.series
+        ]
 
         def work(tx: Tx) -> list[operator_pb2.BroadcastView]:
             return [
@@ -82,7 +91,8 @@ class Broadcasting:
             node.wake(agency)
         return views
 
-    def _prepare(self, name: str, members: list[str], purpose: str) -> _Prepared:
+    def _prepare(self, name: str, members: list[str], purpose: str, decided: _Decided) -> _Prepared:
+        """Ask policy for a series; ``decided`` holds what it said of members before."""
         node = self._node
         series = node.store.read(lambda tx: find_series(tx, name))
         own = series.owner == node.agency
@@ -114,17 +124,20 @@ class Broadcasting:
             if narrowed:
                 reasons.append(f"{agency}: {narrowed}")
                 continue
-            decision = node.policy.decide(
-                node.question(
-                    Action.RECEIVE_BROADCAST,
-                    asker=agency,
-                    holder=node.agency,
-                    purpose=purpose,
-                    handling=series.handling,
-                    owner=series.owner,
-                    permission=agency in permitted,
+            key = agency, series.handling, series.owner, agency in permitted
+            decision = decided.get(key)
+            if decision is None:
+                decision = decided[key] = node.policy.decide(
+                    node.question(
+                        Action.RECEIVE_BROADCAST,
+                        asker=agency,
+                        holder=node.agency,
+                        purpose=purpose,
+                        handling=series.handling,
+                        owner=series.owner,
+                        permission=agency in permitted,
+                    )
                 )
-            )
             if decision.allowed:
                 recipients.append(agency)
                 rules.update(decision.rules)
@@ -134,8 +147,9 @@ class Broadcasting:
             raise PolicyRefused(f"nobody in the group may receive it: {'; '.join(reasons)}")
         original = None if own else node.store.read(lambda tx: _received_original(tx, series))
         packed = pack_series(node, series.id, "")
-        told, decided = tuple(recipients), tuple(sorted(rules))
-        return _Prepared(series, original, packed, told, decided, permission)
+        return _Prepared(
+            series, original, packed, tuple(recipients), tuple(sorted(rules)), permission
+        )
 
     def _send(
         self,

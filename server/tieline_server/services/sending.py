@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tieline.v1 import payload_pb2
 from tieline_client.payloads import Audience
@@ -46,8 +45,7 @@ def send_group(
 ) -> None:
     """Sign a payload for a group, once, and queue the same message for each of its recipients."""
     message = _signed(node, tx, payload, audience, lane, subject, items, "")
-    for recipient in recipients:
-        tx.outbox.add(replace(message, recipient=recipient))
+    tx.outbox.add_for(message, recipients)
 
 
 def _signed(

@@ -72,6 +72,14 @@ class Outbox:
         _INSERT.run(self._session, row)
         return queued
 
+    def add_for(self, message: OutMessage, recipients: Iterable[str]) -> None:
+        """Queue one message for each of several recipients. Raises AlreadyStored."""
+        row = {name: getattr(message, name) for name in _NAMES}
+        row |= {"lane": int(message.lane), "state": message.state.value}
+        for recipient in recipients:
+            place = self._session.next(f"outbox/{recipient}/{int(message.lane)}")
+            _INSERT.run(self._session, row | {"recipient": recipient, "sequence": place})
+
     # --- what is due ---
 
     def due(self, recipient: str, limit: int, most_bytes: int = 1 << 62) -> list[OutMessage]:

@@ -133,6 +133,11 @@ class OutboxRepository(Protocol):
         """Queue a message; return it with its sequence."""
         ...
 
+    def add_for(self, message: OutMessage, recipients: Iterable[str]) -> None:
+        """Queue one message for each of several recipients, each in its place there. Raises
+        AlreadyStored."""
+        ...
+
     def due(self, recipient: str, limit: int, most_bytes: int = 1 << 62) -> list[OutMessage]:
         """Queued messages for a recipient: lanes by urgency, then sequence."""
         ...
