@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from tieline_client import limits
 from tieline_client.digests import DigestKind
 from tieline_client.formats import FileFormat
 from tieline_client.importing import ImportOptions
@@ -99,6 +100,8 @@ def holding(root: Path, size: int) -> Iterator[Federation]:
         with made[holder].client() as client:
             if client.get_stats().items != size:
                 fill(client, csv_of(root, size))
+            # A row asks more in a minute than a peer may in a day.
+            client.set_budget(HUB, limits.POLICY_NUMBER_MOST)
         settle(made[holder])
         yield made
 

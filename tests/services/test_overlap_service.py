@@ -556,7 +556,7 @@ def test_hits_are_logged_while_the_rest_comes_and_leave_only_then(bench: Bench) 
     _, overlaps = bench[ES].ask(records(range(400), kinds="sha1 md5"), PT)
     assert [one.record for one in overlaps[PT]] == list(range(200))
     assert seen[-1][0] == 400  # each by both of its digests
-    assert len(bench[PT].audit("query.disclosed")) > 2, "all was logged at the end"
+    assert len(bench[PT].audit("query.disclosed")) > 1, "all was logged at the end"
     assert seen[-1][1] == 200
     assert all(items * 2 >= left for left, items in seen)
 
