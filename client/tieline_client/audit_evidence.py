@@ -48,7 +48,7 @@ class Evidence:
                     if wanted(name)
                 },
             )
-        except (AttributeError, TypeError):
+        except (AttributeError, TypeError, ValueError):
             raise InvalidInput("the export's evidence cannot be read; export it anew") from None
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tieline_client.errors import ConfigurationError, FormatError
+from tieline_client.errors import ConfigurationError, FormatError, InvalidInput
+from tieline_client.identifiers import check_agency
 from tieline_client.limits import AUDIT_HEADER_BYTES, AUDIT_LEAF_BYTES
 from tieline_client.merkle import RootBuilder, leaf_hash
 from tieline_client.record_stream import source_name
@@ -303,13 +304,13 @@ def _read_header(line: bytes, name: str) -> Header:
         document = json.loads(line)
         header = Header(
             federation=str(document["federation"]),
-            agency=str(document["agency"]),
+            agency=check_agency(str(document["agency"])),
             size=int(document["size"]),
             root=bytes.fromhex(document["root"]),
             marks=bytes.fromhex(document.get("marks", "")),
             evidence=_evidence(document),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise FormatError(
             name, None, "not an audit export; make one with `tieline audit export FILE`"
         ) from None

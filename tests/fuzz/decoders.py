@@ -27,7 +27,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from tieline.v1 import digests_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
-from tieline_client import audit_log, columns_wire, constraints, envelopes, keys, status
+from tieline_client import columns_wire, constraints, envelopes, keys, status
 from tieline_client.certificates import Kind, Purpose, check_leaf
 from tieline_client.checkpoints import checkpoint_digest, open_checkpoint
 from tieline_client.columns import of_records
@@ -94,7 +94,7 @@ def scratch() -> Path:
 _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _file(data: bytes, name: str = "fuzzed") -> Path:
+def file_of(data: bytes, name: str = "fuzzed") -> Path:
     path = scratch() / name
     path.write_bytes(data)
     path.chmod(0o600)
@@ -168,17 +168,17 @@ def _message_seeds() -> list[bytes]:
     ]
 
 
-def _list() -> bytes:
+def digest_list() -> bytes:
     return b"".join(sorted(hashlib.sha1(bytes([n])).digest() for n in range(5)))
 
 
 def _batch() -> DigestBatch:
-    return DigestBatch.of(DigestKind.SHA1, _list())
+    return DigestBatch.of(DigestKind.SHA1, digest_list())
 
 
 def _records() -> list[Record]:
     return [
-        Record(n, sha1=_list()[:20], votes=(Vote("vics-us", "1"),), media_type="image/x")
+        Record(n, sha1=digest_list()[:20], votes=(Vote("vics-us", "1"),), media_type="image/x")
         for n in (1, 2)
     ]
 
@@ -323,7 +323,7 @@ def _tuf_seeds() -> list[bytes]:
 
 
 def _bundle(data: bytes) -> object:
-    read = bundle.reader(_file(data, "bundle"))
+    read = bundle.reader(file_of(data, "bundle"))
     return tuf_copy.verify(read, _bootstrap(), None, "fuzzed")
 
 
@@ -379,11 +379,11 @@ def _proposal_seed() -> bytes:
 
 
 def _records_of(data: bytes) -> object:
-    return list(open_records(_file(data), None))
+    return list(open_records(file_of(data), None))
 
 
 def _blocks_of(data: bytes) -> object:
-    return list(open_blocks(_file(data), bare_64_is_pdq=False))
+    return list(open_blocks(file_of(data), bare_64_is_pdq=False))
 
 
 def _config(data: bytes) -> object:
@@ -429,32 +429,9 @@ def _profile_seed() -> bytes:
 
 
 def _profile(data: bytes) -> object:
-    profile = Profile.load(_file(data))
+    profile = Profile.load(file_of(data))
     profile.node_cas()
     return profile.identity(None, NOW)
-
-
-def _export(data: bytes) -> object:
-    for line in data.splitlines()[:20]:
-        audit_log.read_entry(line)
-    return audit_log.verify_export(_file(data))
-
-
-def _export_seed() -> bytes:
-    from tests.cli.test_cli_audit import a_log, root_of
-
-    leaves = a_log(3)
-    path = scratch() / "export"
-    path.unlink(missing_ok=True)
-    audit_log.write_export(
-        path,
-        ((at, leaf, b"") for at, leaf in enumerate(leaves)),
-        federation=FEDERATION,
-        agency=AGENCY,
-        size=len(leaves),
-        root=root_of(leaves),
-    )
-    return path.read_bytes()
 
 
 def _backup(data: bytes) -> object:
@@ -472,7 +449,7 @@ def _backup_seeds() -> list[bytes]:
 
 
 def _ledger(data: bytes) -> object:
-    return FileLedger(_file(data, "tombstones")).entries()
+    return FileLedger(file_of(data, "tombstones")).entries()
 
 
 def _ledger_seeds() -> list[bytes]:
@@ -566,7 +543,7 @@ def _decoders() -> Iterator[Decoder]:
 
     yield Decoder("messages", _message, _message_seeds)
     yield one(
-        "digest batches", open_batch, lambda: DigestBatch.of(DigestKind.SHA1, _list()).message
+        "digest batches", open_batch, lambda: DigestBatch.of(DigestKind.SHA1, digest_list()).message
     )
     yield Decoder("record columns", _columns, _column_seeds)
     yield Decoder("item chunks", _chunk, _chunk_seeds)
@@ -593,12 +570,18 @@ def _decoders() -> Iterator[Decoder]:
     yield Decoder("block files", _blocks_of, _format_seeds)
     yield one("configuration", _config, lambda: _CONFIG)
     yield one("profiles", _profile, _profile_seed)
-    yield one("key files", lambda data: keys.load(_file(data)), lambda: keys.private_pem(_signer()))
-    yield one("audit exports", _export, _export_seed)
+    yield one(
+        "key files", lambda data: keys.load(file_of(data)), lambda: keys.private_pem(_signer())
+    )
+    from tests.fuzz import audit_files  # which begins with what stands above
+
+    yield from audit_files.decoders()
     yield Decoder("backup headers", _backup_head, _backup_seeds)
     yield Decoder("tombstone ledgers", _ledger, _ledger_seeds)
     yield Decoder("policy rules", _rules, lambda: _texts("10-asking.cedar"))
-    yield Decoder("policy cases", lambda data: load_cases(_file(data)), lambda: _texts("cases.txt"))
+    yield Decoder(
+        "policy cases", lambda data: load_cases(file_of(data)), lambda: _texts("cases.txt")
+    )
 
 
 def _format_seeds() -> list[bytes]:

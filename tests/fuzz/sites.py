@@ -14,6 +14,8 @@ _INDEX = OWN + "an index snapshot, derived, held by a digest and rebuilt at will
 _STORED_ENVELOPE = OWN + "an envelope that was opened and checked before it was stored"
 
 SITES: dict[str, str] = {
+    "client/tieline_client/audit_evidence.py:decoded": "audit evidence",
+    "client/tieline_client/audit_log.py:_gap": "audit exports",
     "client/tieline_client/audit_log.py:leaf_fault": "audit exports",
     "client/tieline_client/audit_log.py:read_entry": "audit exports",
     "client/tieline_client/audit_log.py:_read_header": "audit exports",
@@ -24,6 +26,10 @@ SITES: dict[str, str] = {
     "client/tieline_client/digests.py:parse_hex": "record files",
     "client/tieline_client/directory.py:_from_base64": "statements",
     "client/tieline_client/directory.py:SigningKey.der": "statements",
+    "client/tieline_client/directory_files.py:_members": "audit evidence",
+    "client/tieline_client/directory_files.py:_newest": "audit evidence",
+    "client/tieline_client/directory_files.py:_newest_root": "audit evidence",
+    "client/tieline_client/directory_files.py:signing_directory": "audit evidence",
     "client/tieline_client/formats/block_reading.py:_nsrl_block": "block files",
     "client/tieline_client/formats/blocks.py:_unhex": "block files",
     "client/tieline_client/formats/fields.py:read_digest": "record files",
@@ -38,6 +44,7 @@ SITES: dict[str, str] = {
     "client/tieline_client/profile.py:Profile.load": "profiles",
     "client/tieline_client/profile.py:Profile.identity": "profiles",
     "client/tieline_client/profile.py:_first_operator": "configuration",
+    "client/tieline_client/receipts.py:Receipt.read": "receipts",
     "client/tieline_client/tls.py:to_der": "profiles",
     "client/tieline_client/tls.py:to_pem": OWN
     + "certificates that were checked, on their way into PEM",
@@ -46,11 +53,18 @@ SITES: dict[str, str] = {
     "server/tieline_server/backup/container.py:read_header": "backup headers",
     "server/tieline_server/config.py:Home.config": "configuration",
     "server/tieline_server/delivery/drafts.py:draft_of": _STORED_ENVELOPE,
+    "server/tieline_server/domain/log_retention.py:due": _DATABASE,
     "server/tieline_server/matching/files.py:FolderStore.manifest": _INDEX,
     "server/tieline_server/matching/snapshot.py:load": _INDEX,
     "server/tieline_server/policy/loading.py:_rules": "policy rules",
     "server/tieline_server/policy/loading.py:_check_positions": "policy rules",
     "server/tieline_server/rpc/identity.py:_version_of": "certificates",
+    "server/tieline_server/services/asked_lists.py:_from_entry": _DATABASE,
+    "server/tieline_server/services/asked_lists.py:opened": "kept lists",
+    "server/tieline_server/services/auditing.py:Auditing.evidence": _STORED_ENVELOPE,
+    "server/tieline_server/services/auditing.py:Auditing.receipt": _STORED_ENVELOPE,
+    "server/tieline_server/services/auditing.py:Auditing.witnesses": _STORED_ENVELOPE,
+    "server/tieline_server/services/auditing.py:_envelope": _STORED_ENVELOPE,
     "server/tieline_server/services/incoming_broadcasts.py:_check_first": _STORED_ENVELOPE,
     "server/tieline_server/services/peer_question.py:PeerResult.messages": OWN
     + "answers that came in as checked messages and were spooled",

@@ -35,8 +35,13 @@ _HEAD = struct.Struct(">BI")
 
 
 def sealed(node: Node, question: str, batches: Iterable[DigestBatch]) -> Iterator[bytes]:
+    """Yield a list as encrypted pieces under the node's own key."""
+    return pieces(node.key_for(LISTS), question, batches)
+
+
+def pieces(key: bytes, question: str, batches: Iterable[DigestBatch]) -> Iterator[bytes]:
     """Yield a list as encrypted pieces, each bound to its question and place (AES-256-GCM)."""
-    cipher = AESGCM(node.key_for(LISTS))
+    cipher = AESGCM(key)
     for number, batch in enumerate(batches):
         nonce = secrets.token_bytes(_NONCE_BYTES)
         secret = cipher.encrypt(nonce, bytes(batch.digests), _bound(question, number, batch.kind))
@@ -77,20 +82,25 @@ def read(node: Node, question: str) -> Iterator[DigestBatch]:
     check_id(question, "question")
     path = _path(node, question)
     data = path.read_bytes() if path.is_file() else _from_entry(node, question)
-    cipher = AESGCM(node.key_for(LISTS))
+    yield from opened(node.key_for(LISTS), question, data)
+
+
+def opened(key: bytes, question: str, data: bytes) -> Iterator[DigestBatch]:
+    """Yield a kept list out of its encrypted pieces. Raises StorageUnavailable when altered."""
+    cipher = AESGCM(key)
     at = number = 0
     while at < len(data):
-        kind, length = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        nonce, secret = data[at : at + _NONCE_BYTES], data[at + _NONCE_BYTES : at + length]
-        at += length
         try:
+            kind, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size
+            nonce, secret = data[at : at + _NONCE_BYTES], data[at + _NONCE_BYTES : at + length]
             packed = cipher.decrypt(nonce, secret, _bound(question, number, kind))
-        except InvalidTag:
+        except (InvalidTag, ValueError, struct.error):
             raise StorageUnavailable(
                 f"the list of question {question} does not open: it was altered, or kept under"
                 " another keys/audit.key"
             ) from None
+        at += length
         yield DigestBatch.of(DigestKind(kind), packed)
         number += 1
 
