@@ -179,8 +179,10 @@ def settled(store: Store, size: int) -> None:
         time.sleep(0.01)
 
 
-def _entry(number: int, **words: str) -> AuditEntry:
-    return AuditEntry(f"action-{number}", NOON, "pt-pj", subjects=(f"series-{number}",), **words)
+def _entry(number: int, person: str = "") -> AuditEntry:
+    return AuditEntry(
+        f"action-{number}", NOON, "pt-pj", person=person, subjects=(f"series-{number}",)
+    )
 
 
 def test_entries_are_found_by_a_word_oldest_first(store: Store) -> None:
