@@ -59,6 +59,9 @@ SITES: dict[str, str] = {
     "server/tieline_server/policy/loading.py:_rules": "policy rules",
     "server/tieline_server/policy/loading.py:_check_positions": "policy rules",
     "server/tieline_server/rpc/identity.py:_version_of": "certificates",
+    "server/tieline_server/services/accepting.py:_heard": _DATABASE,
+    "server/tieline_server/services/processes.py:_read": _DATABASE,
+    "server/tieline_server/services/receiving.py:Receiving._renewed": "signed payloads",
     "server/tieline_server/services/asked_lists.py:_from_entry": _DATABASE,
     "server/tieline_server/services/asked_lists.py:opened": "kept lists",
     "server/tieline_server/services/auditing.py:Auditing.evidence": _STORED_ENVELOPE,
@@ -93,7 +96,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/node_identity.py:NodeIdentity._load_leaf": OWN
     + "HOME/certs, mode 0600",
     "server/tieline_server/trust/request.py:Request.to_json": OWN + "what was just built",
-    "server/tieline_server/trust/request.py:build": OWN + "what was just built",
+    "server/tieline_server/trust/request.py:assemble": OWN + "what was just built",
     "server/tieline_server/trust/request.py:read_role": "requests",
     "server/tieline_server/trust/request.py:_base64": "requests",
     "server/tieline_server/trust/stated.py:_check_own": "directory files",
@@ -125,6 +128,11 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/merging.py:_signed": "directory files",
     "server/tieline_server/trust/merging.py:_version": "directory files",
     "server/tieline_server/trust/rollover.py:Rollover._leaf_of_next": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/own_statement.py:OwnStatements._asked": OWN + "HOME/request.json",
+    "server/tieline_server/trust/own_statement.py:OwnStatements._known_key": OWN
+    + "the node's copy of the directory, verified when it was taken",
+    "server/tieline_server/trust/rollover.py:Rollover._drop_other_key": OWN
+    + "HOME/certs, mode 0600",
     "server/tieline_server/trust/rollover.py:_der": OWN + "HOME/certs, mode 0600",
     "server/tieline_server/trust/tuf_copy.py:_role_names": "directory files",
     "server/tieline_server/services/deciding.py:_series_view": _DATABASE,
