@@ -121,6 +121,7 @@ RECORDS_PER_COLUMNS = 10_000
 """Records of one batch in columns: one transaction of staging."""
 VOTES_PER_RECORD = 16
 RECORDS_PER_STAGE_TRANSACTION = 10_000
+SERIES_PER_EXPORT = 256
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
 JSON_DEPTH = 64
@@ -167,6 +168,8 @@ GREETERS = 8
 """Peers greeted at once by a node that starts."""
 UNARY_SECONDS = 15.0
 EXAMINE_SECONDS = 120.0
+EXPORT_SECONDS = 3_600.0
+"""One export, its file written meanwhile."""
 """`tieline doctor` meets every peer; one that does not answer takes HELLO_SECONDS."""
 QUERY_SECONDS = 60.0
 STREAM_IDLE_SECONDS = 20.0

@@ -16,12 +16,14 @@ from tieline_client import collection, limits
 from tieline_client.asked_file import AskedFile
 from tieline_client.asked_list import AskedList, AskTerms
 from tieline_client.asking import AskOptions, ask, build_list
+from tieline_client.exporting import ExportOptions, ExportReport, write_export
 from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
 from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
 from tieline_client.operator_connection import make
 from tieline_client.operator_requests import RequestCalls
 from tieline_client.overlap_answers import Event
+from tieline_client.record_stream import source_name
 
 Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
@@ -352,6 +354,26 @@ class OperatorClient(RequestCalls):
         """Move a received deposit on."""
         request = make(pb.StepUploadRequest, id=upload, state=state, reference=reference)
         return self.call(self.stub.StepUpload, request).upload
+
+    def export_series(
+        self,
+        options: ExportOptions,
+        path: Path,
+        *,
+        replace: bool = False,
+        on_records: Callable[[int], None] | None = None,
+    ) -> ExportReport:
+        """Write series into a file whole or not at all; see `exporting.write_export`."""
+        request = make(
+            pb.ExportSeriesRequest,
+            series=options.series,
+            format=options.format.value,
+            file=source_name(path),
+            purpose=options.purpose,
+            case_ref=options.case_ref,
+        )
+        parts = self.read(self.stub.ExportSeries(request, timeout=limits.EXPORT_SECONDS))
+        return write_export(parts, options, path, replace=replace, on_records=on_records)
 
     # --- people, audit -------------------------------------------------------------------------
 

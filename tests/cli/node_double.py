@@ -42,7 +42,10 @@ from tieline_server.trust.authority import (
 
 FEDERATION, AGENCY, PERSON = "test-eu", "pt-pj", "ana.silva"
 METHODS = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
-_STREAMS = ("Import", "AskOverlap", "AskBrief", "CompareCollection", "ListAuditEntries")
+_STREAMS = (
+    *("Import", "AskOverlap", "AskBrief", "CompareCollection", "ExportSeries"),
+    "ListAuditEntries",
+)
 
 
 @dataclass
@@ -161,6 +164,13 @@ class NodeDouble:
     def CompareCollection(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         self.requests.setdefault("CompareCollection", []).append(request)
         answer = self.answers["CompareCollection"]
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        yield from answer
+
+    def ExportSeries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self.requests.setdefault("ExportSeries", []).append(request)
+        answer = self.answers["ExportSeries"]
         if isinstance(answer, Refusal):
             answer.abort(context)
         yield from answer

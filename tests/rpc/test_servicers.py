@@ -42,6 +42,7 @@ from tieline_client.formats.record import Record, Vote
 from tieline_client.identifiers import new_id
 from tieline_client.payloads import Audience, open_payload
 from tieline_client.record_stream import to_wire
+from tieline_client.records_in import record_in
 from tieline_server.domain.refusals import Refusal
 from tieline_server.rpc.call import Caller
 from tieline_server.rpc.delivery import DeliveryServicer
@@ -49,7 +50,6 @@ from tieline_server.rpc.exchange import ExchangeServicer
 from tieline_server.rpc.interceptors import Guard
 from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
-from tieline_server.rpc.records import record_in
 from tieline_server.services.people import IssuedLeaf, People
 from tieline_server.storage.engine import open_store
 
@@ -542,6 +542,7 @@ def test_peers_are_listed_with_what_policy_says(stubs: Stubs) -> None:
         ("ReferSeries", pb.ReferSeriesRequest(series="Azul"), "analyst,auditor,admin"),
         ("StepReferral", pb.StepReferralRequest(id="x"), "analyst,auditor,admin"),
         ("UploadSeries", pb.UploadSeriesRequest(), "analyst,auditor,admin"),
+        ("ExportSeries", pb.ExportSeriesRequest(), "analyst,auditor,admin"),
         ("AddOperator", pb.AddOperatorRequest(name="x"), "analyst,officer,auditor"),
         ("RevokeOperator", pb.RevokeOperatorRequest(name="x"), "analyst,officer,auditor"),
         ("ListAuditEntries", pb.ListAuditEntriesRequest(), "analyst,officer,admin"),
@@ -555,6 +556,19 @@ def test_a_role_opens_its_methods_and_no_others(
     found = stubs.refused(method, request_, f"eve:{roles}")
     assert found == ("PERMISSION_DENIED", "ROLE_REFUSED")
     assert (refusals[-1].person, refusals[-1].reason) == ("eve", "ROLE_REFUSED")
+
+
+def test_series_are_handed_out_through_the_guard(stubs: Stubs, bench: Bench) -> None:
+    bench[PT].series(records(range(900, 903)), "Exported")
+    request = pb.ExportSeriesRequest(
+        series=["Exported"], format="csv", purpose=PURPOSE, case_ref=CASE
+    )
+    parts = stubs.call("ExportSeries", request, "ana:officer")
+    assert [part.WhichOneof("part") for part in parts] == ["series", "records", "end"]
+    refused = pb.ExportSeriesRequest(
+        series=["Exported"], format="csv", purpose="new-code", case_ref=CASE
+    )
+    assert stubs.refused("ExportSeries", refused, "ana:officer")[1] == "POLICY_REFUSED"
 
 
 def test_a_person_is_added_listed_and_revoked(stubs: Stubs) -> None:

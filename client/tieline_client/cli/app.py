@@ -22,6 +22,7 @@ from tieline_client.cli import (
     budgets,
     clock,
     doctor,
+    export,
     hashes,
     inbox,
     operators,
@@ -115,6 +116,7 @@ def _build() -> typer.Typer:
     app.command("broadcasts")(broadcasts.broadcasts)
     app.add_typer(uploads.app, name="upload")
     app.command("uploads")(uploads.uploads)
+    app.command("export")(export.export)
     app.command("peers")(peers.peers)
     app.add_typer(operators.app, name="operator")
     app.add_typer(budgets.app, name="budget")

@@ -243,7 +243,7 @@ CountBar = Callable[[int], None]
 
 @contextmanager
 def count_bar(what: str, total: int) -> Iterator[CountBar]:
-    """Show how many of ``total`` are done, and the time left, on a terminal; else nothing."""
+    """Show how many are done, and the time left, on a terminal; else nothing. 0: total unknown."""
     if not sys.stderr.isatty():
         yield lambda _done: None
         return
@@ -256,7 +256,7 @@ def count_bar(what: str, total: int) -> Iterator[CountBar]:
         transient=True,
     )
     with bar:
-        task = bar.add_task(inert(what), total=max(total, 1))
+        task = bar.add_task(inert(what), total=total or None)
         yield lambda done: bar.update(task, completed=done)
 
 

@@ -17,7 +17,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.formats import hashdeep, hashlists, nsrl, own_csv
 from tieline_client.formats.blocks import Block, BlockBuilder, blocks_of, gathered
 from tieline_client.formats.detect import FileFormat, detect_head, file_name, read_head
-from tieline_client.formats.fields import read_text
+from tieline_client.formats.own_csv import read_own_text
 from tieline_client.formats.reading import guarded, open_reader
 from tieline_client.formats.record import Record, Rejected
 from tieline_client.formats.tabular import Rows
@@ -77,9 +77,11 @@ def _own_csv(
         if "category" in columns:
             builder.votes(columns["category"], own_csv.read_votes)
         if "series" in columns:
-            builder.series(columns["series"], partial(read_text, name="series"))
+            builder.series(columns["series"], partial(read_own_text, name="series"))
         if "mediatype" in columns:
-            builder.media_types(columns["mediatype"], partial(read_text, name="media_type"))
+            builder.media_types(
+                columns["mediatype"], partial(own_csv.read_own_text, name="media_type")
+            )
         yield builder.finish(
             lambda at, first=first, rows=rows: own_csv.read_row(  # type: ignore[misc]
                 table, first + at, rows[at], entire=entire

@@ -15,7 +15,7 @@ from tieline_client.formats.fields import (
     read_text,
 )
 from tieline_client.formats.record import Record, Rejected
-from tieline_client.formats.tabular import Row, read_table
+from tieline_client.formats.tabular import Row, cell_in, read_table
 from tieline_client.limits import REFERENCE_CHARS
 
 HEADER = (
@@ -65,8 +65,8 @@ def _record(number: int, row: Row) -> Record:
         md5=read_digest(DigestKind.MD5, get("md5")),
         sha1=read_digest(DigestKind.SHA1, get("sha1")),
         photodna=read_photodna(get("photodna"), notes),
-        media_type=read_text(get("mediatype"), "Media Type"),
-        series=read_text(get("seriesname"), "Series name"),
+        media_type=read_text(cell_in(get("mediatype")), "Media Type"),
+        series=read_text(cell_in(get("seriesname")), "Series name"),
         victim_identified=read_flag(get("victimidentified"), "Victim identified", notes),
         offender_identified=read_flag(get("offenderidentified"), "Offender identified", notes),
         distributed=read_flag(get("isdistributed"), "Is distributed", notes),
@@ -75,7 +75,7 @@ def _record(number: int, row: Row) -> Record:
         baseline=read_flag(get("baseline"), "Baseline", notes),
         entire=True,
     )
-    image = read_text(get("imageid"), "Image ID", REFERENCE_CHARS)
+    image = read_text(cell_in(get("imageid")), "Image ID", REFERENCE_CHARS)
     if image is not None:
         record.references = (("icse", image.strip()),)
     check_identified(record)

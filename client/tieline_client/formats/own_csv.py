@@ -19,7 +19,7 @@ from tieline_client.formats.fields import (
     read_vote,
 )
 from tieline_client.formats.record import Record, Rejected, Vote
-from tieline_client.formats.tabular import Row, Table
+from tieline_client.formats.tabular import Row, Table, cell_in
 from tieline_client.limits import CODE_CHARS
 
 HEADER = ("md5", "sha1", "sha256", "pdq", "quality", "category", "series", "media_type")
@@ -88,8 +88,8 @@ def _record(number: int, row: Row, entire: bool) -> Record:
         sha1=_digest(DigestKind.SHA1, get("sha1")),
         sha256=_digest(DigestKind.SHA256, get("sha256")),
         pdq=_digest(DigestKind.PDQ, get("pdq")),
-        media_type=read_text(get("mediatype"), "media_type"),
-        series=read_text(get("series"), "series"),
+        media_type=read_own_text(get("mediatype"), "media_type"),
+        series=read_own_text(get("series"), "series"),
         votes=read_votes(get("category")),
         entire=entire,
     )
@@ -112,9 +112,14 @@ def read_own_quality(cell: str) -> int | None:
     return read_quality(cell.strip())
 
 
+def read_own_text(cell: str | None, name: str) -> str | None:
+    """Return the text of a cell. Raises BadRecord."""
+    return read_text(cell_in(cell), name)
+
+
 def read_votes(cell: str | None) -> tuple[Vote, ...]:
     """Return the categories of a cell. Raises BadRecord."""
-    text = read_text(cell, "category", _CATEGORIES_CHARS)
+    text = read_text(cell_in(cell), "category", _CATEGORIES_CHARS)
     votes: list[Vote] = []
     for part in text.split(",") if text else ():
         scheme, colon, code = part.strip().rpartition(":")

@@ -28,6 +28,25 @@ def column(name: str) -> str:
     return "".join(char for char in name.lower() if char.isalnum())
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def cell_out(text: str) -> str:
+    """Return a text as it stands in a table that a spreadsheet may open: never as a formula.
+
+    What a spreadsheet would take for one gets an apostrophe in front, as spreadsheets do it
+    themselves; so does a text that begins with an apostrophe, so that `cell_in` brings both back.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def cell_in(text: str | None) -> str | None:
+    """Return what `cell_out` made a cell of; any other cell as it is."""
+    if text and text[0] == "'" and text[1:].startswith(_FORMULA):
+        return text[1:]
+    return text
+
+
 def parse_header(line: str) -> tuple[str, list[str]]:
     """Return the delimiter and the columns of a header line. Raises ValueError when it is none."""
     delimiter = next((mark for mark in DELIMITERS if mark in line), DELIMITERS[0])

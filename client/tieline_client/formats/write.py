@@ -1,4 +1,8 @@
-"""Writers of synthetic files, for the demonstration and the tests. All stream to a binary file."""
+"""Writers of the field's files, of all versions. All stream to a binary file.
+
+The demonstration and the tests write with these; an export adds what it says of its series and what
+it could not say (outgoing.py).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import Any, BinaryIO, Literal
 from tieline_client.errors import InvalidInput
 from tieline_client.formats import icse, own_csv
 from tieline_client.formats.record import Record
+from tieline_client.formats.tabular import cell_out
 
 MediaLike = Record | Mapping[str, Any]
 """A record, or the fields of a VICS medium as they are to stand in the file."""
@@ -105,41 +110,43 @@ def _alternatives(record: Record, version: str) -> Iterator[tuple[str, str]]:
 
 def write_csv(stream: BinaryIO, records: Iterable[Record]) -> int:
     """Write Tieline's own CSV and return the number of rows."""
-    return _write_table(stream, own_csv.HEADER, map(_own_row, records))
+    return _write_table(stream, own_csv.HEADER, map(own_row, records))
 
 
-def _own_row(record: Record) -> list[str]:
+def own_row(record: Record) -> list[str]:
+    """Return the cells of a row of our own CSV."""
     return [
         _hex(record.md5),
         _hex(record.sha1),
         _hex(record.sha256),
         _hex(record.pdq),
         _number(record.pdq_quality),
-        ",".join(f"{vote.scheme}:{vote.code}" for vote in record.votes),
-        record.series or "",
-        record.media_type or "",
+        cell_out(",".join(f"{vote.scheme}:{vote.code}" for vote in record.votes)),
+        cell_out(record.series or ""),
+        cell_out(record.media_type or ""),
     ]
 
 
 def write_icse(stream: BinaryIO, records: Iterable[Record]) -> int:
     """Write ICSE-style CSV and return the number of rows."""
-    return _write_table(stream, icse.HEADER, map(_icse_row, records))
+    return _write_table(stream, icse.HEADER, map(icse_row, records))
 
 
-def _icse_row(record: Record) -> list[str]:
+def icse_row(record: Record) -> list[str]:
+    """Return the cells of a row of ICSE-style CSV."""
     references = dict(record.references)
     return [
         _hex(record.md5),
         _hex(record.sha1),
         base64.b64encode(record.photodna).decode() if record.photodna is not None else "",
-        references.get("icse", ""),
+        cell_out(references.get("icse", "")),
         _flag(record.distributed),
         _flag(record.victim_identified),
         _flag(record.offender_identified),
-        record.series or "",
+        cell_out(record.series or ""),
         _number(record.submissions),
         "n",
-        record.media_type or "",
+        cell_out(record.media_type or ""),
         _flag(record.baseline),
     ]
 

@@ -3155,6 +3155,150 @@ class UploadSeriesRequest(_message.Message):
 Global___UploadSeriesRequest: _TypeAlias = UploadSeriesRequest  # noqa: Y015
 
 @_typing.final
+class ExportSeriesRequest(_message.Message):
+    """Hands out series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CASE_REF_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """vics, icse, case or csv: what the file will be."""
+    file: _builtins.str
+    """The file's name, without folders, for the log."""
+    purpose: _builtins.str
+    """Purpose code."""
+    case_ref: _builtins.str
+    """Case reference."""
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The series, by id or own name."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[_builtins.str] | None = ...,
+        format: _builtins.str = ...,
+        file: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        case_ref: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "file", b"file", "format", b"format", "purpose", b"purpose", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSeriesRequest: _TypeAlias = ExportSeriesRequest  # noqa: Y015
+
+@_typing.final
+class ExportSeriesResponse(_message.Message):
+    """Each series, its records behind it, then the end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> Global___ExportedSeries:
+        """The series that the following records are of."""
+
+    @_builtins.property
+    def records(self) -> Global___RecordBatch:
+        """Some of its records."""
+
+    @_builtins.property
+    def end(self) -> Global___ExportEnd:
+        """All is said, and the audit log holds what."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___ExportedSeries | None = ...,
+        records: Global___RecordBatch | None = ...,
+        end: Global___ExportEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "part", b"part", "records", b"records", "series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "part", b"part", "records", b"records", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["series", "records", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ExportSeriesResponse: _TypeAlias = ExportSeriesResponse  # noqa: Y015
+
+@_typing.final
+class ExportedSeries(_message.Message):
+    """One series of an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Records that follow."""
+    withheld: _builtins.int
+    """Items that policy keeps back, with the reason."""
+    reason: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def series(self) -> Global___SeriesView:
+        """What its own people see of it."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___SeriesView | None = ...,
+        records: _builtins.int = ...,
+        withheld: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "records", b"records", "series", b"series", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedSeries: _TypeAlias = ExportedSeries  # noqa: Y015
+
+@_typing.final
+class ExportEnd(_message.Message):
+    """What an export amounted to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Records of all series."""
+    withheld: _builtins.int
+    """Items that policy keeps back."""
+    digest: _builtins.bytes
+    """SHA-256 over the records as they were sent, one after the other."""
+    def __init__(
+        self,
+        *,
+        records: _builtins.int = ...,
+        withheld: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "records", b"records", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEnd: _TypeAlias = ExportEnd  # noqa: Y015
+
+@_typing.final
 class UploadView(_message.Message):
     """A deposit as either side sees it."""
 

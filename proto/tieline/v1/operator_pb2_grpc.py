@@ -195,6 +195,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.FromString,
                 _registered_method=True)
+        self.ExportSeries = channel.unary_stream(
+                '/tieline.v1.OperatorService/ExportSeries',
+                request_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
+                _registered_method=True)
         self.AddOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddOperator',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AddOperatorRequest.SerializeToString,
@@ -461,6 +466,14 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSeries(self, request, context):
+        """Hands out series with all that is known of their items, to be written into a file. Caller:
+        officer. What came without the end is of no use: it may not have been logged. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddOperator(self, request, context):
         """Adds a person or gives one a new certificate. Caller: admin.
         """
@@ -675,6 +688,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.StateVitalInterests,
                     request_deserializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.SerializeToString,
+            ),
+            'ExportSeries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSeries,
+                    request_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.SerializeToString,
             ),
             'AddOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.AddOperator,
@@ -1556,6 +1574,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/StateVitalInterests',
             tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsRequest.SerializeToString,
             tieline_dot_v1_dot_operator__requests__pb2.StateVitalInterestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ExportSeries',
+            tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,6 +105,10 @@ class OperatorServiceStub:
     """Asks a provider to permit a use of its series. Caller: officer."""
     StateVitalInterests: _grpc.UnaryUnaryMultiCallable[_operator_requests_pb2.StateVitalInterestsRequest, _operator_requests_pb2.StateVitalInterestsResponse]
     """States that a child is in danger. Caller: officer."""
+    ExportSeries: _grpc.UnaryStreamMultiCallable[_operator_pb2.ExportSeriesRequest, _operator_pb2.ExportSeriesResponse]
+    """Hands out series with all that is known of their items, to be written into a file. Caller:
+    officer. What came without the end is of no use: it may not have been logged. Since v1.3.
+    """
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]
@@ -197,6 +201,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Asks a provider to permit a use of its series. Caller: officer."""
     StateVitalInterests: _aio.UnaryUnaryMultiCallable[_operator_requests_pb2.StateVitalInterestsRequest, _operator_requests_pb2.StateVitalInterestsResponse]  # type: ignore[assignment]
     """States that a child is in danger. Caller: officer."""
+    ExportSeries: _aio.UnaryStreamMultiCallable[_operator_pb2.ExportSeriesRequest, _operator_pb2.ExportSeriesResponse]  # type: ignore[assignment]
+    """Hands out series with all that is known of their items, to be written into a file. Caller:
+    officer. What came without the end is of no use: it may not have been logged. Since v1.3.
+    """
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
     ListOperators: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]  # type: ignore[assignment]
@@ -472,6 +480,16 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_requests_pb2.StateVitalInterestsResponse, _abc.Awaitable[_operator_requests_pb2.StateVitalInterestsResponse]]:
         """States that a child is in danger. Caller: officer."""
+
+    @_abc_1.abstractmethod
+    def ExportSeries(
+        self,
+        request: _operator_pb2.ExportSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_pb2.ExportSeriesResponse], _abc.AsyncIterator[_operator_pb2.ExportSeriesResponse]]:
+        """Hands out series with all that is known of their items, to be written into a file. Caller:
+        officer. What came without the end is of no use: it may not have been logged. Since v1.3.
+        """
 
     @_abc_1.abstractmethod
     def AddOperator(

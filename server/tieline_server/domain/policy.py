@@ -56,6 +56,8 @@ class Action(enum.StrEnum):
     """The same where it arrives."""
     PASS_ON = "pass-on"  # noqa: S105
     """Forward a referral to the holder."""
+    EXPORT = "export"
+    """Write own or received data into a file; the holder is the agency itself."""
     RELAY = "relay"
     """Put somebody's referral into a broadcast; the holder is the hub itself or a recipient."""
 

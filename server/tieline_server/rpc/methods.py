@@ -153,6 +153,7 @@ _OPERATOR = {
     "DecideRequest": _person(frozenset({OFFICER})),
     "AskPermission": _person(frozenset({OFFICER})),
     "StateVitalInterests": _person(frozenset({OFFICER})),
+    "ExportSeries": _person_stream(frozenset({OFFICER}), limits.EXPORT_SECONDS),
     "AddOperator": _person(frozenset({ADMIN})),
     "ListOperators": _person(frozenset({ADMIN, AUDITOR})),
     "ListBudgets": _person(ROLES),

@@ -12,15 +12,16 @@ from tieline_client import limits
 from tieline_client.columns_wire import from_wire
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import InvalidInput, MalformedMessage
+from tieline_client.records_in import record_in
 
 from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.policy import Action
 from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
+from tieline_server.rpc.operator_exports import ExportMethods
 from tieline_server.rpc.operator_requests import RequestMethods
 from tieline_server.rpc.operator_series import SeriesMethods
-from tieline_server.rpc.records import record_in
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
@@ -82,7 +83,7 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(BudgetMethods, RequestMethods, SeriesMethods):
+class OperatorServicer(BudgetMethods, ExportMethods, RequestMethods, SeriesMethods):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:

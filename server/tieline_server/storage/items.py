@@ -111,7 +111,7 @@ class Items:
                 self._among(items.c.id, chunk), items.c.import_no.in_(_STAGED)
             )
             unsure.update(self._session.connection.scalars(found))
-        values = self._values(sorted(unsure), (kind,)) if unsure else {}
+        values = self.values_of(sorted(unsure), (kind,)) if unsure else {}
         for at in np.flatnonzero(np.isin(ids, list(unsure))):
             sure[at] = values.get(int(ids[at]), {}).get(kind) == rows[at].tobytes()
         return sure
@@ -169,7 +169,7 @@ class Items:
         ids = list(self._session.connection.scalars(found.order_by(holdings.c.item).limit(limit)))
         rows: list[ItemRow] = []
         for chunk in _chunks(ids):
-            values, given = self._values(chunk, tuple(COLUMNS)), self._votes(chunk)
+            values, given = self.values_of(chunk, tuple(COLUMNS)), self._votes(chunk)
             for item in chunk:
                 one = values.get(item, {})
                 rows.append(
@@ -305,7 +305,7 @@ class Items:
             .having(func.min(imports.c.generation) > since)
         )
 
-    def _values(self, ids: Sequence[int], kinds: Sequence[int]) -> dict[int, Values]:
+    def values_of(self, ids: Sequence[int], kinds: Sequence[int]) -> dict[int, Values]:
         """Return what complete imports state of items, by kind."""
         found: dict[int, Values] = {}
         columns = select(items).where(
@@ -346,7 +346,7 @@ class Items:
     def _conflicting(self, ids: set[int]) -> set[int]:
         """Return the items whose MD5 another visible item has with another SHA-1 or SHA-256."""
         own = {
-            i: v for i, v in self._values(sorted(ids), resolve.EXACT).items() if resolve.MD5 in v
+            i: v for i, v in self.values_of(sorted(ids), resolve.EXACT).items() if resolve.MD5 in v
         }
         if not own:
             return set()
@@ -355,7 +355,7 @@ class Items:
         sharing = self._session.feed.candidates(self._session, DigestKind.MD5, rows)[1]
         others = set(sharing.tolist()) - own.keys()
         contents: dict[tuple[bytes, int], set[bytes]] = {}
-        for values in [*own.values(), *self._values(sorted(others), resolve.EXACT).values()]:
+        for values in [*own.values(), *self.values_of(sorted(others), resolve.EXACT).values()]:
             for kind in (resolve.SHA1, resolve.SHA256):
                 if resolve.MD5 in values and kind in values:
                     contents.setdefault((values[resolve.MD5], kind), set()).add(values[kind])
@@ -385,7 +385,7 @@ class Items:
         """Hand an item to the staged import that alone holds it, with all that is known of it."""
         values: dict[str, object] = {
             COLUMNS[kind]: value.decode() if kind == resolve.MEDIA_TYPE else value
-            for kind, value in self._values([item], tuple(COLUMNS)).get(item, {}).items()
+            for kind, value in self.values_of([item], tuple(COLUMNS)).get(item, {}).items()
         }
         heir = select(func.min(holdings.c.import_no)).where(holdings.c.item == item)
         values["import_no"] = self._session.connection.scalar(heir)

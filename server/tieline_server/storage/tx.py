@@ -11,6 +11,7 @@ from tieline_server.storage.audit_holds import Holds
 from tieline_server.storage.broadcasts import Broadcasts
 from tieline_server.storage.budgets import BudgetRows
 from tieline_server.storage.erasure import Erasure
+from tieline_server.storage.exports import Exports
 from tieline_server.storage.history import History
 from tieline_server.storage.imports import Imports
 from tieline_server.storage.items import Items
@@ -51,6 +52,7 @@ class SqlTx:
     def __init__(self, session: Session) -> None:
         self.imports = Imports(session)
         self.items = Items(session)
+        self.exports = Exports(session, self.items)
         self.series = SeriesRows(session)
         self.history = History(session)
         self.referrals = Referrals(session)

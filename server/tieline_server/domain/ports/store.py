@@ -18,6 +18,7 @@ from tieline_server.domain.ports.exchange import (
     SeriesRepository,
     UploadRepository,
 )
+from tieline_server.domain.ports.exports import ExportRepository
 from tieline_server.domain.ports.items import ImportRepository, ItemRepository
 from tieline_server.domain.ports.people import (
     AuditRepository,
@@ -42,6 +43,8 @@ class Tx(Protocol):
     def imports(self) -> ImportRepository: ...
     @property
     def items(self) -> ItemRepository: ...
+    @property
+    def exports(self) -> ExportRepository: ...
     @property
     def series(self) -> SeriesRepository: ...
     @property

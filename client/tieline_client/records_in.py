@@ -1,8 +1,9 @@
-"""Records as they come over the operator port."""
+"""Records as they come over the operator port, at either end."""
 
 from __future__ import annotations
 
 from tieline.v1 import operator_pb2
+
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidDigest, MalformedMessage
 from tieline_client.formats.record import Record, Vote

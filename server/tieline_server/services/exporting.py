@@ -1,0 +1,195 @@
+"""Series on their way into a file: what policy lets out, page by page, logged before it is of use.
+
+1. Policy decides for each series as it stands now, and for each import that holds items of it: the
+   stricter of what both are under counts. A series that may not leave ends the whole export; items
+   that only refused imports hold are kept back and counted.
+2. The log says that the export begins, before the first record leaves.
+3. Records leave in pages, so that memory stays flat whatever the size.
+4. In one transaction it is looked at again whether anything was erased, withdrawn or restricted
+   meanwhile, and the log takes counts and the digest of what left. Only then comes the end, without
+   which the client throws its file away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tieline.v1 import operator_pb2 as pb
+from tieline_client import limits
+from tieline_client.errors import InvalidInput, PolicyRefused, WrongState
+from tieline_client.handling import Handling, stricter
+from tieline_client.record_stream import to_wire
+
+from tieline_server.domain.audit import AuditEntry
+from tieline_server.domain.policy import Action
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.series import Series
+from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.restricting import still
+from tieline_server.services.views import find_series, series_view
+
+FORMATS = frozenset({"vics", "icse", "case", "csv"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A series with the imports whose items may leave, and why others may not."""
+
+    series: Series
+    view: pb.SeriesView
+    imports: tuple[int, ...]
+    records: int
+    withheld: int
+    reason: str
+    rules: tuple[str, ...]
+
+
+class Export:
+    """One export. Raises InvalidInput, NotFound, WrongState or PolicyRefused when it begins."""
+
+    def __init__(self, node: Node, person: Person, request: pb.ExportSeriesRequest) -> None:
+        node.check_purpose(request.purpose, request.case_ref)
+        if request.format not in FORMATS:
+            raise InvalidInput(f"{request.format!r} is no format; use vics, icse, case or csv")
+        if not request.series:
+            raise InvalidInput("name at least one series")
+        self._node, self._person, self._request = node, person, request
+        names = dict.fromkeys(request.series)
+        self._erasures, self._leaving = node.store.read(
+            lambda tx: (tx.items.erasures(), self._all(tx, list(names)))
+        )
+        self._sent = 0
+        self._digest = hashlib.sha256()
+
+    def _all(self, tx: Tx, names: list[str]) -> list[_Leaving]:
+        found = {series.id: series for series in (find_series(tx, name) for name in names)}
+        return [self._decide(tx, series) for series in found.values()]  # 1
+
+    def _decide(self, tx: Tx, series: Series) -> _Leaving:
+        series = still(tx, series, self._node.agency)
+        what = f"exporting {series.id}"
+        rules = set(self._allow(series.handling, series.owner, what))
+        allowed, reasons = [], set()
+        for one in tx.exports.imports_of(series.id):
+            under = stricter(one.handling, series.handling)
+            owner = one.agency or series.owner
+            try:
+                rules |= set(self._allow(under, owner, what))
+                allowed.append(one.no)
+            except PolicyRefused as error:
+                reasons.add(error.message)
+        records = tx.exports.count(series.id, allowed)
+        withheld = tx.items.count_of_series(series.id) - records
+        reason = "; ".join(sorted(reasons))[: limits.FREE_TEXT_CHARS]
+        if withheld and not records:
+            raise PolicyRefused(reason or f"{what}: nothing of it may leave")
+        view = series_view(tx, series)
+        return _Leaving(
+            *(series, view, tuple(allowed), records, withheld, reason if withheld else ""),
+            tuple(sorted(rules)),
+        )
+
+    def _allow(self, handling: Handling, owner: str, what: str) -> tuple[str, ...]:
+        node = self._node
+        question = node.question(
+            Action.EXPORT,
+            asker=node.agency,
+            holder=node.agency,
+            purpose=self._request.purpose,
+            handling=handling,
+            owner=owner,
+        )
+        return node.allow(question, what)
+
+    def run(self) -> Iterator[pb.ExportSeriesResponse]:
+        """Yield everything. Raises WrongState when something was erased or restricted meanwhile."""
+        self._log("export.begun")  # 2
+        ended = False
+        try:
+            for one in self._leaving:
+                yield pb.ExportSeriesResponse(
+                    series=pb.ExportedSeries(
+                        series=one.view,
+                        records=one.records,
+                        withheld=one.withheld,
+                        reason=one.reason,
+                    )
+                )
+                yield from self._records(one)  # 3
+            end = self._end()  # 4
+            ended = True
+            yield pb.ExportSeriesResponse(end=end)
+        finally:
+            if not ended:
+                self._log("export.broken", records=self._sent)
+
+    def _records(self, one: _Leaving) -> Iterator[pb.ExportSeriesResponse]:
+        label = one.series.name or one.series.id
+        number = after = 0
+        while True:
+            rows = self._node.store.read(
+                lambda tx: tx.exports.page(
+                    *(one.series.id, one.imports),
+                    after=after,  # noqa: B023 - called at once
+                    limit=limits.RECORDS_PER_IMPORT_BATCH,
+                )
+            )
+            if not rows:
+                return
+            batch, size = pb.RecordBatch(), 0
+            for row in rows:
+                number += 1
+                row.record.number, row.record.series = number, label
+                item = to_wire(row.record)
+                length = item.ByteSize()
+                if batch.records and size + length > limits.RECORD_BATCH_BYTES:
+                    yield self._batch(batch)
+                    batch, size = pb.RecordBatch(), 0
+                batch.records.append(item)
+                size += length
+            yield self._batch(batch)
+            after = rows[-1].item
+
+    def _batch(self, batch: pb.RecordBatch) -> pb.ExportSeriesResponse:
+        for record in batch.records:
+            self._digest.update(record.SerializeToString(deterministic=True))
+        self._sent += len(batch.records)
+        return pb.ExportSeriesResponse(records=batch)
+
+    def _end(self) -> pb.ExportEnd:
+        withheld = sum(one.withheld for one in self._leaving)
+        digest = self._digest.digest()
+
+        def work(tx: Tx) -> None:
+            if tx.items.erasures() != self._erasures:
+                raise WrongState(
+                    "items were erased or restricted while they were exported; export again"
+                )
+            for one in self._leaving:
+                still(tx, one.series, self._node.agency)
+            tx.audit.append(
+                self._entry(
+                    "export.done", records=self._sent, withheld=withheld, digest=digest.hex()
+                )
+            )
+
+        self._node.store.write(work)
+        return pb.ExportEnd(records=self._sent, withheld=withheld, digest=digest)
+
+    def _log(self, action: str, **detail: object) -> None:
+        self._node.store.write(lambda tx: tx.audit.append(self._entry(action, **detail)))
+
+    def _entry(self, action: str, **detail: object) -> AuditEntry:
+        request = self._request
+        entry = self._node.entry(
+            action,
+            person=self._person.name,
+            purpose=request.purpose,
+            case_ref=clean(request.case_ref),
+            subjects=tuple(one.series.id for one in self._leaving),
+            rules=tuple(sorted({rule for one in self._leaving for rule in one.rules})),
+        )
+        about = {"format": request.format, "file": request.file}
+        return replace(entry, detail=about | detail)

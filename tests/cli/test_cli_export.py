@@ -1,0 +1,153 @@
+"""`tieline export` against a double of the node: the file, the account, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import series_pb2
+from tieline_client.exporting import ExportFormat, ExportOptions, write_export
+
+from tests.cli.node_double import Refusal, Run, Served
+
+SERIES = "pt-pj/01920000-0000-7000-8000-000000000001"
+WHY = ("--purpose", "victim-identification", "--case", "2026-118")
+
+
+def _view() -> pb.SeriesView:
+    notice = series_pb2.SeriesNotice(
+        id=SERIES,
+        name="Azul",
+        status="new",
+        handling=series_pb2.Handling(
+            code=0, tlp=3, source="X", information=4, retain_until="2029-01-01"
+        ),
+        references=[
+            series_pb2.ExternalReference(scheme="icse", value=value) for value in ("1", "2")
+        ],
+    )
+    return pb.SeriesView(notice=notice, owner="pt-pj", case_ref="2026-118")
+
+
+def _item(number: int) -> pb.ItemRecord:
+    digest = hashlib.sha256(str(number).encode()).digest()
+    return pb.ItemRecord(
+        number=number,
+        md5=digest[:16],
+        sha1=digest[:20],
+        series="Azul",
+        schemes=["vics-us", "vics-uk"],
+        codes=["1", "2"],
+        baseline=True,
+    )
+
+
+def _parts(count: int, *, withheld: int = 0) -> Iterator[pb.ExportSeriesResponse]:
+    reason = "kept back" if withheld else ""
+    yield pb.ExportSeriesResponse(
+        series=pb.ExportedSeries(series=_view(), records=count, withheld=withheld, reason=reason)
+    )
+    digest = hashlib.sha256()
+    for start in range(1, count + 1, 1000):
+        batch = [_item(number) for number in range(start, min(start + 1000, count + 1))]
+        for one in batch:
+            digest.update(one.SerializeToString(deterministic=True))
+        yield pb.ExportSeriesResponse(records=pb.RecordBatch(records=batch))
+    yield pb.ExportSeriesResponse(
+        end=pb.ExportEnd(records=count, withheld=withheld, digest=digest.digest())
+    )
+
+
+def test_a_file_and_one_document(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = list(_parts(3, withheld=2))
+    path = tmp_path / "out.json"
+    result = run("export", "Azul", SERIES, "--format", "vics", path, *WHY, "--json")
+    assert result.code == 0, result.err
+    request = served.node.only("ExportSeries")
+    assert (list(request.series), request.format, request.file) == (
+        ["Azul", SERIES],
+        "vics",
+        "out.json",
+    )
+    assert (request.purpose, request.case_ref) == ("victim-identification", "2026-118")
+    document: Any = result.document
+    assert document["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (document["records"], document["written"], document["withheld"]) == (3, 3, 2)
+    assert document["dropped"] == [
+        {"field": "baseline", "records": 3},
+        {"field": "category vics-uk", "records": 3},
+    ]
+    (case,) = json.loads(path.read_text())["value"]
+    stated = {one["PropertyName"]: one["PropertyValue"] for one in case["CaseMetadata"]}
+    assert (stated["Tieline.TLP"], stated["Tieline.Handling"]) == ("TLP:AMBER", "H0")
+    assert (stated["Reference.icse"], stated["Reference.icse.2"]) == ("1", "2")
+
+
+def test_people_read_what_is_not_in_the_file(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = list(_parts(3, withheld=2))
+    result = run("export", "Azul", tmp_path / "o.csv", "--format", "icse", *WHY)
+    assert result.code == 0, result.err
+    assert "category vics-us" in result.out
+    assert "series metadata" in result.out
+    assert "2 items are kept back" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("Azul", "--format", "xml"), 2),
+        (("Azul",), 2),
+        (("Azul", "--format", "vics", "--context", "fr"), 2),
+        (("--format", "vics"), 2),
+    ],
+)
+def test_wrong_words(run: Run, served: Served, tmp_path: Path, words: Any, code: int) -> None:
+    result = run("export", *words, tmp_path / "o.json", *WHY)
+    assert result.code == code
+    assert not served.node.requests
+    assert not (tmp_path / "o.json").exists()
+
+
+@pytest.mark.parametrize("missing", ["--purpose", "--case"])
+def test_why_is_needed(run: Run, served: Served, tmp_path: Path, missing: str) -> None:
+    at = WHY.index(missing)
+    why = WHY[:at] + WHY[at + 2 :]
+    assert run("export", "Azul", tmp_path / "o", "--format", "csv", *why).code == 2
+    assert not served.node.requests
+
+
+def test_a_refusal_leaves_nothing(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = Refusal(
+        grpc.StatusCode.PERMISSION_DENIED, "POLICY_REFUSED", "exporting: H2 stays"
+    )
+    result = run("export", "Azul", tmp_path / "o.json", "--format", "vics", *WHY, "--json")
+    assert (result.code, result.out) == (3, "")
+    assert "H2 stays" in result.err
+    assert not list(tmp_path.glob("*o.json*"))
+
+
+def test_a_folder_that_is_not_there_is_said(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = list(_parts(1))
+    result = run("export", "Azul", tmp_path / "no" / "o.json", "--format", "vics", *WHY)
+    assert result.code == 1
+    assert "cannot be written" in result.err
+
+
+@pytest.mark.parametrize("file_format", [ExportFormat.VICS, ExportFormat.CSV])
+def test_memory_stays_flat(tmp_path: Path, file_format: ExportFormat) -> None:
+    """Five times the records take no more memory."""
+    peaks = []
+    for count in (1_000, 5_000):
+        options = ExportOptions(("Azul",), file_format, *WHY[1::2])
+        tracemalloc.start()
+        write_export(_parts(count), options, tmp_path / f"{count}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 256 * 1024
