@@ -32,7 +32,7 @@ NAME = "Azul =1+1"
 
 def _request(*series: str, **fields: str) -> pb.ExportSeriesRequest:
     given = {"format": "vics", "file": "a.json", "purpose": PURPOSE, "case_ref": CASE} | fields
-    return pb.ExportSeriesRequest(series=series, **given)  # type: ignore[arg-type]
+    return pb.ExportSeriesRequest(series=series, **given)
 
 
 def _parts(node: Running, *series: str, **fields: str) -> Iterator[pb.ExportSeriesResponse]:

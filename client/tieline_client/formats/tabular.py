@@ -28,7 +28,8 @@ def column(name: str) -> str:
     return "".join(char for char in name.lower() if char.isalnum())
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "'")
+"""What begins a formula, in full widths too (as inert.py has it), and the mark against one."""
 
 
 def cell_out(text: str) -> str:
