@@ -9,6 +9,10 @@ NAME_CHARS = 200
 CODE_CHARS = 64
 REFERENCE_CHARS = 200
 FREE_TEXT_CHARS = 2_000
+REGION_CHARS = 64
+CORRECTION_ASSESSMENTS = 8
+CORRECTION_TEXT_CHARS = 8_000
+"""Judgements that travel with a correction, and their words together."""
 EVENTS_SHOWN = 1_000
 """Lines of a series' history in one view."""
 FREE_TEXT_PER_MESSAGE_CHARS = 16_000

@@ -150,6 +150,8 @@ class OperatorClient(RequestCalls):
         *,
         confirmed: bool = False,
         eliminate: bool = False,
+        region: str = "",
+        clues: Sequence[str] = (),
     ) -> pb.SeriesView:
         """Add an assessment; ``confidence`` is 1 low, 2 medium, 3 high."""
         request = make(
@@ -160,6 +162,8 @@ class OperatorClient(RequestCalls):
             grounds=grounds,
             confirmed=confirmed,
             eliminate=eliminate,
+            region=region,
+            clues=clues,
         )
         return self.call(self.stub.AssessSeries, request).series
 

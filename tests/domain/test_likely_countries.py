@@ -95,3 +95,24 @@ def test_confirmed_goes_before_any_confidence() -> None:
         _one(1, "ES", confidence=Confidence.LOW, confirmed=True),
     ]
     assert likely_countries(judged) == ("ES",)
+
+
+def test_support_by_verified_clues_decides_between_equals_only() -> None:
+    tie = [_one(0, "PT"), _one(1, "ES", person="rui")]
+    assert likely_countries(tie, {"ES": 1}) == ("ES",)
+    assert likely_countries(tie, {"ES": 2, "PT": 2}) == ("ES", "PT")
+    assert likely_countries(tie, {"BR": 9}) == ("ES", "PT")  # no judgement, no country
+    stronger = [*tie, _one(2, "PT", confidence=Confidence.HIGH)]
+    assert likely_countries(stronger, {"ES": 9}) == ("PT",)
+    ruled_out = [*tie, _one(3, "ES", eliminated=True, person="x")]
+    assert likely_countries(ruled_out, {"ES": 9}) == ("PT",)
+
+
+@given(_assessments(), st.dictionaries(st.sampled_from(["BR", "ES", "PT"]), st.integers(-3, 3)))
+def test_support_only_narrows_what_stands_without_it(
+    judged: list[Assessment], support: dict[str, int]
+) -> None:
+    plain, narrowed = likely_countries(judged), likely_countries(judged, support)
+    assert set(narrowed) <= set(plain)
+    most = max((support.get(one, 0) for one in plain), default=0)
+    assert set(narrowed) == {one for one in plain if support.get(one, 0) == most}

@@ -121,9 +121,17 @@ def clock(
 
 def _remark(referral: views.Document) -> str:
     escalated = f"escalated {moment(referral['escalated'])}; " if referral["escalated"] else ""
+    if referral["corrected"]:
+        escalated += f"CORRECTED: {_countries(referral)}; "
     return escalated + (
         f"OVERDUE: {referral['next']}" if referral["overdue"] else str(referral["reason"])
     )
+
+
+def _countries(referral: views.Document) -> str:
+    now = referral["likely_countries"]
+    assert isinstance(now, list)
+    return f"{' '.join(map(str, now)) or 'no country'} by now"
 
 
 def _with_due(referral: views.Document, now: datetime) -> views.Document:

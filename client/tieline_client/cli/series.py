@@ -170,11 +170,21 @@ def assess(
     eliminate: Annotated[
         bool, typer.Option("--eliminate", help="The country is ruled out.")
     ] = False,
+    region: Annotated[
+        str, typer.Option(metavar="TEXT", help="Where in the country, in words.")
+    ] = "",
+    clue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A clue that it rests on; may be repeated."),
+    ] = None,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
     """Say where a series was probably made; other judgements stay beside it.
+
+    Where another country stands after it, whoever was told before is told so; "untold countries" of
+    the answer are still to be referred.
 
     Example: tieline series assess "Case 12" --country PT --confidence high --grounds "wall sockets"
     """
@@ -191,6 +201,8 @@ def assess(
             grounds,
             confirmed=confirmed,
             eliminate=eliminate,
+            region=region,
+            clues=clue or (),
         )
     document = views.series(judged)
     emit(as_json, document, lambda: show_series(document))

@@ -79,12 +79,12 @@ def show_series(document: Shown) -> None:
         (
             *("id", "name", "status", "origin", "owner", "number", "case", "items", "handling"),
             *("contact", "victims", "identified", "first_seen", "last_seen", "clues"),
-            *("references", "likely_countries", "created"),
+            *("references", "likely_countries", "untold_countries", "created"),
         ),
     )
     rows = [
         (
-            each["country"],
+            " ".join(part for part in (each["country"], each["region"]) if part),
             "ruled out"
             if each["eliminated"]
             else f"{'confirmed' if each['confirmed'] else 'suspected'}, {each['confidence']}",
@@ -141,7 +141,9 @@ def referral_rows(referrals: Sequence[Shown]) -> None:
             each["country"],
             each["urgency"],
             each["state"],
-            each["reason"] or each["note"],
+            f"corrected to {' '.join(each['likely_countries']) or 'no country'}"
+            if each["corrected"]
+            else each["reason"] or each["note"],
         )
         for each in referrals
     ]
@@ -155,7 +157,7 @@ def show_referral(document: Shown) -> None:
         document,
         (
             *("id", "series", "sender", "recipient", "country", "urgency", "state"),
-            *("purpose", "case", "note", "created", "reason"),
+            *("purpose", "case", "note", "created", "reason", "corrected", "likely_countries"),
         ),
     )
     rows = [
@@ -163,7 +165,7 @@ def show_referral(document: Shown) -> None:
             moment(each["at"]),
             each["state"],
             f"{each['person']} ({each['agency']})",
-            each["text"],
+            each["text"] or " ".join(each["countries"]),
             each["passed_to"],
             ""
             if each["outcome"] is None

@@ -69,6 +69,8 @@ def assessment(value: series_pb2.Assessment) -> Document:
         "confirmed": value.confirmed,
         "eliminated": value.eliminated,
         "at": when(value, "made_time"),
+        "region": value.region,
+        "clues": list(value.clues),
     }
 
 
@@ -93,6 +95,7 @@ def series(value: pb.SeriesView) -> Document:
         "clues": notice.clues,
         "references": [f"{each.scheme}:{each.value}" for each in notice.references],
         "likely_countries": list(value.likely_countries),
+        "untold_countries": list(value.untold_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
         "history": [event(each) for each in value.history],
@@ -154,6 +157,7 @@ def step(value: pb.StepView) -> Document:
         "at": when(value, "step_time"),
         "text": value.text,
         "passed_to": value.passed_to,
+        "countries": list(value.countries),
         "outcome": outcome(value.outcome) if value.HasField("outcome") else None,
     }
 
@@ -174,6 +178,8 @@ def referral(value: pb.ReferralView) -> Document:
         "note": value.note,
         "created": when(value, "create_time"),
         "steps": [step(each) for each in value.steps],
+        "corrected": value.corrected,
+        "likely_countries": list(value.likely_countries),
         "reason": value.reason,
     }
 

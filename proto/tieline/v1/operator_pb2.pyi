@@ -1752,6 +1752,7 @@ class SeriesView(_message.Message):
     LIKELY_COUNTRIES_FIELD_NUMBER: _builtins.int
     RETRACTION_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    UNTOLD_COUNTRIES_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1776,6 +1777,10 @@ class SeriesView(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_series_work_pb2.SeriesEvent]:
         """What was done with it, oldest first; only where one series is asked for. Since v1.3."""
 
+    @_builtins.property
+    def untold_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Standing likely countries that nobody was told for yet. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1787,10 +1792,11 @@ class SeriesView(_message.Message):
         likely_countries: _abc.Iterable[_builtins.str] | None = ...,
         retraction: Global___RetractionView | None = ...,
         history: _abc.Iterable[_series_work_pb2.SeriesEvent] | None = ...,
+        untold_countries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction", "untold_countries", b"untold_countries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2138,6 +2144,8 @@ class AssessSeriesRequest(_message.Message):
     GROUNDS_FIELD_NUMBER: _builtins.int
     CONFIRMED_FIELD_NUMBER: _builtins.int
     ELIMINATE_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    CLUES_FIELD_NUMBER: _builtins.int
     series: _builtins.str
     """The series."""
     country: _builtins.str
@@ -2150,6 +2158,12 @@ class AssessSeriesRequest(_message.Message):
     """Confirmed rather than suspected."""
     eliminate: _builtins.bool
     """Ruled out."""
+    region: _builtins.str
+    """Where in the country, in words. Since v1.3."""
+    @_builtins.property
+    def clues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the clues that it rests on. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -2159,10 +2173,12 @@ class AssessSeriesRequest(_message.Message):
         grounds: _builtins.str = ...,
         confirmed: _builtins.bool = ...,
         eliminate: _builtins.bool = ...,
+        region: _builtins.str = ...,
+        clues: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "confirmed", b"confirmed", "country", b"country", "eliminate", b"eliminate", "grounds", b"grounds", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clues", b"clues", "confidence", b"confidence", "confirmed", b"confirmed", "country", b"country", "eliminate", b"eliminate", "grounds", b"grounds", "region", b"region", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2286,6 +2302,8 @@ class ReferralView(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CORRECTED_FIELD_NUMBER: _builtins.int
+    LIKELY_COUNTRIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     series: _builtins.str
@@ -2310,6 +2328,8 @@ class ReferralView(_message.Message):
     """A word."""
     reason: _builtins.str
     """Why it was refused or waits, where it does."""
+    corrected: _builtins.bool
+    """Its country stands no longer: the sender corrected it. Since v1.3."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -2317,6 +2337,10 @@ class ReferralView(_message.Message):
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepView]:
         """Its steps by time."""
+
+    @_builtins.property
+    def likely_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it was corrected: the countries that stand, as the sender last said. Since v1.3."""
 
     def __init__(
         self,
@@ -2335,10 +2359,12 @@ class ReferralView(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         steps: _abc.Iterable[Global___StepView] | None = ...,
         reason: _builtins.str = ...,
+        corrected: _builtins.bool = ...,
+        likely_countries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "country", b"country", "create_time", b"create_time", "direction", b"direction", "id", b"id", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "corrected", b"corrected", "country", b"country", "create_time", b"create_time", "direction", b"direction", "id", b"id", "likely_countries", b"likely_countries", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2357,6 +2383,7 @@ class StepView(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PASSED_TO_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """The state that it names."""
     agency: _builtins.str
@@ -2375,6 +2402,10 @@ class StepView(_message.Message):
     def outcome(self) -> _payload_pb2.Outcome:
         """People."""
 
+    @_builtins.property
+    def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a correction: the countries that stand. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -2385,10 +2416,11 @@ class StepView(_message.Message):
         text: _builtins.str = ...,
         passed_to: _builtins.str = ...,
         outcome: _payload_pb2.Outcome | None = ...,
+        countries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "step_time", b"step_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "outcome", b"outcome", "passed_to", b"passed_to", "person", b"person", "state", b"state", "step_time", b"step_time", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "countries", b"countries", "outcome", b"outcome", "passed_to", b"passed_to", "person", b"person", "state", b"state", "step_time", b"step_time", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,6 +84,7 @@ class Payload(_message.Message):
     PERMISSION_REQUEST_FIELD_NUMBER: _builtins.int
     PERMISSION_FIELD_NUMBER: _builtins.int
     TRANSFER_NOTICE_FIELD_NUMBER: _builtins.int
+    REFERRAL_CORRECTION_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
@@ -183,6 +184,10 @@ class Payload(_message.Message):
         """Data went outside the union for a child in danger. Since v1.2."""
 
     @_builtins.property
+    def referral_correction(self) -> Global___ReferralCorrection:
+        """The countries that were told for a series stand no longer, or again. Since v1.3."""
+
+    @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
         """The head of an agency's audit log. Since v1.2."""
 
@@ -222,14 +227,15 @@ class Payload(_message.Message):
         permission_request: _requests_pb2.PermissionRequest | None = ...,
         permission: _requests_pb2.Permission | None = ...,
         transfer_notice: _requests_pb2.TransferNotice | None = ...,
+        referral_correction: Global___ReferralCorrection | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         countersignature: Global___Countersignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "checkpoint", "countersignature"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "checkpoint", "countersignature"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -502,6 +508,50 @@ class ReferralStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReferralStep: _TypeAlias = ReferralStep  # noqa: Y015
+
+@_typing.final
+class ReferralCorrection(_message.Message):
+    """The sender of a referral says which countries are likely by now. The referral stays what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
+    CORRECT_TIME_FIELD_NUMBER: _builtins.int
+    ASSESSMENTS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of the correction."""
+    referral: _builtins.str
+    """The referral."""
+    @_builtins.property
+    def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The countries that stand, in code order; without the referral's own it stands no longer."""
+
+    @_builtins.property
+    def correct_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def assessments(self) -> _containers.RepeatedCompositeFieldContainer[_series_pb2.Assessment]:
+        """The judgements that changed it, as far as the recipient may know them."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        referral: _builtins.str = ...,
+        countries: _abc.Iterable[_builtins.str] | None = ...,
+        correct_time: _timestamp_pb2.Timestamp | None = ...,
+        assessments: _abc.Iterable[_series_pb2.Assessment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correct_time", b"correct_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments", b"assessments", "correct_time", b"correct_time", "countries", b"countries", "id", b"id", "referral", b"referral"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferralCorrection: _TypeAlias = ReferralCorrection  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):

@@ -133,6 +133,8 @@ class Assessment(_message.Message):
     CONFIRMED_FIELD_NUMBER: _builtins.int
     ELIMINATED_FIELD_NUMBER: _builtins.int
     MADE_TIME_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    CLUES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     series: _builtins.str
@@ -151,9 +153,15 @@ class Assessment(_message.Message):
     """Confirmed rather than suspected."""
     eliminated: _builtins.bool
     """The country is ruled out."""
+    region: _builtins.str
+    """Where in the country, in words. Since v1.3."""
     @_builtins.property
     def made_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def clues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the clues that it rests on. Since v1.3."""
 
     def __init__(
         self,
@@ -168,10 +176,12 @@ class Assessment(_message.Message):
         confirmed: _builtins.bool = ...,
         eliminated: _builtins.bool = ...,
         made_time: _timestamp_pb2.Timestamp | None = ...,
+        region: _builtins.str = ...,
+        clues: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["made_time", b"made_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "confidence", b"confidence", "confirmed", b"confirmed", "country", b"country", "eliminated", b"eliminated", "grounds", b"grounds", "id", b"id", "made_time", b"made_time", "person", b"person", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "clues", b"clues", "confidence", b"confidence", "confirmed", b"confirmed", "country", b"country", "eliminated", b"eliminated", "grounds", b"grounds", "id", b"id", "made_time", b"made_time", "person", b"person", "region", b"region", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,8 +8,8 @@ checked where the person is, before the step is signed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tieline_client.errors import WrongState
@@ -28,6 +28,8 @@ class ReferralState(enum.StrEnum):
     WITHDRAWN = "withdrawn"
     ESCALATED = "escalated"
     """A step that is no state: nobody acknowledged an immediate referral in time."""
+    CORRECTED = "corrected"
+    """A step that is no state: its sender says which countries are likely by now."""
 
 
 class Urgency(enum.IntEnum):
@@ -97,6 +99,8 @@ class ReferralStep:
     text: str = ""
     passed_to: str = ""
     outcome: Outcome | None = None
+    countries: tuple[str, ...] = ()
+    """Of a correction: the countries that stand, as far as the recipient may know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +125,51 @@ class Referral:
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:
     """Return the state that a set of steps amounts to; duplicates and order do not matter."""
-    moved = (step for step in steps if step.state is not ReferralState.ESCALATED)
+    moved = (step for step in steps if step.state in _RANK)
     best = max(moved, key=lambda s: (_RANK[s.state], s.at, s.state.value, s.id), default=None)
     return ReferralState.REFERRED if best is None else best.state
+
+
+def further(step: ReferralStep, first: str) -> ReferralStep:
+    """Return a step that somebody down a chain of pass-ons took, as one of the first referral."""
+    state, text = step.state, step.text
+    if state is not ReferralState.OUTCOME:
+        state, text = ReferralState.PASSED_ON, f"{step.agency}: {step.state.value}. {text}"[:2000]
+    return replace(step, referral=first, state=state, text=text)
+
+
+def correction(steps: Iterable[ReferralStep]) -> ReferralStep | None:
+    """Return the latest correction among a set of steps; None where there is none."""
+    said = (step for step in steps if step.state is ReferralState.CORRECTED)
+    return max(said, key=lambda step: (step.at, step.id), default=None)
+
+
+def is_corrected(country: str, steps: Iterable[ReferralStep]) -> bool:
+    """Whether the latest word is that the referral's country stands no longer."""
+    latest = correction(steps)
+    return latest is not None and country not in latest.countries
+
+
+def needs_correction(
+    referral: Referral,
+    steps: Iterable[ReferralStep],
+    before: Sequence[str],
+    after: Sequence[str],
+) -> bool:
+    """Whether a change of the standing likely countries has to be told to who was told.
+
+    It has where the country stands no longer, unless just that was said, and where it stands again.
+    A withdrawn referral, and one that names no country, is left alone; a country that shares its
+    place with others now stands as before.
+    """
+    if referral.state is ReferralState.WITHDRAWN or not referral.country:
+        return False
+    if tuple(before) == tuple(after):
+        return False
+    said = correction(steps)
+    if referral.country in after:
+        return said is not None and referral.country not in said.countries
+    return said is None or said.countries != tuple(after)
 
 
 def check_step(state: ReferralState, wanted: ReferralState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,23 +102,32 @@ class Assessment:
     confirmed: bool
     eliminated: bool
     made: datetime
+    region: str = ""
+    """Where in the country, in words."""
+    clues: tuple[str, ...] = ()
+    """Ids of the clues that it rests on."""
 
 
-def likely_countries(assessments: list[Assessment]) -> tuple[str, ...]:
-    """Return the standing likely countries, strongest first; ties stand together, in code order.
+def likely_countries(
+    assessments: Iterable[Assessment], support: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
+    """Return the standing likely countries; ties stand together, in code order.
 
-    Eliminated countries drop out; confirmed goes before suspected, then confidence. Only the latest
-    word of each (agency, person, country) counts.
+    1. Only the latest word of each (agency, person, country) counts.
+    2. A country that anybody eliminates drops out.
+    3. Confirmed goes before suspected; then confidence; then ``support``, how many verified clues
+       and tips speak for the country. Support alone makes no country likely.
     """
     latest: dict[tuple[str, str, str], Assessment] = {}
     for one in sorted(assessments, key=lambda a: (a.made, a.id)):
         latest[(one.agency, one.person, one.country)] = one
     eliminated = {a.country for a in latest.values() if a.eliminated}
-    strength: dict[str, tuple[bool, int]] = {}
+    support = support or {}
+    strength: dict[str, tuple[bool, int, int]] = {}
     for one in latest.values():
         if one.country not in eliminated:
-            mark = (one.confirmed, int(one.confidence))
-            strength[one.country] = max(strength.get(one.country, (False, 0)), mark)
+            mark = (one.confirmed, int(one.confidence), support.get(one.country, 0))
+            strength[one.country] = max(strength.get(one.country, mark), mark)
     if not strength:
         return ()
     best = max(strength.values())

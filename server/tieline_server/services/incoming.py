@@ -7,7 +7,7 @@ RefusedError or WrongState for what will never be applied, NotYet or NotFound fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,6 +22,8 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Origin, Series
 from tieline_server.services import attachments
 from tieline_server.services.context import Node
+from tieline_server.services.correcting import correct
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import assessment_in, handling_in, series_in
 from tieline_server.services.restricting import received
 
@@ -33,6 +35,8 @@ class Message:
     peer: str
     payload: payload_pb2.Payload
     request: delivery_pb2.DeliverRequest
+    woken: set[str] = field(default_factory=set)
+    """Who has mail once the effect is durable."""
 
     @property
     def kind(self) -> str:
@@ -63,11 +67,17 @@ def told_series(
     return series
 
 
-def keep_series(node: Node, tx: Tx, series: Series, notice: series_pb2.SeriesNotice) -> Series:
+def keep_series(
+    node: Node,
+    tx: Tx,
+    series: Series,
+    notice: series_pb2.SeriesNotice,
+    woken: set[str] | None = None,
+) -> Series:
     """Add a received series, or add what is new of it: references, and the notice's assessments.
 
-    Returns it under what its owner restricted it to meanwhile. Raises PolicyRefused when it may not
-    be kept.
+    Returns it under what its owner restricted it to meanwhile; ``woken`` grows by those whom the
+    new assessments are to be told to. Raises PolicyRefused when it may not be kept.
     """
     series = received(tx, series, node.agency)
     known = tx.series.get(series.id)
@@ -77,6 +87,7 @@ def keep_series(node: Node, tx: Tx, series: Series, notice: series_pb2.SeriesNot
         fresh = [one for one in series.references if one not in known.references]
         room = max(limits.REFERENCES_PER_SERIES - len(known.references), 0)
         tx.series.add_references(series.id, fresh[:room])
+    before = standing_countries(tx, series.id)
     have = {one.id for one in tx.series.assessments(series.id)}
     for message in notice.assessments:
         assessment = assessment_in(message)
@@ -84,6 +95,9 @@ def keep_series(node: Node, tx: Tx, series: Series, notice: series_pb2.SeriesNot
             raise InvalidInput("an assessment of another series")
         if assessment.id not in have:
             tx.series.add_assessment(assessment)
+    told = correct(node, tx, series.id, before)
+    if woken is not None:
+        woken |= told
     return series
 
 

@@ -74,7 +74,7 @@ class IncomingBroadcasts:
                 raise InvalidInput("a broadcast of this id is known")
             if body.HasField("original"):
                 _check_first(tx, broadcast, body.original)
-            kept = keep_series(node, tx, series, notice)
+            kept = keep_series(node, tx, series, notice, message.woken)
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.broadcasts.add(broadcast, [])
@@ -90,11 +90,11 @@ class IncomingBroadcasts:
 
     def broadcast_answer(self, message: Message) -> Handled:
         """An assessment, an elimination, a claim, or that a person has read it."""
-        payload, body = message.payload, message.payload.broadcast_answer
+        node, payload, body = self.node, message.payload, message.payload.broadcast_answer
         check_id(body.id, "answer")
         acknowledged = body.kind == ACKNOWLEDGE
         answer = None if acknowledged else answer_in(body, message.peer, payload.person)
-        confidence, at = parse_confidence(body.confidence), stated_time(self.node, body.answer_time)
+        confidence, at = parse_confidence(body.confidence), stated_time(node, body.answer_time)
 
         def effect(tx: Tx) -> None:
             broadcast = tx.broadcasts.get(body.broadcast)
@@ -125,7 +125,7 @@ class IncomingBroadcasts:
                     eliminated=body.kind == "eliminate",
                     made=at,
                 )
-                add_assessment(tx, series, assessment)
+                message.woken.update(add_assessment(node, tx, series, assessment))
 
         return body.broadcast, effect
 

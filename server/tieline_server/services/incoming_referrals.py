@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from uuid import UUID, uuid5
 
 from tieline.v1 import payload_pb2, series_pb2
 from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
@@ -13,7 +14,7 @@ from tieline_client.payloads import moment
 from tieline_server.domain.alarm import alarms_of
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep, further
 from tieline_server.domain.request import Use
 from tieline_server.domain.series import Origin, Series
 from tieline_server.services.context import Node, clean
@@ -78,7 +79,7 @@ class IncomingReferrals:
             for known in tx.referrals.find(Direction.IN, series.id):
                 if (known.root, known.sender) == (referral.root, referral.sender):
                     raise SignatureRefused("the envelope inside was passed on to us before")
-            kept = keep_series(node, tx, series, body.series)
+            kept = keep_series(node, tx, series, body.series, message.woken)
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.referrals.add(referral)
@@ -171,6 +172,11 @@ class IncomingReferrals:
                 if told.recipient != message.peer:
                     raise SignatureRefused(f"{message.peer} is not who was told")
                 tx.referrals.add_step(step)
+                first = tx.referrals.get(told.root)
+                if first is not None and first.direction is Direction.IN:
+                    # whoever told us learns the same from the recipient itself
+                    beside = str(uuid5(UUID(step.id), first.id))
+                    tx.referrals.add_step(replace(further(step, first.id), id=beside))
             else:
                 told = tx.referrals.get(body.root)
                 if told is None or told.direction is not Direction.OUT:
@@ -189,17 +195,4 @@ def _further(tx: Tx, first: Referral, step: ReferralStep) -> ReferralStep:
     """
     if step.agency not in {known.passed_to for known in tx.referrals.steps(first.id)}:
         raise NotYet(f"nobody has said yet that the referral was passed on to {step.agency}")
-    state, text = step.state, step.text
-    if state is not ReferralState.OUTCOME:
-        state, text = ReferralState.PASSED_ON, f"{step.agency}: {step.state.value}. {text}"[:2000]
-    return ReferralStep(
-        id=step.id,
-        referral=first.id,
-        state=state,
-        agency=step.agency,
-        person=step.person,
-        at=step.at,
-        text=text,
-        passed_to=step.passed_to,
-        outcome=step.outcome,
-    )
+    return further(step, first.id)

@@ -97,6 +97,8 @@ def assessment_out(one: Assessment) -> series_pb2.Assessment:
         confirmed=one.confirmed,
         eliminated=one.eliminated,
         made_time=timestamp(one.made),
+        region=one.region,
+        clues=one.clues,
     )
 
 
@@ -118,6 +120,8 @@ def assessment_in(message: series_pb2.Assessment) -> Assessment:
         message.confirmed,
         message.eliminated,
         moment(message.made_time),
+        clean(message.region),
+        tuple(check_id(one, "clue") for one in message.clues),
     )
 
 

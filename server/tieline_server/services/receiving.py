@@ -43,6 +43,7 @@ from tieline_server.services.alarms import IncomingEscalations
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
+from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
@@ -93,6 +94,7 @@ class Receiving:
             "upload_step": uploads.upload_step,
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
+            "referral_correction": IncomingCorrections(node).correction,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,
             "release": requests.release,
@@ -230,18 +232,22 @@ class Receiving:
         self, peer: str, judged: Sequence[_Judged | Response], settled: Sequence[_Settled]
     ) -> None:
         """What follows once it is durable."""
+        woken: set[str] = set()
         items = upload = alarm = retracted = False
         for one, came in zip(judged, settled, strict=True):
             if not isinstance(one, _Judged) or isinstance(came, RequestIdReused):
                 continue
             reference = _items_of(one.message.payload)
             if came.reply == int(Reply.APPLIED):
+                woken |= one.message.woken
                 items |= reference is not None
                 upload |= one.message.kind == "upload"
                 alarm |= one.message.kind in ("referral", "escalation")
                 retracted |= one.message.kind in ("retraction", "purge_receipt")
             elif came.reply == int(Reply.REFUSED) and reference is not None:
                 attachments.drop_incoming(self._node, peer, reference.id)
+        for agency in woken:
+            self._node.wake(agency)
         if alarm:
             self._node.alarmed()
         if items:

@@ -142,6 +142,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "retraction": payload.retraction.id,
         "purge_receipt": payload.purge_receipt.retraction,
         "request_answer": payload.request_answer.request,
+        "referral_correction": payload.referral_correction.referral,
         "release": payload.release.series.id,
         "permission_request": payload.permission_request.id,
         "permission": payload.permission.request,
@@ -220,6 +221,23 @@ def _referral_step(node: Node, tx: Tx, told: _Told) -> None:
     )
     tx.referrals.add_step(step)
     apply_outcome(tx, referral.series, step)
+
+
+def _referral_correction(node: Node, tx: Tx, told: _Told) -> None:
+    body = told.payload.referral_correction
+    if tx.referrals.get(body.referral) is None:
+        return
+    tx.referrals.add_step(
+        ReferralStep(
+            id=body.id,
+            referral=body.referral,
+            state=ReferralState.CORRECTED,
+            agency=node.agency,
+            person=told.payload.person,
+            at=moment(body.correct_time),
+            countries=tuple(body.countries),
+        )
+    )
 
 
 def _broadcast(node: Node, tx: Tx, told: _Told) -> None:
@@ -366,6 +384,7 @@ def _permission_request(node: Node, tx: Tx, told: _Told) -> None:
 _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
+    "referral_correction": _referral_correction,
     "broadcast": _broadcast,
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,

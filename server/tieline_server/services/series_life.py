@@ -11,9 +11,10 @@ from tieline_client.identifiers import new_id
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import EventKind, SeriesEvent, check_move
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.views import find_series, series_view
 
 
@@ -66,8 +67,8 @@ class SeriesLife:
 
         def work(tx: Tx) -> operator_pb2.SeriesView:
             series = find_series(tx, request.series)
-            likely = likely_countries(list(tx.series.assessments(series.id)))
-            check_move(series.status, status, likely=bool(likely))
+            likely = bool(standing_countries(tx, series.id))
+            check_move(series.status, status, likely=likely)
             at = node.clock()
             advance(tx, series, status, agency=node.agency, person=person.name, at=at, text=text)
             tx.audit.append(

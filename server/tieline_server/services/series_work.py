@@ -5,7 +5,7 @@ from __future__ import annotations
 from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, WrongState
-from tieline_client.identifiers import check_country, new_id, new_series_id
+from tieline_client.identifiers import check_country, check_id, new_id, new_series_id
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import (
@@ -14,10 +14,11 @@ from tieline_server.domain.series import (
     Origin,
     Series,
     SeriesStatus,
-    likely_countries,
 )
 from tieline_server.domain.series_life import BEFORE_LOCALISED
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.correcting import correct
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import contact_in, handling_in, reference_in
 from tieline_server.services.series_life import advance, detailed_view
 from tieline_server.services.views import find_series, series_view
@@ -99,12 +100,15 @@ class SeriesWork:
             confidence = Confidence(request.confidence)
         except ValueError:
             raise InvalidInput("confidence is low, medium or high") from None
+        region = clean(request.region)[: limits.REGION_CHARS]
+        clues = tuple(check_id(one, "clue") for one in request.clues)
         if request.confirmed and request.eliminate:
             raise InvalidInput("a country is either confirmed or eliminated")
 
-        def work(tx: Tx) -> operator_pb2.SeriesView:
+        def work(tx: Tx) -> tuple[operator_pb2.SeriesView, set[str]]:
             series = find_series(tx, request.series)
-            add_assessment(
+            woken = add_assessment(
+                node,
                 tx,
                 series,
                 Assessment(
@@ -118,6 +122,8 @@ class SeriesWork:
                     confirmed=request.confirmed,
                     eliminated=request.eliminate,
                     made=node.clock(),
+                    region=region,
+                    clues=clues,
                 ),
             )
             tx.audit.append(
@@ -132,17 +138,20 @@ class SeriesWork:
                     eliminated=request.eliminate,
                 )
             )
-            return series_view(tx, find_series(tx, series.id))
+            return detailed_view(tx, find_series(tx, series.id)), woken
 
-        return node.store.write(work)
+        view, woken = node.store.write(work)
+        for agency in woken:
+            node.wake(agency)
+        return view
 
 
-def add_assessment(tx: Tx, series: Series, assessment: Assessment) -> None:
-    """Store a judgement; a series with a standing likely country is localised."""
+def add_assessment(node: Node, tx: Tx, series: Series, assessment: Assessment) -> set[str]:
+    """Store a judgement; a series with a standing likely country is localised, and whoever was told
+    another country is told so. Returns who has mail now."""
+    before = standing_countries(tx, series.id)
     tx.series.add_assessment(assessment)
-    if series.status in BEFORE_LOCALISED and likely_countries(
-        list(tx.series.assessments(series.id))
-    ):
+    if series.status in BEFORE_LOCALISED and standing_countries(tx, series.id):
         advance(
             tx,
             series,
@@ -151,3 +160,4 @@ def add_assessment(tx: Tx, series: Series, assessment: Assessment) -> None:
             person=assessment.person,
             at=assessment.made,
         )
+    return correct(node, tx, series.id, before, person=assessment.person)

@@ -24,10 +24,11 @@ from tieline_server.domain.referral import (
     Urgency,
 )
 from tieline_server.domain.request import Request, Use, check_decidable
-from tieline_server.domain.series import Series, SeriesStatus, likely_countries
+from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.permissions import Held, held, hint
 from tieline_server.services.referring import (
     original_envelope,
@@ -299,9 +300,7 @@ class Telling:
             return [_Address(member.agency, country, "")]
         countries: Sequence[str] = [check_country(request.country)] if request.country else []
         if not countries:
-            countries = node.store.read(
-                lambda tx: likely_countries(list(tx.series.assessments(series.id)))
-            )
+            countries = node.store.read(lambda tx: standing_countries(tx, series.id))
         if not countries:
             raise InvalidInput(
                 "no likely country stands; assess the series, or say --country or --agency"

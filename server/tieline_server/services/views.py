@@ -12,10 +12,19 @@ from tieline_client.payloads import timestamp
 from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer
 from tieline_server.domain.messages import Destination, OutMessage, OutState
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import Direction, Outcome, Referral, ReferralStep
+from tieline_server.domain.referral import (
+    Direction,
+    Outcome,
+    Referral,
+    ReferralState,
+    ReferralStep,
+    correction,
+    is_corrected,
+)
 from tieline_server.domain.retraction import Retraction, recipient_state
-from tieline_server.domain.series import Origin, Series, likely_countries
+from tieline_server.domain.series import Origin, Series
 from tieline_server.domain.upload import Upload
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import series_out
 
 
@@ -31,6 +40,12 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     """A series with its assessments, as its own people see it."""
     assessments = list(tx.series.assessments(series.id))
     items = tx.items.count_of_series(series.id)
+    likely = standing_countries(tx, series.id)
+    told = {
+        one.country
+        for one in tx.referrals.find(Direction.OUT, series.id)
+        if one.state is not ReferralState.WITHDRAWN
+    }
     retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(
         notice=series_out(series, assessments, items, with_name=True),
@@ -38,7 +53,8 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         owner=series.owner,
         number=series.number,
         case_ref=series.case_ref,
-        likely_countries=likely_countries(assessments),
+        likely_countries=likely,
+        untold_countries=[one for one in likely if one not in told],
         retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )
 
@@ -91,6 +107,7 @@ def _step_view(step: ReferralStep) -> operator_pb2.StepView:
         step_time=timestamp(step.at),
         text=step.text,
         passed_to=step.passed_to,
+        countries=step.countries,
         outcome=outcome_out(step.outcome) if step.outcome else None,
     )
 
@@ -118,6 +135,8 @@ def referral_view(tx: Tx, referral: Referral) -> operator_pb2.ReferralView:
         create_time=timestamp(referral.created),
         steps=[_step_view(step) for step in steps],
         reason=reason,
+        corrected=is_corrected(referral.country, steps),
+        likely_countries=said.countries if (said := correction(steps)) else [],
     )
 
 

@@ -55,7 +55,7 @@ ERASED_FROM = (
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
-_CARRIERS = ("referral", "broadcast", "upload", "release")
+_CARRIERS = ("referral", "referral_correction", "broadcast", "upload", "release")
 """Kinds of messages that carry a series; the others are words about it."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
 

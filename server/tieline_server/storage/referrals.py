@@ -73,6 +73,7 @@ class Referrals:
             "at": step.at,
             "text": step.text,
             "passed_to": step.passed_to,
+            "countries": ",".join(step.countries),
         }
         if step.outcome is not None:
             row |= asdict(step.outcome)
@@ -108,5 +109,6 @@ def _step(row: Row[Any]) -> ReferralStep:
     values = dict(row._mapping)
     counts = {name: values.pop(name) for name in _COUNTS}
     values["state"] = ReferralState(row.state)
+    values["countries"] = tuple(filter(None, row.countries.split(",")))
     outcome = None if counts["identified"] is None else Outcome(**counts)
     return ReferralStep(**values, outcome=outcome)

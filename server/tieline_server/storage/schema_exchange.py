@@ -60,6 +60,8 @@ assessments = Table(
     Column("confirmed", Boolean, nullable=False),
     Column("eliminated", Boolean, nullable=False),
     Column("made", UtcTime, nullable=False),
+    Column("region", Words, nullable=False, server_default=""),
+    Column("clues", Words, nullable=False, server_default="[]"),
 )
 
 # --- referrals, uploads, broadcasts -----------------------------------------------------------
@@ -97,8 +99,10 @@ referral_steps = Table(
     Column("tentative", BigInteger),
     Column("safeguarded", BigInteger),
     Column("offenders", BigInteger),
+    Column("countries", Words, nullable=False, server_default=""),
 )
-"""The four counts are NULL together when the step tells no outcome."""
+"""The four counts are NULL together when the step tells no outcome. ``countries`` of a
+correction are parted by commas."""
 
 uploads = Table(
     "uploads",

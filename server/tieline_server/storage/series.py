@@ -207,6 +207,8 @@ class SeriesRows:
             "confirmed": assessment.confirmed,
             "eliminated": assessment.eliminated,
             "made": assessment.made,
+            "region": assessment.region,
+            "clues": json.dumps(assessment.clues),
         }
         self._session.insert_new(assessments, row)
 
@@ -236,6 +238,7 @@ def _assessment(row: dict[str, Any]) -> Assessment:
     """A row as the driver gives it."""
     row["made"] = moment_of(row["made"])
     row["confidence"] = Confidence(row["confidence"])
+    row["clues"] = tuple(json.loads(row["clues"]))
     for name in ("confirmed", "eliminated"):
         row[name] = bool(row[name])
     return Assessment(**row)
