@@ -21,6 +21,7 @@ from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
 from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
 from tieline_client.operator_connection import make
+from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
 from tieline_client.overlap_answers import Event
 from tieline_client.record_stream import source_name
@@ -29,7 +30,7 @@ Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
 
 
-class OperatorClient(RequestCalls):
+class OperatorClient(PeopleCalls, RequestCalls):
     """The methods of OperatorService; a context manager.
 
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.
@@ -379,33 +380,7 @@ class OperatorClient(RequestCalls):
         parts = self.read(self.stub.ExportSeries(request, timeout=limits.EXPORT_SECONDS))
         return write_export(parts, options, path, replace=replace, on_records=on_records)
 
-    # --- people, audit -------------------------------------------------------------------------
-
-    def add_operator(
-        self,
-        name: str,
-        roles: Sequence[str],
-        public_key: bytes,
-        certificate: bytes = b"",
-    ) -> pb.AddOperatorResponse:
-        """Add a person, or give one a new certificate: for ``public_key`` (DER), or the
-        ``certificate`` (DER) that the agency's operator CA issued for it elsewhere."""
-        request = make(
-            pb.AddOperatorRequest,
-            name=name,
-            roles=roles,
-            public_key=public_key,
-            **({"certificate": certificate} if certificate else {}),
-        )
-        return self.call(self.stub.AddOperator, request)
-
-    def list_operators(self) -> Sequence[pb.OperatorView]:
-        """The people, by name."""
-        return self.call(self.stub.ListOperators, pb.ListOperatorsRequest()).operators
-
-    def revoke_operator(self, name: str) -> None:
-        """End a person's access."""
-        self.call(self.stub.RevokeOperator, make(pb.RevokeOperatorRequest, name=name))
+    # --- node, audit ---------------------------------------------------------------------------
 
     def list_budgets(self) -> budget_pb2.ListBudgetsResponse:
         """What peers may ask here today, and what is left at them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -103,11 +104,10 @@ class Profile:
 
         Raises ConfigurationError when the file exists or cannot be written.
         """
-        data = (json.dumps(asdict(self), indent=2) + "\n").encode()
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.write(self._bytes())
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError:
@@ -116,6 +116,31 @@ class Profile:
             ) from None
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+
+    def replace(self, path: Path) -> None:
+        """Put it in the place of the profile in ``path``, mode 0600: the old one or this one is
+        there, whatever happens. Raises ConfigurationError when it cannot be written."""
+        place = path.resolve()
+        new = ""
+        try:
+            descriptor, new = tempfile.mkstemp(dir=place.parent, prefix=".new-")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            Path(new).replace(place)
+            folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if new:
+                Path(new).unlink(missing_ok=True)
+            raise ConfigurationError(f"{path} cannot be replaced: {error.strerror}") from None
+
+    def _bytes(self) -> bytes:
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     @property
     def encrypted(self) -> bool:

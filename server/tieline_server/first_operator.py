@@ -106,7 +106,11 @@ class FirstOperator:
         finally:
             store.close()
         try:
-            node_ca = (self._home.certs / "node-ca.pem").read_text()
+            node_ca = "".join(
+                path.read_text()
+                for name in ("node-ca.pem", "node-ca.next.pem")
+                if (path := self._home.certs / name).exists() or name == "node-ca.pem"
+            )
         except OSError as error:
             raise ConfigurationError(f"the node CA cannot be read: {error.strerror}") from None
         Profile(

@@ -108,7 +108,7 @@ class RunningNode:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""
         parts = self.parts
         parts.stopping.set()
-        self.look_now()
+        self._housekeeper.hurry()
         parts.relaying.stop()
         parts.refresher.stop()
         if self._metrics is not None:
@@ -131,8 +131,9 @@ class RunningNode:
         self._held.close()
 
     def look_now(self) -> None:
-        """Look after everything at once: the directory, the leaf (SIGHUP)."""
+        """Look after everything at once: the directory, here and at peers, the leaf (SIGHUP)."""
         self._housekeeper.hurry()
+        self.parts.refresher.soon()
 
     def _log_life(self, action: str) -> None:
         parts = self.parts

@@ -24,6 +24,7 @@ from tieline_client.tls import Identity, to_pem
 from tieline_server.config import Home, NodeConfig
 from tieline_server.trust import files, request, statements
 from tieline_server.trust.certificate_requests import node_request
+from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.leaf_import import read_certificate
 from tieline_server.trust.offered_ca import check_offered_authority
@@ -203,7 +204,13 @@ class Rekeying:
         )
         online = OnlineHalf(self.home.path, self.store)
         with closing(pool):
-            return self.own.submit(signed, pool, online, now)
+            version = self.own.submit(signed, pool, online, now)
+            # What the hub made of it is this home's too, whether or not the node runs.
+            refresher = DirectoryRefresher(self.config.agency, self.store, online, pool, utc_now)
+            for hub in self.store.current().hubs():
+                if hub.agency != self.config.agency and refresher.catch_up(hub.agency, version):
+                    break
+        return version
 
     def _admission(self) -> keys.PrivateKey | None:
         """Return the next directory key while the authority has not admitted it."""

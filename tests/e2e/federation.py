@@ -162,6 +162,11 @@ class Node:
 
         wait_for(f"{self.agency} is ready", ready, START_SECONDS)
 
+    def hurry(self) -> None:
+        """Have it look at everything at once, and ask others for the directory (SIGHUP)."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> int:
         """End it by SIGTERM; return its exit code."""
         return self._end(signal.SIGTERM)

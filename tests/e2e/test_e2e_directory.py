@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,13 +30,12 @@ MEMBERS = (
     ("europol-ec3", "hub"),
     ("pt-pj", "national", "PT"),
     ("es-gc", "national", "ES"),
-    ("fr-pn", "national", "FR"),
 )
 
 
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """Four nodes; each joined from a folder that is gone by the time it starts."""
+    """Three nodes; each joined from a folder that is gone by the time it starts."""
     made = Federation(tmp_path_factory.mktemp("directory")).found()
     for agency, role, *countries in MEMBERS:
         made.init(agency, role, *countries)
@@ -48,6 +48,14 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
         yield made.start()
     finally:
         made.close()
+
+
+def publish(made: Federation, *change: object) -> None:
+    """Change what the authority states, and hand it to the hub, which is told to look."""
+    hub = made["europol-ec3"]
+    made.change(*change)
+    made.change("publish", "--home", hub.home)
+    hub.hurry()
 
 
 def status(node: Node) -> Any:
@@ -67,8 +75,7 @@ def leaf_serial(node: Node) -> int:
 
 
 def test_what_is_published_to_the_hub_reaches_everybody(joined: Federation) -> None:
-    joined.change("purpose", "training", "A rehearsal")
-    joined.change("publish", "--home", joined["europol-ec3"].home)
+    publish(joined, "purpose", "training", "A rehearsal")
     joined.wait_directory()
     told = status(joined["pt-pj"])
     assert told["directory"]["source"] == "europol-ec3"
@@ -92,30 +99,46 @@ def test_an_agency_revokes_a_certificate_of_its_own_and_all_hear_of_it(joined: F
     wait_for("every node holds the revoked serial", heard, 60)
 
 
+def person(node: Node, name: str) -> Path:
+    """Add a person of a node who runs; return their profile."""
+    out = node.home.with_name(f"{name}.json")
+    node.run("operator", "add", name, "--role", "analyst", "--out", out).ok()
+    return out
+
+
+def may_work(profile: Path) -> bool:
+    """Whether the node answers to a profile."""
+    return tieline("hashes", "stats", "--profile", profile).code == 0
+
+
 def test_keys_roll_over_with_an_overlap_and_what_was_queued_arrives(joined: Federation) -> None:
-    es, fr, pt = joined["es-gc"], joined["fr-pn"], joined["pt-pj"]
-    fr.stop()
+    es, pt, hub = joined["es-gc"], joined["pt-pj"], joined["europol-ec3"]
+    ana, rui = person(es, "ana"), person(es, "rui")
+    pt.stop()
     file = joined.root / "one.txt"
     file.write_text("ab" * 20 + "\n")
     es.import_file(file, "--series", "Azul")
-    es.run("series", "refer", "Azul", "--agency", "fr-pn", *WHY).ok()
+    es.run("series", "refer", "Azul", "--agency", "pt-pj", *WHY).ok()
     begun = tieline("node", "rekey", es.home, "--ca", "--signing", "--json").ok().json
-    assert begun["under_way"] == ["ca", "signing"]
-    version = begun["version"]
-    wait_for("pt-pj has both CAs", lambda: len(directory(pt).member("es-gc").node_cas) == 2, 60)
+    assert begun["under_way"] == ["ca", "signing"] and begun["waits"] is None
+    assert directory(es).version >= begun["version"]
+    wait_for("the hub has both CAs", lambda: len(directory(hub).member("es-gc").node_cas) == 2)
+    # People refresh their profiles meanwhile; new ones know both CAs from the start.
+    shown = tieline("operator", "refresh", ana, "--json").ok().json
+    assert (shown["changed"], shown["node_cas"]) == (["node_ca"], 2)
+    eva = person(es, "eva")
     # Too early for a node that runs: it is asked to stop first.
     assert tieline("node", "rekey", es.home, "--finish").code == 1
-    wait_for("es-gc has both too", lambda: directory(es).version >= version, 60)
     old_ca = (es.home / "certs" / "node-ca.pem").read_bytes()
     es.stop()
     done = tieline("node", "rekey", es.home, "--finish", "--json").ok().json
     # So soon after the first the hub may put it off: then the node hands it in once it runs.
     assert done["under_way"] == [] and "come again" in (done["waits"] or "come again")
     assert (es.home / "certs" / "node-ca.pem").read_bytes() != old_ca
-    es.start()
-    fr.start()
+    # pt-pj was away for all of it and knows the old CA alone: it asks the hub.
+    joined.start("es-gc", "pt-pj")
     # Signed with the key of before; it verifies all the same.
-    (entry,) = wait_for("the referral arrives", fr.inbox, 60)
+    (entry,) = wait_for("the referral arrives", pt.inbox, 60)
     assert entry["referral"]["sender"] == "es-gc"
     member = wait_for(
         "pt-pj has the new CA alone",
@@ -125,47 +148,11 @@ def test_keys_roll_over_with_an_overlap_and_what_was_queued_arrives(joined: Fede
     assert len(member.signing_keys) == 2 and member.signing_keys[0].not_after is not None
     for asker, asked in ((pt, "es-gc"), (es, "pt-pj")):
         assert asker.ask(file, "--peer", asked).code == 0
-    # Once more there is nothing to finish.
-    es.stop()
-    assert tieline("node", "rekey", es.home, "--finish").code == 1
-    es.start()
-
-
-def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation) -> None:
-    fr, hub = joined["fr-pn"], joined["europol-ec3"]
-    store = DirectoryStore(fr.home)
-    identity = Identity(
-        (fr.home / "certs" / "node.pem").read_bytes(),
-        keys.private_pem(keys.load(fr.home / "keys" / "node.key")),
-    )
-    pool = PeerPool("fr-pn", store.current, lambda: identity, utc_now)
-    client = pool.client("pt-pj")
-    waiting = threading.Event()
-
-    def silent() -> Iterator[bytes]:
-        waiting.wait(90)
-        yield from ()
-
-    client.hello()
-    method = "/tieline.v1.ExchangeService/Overlap"
-    call = client._channel.stream_stream(method, None, None)(silent(), timeout=90)
-    began = time.monotonic()
-    try:
-        joined.change("revoke", "fr-pn")
-        joined.change("publish", "--home", hub.home)
-        with pytest.raises(grpc.RpcError) as ended:
-            next(iter(call))
-        assert ended.value.code() is grpc.StatusCode.CANCELLED
-        # By the silence alone it would have ended after STREAM_IDLE_SECONDS.
-        assert time.monotonic() - began < 60
-        assert directory(joined["pt-pj"]).is_revoked("fr-pn", 1)
-        with pytest.raises(TielineError):
-            pool.fresh("pt-pj").hello()
-    finally:
-        waiting.set()
-        pool.close()
-    refused = joined["pt-pj"].ask(joined.root / "one.txt", "--peer", "fr-pn")
-    assert refused.code != 0
+    # Who refreshed works on, who did not needs a new profile.
+    assert may_work(ana) and may_work(eva) and not may_work(rui)
+    assert tieline("operator", "refresh", rui).code != 0
+    shown = tieline("operator", "refresh", ana, "--json").ok().json
+    assert (shown["node_cas"], may_work(ana)) == (1, True)
 
 
 def test_with_the_hub_down_members_tell_one_another(joined: Federation) -> None:
@@ -190,3 +177,39 @@ def test_with_the_hub_down_members_tell_one_another(joined: Federation) -> None:
     broken = joined.root / "broken.json"
     broken.write_text(file.read_text().replace("pt-pj", "xx-xx"))
     assert tieline("node", "directory", "import", es.home, broken).code == 3
+
+
+def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation) -> None:
+    es = joined["es-gc"]
+    store = DirectoryStore(es.home)
+    identity = Identity(
+        (es.home / "certs" / "node.pem").read_bytes(),
+        keys.private_pem(keys.load(es.home / "keys" / "node.key")),
+    )
+    pool = PeerPool("es-gc", store.current, lambda: identity, utc_now)
+    client = pool.client("pt-pj")
+    waiting = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        waiting.wait(90)
+        yield from ()
+
+    client.hello()
+    method = "/tieline.v1.ExchangeService/Overlap"
+    call = client._channel.stream_stream(method, None, None)(silent(), timeout=90)
+    began = time.monotonic()
+    try:
+        publish(joined, "revoke", "es-gc")
+        with pytest.raises(grpc.RpcError) as ended:
+            next(iter(call))
+        assert ended.value.code() is grpc.StatusCode.CANCELLED
+        # By the silence alone it would have ended after STREAM_IDLE_SECONDS.
+        assert time.monotonic() - began < 60
+        assert directory(joined["pt-pj"]).is_revoked("es-gc", 1)
+        with pytest.raises(TielineError):
+            pool.fresh("pt-pj").hello()
+    finally:
+        waiting.set()
+        pool.close()
+    refused = joined["pt-pj"].ask(joined.root / "one.txt", "--peer", "es-gc")
+    assert refused.code != 0

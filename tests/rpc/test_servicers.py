@@ -33,6 +33,7 @@ from tieline.v1 import (
     series_pb2,
 )
 from tieline.v1 import operator_pb2 as pb
+from tieline.v1.operator_access_pb2 import GetAccessRequest, GetAccessResponse
 from tieline_client import columns_wire, keys, limits
 from tieline_client.asked_list import AskTerms, ListBuilder
 from tieline_client.columns import of_records
@@ -145,9 +146,11 @@ def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
     facts = NodeFacts(
         examine=doctor_pb2.ExamineResponse,
         listen="127.0.0.1:7443",
-        operator_address="127.0.0.1:7444",
-        target_name=f"{PT}.demo.invalid",
-        node_ca=b"\x30\x02ca",
+        access=lambda: GetAccessResponse(
+            node_cas=[b"\x30\x02ca", b"\x30\x04next"],
+            address="127.0.0.1:7444",
+            target_name=f"{PT}.demo.invalid",
+        ),
         status=lambda: pb.GetStatusResponse(agency=PT, federation="demo"),
     )
     return (
@@ -548,6 +551,7 @@ def test_peers_are_listed_with_what_policy_says(stubs: Stubs) -> None:
         ("ListAuditEntries", pb.ListAuditEntriesRequest(), "analyst,officer,admin"),
         ("ListSeries", pb.ListSeriesRequest(), "auditor,admin"),
         ("GetStats", pb.GetStatsRequest(), ""),
+        ("GetAccess", GetAccessRequest(), ""),
     ],
 )
 def test_a_role_opens_its_methods_and_no_others(
@@ -578,6 +582,10 @@ def test_a_person_is_added_listed_and_revoked(stubs: Stubs) -> None:
     )
     assert added.certificate == b"\x30\x03rui"
     assert (added.address, added.node_ca) == ("127.0.0.1:7444", b"\x30\x02ca")
+    # While one CA takes the other's place a new profile gets both, and so does one that asks.
+    access = stubs.call("GetAccess", GetAccessRequest(), "zoe:auditor")
+    assert list(added.node_cas) == list(access.node_cas) == [b"\x30\x02ca", b"\x30\x04next"]
+    assert (access.address, access.target_name) == (added.address, added.target_name)
     people = stubs.call("ListOperators", pb.ListOperatorsRequest()).operators
     assert [(one.name, list(one.roles)) for one in people] == [("rui", ["admin"])]
     last = pb.RevokeOperatorRequest(name="rui")

@@ -71,12 +71,17 @@ def connect(profile: Path | None, home: Path | None) -> OperatorClient:
     terminal.
     """
     loaded = Profile.load(find_profile(profile, home))
-    passphrase = None
-    if loaded.encrypted:
-        passphrase = keys.passphrase_from_environment()
-        if passphrase is None and on_terminal():
-            passphrase = getpass.getpass(f"passphrase of {loaded.operator}: ").encode()
-    return OperatorClient(loaded, passphrase=passphrase)
+    return OperatorClient(loaded, passphrase=passphrase_of(loaded))
+
+
+def passphrase_of(profile: Profile) -> bytes | None:
+    """Return the passphrase of an encrypted profile's key, asked for on a terminal."""
+    if not profile.encrypted:
+        return None
+    passphrase = keys.passphrase_from_environment()
+    if passphrase is None and on_terminal():
+        passphrase = getpass.getpass(f"passphrase of {profile.operator}: ").encode()
+    return passphrase
 
 
 def on_terminal() -> bool:

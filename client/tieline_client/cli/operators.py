@@ -13,7 +13,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from tieline_client import keys
 from tieline_client.cli import views
-from tieline_client.cli.common import HomeOption, ProfileOption, connect, on_terminal, usage
+from tieline_client.cli.common import (
+    HomeOption,
+    ProfileOption,
+    connect,
+    on_terminal,
+    passphrase_of,
+    usage,
+)
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import moment, show_rows
@@ -21,6 +28,7 @@ from tieline_client.errors import ConfigurationError, InvalidInput, TrustError, 
 from tieline_client.identifiers import check_operator
 from tieline_client.limits import CERTIFICATE_BYTES
 from tieline_client.profile import Profile
+from tieline_client.profile_refresh import refresh as refresh_profile
 from tieline_client.tls import to_der, to_pem
 
 app = group("The people of the own agency. Callers: admin.")
@@ -85,6 +93,8 @@ def add(
             name, roles, keys.public_der(own_key), _read_certificate(certificate)
         )
         own = client.profile
+    # A node of before v1.2 names one CA.
+    cas = list(given.node_cas) or ([given.node_ca] if given.node_ca else [])
     try:
         made = Profile(
             agency=own.agency,
@@ -92,7 +102,7 @@ def add(
             operator=name,
             address=given.address or own.address,
             target_name=given.target_name or own.target_name,
-            node_ca=to_pem([given.node_ca]).decode() if given.node_ca else own.node_ca,
+            node_ca=to_pem(cas).decode() if cas else own.node_ca,
             certificate=to_pem([given.certificate]).decode(),
             key=keys.to_pem(own_key, passphrase).decode(),
         )
@@ -105,6 +115,40 @@ def add(
         say(f"the key in {out} is not encrypted; the file has mode 0600, keep it so")
     document = {"name": name, "roles": roles, "profile": out}
     emit(as_json, document, lambda: line(f"{name} ({', '.join(roles)}): {out}"))
+
+
+@app.command("refresh")
+@run
+def refresh(
+    path: Annotated[
+        Path, typer.Argument(metavar="PROFILE", help="The profile to bring up to date.")
+    ],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Have the node say anew what your profile holds of it: its CAs and its address.
+
+    For when the node's CA changes: while both CAs count, and after. Certificate and key stay; an
+    encrypted key stays encrypted.
+
+    Example: tieline operator refresh ana.json
+    """
+    done = refresh_profile(path, passphrase_of(Profile.load(path)))
+    cas = len(done.profile.node_cas())
+    if done.kept_address:
+        say(
+            f"the node says it listens on {done.kept_address}, which cannot be reached from here; "
+            f"the address {done.profile.address} stays"
+        )
+    document = {
+        "profile": path,
+        "changed": list(done.changed),
+        "node_cas": cas,
+        "address": done.profile.address,
+    }
+    what = f"{cas} node CAs" if cas > 1 else "one node CA"
+    told = "is up to date" if not done.changed else "was brought up to date"
+    emit(as_json, document, lambda: line(f"{path} {told}: {what}, {done.profile.address}"))
 
 
 @app.command("list")

@@ -3565,6 +3565,7 @@ class AddOperatorResponse(_message.Message):
     NODE_CA_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     TARGET_NAME_FIELD_NUMBER: _builtins.int
+    NODE_CAS_FIELD_NUMBER: _builtins.int
     certificate: _builtins.bytes
     """The leaf."""
     node_ca: _builtins.bytes
@@ -3573,6 +3574,10 @@ class AddOperatorResponse(_message.Message):
     """Where the node listens for people."""
     target_name: _builtins.str
     """The DNS name in the node's leaf."""
+    @_builtins.property
+    def node_cas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """All node CAs, node_ca first; two while one takes the other's place. Since v1.2."""
+
     def __init__(
         self,
         *,
@@ -3580,10 +3585,11 @@ class AddOperatorResponse(_message.Message):
         node_ca: _builtins.bytes = ...,
         address: _builtins.str = ...,
         target_name: _builtins.str = ...,
+        node_cas: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "node_ca", b"node_ca", "target_name", b"target_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "node_ca", b"node_ca", "node_cas", b"node_cas", "target_name", b"target_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import warnings
 
 from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
+from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__access__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
 from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
@@ -204,6 +205,11 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/AddOperator',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.AddOperatorRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.AddOperatorResponse.FromString,
+                _registered_method=True)
+        self.GetAccess = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetAccess',
+                request_serializer=tieline_dot_v1_dot_operator__access__pb2.GetAccessRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__access__pb2.GetAccessResponse.FromString,
                 _registered_method=True)
         self.ListOperators = channel.unary_unary(
                 '/tieline.v1.OperatorService/ListOperators',
@@ -481,6 +487,13 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAccess(self, request, context):
+        """What a profile needs of the node: its CAs, name and address. Caller: any role. Since v1.2.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOperators(self, request, context):
         """The people. Caller: admin, auditor.
         """
@@ -698,6 +711,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AddOperator,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.AddOperatorRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.AddOperatorResponse.SerializeToString,
+            ),
+            'GetAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAccess,
+                    request_deserializer=tieline_dot_v1_dot_operator__access__pb2.GetAccessRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__access__pb2.GetAccessResponse.SerializeToString,
             ),
             'ListOperators': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOperators,
@@ -1628,6 +1646,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/AddOperator',
             tieline_dot_v1_dot_operator__pb2.AddOperatorRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.AddOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetAccess',
+            tieline_dot_v1_dot_operator__access__pb2.GetAccessRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__access__pb2.GetAccessResponse.FromString,
             options,
             channel_credentials,
             insecure,

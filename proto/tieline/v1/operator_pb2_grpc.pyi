@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import doctor_pb2 as _doctor_pb2
+from tieline.v1 import operator_access_pb2 as _operator_access_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import series_work_pb2 as _series_work_pb2
@@ -111,6 +112,8 @@ class OperatorServiceStub:
     """
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
+    GetAccess: _grpc.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]
+    """What a profile needs of the node: its CAs, name and address. Caller: any role. Since v1.2."""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]
     """The people. Caller: admin, auditor."""
     ListBudgets: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]
@@ -207,6 +210,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
+    GetAccess: _aio.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]  # type: ignore[assignment]
+    """What a profile needs of the node: its CAs, name and address. Caller: any role. Since v1.2."""
     ListOperators: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorsRequest, _operator_pb2.ListOperatorsResponse]  # type: ignore[assignment]
     """The people. Caller: admin, auditor."""
     ListBudgets: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]  # type: ignore[assignment]
@@ -498,6 +503,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.AddOperatorResponse, _abc.Awaitable[_operator_pb2.AddOperatorResponse]]:
         """Adds a person or gives one a new certificate. Caller: admin."""
+
+    @_abc_1.abstractmethod
+    def GetAccess(
+        self,
+        request: _operator_access_pb2.GetAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_access_pb2.GetAccessResponse, _abc.Awaitable[_operator_access_pb2.GetAccessResponse]]:
+        """What a profile needs of the node: its CAs, name and address. Caller: any role. Since v1.2."""
 
     @_abc_1.abstractmethod
     def ListOperators(

@@ -155,6 +155,7 @@ _OPERATOR = {
     "StateVitalInterests": _person(frozenset({OFFICER})),
     "ExportSeries": _person_stream(frozenset({OFFICER}), limits.EXPORT_SECONDS),
     "AddOperator": _person(frozenset({ADMIN})),
+    "GetAccess": _person(ROLES),
     "ListOperators": _person(frozenset({ADMIN, AUDITOR})),
     "ListBudgets": _person(ROLES),
     "SetBudget": _person(frozenset({ADMIN})),

@@ -20,6 +20,7 @@ from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
 from tieline_server.rpc.operator_exports import ExportMethods
+from tieline_server.rpc.operator_people import Access, PeopleMethods
 from tieline_server.rpc.operator_requests import RequestMethods
 from tieline_server.rpc.operator_series import SeriesMethods
 from tieline_server.services.alarms import Alarms
@@ -48,9 +49,7 @@ class NodeFacts:
     """What people's clients need to know of the node besides its services."""
 
     listen: str
-    operator_address: str
-    target_name: str
-    node_ca: bytes
+    access: Access
     status: Callable[[], pb.GetStatusResponse]
     examine: Callable[[], doctor_pb2.ExamineResponse]
 
@@ -83,12 +82,13 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(BudgetMethods, ExportMethods, RequestMethods, SeriesMethods):
+class OperatorServicer(BudgetMethods, ExportMethods, PeopleMethods, RequestMethods, SeriesMethods):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
         super().__init__(node)
         self._node, self._people, self._facts = node, people, facts
+        self._access = facts.access
         self._series = SeriesWork(node)
         self._life = SeriesLife(node)
         self._retracting = Retracting(node)
@@ -373,37 +373,6 @@ class OperatorServicer(BudgetMethods, ExportMethods, RequestMethods, SeriesMetho
     ) -> pb.StepUploadResponse:
         """Move a deposit on."""
         return pb.StepUploadResponse(upload=self._uploading.step(_person(context), request))
-
-    def AddOperator(
-        self, request: pb.AddOperatorRequest, context: grpc.ServicerContext
-    ) -> pb.AddOperatorResponse:
-        """A person's certificate, and what a profile needs."""
-        leaf = self._people.add(
-            _person(context),
-            request.name,
-            tuple(request.roles),
-            request.public_key,
-            request.certificate,
-        )
-        return pb.AddOperatorResponse(
-            certificate=leaf.certificate,
-            node_ca=self._facts.node_ca,
-            address=self._facts.operator_address,
-            target_name=self._facts.target_name,
-        )
-
-    def ListOperators(
-        self, request: pb.ListOperatorsRequest, context: grpc.ServicerContext
-    ) -> pb.ListOperatorsResponse:
-        """The people."""
-        return pb.ListOperatorsResponse(operators=self._people.find())
-
-    def RevokeOperator(
-        self, request: pb.RevokeOperatorRequest, context: grpc.ServicerContext
-    ) -> pb.RevokeOperatorResponse:
-        """End a person's access."""
-        self._people.revoke(_person(context), request.name)
-        return pb.RevokeOperatorResponse()
 
     def Examine(
         self, request: doctor_pb2.ExamineRequest, context: grpc.ServicerContext

@@ -13,6 +13,7 @@ from tieline.v1 import (
     operator_pb2_grpc,
     relay_pb2_grpc,
 )
+from tieline.v1.operator_access_pb2 import GetAccessResponse
 from tieline_client import limits
 from tieline_client.directory import Role
 from tieline_client.identifiers import dns_name
@@ -38,6 +39,7 @@ from tieline_server.services.receiving import Receiving
 from tieline_server.services.standing_answers import StandingAnswers
 from tieline_server.services.witnessing import Witnessing
 from tieline_server.trust.node_identity import ListenerMaterial, MemberCas
+from tieline_server.trust.own_statement import OwnStatements
 from tieline_server.wiring.certificates import check_operator
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.directory import accept_statement
@@ -90,6 +92,18 @@ def federation_port(parts: Parts) -> Endpoint:
     )
 
 
+def access(parts: Parts) -> GetAccessResponse:
+    """Say what profiles need; the next node CA too, as soon as this agency has stated it."""
+    own = OwnStatements(parts.home.path, parts.config.agency, parts.directory)
+    present = parts.identity.node_ca.der
+    others = [ca for ca in own.stated().node_cas if ca != present]
+    return GetAccessResponse(
+        node_cas=[present, *others],
+        address=parts.config.operator_listen,
+        target_name=dns_name(parts.config.agency, parts.node.federation),
+    )
+
+
 def operator_port(parts: Parts) -> Endpoint:
     """Build what the agency's own people and tools reach."""
     node, config, identity, store = parts.node, parts.config, parts.identity, parts.store
@@ -97,9 +111,7 @@ def operator_port(parts: Parts) -> Endpoint:
     issue = lambda name, key: identity.issue_operator(name, key, utc_now())  # noqa: E731
     facts = NodeFacts(
         listen=config.listen or "",
-        operator_address=config.operator_listen,
-        target_name=dns_name(config.agency, node.federation),
-        node_ca=identity.node_ca.der,
+        access=partial(access, parts),
         status=NodeStatus(parts).now,
         examine=Doctor(parts).examine,
     )
