@@ -291,6 +291,9 @@ READ_AGAIN = timedelta(minutes=5)
 """Who looks at the same thing again within this adds no entry to the audit log."""
 SUBJECTS_PER_ENTRY = 400
 READS_REMEMBERED = 10_000
+CHECKPOINTS_CROSS = timedelta(minutes=2)
+"""Two threads of one node read the size of its log and sign it within so long of each other: of two
+checkpoints signed so close the later one may be the smaller."""
 HEADS_TOLD = 64
 """Checkpoints of other agencies told in one contact."""
 SKETCH_LIFE = timedelta(days=30)

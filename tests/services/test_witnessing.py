@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,34 @@ def test_what_honest_peers_hold_of_different_times_is_no_alarm(bench: Bench) -> 
         bench[FR].witnessing.contact(HUB)
     assert _proofs(bench[ES]) == _proofs(bench[FR]) == _proofs(bench[HUB]) == []
     assert bench[ES].store.read(lambda tx: tx.witness.doubted(HUB)) == []
+
+
+def test_contacts_at_one_time_while_logs_grow_accuse_nobody(bench: Bench) -> None:
+    """Heads move on between the question for a proof and its answer, and gossip crosses both."""
+    agencies = (ES, PT, FR, HUB)
+    for one in agencies:
+        _log(bench[one])
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(6):
+            one, other = chance.sample(agencies, 2)
+            _log(bench[other], chance.randint(1, 3))
+            bench[one].witnessing.contact(other)
+
+    with ThreadPoolExecutor(6) as threads:
+        for done in [threads.submit(work, number) for number in range(6)]:
+            done.result()
+    assert [proof.why for one in agencies for proof in _proofs(bench[one])] == []
+    for one in agencies:
+        for other in agencies:
+            if one != other:
+                bench[one].witnessing.contact(other)
+                head = _head(bench[one], other)
+                assert head is not None
+                assert head.root == bench[other].store.read(
+                    lambda tx, size=head.size: tx.audit.root_at(size)  # type: ignore[misc]
+                )
 
 
 # --- what is refused ------------------------------------------------------------------------------

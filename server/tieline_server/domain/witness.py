@@ -3,8 +3,8 @@
 1. The first checkpoint of an agency is taken as it is: nothing is known to hold it against.
 2. Of one size there is one root.
 3. A larger one comes with the proof that it extends the one that is held (RFC 6962, 2.1.2).
-4. A smaller one that was signed earlier is late, and tells nothing. One that was signed later shows
-   that the log lost its tail.
+4. A smaller one that was signed earlier, or at about the same time, is late, and tells nothing. One
+   that was signed clearly later shows that the log lost its tail.
 5. What breaks 2 to 4 is equivocation: the agency signed both, and no log can have both heads. Where
    the epoch is another, its node was restored from a backup and says so: entries are lost all
    the same, both checkpoints are kept, and the log is followed from the new head on.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tieline_client import limits
 from tieline_client.checkpoints import Checkpoint
 
 from tieline_server.domain import merkle
@@ -65,12 +66,33 @@ def judge(known: Checkpoint | None, said: Checkpoint, proof: Sequence[bytes]) ->
             return Finding.SAME
         return _broken(known, said, Finding.FORK)
     if said.size < known.size:  # 4
-        if said.issued <= known.issued:
+        if not clearly_later(said, known):
             return Finding.LATE
         return _broken(known, said, Finding.SET_BACK)
     if follows(known, said, proof):  # 3
         return Finding.EXTENDS
     return _broken(known, said, Finding.FORK)
+
+
+def judge_moved(
+    known: Checkpoint | None, head: Checkpoint, said: Checkpoint, proof: Sequence[bytes]
+) -> tuple[Finding, Checkpoint]:
+    """Judge when another contact moved the head on from ``known``, which the proof is for.
+
+    Returns what it is worth and against which of the two. The proof says nothing of the new head,
+    so a larger one that extends what was known is left to the next contact.
+    """
+    if said.size <= head.size:
+        return judge(head, said, ()), head
+    if known is None:
+        return Finding.LATE, head
+    finding = judge(known, said, proof)
+    return (finding if finding in BROKEN else Finding.LATE), known
+
+
+def clearly_later(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether one was signed after the other, by more than a node's threads may cross."""
+    return one.issued > other.issued + limits.CHECKPOINTS_CROSS
 
 
 def follows(first: Checkpoint, second: Checkpoint, proof: Sequence[bytes]) -> bool:

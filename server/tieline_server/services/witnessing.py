@@ -41,8 +41,10 @@ from tieline_server.domain.witness import (
     FOLLOWED,
     Equivocation,
     Finding,
+    clearly_later,
     follows,
     judge,
+    judge_moved,
     words,
 )
 from tieline_server.services.context import Node
@@ -88,7 +90,7 @@ class Witnessing:
             # It may only be late, or prove another size: a contact of our own finds out.
             node.contact(peer)
             return audit_pb2.CountersignResponse()
-        finding = node.store.write(lambda tx: self._judge(tx, said, request.proof, peer))
+        finding = node.store.write(lambda tx: self._judge(tx, known, said, request.proof, peer))
         if finding not in FOLLOWED:
             return audit_pb2.CountersignResponse()
         return audit_pb2.CountersignResponse(countersignature=self._sign(said))
@@ -127,7 +129,7 @@ class Witnessing:
         )
         # 1
         said = open_checkpoint(answer.checkpoint, node.directory(), issuer=peer, now=node.clock())
-        finding = node.store.write(lambda tx: self._judge(tx, said, answer.proof, peer))
+        finding = node.store.write(lambda tx: self._judge(tx, known, said, answer.proof, peer))
         # 2
         self._hear(peer, answer.held)
         # 3
@@ -141,9 +143,20 @@ class Witnessing:
         if reply.HasField("countersignature"):
             self._take_countersignature(peer, reply.countersignature)
 
-    def _judge(self, tx: Tx, said: Checkpoint, proof: Sequence[bytes], source: str) -> Finding:
-        known = tx.witness.head(said.agency)
-        finding = judge(known, said, proof)
+    def _judge(
+        self,
+        tx: Tx,
+        known: Checkpoint | None,
+        said: Checkpoint,
+        proof: Sequence[bytes],
+        source: str,
+    ) -> Finding:
+        """Judge; ``known`` is the head that the proof was asked for."""
+        head = tx.witness.head(said.agency)
+        if head is not None and (known is None or head.envelope != known.envelope):
+            finding, known = judge_moved(known, head, said, proof)
+        else:
+            finding = judge(known, said, proof)
         now = self._node.clock()
         if finding in BROKEN and known is not None:
             self._accuse(tx, finding, known, said, source)
@@ -227,13 +240,15 @@ class Witnessing:
         """Take one; whether its agency is to be asked."""
         now = self._node.clock()
         if said.agency == self._node.agency:
-            self._own_is_other(tx, said, peer)
+            if not self._is_known(tx, said):
+                self._own_is_other(tx, said, peer)
             return False
         known = tx.witness.head(said.agency)
         if known is not None and known.epoch != said.epoch and said.issued < known.issued:
             return False  # of before a restore that is known already
         if known is not None and known.size == said.size and known.epoch == said.epoch:
-            self._accuse(tx, Finding.FORK, known, said, peer)
+            if known.root != said.root:
+                self._accuse(tx, Finding.FORK, known, said, peer)
             return False
         return tx.witness.doubt(said, now)
 
@@ -257,11 +272,14 @@ class Witnessing:
         node = self._node
         for doubt in node.store.read(lambda tx: list(tx.witness.doubted(peer))):
             holds = self._proven(peer, doubt, said)
+            if holds is None:
+                continue
             node.store.write(
                 lambda tx, one=doubt, ok=holds: self._settled(tx, one, said, holds=ok)  # type: ignore[misc]
             )
 
-    def _proven(self, peer: str, doubt: Checkpoint, said: Checkpoint) -> bool:
+    def _proven(self, peer: str, doubt: Checkpoint, said: Checkpoint) -> bool | None:
+        """Whether one extends the other; None: it cannot be told yet."""
         if doubt.epoch != said.epoch:
             return True  # the restore between them was judged by itself
         first, second = sorted((doubt, said), key=lambda one: one.size)
@@ -270,7 +288,7 @@ class Witnessing:
         if first.size == 0:
             return True
         if second is doubt:  # its own newest word is shorter than one that it signed before
-            return doubt.issued > said.issued
+            return False if clearly_later(said, doubt) else None
         try:
             answer = self._node.peers.log_consistency(
                 peer, audit_pb2.GetConsistencyRequest(first=first.size, second=second.size)
