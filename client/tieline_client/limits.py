@@ -119,6 +119,17 @@ REFERENCES_PER_SERIES = 64
 PASS_ONS_MOST = 6
 """Hands that a referral may go through; each adds its envelope around those before."""
 
+# --- clues and tips ---
+WORD_CHARS = 40
+"""Longest run of letters and digits in a description: longer ones are coded text."""
+CLUES_PER_SERIES = 200
+TIPS_PER_BATCH = 500
+TIPS_PER_SOURCE_DAY = 50
+"""Tips that one source may bring on one UTC day; what is over is counted and not kept."""
+TIPS_UNNAMED_DAY = 100_000
+"""The same of all tips whose source is not named."""
+TIPS_PER_RELAY = 200
+
 # --- imports ---
 RECORDS_PER_IMPORT_BATCH = 2_000
 RECORDS_PER_COLUMNS = 10_000

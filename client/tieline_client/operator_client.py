@@ -20,6 +20,7 @@ from tieline_client.exporting import ExportOptions, ExportReport, write_export
 from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
 from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
+from tieline_client.operator_clues import ClueCalls
 from tieline_client.operator_connection import make
 from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
@@ -30,7 +31,7 @@ Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
 
 
-class OperatorClient(PeopleCalls, RequestCalls):
+class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
     """The methods of OperatorService; a context manager.
 
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.

@@ -34,6 +34,7 @@ AGENCIES = {
     "us-archive": ("repository", ("US",)),
 }
 SPREADING = {"pass-on", "broadcast", "receive-broadcast", "relay", "upload", "accept-upload"}
+SPREADING |= {"publish"}
 AS_LEVEL = {"learn-hit": 1, "learn-count": 2, "learn-reference": 3, "learn-detail": 4}
 
 
@@ -105,6 +106,8 @@ def roles_and_purpose_fit(q: Question) -> bool:
             return finding and asker == "hub"
         case "receive-broadcast":
             return finding and holder == "hub"
+        case "publish":
+            return finding and q.asker.agency == q.holder.agency
         case "upload" | "accept-upload":
             return working and asker in police and holder == "repository"
     return AS_LEVEL[q.action] <= level_by_role(q)
@@ -132,6 +135,8 @@ def restrictions_hold_it_back(q: Question) -> bool:
     if q.action in SPREADING:
         if q.handling in (HandlingCode.H2, HandlingCode.H3) or q.tlp is Tlp.RED:
             return True
+        if q.action == "publish" and owner != q.sender.agency:
+            return q.tlp is not Tlp.CLEAR
         return q.tlp is Tlp.AMBER_STRICT and owner != q.sender.agency
     if owner == q.receiver.agency:
         return False

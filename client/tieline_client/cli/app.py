@@ -21,6 +21,7 @@ from tieline_client.cli import (
     broadcasts,
     budgets,
     clock,
+    clues,
     doctor,
     export,
     hashes,
@@ -112,6 +113,7 @@ def _build() -> typer.Typer:
     app.add_typer(inbox.app, name="inbox")
     app.command("outbox")(clock.outbox)
     app.command("clock")(clock.clock)
+    app.add_typer(clues.app, name="clue")
     app.command("broadcast")(broadcasts.broadcast)
     app.command("broadcasts")(broadcasts.broadcasts)
     app.add_typer(uploads.app, name="upload")

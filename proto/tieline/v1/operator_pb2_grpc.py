@@ -6,6 +6,7 @@ import warnings
 from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__access__pb2
+from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
 from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
@@ -200,6 +201,46 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/ExportSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
+                _registered_method=True)
+        self.AddClue = channel.unary_unary(
+                '/tieline.v1.OperatorService/AddClue',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.AddClueRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.AddClueResponse.FromString,
+                _registered_method=True)
+        self.PublishClue = channel.unary_unary(
+                '/tieline.v1.OperatorService/PublishClue',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.PublishClueRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.PublishClueResponse.FromString,
+                _registered_method=True)
+        self.ListClues = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListClues',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListCluesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListCluesResponse.FromString,
+                _registered_method=True)
+        self.ListPublishedClues = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListPublishedClues',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesResponse.FromString,
+                _registered_method=True)
+        self.AddTips = channel.unary_unary(
+                '/tieline.v1.OperatorService/AddTips',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.AddTipsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.AddTipsResponse.FromString,
+                _registered_method=True)
+        self.ListTips = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListTips',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListTipsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListTipsResponse.FromString,
+                _registered_method=True)
+        self.JudgeTip = channel.unary_unary(
+                '/tieline.v1.OperatorService/JudgeTip',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.JudgeTipRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.JudgeTipResponse.FromString,
+                _registered_method=True)
+        self.RelayTips = channel.unary_unary(
+                '/tieline.v1.OperatorService/RelayTips',
+                request_serializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.FromString,
                 _registered_method=True)
         self.AddOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddOperator',
@@ -480,6 +521,62 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddClue(self, request, context):
+        """An object or a place in words. Caller: analyst. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishClue(self, request, context):
+        """Publishes a clue's words or takes them back. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClues(self, request, context):
+        """Clues with counts of their tips. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPublishedClues(self, request, context):
+        """What the public may read. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddTips(self, request, context):
+        """Brings tips in. Caller: analyst. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTips(self, request, context):
+        """Tips. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JudgeTip(self, request, context):
+        """Verifies or dismisses a tip. Caller: analyst. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RelayTips(self, request, context):
+        """Tells tips to other agencies. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddOperator(self, request, context):
         """Adds a person or gives one a new certificate. Caller: admin.
         """
@@ -706,6 +803,46 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ExportSeries,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.SerializeToString,
+            ),
+            'AddClue': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddClue,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.AddClueRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.AddClueResponse.SerializeToString,
+            ),
+            'PublishClue': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishClue,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.PublishClueRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.PublishClueResponse.SerializeToString,
+            ),
+            'ListClues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClues,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListCluesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListCluesResponse.SerializeToString,
+            ),
+            'ListPublishedClues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPublishedClues,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesResponse.SerializeToString,
+            ),
+            'AddTips': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddTips,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.AddTipsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.AddTipsResponse.SerializeToString,
+            ),
+            'ListTips': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTips,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.ListTipsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.ListTipsResponse.SerializeToString,
+            ),
+            'JudgeTip': grpc.unary_unary_rpc_method_handler(
+                    servicer.JudgeTip,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.JudgeTipRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.JudgeTipResponse.SerializeToString,
+            ),
+            'RelayTips': grpc.unary_unary_rpc_method_handler(
+                    servicer.RelayTips,
+                    request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.SerializeToString,
             ),
             'AddOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.AddOperator,
@@ -1619,6 +1756,222 @@ class OperatorService:
             '/tieline.v1.OperatorService/ExportSeries',
             tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddClue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AddClue',
+            tieline_dot_v1_dot_operator__clues__pb2.AddClueRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.AddClueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishClue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/PublishClue',
+            tieline_dot_v1_dot_operator__clues__pb2.PublishClueRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.PublishClueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListClues',
+            tieline_dot_v1_dot_operator__clues__pb2.ListCluesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.ListCluesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPublishedClues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListPublishedClues',
+            tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.ListPublishedCluesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddTips(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AddTips',
+            tieline_dot_v1_dot_operator__clues__pb2.AddTipsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.AddTipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTips(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListTips',
+            tieline_dot_v1_dot_operator__clues__pb2.ListTipsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.ListTipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JudgeTip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/JudgeTip',
+            tieline_dot_v1_dot_operator__clues__pb2.JudgeTipRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.JudgeTipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RelayTips(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RelayTips',
+            tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_access_pb2 as _operator_access_pb2
+from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import series_work_pb2 as _series_work_pb2
@@ -110,6 +111,22 @@ class OperatorServiceStub:
     """Hands out series with all that is known of their items, to be written into a file. Caller:
     officer. What came without the end is of no use: it may not have been logged. Since v1.3.
     """
+    AddClue: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.AddClueRequest, _operator_clues_pb2.AddClueResponse]
+    """An object or a place in words. Caller: analyst. Since v1.3."""
+    PublishClue: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.PublishClueRequest, _operator_clues_pb2.PublishClueResponse]
+    """Publishes a clue's words or takes them back. Caller: officer. Since v1.3."""
+    ListClues: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.ListCluesRequest, _operator_clues_pb2.ListCluesResponse]
+    """Clues with counts of their tips. Caller: analyst, officer. Since v1.3."""
+    ListPublishedClues: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.ListPublishedCluesRequest, _operator_clues_pb2.ListPublishedCluesResponse]
+    """What the public may read. Caller: officer. Since v1.3."""
+    AddTips: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.AddTipsRequest, _operator_clues_pb2.AddTipsResponse]
+    """Brings tips in. Caller: analyst. Since v1.3."""
+    ListTips: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.ListTipsRequest, _operator_clues_pb2.ListTipsResponse]
+    """Tips. Caller: analyst, officer. Since v1.3."""
+    JudgeTip: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.JudgeTipRequest, _operator_clues_pb2.JudgeTipResponse]
+    """Verifies or dismisses a tip. Caller: analyst. Since v1.3."""
+    RelayTips: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.RelayTipsRequest, _operator_clues_pb2.RelayTipsResponse]
+    """Tells tips to other agencies. Caller: officer. Since v1.3."""
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _grpc.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]
@@ -208,6 +225,22 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Hands out series with all that is known of their items, to be written into a file. Caller:
     officer. What came without the end is of no use: it may not have been logged. Since v1.3.
     """
+    AddClue: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.AddClueRequest, _operator_clues_pb2.AddClueResponse]  # type: ignore[assignment]
+    """An object or a place in words. Caller: analyst. Since v1.3."""
+    PublishClue: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.PublishClueRequest, _operator_clues_pb2.PublishClueResponse]  # type: ignore[assignment]
+    """Publishes a clue's words or takes them back. Caller: officer. Since v1.3."""
+    ListClues: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.ListCluesRequest, _operator_clues_pb2.ListCluesResponse]  # type: ignore[assignment]
+    """Clues with counts of their tips. Caller: analyst, officer. Since v1.3."""
+    ListPublishedClues: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.ListPublishedCluesRequest, _operator_clues_pb2.ListPublishedCluesResponse]  # type: ignore[assignment]
+    """What the public may read. Caller: officer. Since v1.3."""
+    AddTips: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.AddTipsRequest, _operator_clues_pb2.AddTipsResponse]  # type: ignore[assignment]
+    """Brings tips in. Caller: analyst. Since v1.3."""
+    ListTips: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.ListTipsRequest, _operator_clues_pb2.ListTipsResponse]  # type: ignore[assignment]
+    """Tips. Caller: analyst, officer. Since v1.3."""
+    JudgeTip: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.JudgeTipRequest, _operator_clues_pb2.JudgeTipResponse]  # type: ignore[assignment]
+    """Verifies or dismisses a tip. Caller: analyst. Since v1.3."""
+    RelayTips: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.RelayTipsRequest, _operator_clues_pb2.RelayTipsResponse]  # type: ignore[assignment]
+    """Tells tips to other agencies. Caller: officer. Since v1.3."""
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _aio.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]  # type: ignore[assignment]
@@ -495,6 +528,70 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hands out series with all that is known of their items, to be written into a file. Caller:
         officer. What came without the end is of no use: it may not have been logged. Since v1.3.
         """
+
+    @_abc_1.abstractmethod
+    def AddClue(
+        self,
+        request: _operator_clues_pb2.AddClueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.AddClueResponse, _abc.Awaitable[_operator_clues_pb2.AddClueResponse]]:
+        """An object or a place in words. Caller: analyst. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def PublishClue(
+        self,
+        request: _operator_clues_pb2.PublishClueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.PublishClueResponse, _abc.Awaitable[_operator_clues_pb2.PublishClueResponse]]:
+        """Publishes a clue's words or takes them back. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ListClues(
+        self,
+        request: _operator_clues_pb2.ListCluesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.ListCluesResponse, _abc.Awaitable[_operator_clues_pb2.ListCluesResponse]]:
+        """Clues with counts of their tips. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ListPublishedClues(
+        self,
+        request: _operator_clues_pb2.ListPublishedCluesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.ListPublishedCluesResponse, _abc.Awaitable[_operator_clues_pb2.ListPublishedCluesResponse]]:
+        """What the public may read. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AddTips(
+        self,
+        request: _operator_clues_pb2.AddTipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.AddTipsResponse, _abc.Awaitable[_operator_clues_pb2.AddTipsResponse]]:
+        """Brings tips in. Caller: analyst. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ListTips(
+        self,
+        request: _operator_clues_pb2.ListTipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.ListTipsResponse, _abc.Awaitable[_operator_clues_pb2.ListTipsResponse]]:
+        """Tips. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def JudgeTip(
+        self,
+        request: _operator_clues_pb2.JudgeTipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.JudgeTipResponse, _abc.Awaitable[_operator_clues_pb2.JudgeTipResponse]]:
+        """Verifies or dismisses a tip. Caller: analyst. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def RelayTips(
+        self,
+        request: _operator_clues_pb2.RelayTipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clues_pb2.RelayTipsResponse, _abc.Awaitable[_operator_clues_pb2.RelayTipsResponse]]:
+        """Tells tips to other agencies. Caller: officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def AddOperator(

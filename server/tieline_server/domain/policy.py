@@ -60,6 +60,8 @@ class Action(enum.StrEnum):
     """Write own or received data into a file; the holder is the agency itself."""
     RELAY = "relay"
     """Put somebody's referral into a broadcast; the holder is the hub itself or a recipient."""
+    PUBLISH = "publish"
+    """Give a clue's words to the public; the holder is the agency itself."""
 
 
 _TOWARDS_ASKER = frozenset(

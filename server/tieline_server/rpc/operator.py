@@ -19,6 +19,7 @@ from tieline_server.domain.policy import Action
 from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
+from tieline_server.rpc.operator_clues import ClueMethods
 from tieline_server.rpc.operator_exports import ExportMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
 from tieline_server.rpc.operator_requests import RequestMethods
@@ -82,11 +83,14 @@ def _bundled(
         yield bundle
 
 
-class OperatorServicer(BudgetMethods, ExportMethods, PeopleMethods, RequestMethods, SeriesMethods):
+class OperatorServicer(
+    BudgetMethods, ClueMethods, ExportMethods, PeopleMethods, RequestMethods, SeriesMethods
+):
     """One method per RPC."""
 
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
         super().__init__(node)
+        self._take_clues(node)
         self._node, self._people, self._facts = node, people, facts
         self._access = facts.access
         self._series = SeriesWork(node)

@@ -47,6 +47,7 @@ from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
+from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
@@ -95,6 +96,7 @@ class Receiving:
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
             "referral_correction": IncomingCorrections(node).correction,
+            "tip": IncomingTips(node).tip,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,
             "release": requests.release,
@@ -417,4 +419,6 @@ def _series_of(payload: payload_pb2.Payload) -> str:
         return body.series.id
     if isinstance(body, requests_pb2.Release):
         return body.series.id
+    if isinstance(body, payload_pb2.TipRelay):
+        return body.series
     return ""

@@ -144,6 +144,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "request_answer": payload.request_answer.request,
         "referral_correction": payload.referral_correction.referral,
         "release": payload.release.series.id,
+        "tip": payload.tip.series,
         "permission_request": payload.permission_request.id,
         "permission": payload.permission.request,
     }
@@ -381,6 +382,13 @@ def _permission_request(node: Node, tx: Tx, told: _Told) -> None:
     tx.requests.add(request, [RequestedSeries(body.series, 0)])
 
 
+def _tip(node: Node, tx: Tx, told: _Told) -> None:
+    """A tip that was relayed, where it is still here."""
+    body = told.payload.tip
+    if tx.clues.tip(body.id) is not None:
+        tx.clues.relayed(body.id, told.message.recipient, told.message.created)
+
+
 _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
@@ -390,6 +398,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "upload": _upload,
     "upload_step": _upload_step,
     "retraction": _retraction,
+    "tip": _tip,
     "release": _release,
     "permission_request": _permission_request,
 }

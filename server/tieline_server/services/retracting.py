@@ -141,7 +141,7 @@ def carry_out(node: Node, tx: Tx, retraction: Retraction) -> frozenset[str]:
 
     Returns whom it tells of it. Erasing this node's own copy is not done here.
     """
-    agencies = _told(node, tx, retraction.series)
+    agencies = agencies_told(node, tx, retraction.series)
     excluded = {agency for agency in agencies if retraction.excludes(agency)}
     if excluded:
         everybody = retraction.kind is RetractionKind.WITHDRAW
@@ -232,7 +232,7 @@ def catch_up(node: Node) -> int:
             if not retraction.envelope and series_owner(retraction.series) != node.agency:
                 continue  # out of the ledger: the owner's word itself comes again
             known = {one.agency for one in tx.retractions.recipients(retraction.id)}
-            for agency in sorted(_told(node, tx, retraction.series) - known):
+            for agency in sorted(agencies_told(node, tx, retraction.series) - known):
                 tell(node, tx, retraction, agency)
                 woken.add(agency)
         return woken
@@ -243,7 +243,8 @@ def catch_up(node: Node) -> int:
     return len(woken)
 
 
-def _told(node: Node, tx: Tx, series: str) -> frozenset[str]:
+def agencies_told(node: Node, tx: Tx, series: str) -> frozenset[str]:
+    """Return to whom this node told a series, and whom a retraction of it reaches."""
     broadcasts = [
         (one, tuple(tx.broadcasts.recipients(one.id)))
         for one in tx.broadcasts.find(Direction.OUT, series)

@@ -14,12 +14,14 @@ from sqlalchemy import ColumnElement, and_, case, delete, exists, literal, or_, 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Erased
 from tieline_server.storage import tallies
+from tieline_server.storage.clues import erase as erase_clues
 from tieline_server.storage.items import Items
 from tieline_server.storage.schema import (
     alarms,
     assessments,
     broadcast_answers,
     broadcasts,
+    clues,
     holdings,
     imports,
     inbox,
@@ -41,6 +43,8 @@ from tieline_server.storage.schema import (
     series_events,
     series_keys,
     series_references,
+    tip_relays,
+    tips,
     uploads,
     votes,
 )
@@ -52,10 +56,11 @@ ERASED_FROM = (
     *(series, series_references, series_events, assessments, referrals, referral_steps),
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
+    *(clues, tips, tip_relays),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
-_CARRIERS = ("referral", "referral_correction", "broadcast", "upload", "release")
+_CARRIERS = ("referral", "referral_correction", "broadcast", "upload", "release", "tip")
 """Kinds of messages that carry a series; the others are words about it."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
 
@@ -118,6 +123,7 @@ class Erasure:
             .values(text="", terms="{}", envelope=b"")
         )
         self._run(delete(request_series).where(request_series.c.series == series_id))
+        erase_clues(self._session, series_id)
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_events).where(series_events.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))

@@ -19,6 +19,7 @@ from tieline_server.storage.schema_budgets import (
     budget_days,
     budgets,
 )
+from tieline_server.storage.schema_clues import clues, tip_relays, tips
 from tieline_server.storage.schema_delivery import (
     alarms,
     destinations,
@@ -76,6 +77,9 @@ from tieline_server.storage.schema_standings import (
 )
 
 __all__ = [
+    "clues",
+    "tip_relays",
+    "tips",
     "asked_sketches",
     "audit_holds",
     "checkpoints",

@@ -10,6 +10,7 @@ from tieline_server.storage.audit import Audit
 from tieline_server.storage.audit_holds import Holds
 from tieline_server.storage.broadcasts import Broadcasts
 from tieline_server.storage.budgets import BudgetRows
+from tieline_server.storage.clues import Clues
 from tieline_server.storage.erasure import Erasure
 from tieline_server.storage.exports import Exports
 from tieline_server.storage.history import History
@@ -58,6 +59,7 @@ class SqlTx:
         self.referrals = Referrals(session)
         self.uploads = Uploads(session)
         self.broadcasts = Broadcasts(session)
+        self.clues = Clues(session)
         self.outbox = Outbox(session)
         self.inbox = Inbox(session)
         self.attachments = Attachments(session)

@@ -7,6 +7,7 @@ Every repository hangs off ``tx``; each returns and takes the frozen dataclasses
 """
 
 from tieline_server.domain.ports.budgets import BudgetRepository
+from tieline_server.domain.ports.clues import ClueRepository
 from tieline_server.domain.ports.exchange import (
     Attachment,
     AttachmentRepository,
@@ -71,6 +72,7 @@ __all__ = [
     "BroadcastRepository",
     "BudgetRepository",
     "Clock",
+    "ClueRepository",
     "DigestPage",
     "DisclosableSeries",
     "Erased",

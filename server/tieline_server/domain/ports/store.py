@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from tieline_server.domain.ports.alarms import AlarmRepository
 from tieline_server.domain.ports.budgets import BudgetRepository
+from tieline_server.domain.ports.clues import ClueRepository
 from tieline_server.domain.ports.exchange import (
     AttachmentRepository,
     BroadcastRepository,
@@ -55,6 +56,8 @@ class Tx(Protocol):
     def uploads(self) -> UploadRepository: ...
     @property
     def broadcasts(self) -> BroadcastRepository: ...
+    @property
+    def clues(self) -> ClueRepository: ...
     @property
     def outbox(self) -> OutboxRepository: ...
     @property
