@@ -60,9 +60,9 @@ class ClueCalls(OperatorConnection):
             request = make(pb.ListTipsRequest, clue=clue, state=state, page_token=token)
             page = self.call(self.stub.ListTips, request, limits.ACTION_SECONDS)
             yield from page.tips
-            token = page.next_page_token
-            if not token:
+            if page.next_page_token <= token:
                 return
+            token = page.next_page_token
 
     def judge_tip(
         self, tip: str, state: str, *, supports: str = "", eliminates: str = "", reason: str = ""

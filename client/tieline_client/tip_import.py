@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from tieline_client.payloads import timestamp
 class TakesTips(Protocol):
     """What an OperatorClient does for this."""
 
-    def add_tips(self, tips: list[pb.NewTip]) -> list[str]:
+    def add_tips(self, tips: Sequence[pb.NewTip]) -> Sequence[str]:
         """See `operator_clues.ClueCalls.add_tips`."""
         ...
 
@@ -52,7 +52,7 @@ class TipReport:
             "rows": sum(self.fates.values()),
             **counts,
             "rejected_rows": self.fates["rejected"],
-            "rejected": [{"record": one.number, "reason": one.reason} for one in self.rejected],
+            "rejected": [{"record": one.record, "reason": one.reason} for one in self.rejected],
         }
 
 
@@ -98,7 +98,7 @@ def import_tips(
     size = 0
     for row in read_tips(path, on_progress):
         if isinstance(row, Rejected):
-            report.reject(row.number, row.reason)
+            report.reject(row.record, row.reason)
             continue
         tip = new_tip(
             row.clue,
@@ -116,7 +116,7 @@ def import_tips(
         batch.append(tip)
         size += length
     flush()
-    report.rejected.sort(key=lambda one: one.number)
+    report.rejected.sort(key=lambda one: one.record)
     return report
 
 

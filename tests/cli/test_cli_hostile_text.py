@@ -35,6 +35,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "hashes stats": (),
     "overlap": ("{list}", *WHY),
     "overlap --collection": WHY,
+    "clue add": (SERIES, "--text", "t"),
+    "clue publish": (ID, *WHY),
+    "clue list": ("--stats",),
+    "clue tip": (ID, "--text", "t"),
+    "clue tips": (),
+    "clue verify": (ID, "--supports", "PT"),
+    "clue dismiss": (ID, "--reason", "r"),
+    "clue relay": (ID, *WHY),
     "outbox": (),
     "clock": (),
     "broadcast": (SERIES, "--group", "desks", *WHY),
@@ -73,7 +81,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "requests ask": (SERIES, "--permission", "pass-on"),
     "requests vital-interests": ("us-fbi", "--grounds", "g", *WHY),
 }
-ELSEWHERE = {"version", "operator add", "audit export"}
+ELSEWHERE = {"version", "operator add", "audit export", "clue export"}
 """No text of others is shown: `version` asks nobody, a profile and an export are files."""
 
 

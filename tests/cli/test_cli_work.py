@@ -485,6 +485,8 @@ COMMANDS = [
     *("inbox decline", "inbox pass-on", "inbox outcome", "inbox answer", "outbox", "clock"),
     *("broadcast", "broadcasts", "upload", "upload step", "uploads", "peers", "operator add"),
     *("operator list", "operator revoke", "audit verify", "audit export", "audit search"),
+    *("clue add", "clue publish", "clue export", "clue list", "clue tip", "clue tips"),
+    *("clue verify", "clue dismiss", "clue relay"),
     "version",
 ]
 

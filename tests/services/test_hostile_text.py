@@ -18,15 +18,19 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from tieline.v1 import constraints_pb2, digests_pb2, series_pb2
+from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_pb2 as pb
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import TielineError
 from tieline_client.inert import plain
 from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.operator import OperatorServicer
+from tieline_server.services.clues import ClueDesk
+from tieline_server.services.tips import TipDesk
 
 from tests.rpc.descriptors import services
 from tests.services.bench import (
+    ANA,
     CASE,
     ES,
     HUB,
@@ -143,6 +147,18 @@ def _referral(bench: Bench, number: int) -> str:
     return view.id
 
 
+def _clue(running: Running, number: int) -> str:
+    made = clues.AddClueRequest(series=_series(running, number), text="a bag")
+    return ClueDesk(running.node).add(ANA, made).id
+
+
+def _tip(running: Running, number: int) -> str:
+    clue = _clue(running, number)
+    TipDesk(running.node).add(ANA, [clues.NewTip(clue=clue, text="seen there")])
+    request = clues.ListTipsRequest(clue=clue)
+    return TipDesk(running.node).find(ANA, request).tips[0].id
+
+
 def _request(bench: Bench, method: str, number: int) -> Any:
     """What a method may be asked, about a series of its own; a stream as a list."""
     pt = bench[PT]
@@ -186,6 +202,20 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "UploadSeries":
             series = _series(pt, number)
             return pb.UploadSeriesRequest(series=[series], repository=INTERPOL, **WHY)
+        case "AddClue":
+            return clues.AddClueRequest(series=_series(pt, number), text="t")
+        case "PublishClue":
+            clue = _clue(pt, number)
+            return clues.PublishClueRequest(clue=clue, text="t", purpose=PURPOSE, case_ref=CASE)
+        case "ListClues":
+            return clues.ListCluesRequest(series=_series(pt, number))
+        case "AddTips":
+            one = clues.NewTip(clue=_clue(pt, number), text="t", contact="c", source="s")
+            return clues.AddTipsRequest(tips=[one])
+        case "JudgeTip":
+            return clues.JudgeTipRequest(tip=_tip(pt, number), state="dismissed", reason="r")
+        case "RelayTips":
+            return clues.RelayTipsRequest(tips=[_tip(pt, number)], agency=ES, **WHY)
         case "StepUpload":
             return pb.StepUploadRequest(state="numbered", reference="r")
     raise AssertionError(f"{method} takes free text: ask it here")

@@ -218,14 +218,14 @@ def tip(
             if fate not in ("added", "known"):
                 raise typer.Exit(EXIT_FAILED)
             return
-        with progress_bar(f"tips of {file.name}", file.stat().st_size) as advance:
-            report = import_tips(client, file, advance)
+        with progress_bar(f"tips of {file.name}", file.stat().st_size) as bar:
+            report = import_tips(client, file, bar.read)
     document = report.document(str(file))
 
     def render() -> None:
         line(", ".join(f"{document[name]} {name}" for name in _FATES))
         for each in report.rejected[:_SHOWN]:
-            say(f"row {each.number}: {each.reason}")
+            say(f"row {each.record}: {each.reason}")
 
     emit(as_json, document, render)
     if not report.usable:

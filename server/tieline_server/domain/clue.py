@@ -17,6 +17,7 @@ from datetime import datetime
 
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, WrongState
+from tieline_client.inert import plain
 
 
 class TipState(enum.StrEnum):
@@ -92,7 +93,7 @@ class Tip:
     @property
     def digest(self) -> str:
         """The same for two tips that say the same."""
-        words = normal(self.text).casefold()
+        words = _compared(self.text)
         return hashlib.sha256(f"{self.clue}\0{words}\0{self.contact}".encode()).hexdigest()
 
 
@@ -116,8 +117,13 @@ class TipCounts:
 
 
 def normal(text: str) -> str:
-    """Return text in NFKC with single spaces: what is compared, and kept."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    """Return text as it is kept: plain (inert.py), with single spaces."""
+    return " ".join(plain(text).split())
+
+
+def _compared(text: str) -> str:
+    """Return text as it is compared: what looks the same is the same."""
+    return unicodedata.normalize("NFKC", normal(text)).casefold()
 
 
 _LINK = re.compile(
@@ -138,9 +144,10 @@ def check_words(text: str, what: str) -> str:
         raise InvalidInput(f"{what} is longer than {limits.FREE_TEXT_CHARS} characters; shorten it")
     if any(not char.isprintable() for char in words):
         raise InvalidInput(f"{what} holds control characters; remove them")
-    if _LINK.search(words):
+    seen = unicodedata.normalize("NFKC", words)
+    if _LINK.search(seen):
         raise InvalidInput(f"{what} holds a link or a file's name; say it in words")
-    if _CODED.search(words):
+    if _CODED.search(seen):
         raise InvalidInput(f"{what} holds coded text, which no description needs; say it in words")
     return words
 
@@ -148,10 +155,10 @@ def check_words(text: str, what: str) -> str:
 def check_publishable(words: str, names: Iterable[str]) -> None:
     """Raise InvalidInput when words that are to be published hold a name of the series (its name,
     its number elsewhere, its id)."""
-    plain = words.casefold()
+    said = _compared(words)
     for name in names:
-        known = normal(name).casefold()
-        if known and re.search(rf"(?<!\w){re.escape(known)}(?!\w)", plain):
+        known = _compared(name)
+        if known and re.search(rf"(?<!\w){re.escape(known)}(?!\w)", said):
             raise InvalidInput("the words to publish name the series; describe the object alone")
 
 
@@ -169,7 +176,7 @@ def check_judgement(tip: Tip, state: TipState, supports: str, eliminates: str, r
     if state is TipState.DISMISSED and not reason:
         raise InvalidInput("dismissing a tip needs a reason; say --reason TEXT")
     same = (tip.state, tip.supports, tip.eliminates) == (state, supports, eliminates)
-    if same and state is not TipState.NEW:
+    if same:
         raise WrongState(f"the tip is {state.value} already")
 
 
@@ -185,7 +192,7 @@ def net(support: Mapping[str, Support]) -> dict[str, int]:
 
 def keyed(key: bytes, words: str) -> str:
     """Return the keyed hash (BLAKE2b, 128 bit) of a contact or source; "" for none."""
-    plain = normal(words).casefold()
-    if not plain:
+    said = _compared(words)
+    if not said:
         return ""
-    return hashlib.blake2b(plain.encode(), digest_size=16, key=key).hexdigest()
+    return hashlib.blake2b(said.encode(), digest_size=16, key=key).hexdigest()

@@ -111,7 +111,7 @@ class ClueDesk:
         action: str,
         clue: Clue,
         rules: tuple[str, ...],
-        **detail: object,
+        text: str = "",
     ) -> None:
         tx.audit.append(
             self._node.entry(
@@ -121,7 +121,7 @@ class ClueDesk:
                 case_ref=clean(request.case_ref),
                 subjects=(clue.id, clue.series),
                 rules=rules,
-                **detail,
+                text=text,
             )
         )
 
@@ -203,7 +203,7 @@ def _question(node: Node, series: Series, purpose: str) -> Question:
 
 
 def _standing(node: Node, tx: Tx, clue: Clue) -> Series:
-    """Return the series of a clue; raise NotFound or WrongState where it may not be told any more."""
+    """Return the series of a clue; raise NotFound or WrongState where it is taken back."""
     series = tx.series.get(clue.series)
     if series is None:
         raise NotFound("the series of this clue is gone")

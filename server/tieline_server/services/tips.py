@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline.v1 import operator_clues_pb2 as pb
 from tieline.v1 import payload_pb2
@@ -96,11 +96,14 @@ class TipDesk:
         self, person: Person, clues: dict[str, Clue | None], fates: Sequence[str]
     ) -> AuditEntry:
         words = {fate.value for fate in Fate}
-        counts = Counter(fate if fate in words else "rejected" for fate in fates)
-        found = sorted({one.id for one in clues.values() if one})
-        return self._node.entry(
-            "tips.added", person=person.name, subjects=tuple(found[:100]), **counts
+        counts: dict[str, object] = dict(
+            Counter(fate if fate in words else "rejected" for fate in fates)
         )
+        found = sorted({one.id for one in clues.values() if one})
+        entry = self._node.entry(
+            "tips.added", person=person.name, subjects=tuple(found[:100]), tips=len(fates)
+        )
+        return replace(entry, detail={**entry.detail, **counts})
 
     def _keep(self, tx: Tx, clue: Clue, tip: Tip, spent: dict[tuple[str, str], int]) -> Fate:
         source = tip.source or tip.contact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ _OF_DAY = Prepared(
         .where(tips.c.source == bindparam("of_source"), tips.c.day == bindparam("on_day"))
     )
 )
+_FIELDS = [field.name for field in fields(Tip)]
 _TIP = [column for column in tips.c if column.name not in ("digest", "day")]
 
 
@@ -86,7 +87,7 @@ class Clues:
 
     def add_tip(self, tip: Tip) -> Fate:
         """Add a tip unless the same is there."""
-        row = asdict(tip) | {
+        row = {name: getattr(tip, name) for name in _FIELDS} | {
             "state": tip.state.value,
             "digest": tip.digest,
             "day": day_of(tip.received),
