@@ -34,7 +34,7 @@ AGENCIES = {
     "us-archive": ("repository", ("US",)),
 }
 SPREADING = {"pass-on", "broadcast", "receive-broadcast", "relay", "upload", "accept-upload"}
-SPREADING |= {"publish"}
+SPREADING |= {"export", "publish"}
 AS_LEVEL = {"learn-hit": 1, "learn-count": 2, "learn-reference": 3, "learn-detail": 4}
 
 
@@ -106,6 +106,9 @@ def roles_and_purpose_fit(q: Question) -> bool:
             return finding and asker == "hub"
         case "receive-broadcast":
             return finding and holder == "hub"
+        case "export":
+            listed = working or q.purpose in ("prosecution", "data-quality")
+            return listed and q.asker.agency == q.holder.agency
         case "publish":
             return finding and q.asker.agency == q.holder.agency
         case "upload" | "accept-upload":
@@ -159,7 +162,8 @@ def border_stops_it(q: Question) -> bool:
     if emergency:
         return False
     for party in (q.asker, q.holder):
-        if party.role == "national" and not party.union and not party.agreement:
+        stranger = party.role == "national" and not party.union and not party.agreement
+        if stranger and q.action != "export":
             return True
     owner = q.owner or q.sender.agency
     if owner in (q.sender.agency, q.receiver.agency) or q.permission or q.sender.role == "hub":
@@ -234,7 +238,8 @@ def test_nobody_without_agreement_outside_the_union_gets_anything_unseen(
 ) -> None:
     stranger = Party.of("gb-nca", "national", ("GB",), agreement=False)
     alone = replace(question, asker=stranger, second_officer=False)
-    assert not ENGINE.decide(alone).allowed
+    into_own_file = question.action == "export" and question.holder.agency == stranger.agency
+    assert into_own_file or not ENGINE.decide(alone).allowed
     assert ENGINE.highest_disclosure(alone).permissible is Disclosure.NOTHING
 
 
