@@ -22,6 +22,7 @@ from tieline.v1 import operator_pb2 as pb
 
 from tieline_client.errors import FormatError, InvalidInput, Unreachable
 from tieline_client.formats.outgoing import SeriesFacts, Writer
+from tieline_client.formats.outgoing_case import CaseWriter
 from tieline_client.formats.outgoing_tables import IcseWriter, OwnCsvWriter
 from tieline_client.formats.outgoing_vics import VicsWriter
 from tieline_client.handling import HandlingCode, Tlp
@@ -34,6 +35,7 @@ class ExportFormat(StrEnum):
 
     VICS = "vics"
     ICSE = "icse"
+    CASE = "case"
     CSV = "csv"
 
 
@@ -74,6 +76,8 @@ def open_writer(stream: BinaryIO, options: ExportOptions) -> Writer:
         return VicsWriter(stream, options.context)
     if options.format is ExportFormat.ICSE:
         return IcseWriter(stream)
+    if options.format is ExportFormat.CASE:
+        return CaseWriter(stream)
     return OwnCsvWriter(stream)
 
 

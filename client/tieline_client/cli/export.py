@@ -33,7 +33,7 @@ def export(
     *,
     file_format: Annotated[
         ExportFormat,
-        typer.Option("--format", help="VICS 2.0 JSON, ICSE-style or own CSV."),
+        typer.Option("--format", help="VICS 2.0 JSON, ICSE-style CSV, CASE JSON-LD, own CSV."),
     ],
     context: Annotated[
         Context, typer.Option(help="VICS only: whose table of categories the file speaks.")
