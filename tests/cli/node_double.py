@@ -17,6 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
+from tieline.v1 import auditor_pb2, auditor_pb2_grpc
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc as pb_grpc
 from tieline_client import keys, limits
@@ -41,10 +42,17 @@ from tieline_server.trust.authority import (
 )
 
 FEDERATION, AGENCY, PERSON = "test-eu", "pt-pj", "ana.silva"
-METHODS = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
+METHODS = {
+    name: method
+    for service in (
+        pb.DESCRIPTOR.services_by_name["OperatorService"],
+        auditor_pb2.DESCRIPTOR.services_by_name["AuditorService"],
+    )
+    for name, method in service.methods_by_name.items()
+}
 _STREAMS = (
     *("Import", "AskOverlap", "AskBrief", "CompareCollection", "ExportSeries"),
-    "ListAuditEntries",
+    *("ListAuditEntries", "ListEvidence", "ListAsked"),
 )
 
 
@@ -182,6 +190,12 @@ class NodeDouble:
             page = leaves[start : min(start + 3, end)]
             yield pb.ListAuditEntriesResponse(start=start, leaves=page)
 
+    def ListEvidence(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield from self.answers.get("ListEvidence", ())
+
+    def ListAsked(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield from self.answers.get("ListAsked", ())
+
 
 class _Front:
     """What the listener calls; the double behind it changes from test to test."""
@@ -251,6 +265,7 @@ def listening(people: People) -> Iterator[tuple[_Front, str]]:
     front = _Front()
     server = grpc.server(ThreadPoolExecutor(4), options=server_options())
     pb_grpc.add_OperatorServiceServicer_to_server(cast(Any, front), server)
+    auditor_pb2_grpc.add_AuditorServiceServicer_to_server(cast(Any, front), server)
     material = ServerMaterial(people.leaf, (people.operator_ca.der,))
     port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: material))
     server.start()

@@ -73,6 +73,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "budget reset": ("es-gc",),
     "audit search": (),
     "audit verify": (),
+    "audit receipt": (ID, "{out}"),
+    "audit consistency": ("1", "2"),
+    "audit inclusion": ("1",),
+    "audit hold": ("--case", "C-1", "--reason", "r"),
+    "audit holds": (),
+    "audit release": (ID,),
+    "audit list": (ID,),
+    "audit witnesses": (),
+    "export": (SERIES, "{out}", "--format", "csv", *WHY),
+    "operator refresh": ("{profile}",),
+    "series status": (SERIES, "--to", "closed"),
     "doctor": (),
     "requests list": (),
     "requests show": (ID,),
@@ -184,6 +195,9 @@ def _fill(served: Served, text: str) -> None:
     answers["Import"].repeated = False
     answers["AskOverlap"] = _peer_answer(text)
     answers["CompareCollection"] = _comparison(text)
+    answers["ExportSeries"] = [hostile(METHODS["ExportSeries"].output_type, text)]
+    answers["ListAsked"] = [hostile(METHODS["ListAsked"].output_type, text)]
+    answers["ListEvidence"] = []
     entry = dict.fromkeys(
         ("action", "agency", "person", "peer", "purpose", "case_ref", "at", "salt"), text
     )
@@ -205,9 +219,12 @@ def listed(tmp_path: Path) -> Path:
 def test_nothing_of_it_reaches_a_terminal_or_breaks_a_document(
     run: Run, served: Served, listed: Path, command: str, text: str
 ) -> None:
-    words = [word.format(list=listed) for word in COMMANDS[command]]
+    out = listed.with_name("out")
+    files = {"list": listed, "out": out, "profile": served.profile}
+    words = [word.format(**files) for word in COMMANDS[command]]
     for form in ([], ["--json"]):
         _fill(served, text)
+        out.unlink(missing_ok=True)
         result = run(*command.split(), *words, *form)
         for stream in (result.out, result.err):
             odd = {char for char in stream if not (char.isprintable() or char == "\n")}
