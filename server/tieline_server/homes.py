@@ -24,6 +24,7 @@ from tieline_client.certificates import Kind
 from tieline_client.directory import Directory, SigningKey
 from tieline_client.errors import ConfigurationError, UnknownAgency
 
+from tieline_server import joining_hub
 from tieline_server.config import Home, NodeConfig, to_toml
 from tieline_server.first_operator import FirstOperator
 from tieline_server.renewing import renew
@@ -147,25 +148,23 @@ class Joined:
 
 
 def join(
-    path: Path, source: Path, now: datetime, operator_certificate: Path | None = None
+    path: Path,
+    source: Path,
+    now: datetime,
+    operator_certificate: Path | None = None,
+    hub: str = "",
 ) -> Joined:
     """Trust a federation, issue the node's leaf, and make the first operator's profile.
 
     ``operator_certificate`` is the first operator's, where the operator CA is elsewhere and signed
-    the request that an earlier join wrote. Raises DirectoryError, UnknownAgency when the agency is
+    the request that an earlier join wrote; ``hub`` the address of a member that has a newer
+    directory than ``source``. Raises DirectoryError, UnknownAgency when the agency is
     not admitted, ConfigurationError.
     """
     home = Home(path)
     config = home.config()
     store = DirectoryStore(path)
     directory = store.trust(source)
-    try:
-        member = directory.member(config.agency)
-    except UnknownAgency:
-        raise UnknownAgency(
-            f"{config.agency} is not admitted to {directory.federation} yet; have its authority "
-            f"run `tieline federation admit` with {home.request_file}, then join again"
-        ) from None
     passphrase = keys.passphrase_from_environment()
     node_ca, operator_ca = (
         load_own_authority(
@@ -182,6 +181,16 @@ def join(
             (Kind.OPERATOR, config.operator_ca_key),
         )
     )
+    if hub:
+        node_key = keys.load(home.keys / "node.key", passphrase)
+        directory = joining_hub.fetch(hub, config, store, node_ca, node_key, now)
+    try:
+        member = directory.member(config.agency)
+    except UnknownAgency:
+        raise UnknownAgency(
+            f"{config.agency} is not admitted to {directory.federation} yet; have its authority "
+            f"run `tieline federation admit` with {home.request_file}, then join again"
+        ) from None
     if node_ca.der not in member.node_cas:
         raise ConfigurationError(
             f"the directory lists another CA for {config.agency}: another home was admitted; "

@@ -163,20 +163,26 @@ def join(
     federation: Annotated[
         Path, typer.Option(help="The federation's folder, or its public part.", exists=False)
     ],
-    hub: Annotated[str, typer.Option(help="HOST:PORT of the hub (not needed).")] = "",
+    hub: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="A hub or other member that has a newer directory than DIR."
+        ),
+    ] = "",
     operator_certificate: Annotated[
         Path | None,
         typer.Option(help="The first operator's, where the operator CA signs elsewhere."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Trust this federation's root, get the node's leaf and the first operator's profile."""
+    """Trust this federation's root, get the node's leaf and the first operator's profile.
+
+    With --hub the folder may be older than the admission: the rest is fetched from there.
+    """
     from tieline_server.homes import join as join_home  # noqa: PLC0415
 
     os.umask(0o077)
-    if hub:
-        say("--hub is not needed: the directory names the hub")
-    joined = join_home(home, federation, utc_now(), operator_certificate)
+    joined = join_home(home, federation, utc_now(), operator_certificate, hub)
     directory = joined.directory
     result = {
         "federation": directory.federation,

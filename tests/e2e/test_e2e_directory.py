@@ -39,6 +39,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("directory")).found()
     for agency, role, *countries in MEMBERS:
         made.init(agency, role, *countries)
+    shutil.copytree(made.authority / "public", made.root / "old")
     for node in made:
         handed = shutil.copytree(made.authority / "public", made.root / f"for-{node.agency}")
         tieline("node", "join", node.home, "--federation", handed).ok()
@@ -213,3 +214,22 @@ def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation)
         pool.close()
     refused = joined["pt-pj"].ask(joined.root / "one.txt", "--peer", "es-gc")
     assert refused.code != 0
+
+
+def test_who_joins_later_gets_the_rest_from_a_member(joined: Federation) -> None:
+    hub, pt = joined["europol-ec3"], joined["pt-pj"]
+    fr = joined.init("fr-pn", "national", "FR")
+    # The folder is of before its admission, and so is what the hub has.
+    words = ("node", "join", fr.home, "--federation", joined.root / "old")
+    assert tieline(*words).code == 1
+    assert tieline(*words, "--hub", hub.address).code == 4
+    publish(joined, "purpose", "fourth", "Somebody joins")
+    joined.wait_directory("europol-ec3", "pt-pj")
+    assert tieline(*words, "--hub", "no address").code == 2
+    assert tieline(*words, "--hub", fr.address).code == 4  # nobody listens there
+    assert not (fr.home / "certs" / "node.pem").exists()
+    # The hub, or any member.
+    for member in (hub, pt):
+        done = tieline(*words, "--hub", member.address, "--json").ok().json
+        assert done["version"] == directory(member).version
+    assert (fr.home / "certs" / "node.pem").exists() and fr.profile.exists()

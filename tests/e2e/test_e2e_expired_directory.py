@@ -1,81 +1,198 @@
-"""A directory that nobody renewed: people work on, peers wait, and renewal mends everything.
+"""A directory past its expiry, at real nodes: all but the directory itself is closed, nothing is
+lost, and whoever brings a fresh one, a peer or the hub, mends everything.
 
-The federation is founded sixteen days ago (libfaketime), so that today its snapshot has expired.
+The authority's clock alone is moved: it signs directories that end in a moment, or have ended.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from tieline_client import keys, limits
+from tieline_client.profile import utc_now
+from tieline_client.status import from_rpc_error
+from tieline_client.tls import Identity
+from tieline_server import federation_cli
+from tieline_server.rpc.methods import RULES, Listener
+from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.peer_pool import PeerPool
 
 from tests.e2e.federation import WHY, Federation, Node, tieline, wait_for
 
-_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-_ROOT = Path(__file__).parents[2]
-_FOUND = """
-import sys
-from pathlib import Path
-from tests.e2e.federation import Federation
-made = Federation(Path(sys.argv[1])).found()
-for agency, country in (("pt-pj", "PT"), ("es-gc", "ES")):
-    made.init(agency, "national", country)
-for node in made:
-    made.join(node)
-    print(node.agency, node.address, node.operator_address)
-"""
-
-pytestmark = pytest.mark.skipif(not _FAKETIME.exists(), reason="needs libfaketime")
+HEALTH = "/grpc.health.v1.Health/Check"
+HELLO = "/tieline.v1.ExchangeService/Hello"
+FETCH = "/tieline.v1.DirectoryService/FetchFiles"
 
 
 @pytest.fixture(scope="module")
-def expired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    root = tmp_path_factory.mktemp("expired")
-    done = subprocess.run(
-        [sys.executable, "-c", _FOUND, str(root)],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        env=os.environ | {"LD_PRELOAD": str(_FAKETIME), "FAKETIME": "-16d"},
-    )
-    assert done.returncode == 0, done.stderr
-    made = Federation(root)
-    for line in done.stdout.splitlines():
-        agency, address, operator_address = line.split()
-        ports = (int(each.rpartition(":")[2]) for each in (address, operator_address))
-        made.nodes[agency] = Node(root / agency, agency, *ports)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Two nodes that run, and a hub that has not come up yet."""
+    made = Federation(tmp_path_factory.mktemp("expired")).found()
+    made.init("europol-ec3", "hub")
+    made.init("pt-pj", "national", "PT")
+    made.init("es-gc", "national", "ES")
+    made.change("publish", "--home", made["europol-ec3"].home)
+    for node in made:
+        made.join(node)
+        # From now on directories come by hand or from peers.
+        (node.home / "directory" / "source").unlink()
     try:
-        yield made.start()
+        yield made.start("pt-pj", "es-gc")
     finally:
         made.close()
 
 
-def test_past_its_expiry_people_work_peers_wait_and_nothing_is_lost(expired: Federation) -> None:
-    pt = expired["pt-pj"]
-    file = expired.root / "one.txt"
+def publish(made: Federation, monkeypatch: pytest.MonkeyPatch, life: timedelta) -> datetime:
+    """Publish what members hold once more, to end after ``life``; return when."""
+    held = made.root / "held.json"
+    tieline("node", "directory", "export", made["pt-pj"].home, held).ok()
+    then = utc_now() + life - limits.DIRECTORY_ONLINE_LIFE
+    with monkeypatch.context() as clock:
+        clock.setattr(federation_cli, "_now", lambda: then)
+        done = made.change("publish", "--after", held, "--json").json
+    return datetime.fromisoformat(done["expires"])
+
+
+def bring(made: Federation, *agencies: str) -> None:
+    """Import what is published at these nodes, which run."""
+    for agency in agencies:
+        node = made[agency]
+        tieline("node", "directory", "import", node.home, made.authority / "public").ok()
+        node.hurry()
+
+
+def expired(node: Node) -> bool:
+    return DirectoryStore(node.home).current().expires <= datetime.now(UTC)
+
+
+def warnings(node: Node) -> str:
+    """What the node's status warns of."""
+    return "\n".join(tieline("node", "status", node.home, "--json").ok().json["warnings"])
+
+
+class Caller:
+    """Calls of pt-pj to es-gc as they come over the wire, whatever pt-pj itself thinks of them."""
+
+    def __init__(self, node: Node) -> None:
+        identity = Identity(
+            (node.home / "certs" / "node.pem").read_bytes(),
+            keys.private_pem(keys.load(node.home / "keys" / "node.key")),
+        )
+        self._pool = PeerPool(
+            node.agency, DirectoryStore(node.home).current, lambda: identity, utc_now
+        )
+        self.client = self._pool.client("es-gc")
+        self.over = threading.Event()
+
+    def close(self) -> None:
+        self.over.set()
+        self._pool.close()
+
+    def call(self, method: str, request: bytes = b"") -> Any:
+        """Return the first answer to one message, or the reason why there is none."""
+        call = self.client._channel.stream_stream(method, None, None)(iter([request]), timeout=20)
+        try:
+            return next(iter(call), b"")
+        except grpc.RpcError as error:
+            return from_rpc_error(error).reason
+
+    def silent(self) -> Any:
+        """Begin a question, and say nothing."""
+
+        def nothing() -> Iterator[bytes]:
+            self.over.wait(60)
+            yield from ()
+
+        self.client.hello()
+        method = "/tieline.v1.ExchangeService/Overlap"
+        return self.client._channel.stream_stream(method, None, None)(nothing(), timeout=60)
+
+
+@pytest.fixture
+def caller(made: Federation) -> Iterator[Caller]:
+    one = Caller(made["pt-pj"])
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def test_past_its_expiry_all_is_closed_but_the_directory(
+    made: Federation, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pt, es = made["pt-pj"], made["es-gc"]
+    file = made.root / "one.txt"
     file.write_text("ab" * 20 + "\n")
     assert pt.import_file(file, "--series", "Azul")["items_new"] == 1
-    status = tieline("node", "status", pt.home, "--json").ok().json
-    assert any("expired" in line for line in status["warnings"])
+    call = caller.silent()
+    publish(made, monkeypatch, timedelta(seconds=2))
+    bring(made, "pt-pj", "es-gc")
+    # What is open is cut off, long before its own silence would end it.
+    with pytest.raises(grpc.RpcError) as ended:
+        next(iter(call))
+    assert ended.value.code() is grpc.StatusCode.CANCELLED
+    assert expired(es) and expired(pt)
+    # Every call of a peer is refused with the reason, whatever it holds.
+    served = {
+        method: rule for method, rule in RULES.items() if Listener.FEDERATION in rule.listeners
+    }
+    open_still = {method for method, rule in served.items() if rule.past_expiry}
+    assert open_still == {HEALTH, FETCH, "/tieline.v1.DirectoryService/SubmitOwn"}
+    for method in served.keys() - open_still:
+        assert caller.call(method) == "DIRECTORY_EXPIRED", method
+    answer = health_pb2.HealthCheckResponse.FromString(caller.call(HEALTH))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    (timestamp,) = caller.client.directory_files().fetch(["metadata/timestamp.json"]).values()
+    assert timestamp == DirectoryStore(es.home).copy().timestamp
+    # People work on, and are told.
+    assert "expired" in warnings(pt)
     asked = pt.ask(file, "--peer", "es-gc")
     (peer,) = asked.json["peers"]
     assert (asked.code, peer["status"]) == (4, "unreachable")
     assert "expired" in peer["reason"]
     pt.run("series", "refer", "Azul", "--agency", "es-gc", *WHY).ok()
     assert [one["state"] for one in pt.run("outbox").ok().json["entries"]] == ["queued"]
-    assert expired["es-gc"].inbox() == []
-    # Renewed, everything goes on by itself.
-    tieline("federation", "renew", expired.authority).ok()
-    expired.wait_directory()
-    assert pt.ask(file, "--peer", "es-gc").code == 0
+    assert es.inbox() == []
 
 
-def test_what_waited_arrives(expired: Federation) -> None:
-    (entry,) = wait_for("the referral arrives", expired["es-gc"].inbox)
+def test_a_fresh_one_at_a_peer_ends_it_with_the_hub_down(
+    made: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pt, es = made["pt-pj"], made["es-gc"]
+    publish(made, monkeypatch, limits.DIRECTORY_ONLINE_LIFE)
+    bring(made, "pt-pj")
+    # es-gc is told nothing: it finds it at pt-pj, and what waited arrives.
+    (entry,) = wait_for("the referral arrives", es.inbox, 60)
     assert entry["referral"]["sender"] == "pt-pj"
+    assert not expired(es)
+    assert pt.ask(made.root / "one.txt", "--peer", "es-gc").code == 0
+
+
+def test_the_hub_comes_back_and_signs_a_fresh_one_by_itself(
+    made: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pt, es, hub = made["pt-pj"], made["es-gc"], made["europol-ec3"]
+    # Nobody has a directory that counts: this one ended an hour ago.
+    publish(made, monkeypatch, -timedelta(hours=1))
+    bring(made, "pt-pj", "es-gc")
+    assert expired(pt) and expired(es)
+    es.run("series", "create", "Verde").ok()
+    es.run("series", "refer", "Verde", "--agency", "pt-pj", *WHY).ok()
+    es.stop()
+    hub.launch()
+    es.launch()  # it starts past the expiry, too
+    for node in (hub, es):
+        node.wait_ready()
+    wait_for("pt-pj has a fresh one", lambda: not expired(pt), 60)
+    (entry,) = wait_for("the other referral arrives", pt.inbox, 60)
+    assert entry["referral"]["sender"] == "es-gc"
+    confirmed = tieline("node", "status", pt.home, "--json").ok().json["directory"]
+    assert confirmed["source"] in {"europol-ec3", "es-gc"}
+    wait_for("no warning of it is left", lambda: "expired" not in warnings(pt))
+    assert len(es.inbox()) == 1  # nothing came twice
