@@ -164,7 +164,7 @@ def join(
     home = Home(path)
     config = home.config()
     store = DirectoryStore(path)
-    directory = store.trust(source)
+    directory = store.trust(source, may_be_older=bool(hub))
     passphrase = keys.passphrase_from_environment()
     node_ca, operator_ca = (
         load_own_authority(

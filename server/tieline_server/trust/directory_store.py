@@ -54,6 +54,14 @@ def check_not_older(read: Reader, offered: bytes, known: TufCopy, where: str) ->
         )
 
 
+def _is_older(read: Reader, known: TufCopy, where: str) -> bool:
+    try:
+        check_not_older(read, read(TIMESTAMP) or b"", known, where)
+    except DirectoryOlder:
+        return True
+    return False
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -104,11 +112,12 @@ class DirectoryStore:
         """Return the SHA-256 of the initial root (64 hex digits), or raise DirectoryError."""
         return hashlib.sha256(tuf_folder.read_root(self.folder)).hexdigest()
 
-    def trust(self, source: Path) -> Directory:
+    def trust(self, source: Path, *, may_be_older: bool = False) -> Directory:
         """Trust the root in ``source`` (an authority's folder or its public part) and copy it all.
 
-        Raises DirectoryError when the files do not verify, or when this home trusts another
-        federation's root already.
+        With ``may_be_older`` a home that has a newer copy already keeps that. Raises DirectoryError
+        when the files do not verify or are older, or when this home trusts another federation's
+        root already.
         """
         public = tuf_folder.public_part(source.resolve())
         with self.changing():
@@ -118,8 +127,10 @@ class DirectoryStore:
                     f"{self.folder.parent} trusts another federation's root; "
                     "join this one from a new home"
                 )
-            known = self._known()
-            copy = tuf_copy.verify(tuf_copy.folder_reader(public), root, known, str(public))
+            known, read = self._known(), tuf_copy.folder_reader(public)
+            if may_be_older and known is not None and _is_older(read, known, str(public)):
+                return self.current()
+            copy = tuf_copy.verify(read, root, known, str(public))
             directory = self._keep(copy, known, self._clock())
             files.write_atomic(self.folder / _SOURCE, os.fsencode(public), mode=0o600)
             return directory
