@@ -11,8 +11,10 @@ from tieline.v1 import auditor_pb2 as pb
 
 from tieline_client import limits
 from tieline_client.audit_evidence import Evidence
+from tieline_client.audit_search import Search
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.operator_connection import OperatorConnection, make
+from tieline_client.payloads import timestamp
 
 
 def get_evidence(client: OperatorConnection) -> Evidence:
@@ -63,6 +65,27 @@ def list_asked(client: OperatorConnection, question: str) -> Iterator[DigestBatc
     request = make(pb.ListAskedRequest, question=question)
     for part in client.read(client.auditor.ListAsked(request, timeout=limits.AUDIT_SECONDS)):
         yield DigestBatch.from_wire(part.digests)
+
+
+def search(
+    client: OperatorConnection, wanted: Search, start: int, limit: int
+) -> pb.SearchEntriesResponse:
+    """Return a page of what is looked for: it may be empty and still not the last."""
+    request = make(
+        pb.SearchEntriesRequest,
+        person=wanted.person,
+        case_ref=wanted.case_ref,
+        action=wanted.action,
+        subject=wanted.subject,
+        peer=wanted.peer,
+        purpose=wanted.purpose,
+        siena=wanted.siena,
+        since=timestamp(wanted.since) if wanted.since else None,
+        until=timestamp(wanted.until) if wanted.until else None,
+        start=start,
+        limit=min(limit, limits.FOUND_AT_ONCE),
+    )
+    return client.call(client.auditor.SearchEntries, request, limits.AUDIT_SEARCH_SECONDS)
 
 
 def hold(

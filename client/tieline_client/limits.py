@@ -410,6 +410,12 @@ AUDIT_HEADER_BYTES = 128 * 1024 * 1024
 """First line of an audit export: 8 characters an entry and a little more."""
 RECEIPT_FILE_BYTES = 64 * 1024 * 1024
 """A receipt with the files of its directory."""
+AUDIT_SEARCH_SECONDS = 60.0
+SEARCHED_AT_ONCE = 500_000
+"""Entries that one call of a search looks at: a second or two of them."""
+FOUND_AT_ONCE = 500
+FOUND_BYTES = 1024 * 1024
+"""What one call of a search returns at most; one entry at least."""
 AUDIT_FOUND = 1_000
 """Entries that one audit search shows unless asked for more."""
 

@@ -100,6 +100,8 @@ class NodeDouble:
             found = found.pop(0)
         if isinstance(found, Refusal):
             found.abort(context)
+        if found is None and method == "SearchEntries":  # as a node that cannot search
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         kind = message_factory.GetMessageClass(METHODS[method].output_type)
         return kind() if found is None else found
 

@@ -204,6 +204,7 @@ def _fill(served: Served, text: str) -> None:
     detail = {text: text, "list": [text]}
     leaf = json.dumps(entry | {"subjects": [text], "rules": [text], "detail": detail})
     answers["ListAuditEntries"] = [leaf.encode()]
+    answers["SearchEntries"].entries[0].leaf = leaf.encode()
     answers["GetAuditHead"] = pb.GetAuditHeadResponse(size=1, root=bytes(32))
 
 

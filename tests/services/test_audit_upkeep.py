@@ -180,19 +180,19 @@ def test_proofs_for_the_auditor_verify(bench: Bench) -> None:
     _log(bench[PT], 11)
     auditing = Auditing(bench[PT].node, dict)
     for position in range(11):
-        found = auditing.inclusion(position, 0)
+        found = auditing.inclusion(ANA, position, 0)
         assert merkle.verify_inclusion(
             found.leaf_hash, position, found.size, list(found.proof), found.root
         )
-    proof = auditing.consistency(4, 0)
+    proof = auditing.consistency(ANA, 4, 0)
     assert merkle.verify_consistency(
         4, proof.second, list(proof.proof), proof.first_root, proof.second_root
     )
     for call in (
-        lambda: auditing.inclusion(11, 0),
-        lambda: auditing.inclusion(3, 3),
-        lambda: auditing.consistency(0, 3),
-        lambda: auditing.consistency(5, 99),
+        lambda: auditing.inclusion(ANA, 999, 0),
+        lambda: auditing.inclusion(ANA, 3, 3),
+        lambda: auditing.consistency(ANA, 0, 3),
+        lambda: auditing.consistency(ANA, 5, 999),
     ):
         with pytest.raises(InvalidInput):
             call()
@@ -360,7 +360,7 @@ def _receipt(bench: Bench, agency: str = ES) -> Receipt:
         if agency == ES
         else cast(list[str], bench[PT].audit("query.answered")[0]["subjects"])[0]
     )
-    found = Auditing(bench[agency].node, dict).receipt(number)
+    found = Auditing(bench[agency].node, dict).receipt(ANA, number)
     return Receipt(found.question, found.receipt, {})
 
 
@@ -382,7 +382,7 @@ def test_a_receipt_for_another_question_is_refused(bench: Bench) -> None:
     saved = _receipt(bench)
     bench[ES].ask([record(9)], PT)
     numbers = cast(list[str], bench[ES].audit("query.result")[1]["subjects"])
-    other = Auditing(bench[ES].node, dict).receipt(numbers[0])
+    other = Auditing(bench[ES].node, dict).receipt(ANA, numbers[0])
     for directory in (bench.directory, None):
         with pytest.raises(SignatureRefused):
             verify(Receipt(other.question, saved.receipt, {}), directory)
@@ -391,7 +391,7 @@ def test_a_receipt_for_another_question_is_refused(bench: Bench) -> None:
     with pytest.raises(SignatureRefused):
         verify(altered, bench.directory)
     with pytest.raises(NotFound):
-        Auditing(bench[ES].node, dict).receipt("01a2223a-9ed6-75bd-95c3-cb9462b4b497")
+        Auditing(bench[ES].node, dict).receipt(ANA, "01a2223a-9ed6-75bd-95c3-cb9462b4b497")
 
 
 # --- reading is logged ----------------------------------------------------------------------------

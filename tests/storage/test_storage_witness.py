@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
+from typing import Any
 
 import pytest
+from tieline_client.audit_search import Search
 from tieline_client.checkpoints import Checkpoint, Countersignature
 from tieline_client.identifiers import new_id
 from tieline_server.domain.audit import AuditEntry
@@ -218,3 +220,53 @@ def test_an_erased_entry_keeps_its_hash_and_the_root(store: Store) -> None:
     assert [one.leaf_hash for one in after] == [one.leaf_hash for one in kept]
     assert [bool(one.leaf) for one in after] == [True, False, False, True, True]
     assert after[1].shown == b'{"erased":"%b"}' % kept[1].leaf_hash.hex().encode()
+
+
+# --- search ---------------------------------------------------------------------------------------
+
+
+def test_a_search_finds_what_matches_and_no_pattern(store: Store) -> None:
+    """The store may return more than what matches, never less."""
+    names = ["ana", 'a"b', "Zoë", "50%", "a_b", "ana"]
+    for number, name in enumerate(names):
+        entry = AuditEntry(
+            "query.asked" if number % 2 else "query",
+            NOON + number * DAY,
+            "pt-pj",
+            person=name,
+            peer=f"peer-{number}",
+            purpose="deconfliction",
+            case_ref=f"case {name}",
+            subjects=(f"es-pn/{number}",),
+            detail={"references": [f"siena:{number}", "icse:7"], "reason": '"person":"ana"'},
+        )
+        store.write(lambda tx, one=entry: tx.audit.append(one))  # type: ignore[misc]
+    settled(store, len(names))
+
+    def found(start: int = 0, end: int = 99, limit: int = 99, **wanted: Any) -> list[int]:
+        search = Search(**wanted)
+        records = store.read(lambda tx: tx.audit.search(search, start, end, limit))
+        return [one.position for one in records if search.matches(json.loads(one.leaf))]
+
+    assert found() == [0, 1, 2, 3, 4, 5]
+    assert found(person="ana") == [0, 5]
+    for number, name in enumerate(names[1:5], start=1):
+        assert found(person=name) == [number], name
+        assert found(case_ref=f"case {name}") == [number]
+    assert found(action="query") == [0, 1, 2, 3, 4, 5]
+    assert found(action="query.asked") == [1, 3, 5]
+    assert found(subject="es-pn/2") == [2]
+    assert found(peer="peer-3", purpose="deconfliction") == [3]
+    assert found(peer="peer-3", person="ana") == []
+    assert found(siena="4") == [4]
+    assert found(siena="7") == [], "an ICSE number is no SIENA number"
+    assert found(since=NOON + DAY) == [1, 2, 3, 4, 5]
+    assert found(until=NOON + DAY) == [0]
+    assert found(since=NOON + DAY, until=NOON + DAY + timedelta(microseconds=1)) == [1]
+    assert found(since=NOON + DAY, until=NOON + DAY) == []
+    elsewhere = (NOON + 2 * DAY).astimezone(timezone(timedelta(hours=5)))
+    assert found(since=elsewhere) == [2, 3, 4, 5]
+    assert found(start=1, end=5, person="ana") == []
+    assert found(limit=2) == [0, 1]
+    store.write(lambda tx: tx.audit.erase(0, 0))
+    assert found(person="ana") == [5]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tieline_client import auditor_client as auditor
 from tieline_client.audit_log import Verdict, read_entry, write_export
 from tieline_client.audit_report import write_report
+from tieline_client.audit_search import Search, siena_numbers
 from tieline_client.auditor_client import get_evidence
 from tieline_client.cli.audit_trust import (
     Trust,
@@ -25,6 +26,7 @@ from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
 from tieline_client.errors import EXIT_FAILED, UnknownMethod, UsageError
 from tieline_client.limits import AUDIT_FOUND
+from tieline_client.operator_client import OperatorClient
 from tieline_client.receipts import Receipt
 
 app = group("The audit log. Callers: auditor.")
@@ -198,20 +200,12 @@ def search(
     start = _parse_time(since, "--since", end_of_day=False)
     end = _parse_time(until, "--until", end_of_day=True)
 
-    def wanted(entry: dict[str, Any]) -> bool:
-        said = str(entry.get("action", ""))
-        return (
-            (not person or entry.get("person") == person)
-            and (not case or entry.get("case") == case)
-            and (not action or said == action or said.startswith(f"{action}."))
-            and (not series or series in (entry.get("subjects") or ()))
-            and (not peer or entry.get("peer") == peer)
-            and (not purpose or entry.get("purpose") == purpose)
-            and (not siena or siena in _siena(entry))
-            and _within(entry, start, end)
-        )
-
-    found, searched, following = _search(profile, home, wanted, limit, start_at)
+    wanted = Search(person, case, action, series, peer, purpose, siena, start, end)
+    with connect(profile, home) as client:
+        try:
+            found, searched, following = _search(client, wanted, limit, start_at)
+        except UnknownMethod:
+            found, searched, following = _read_all(client, wanted, limit, start_at)
     document = {
         "entries": found,
         "searched": searched,
@@ -223,34 +217,37 @@ def search(
         say(f"more than {limit} entries match; go on with --from {following}, or narrow the search")
 
 
-def _search(
-    profile: Path | None,
-    home: Path | None,
-    wanted: Callable[[dict[str, Any]], bool],
-    limit: int,
-    start: int,
-) -> tuple[list[dict[str, Any]], int, int | None]:
-    """Return what was found, how many were looked at, and where the next page begins."""
+_Found = tuple[list[dict[str, Any]], int, int | None]
+"""What was found, how many entries were looked at, and where the next page begins."""
+
+
+def _search(client: OperatorClient, wanted: Search, limit: int, start: int) -> _Found:
+    found: list[dict[str, Any]] = []
+    at = start
+    while True:
+        page = auditor.search(client, wanted, at, limit + 1 - len(found))
+        for one in page.entries:
+            if len(found) == limit:
+                return found, one.position - start, one.position
+            found.append({"position": one.position, **read_entry(one.leaf)})
+        at = page.next
+        if not page.more:
+            return found, max(at - start, 0), None
+
+
+def _read_all(client: OperatorClient, wanted: Search, limit: int, start: int) -> _Found:
+    """The same of a node that cannot search: of before wire v1.2."""
     found: list[dict[str, Any]] = []
     searched = 0
-    with connect(profile, home) as client:
-        for position, leaf in client.list_audit_entries(start):
-            searched += 1
-            entry = read_entry(leaf)
-            if not wanted(entry):
-                continue
-            if len(found) == limit:
-                return found, searched, position
-            found.append({"position": position, **entry})
+    for position, leaf in client.list_audit_entries(start):
+        searched += 1
+        entry = read_entry(leaf)
+        if not wanted.matches(entry):
+            continue
+        if len(found) == limit:
+            return found, searched, position
+        found.append({"position": position, **entry})
     return found, searched, None
-
-
-def _siena(entry: dict[str, Any]) -> list[str]:
-    """Return the SIENA numbers that an entry carries (2023/977 Art. 13)."""
-    detail = entry.get("detail")
-    told = detail.get("references") if isinstance(detail, dict) else None
-    listed = [str(one) for one in told] if isinstance(told, list) else []
-    return [one.partition(":")[2] for one in listed if one.startswith("siena:")]
 
 
 def _render(found: list[dict[str, Any]]) -> None:
@@ -259,24 +256,12 @@ def _render(found: list[dict[str, Any]]) -> None:
         [
             *(entry.get(key, "") for key in keys),
             " ".join(map(str, entry.get("subjects") or ())),
-            " ".join(_siena(entry)),
+            " ".join(siena_numbers(entry)),
         ]
         for entry in found
     ]
     heads = ("no.", "at", "action", "person", "peer", "purpose", "case", "subjects", "SIENA")
     show_rows(heads, rows, "none")
-
-
-def _within(entry: dict[str, Any], start: datetime | None, end: datetime | None) -> bool:
-    if start is None and end is None:
-        return True
-    try:
-        at = datetime.fromisoformat(entry["at"])
-    except (KeyError, TypeError, ValueError):
-        return False
-    if at.tzinfo is None:
-        return False
-    return (start is None or at >= start) and (end is None or at < end)
 
 
 def _parse_time(text: str, option: str, *, end_of_day: bool) -> datetime | None:

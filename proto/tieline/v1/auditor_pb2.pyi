@@ -650,3 +650,127 @@ class ListHoldsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015
+
+@_typing.final
+class SearchEntriesRequest(_message.Message):
+    """What is looked for: all that is given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSON_FIELD_NUMBER: _builtins.int
+    CASE_REF_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    SIENA_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    person: _builtins.str
+    """Who acted."""
+    case_ref: _builtins.str
+    """The case reference."""
+    action: _builtins.str
+    """An action, or the first part of its name for all of its kind."""
+    subject: _builtins.str
+    """A series or another id that the entry is about."""
+    peer: _builtins.str
+    """The other side."""
+    purpose: _builtins.str
+    """The purpose."""
+    siena: _builtins.str
+    """A SIENA number that the entry carries."""
+    start: _builtins.int
+    """From this position on."""
+    limit: _builtins.int
+    """At most so many, up to 500."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """From this time on."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Before this time."""
+
+    def __init__(
+        self,
+        *,
+        person: _builtins.str = ...,
+        case_ref: _builtins.str = ...,
+        action: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        siena: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        start: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "case_ref", b"case_ref", "limit", b"limit", "peer", b"peer", "person", b"person", "purpose", b"purpose", "siena", b"siena", "since", b"since", "start", b"start", "subject", b"subject", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchEntriesRequest: _TypeAlias = SearchEntriesRequest  # noqa: Y015
+
+@_typing.final
+class SearchEntriesResponse(_message.Message):
+    """Entries, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    next: _builtins.int
+    """Where the next page begins."""
+    more: _builtins.bool
+    """Whether there may be a next page."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundEntry]:
+        """At most as many as were asked for."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___FoundEntry] | None = ...,
+        next: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "more", b"more", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchEntriesResponse: _TypeAlias = SearchEntriesResponse  # noqa: Y015
+
+@_typing.final
+class FoundEntry(_message.Message):
+    """An entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """From 0."""
+    leaf: _builtins.bytes
+    """Its leaf."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        leaf: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundEntry: _TypeAlias = FoundEntry  # noqa: Y015

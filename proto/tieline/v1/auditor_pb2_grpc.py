@@ -80,6 +80,11 @@ class AuditorServiceStub:
                 request_serializer=tieline_dot_v1_dot_auditor__pb2.ListHoldsRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_auditor__pb2.ListHoldsResponse.FromString,
                 _registered_method=True)
+        self.SearchEntries = channel.unary_unary(
+                '/tieline.v1.AuditorService/SearchEntries',
+                request_serializer=tieline_dot_v1_dot_auditor__pb2.SearchEntriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_auditor__pb2.SearchEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditorServiceServicer:
@@ -150,6 +155,13 @@ class AuditorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchEntries(self, request, context):
+        """Entries that are looked for, a page of them. Caller: auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +209,11 @@ def add_AuditorServiceServicer_to_server(servicer, server):
                     servicer.ListHolds,
                     request_deserializer=tieline_dot_v1_dot_auditor__pb2.ListHoldsRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_auditor__pb2.ListHoldsResponse.SerializeToString,
+            ),
+            'SearchEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchEntries,
+                    request_deserializer=tieline_dot_v1_dot_auditor__pb2.SearchEntriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_auditor__pb2.SearchEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +460,33 @@ class AuditorService:
             '/tieline.v1.AuditorService/ListHolds',
             tieline_dot_v1_dot_auditor__pb2.ListHoldsRequest.SerializeToString,
             tieline_dot_v1_dot_auditor__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.AuditorService/SearchEntries',
+            tieline_dot_v1_dot_auditor__pb2.SearchEntriesRequest.SerializeToString,
+            tieline_dot_v1_dot_auditor__pb2.SearchEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class AuditorServiceStub:
     """Ends a hold. Caller: auditor."""
     ListHolds: _grpc.UnaryUnaryMultiCallable[_auditor_pb2.ListHoldsRequest, _auditor_pb2.ListHoldsResponse]
     """Holds that stand. Caller: auditor."""
+    SearchEntries: _grpc.UnaryUnaryMultiCallable[_auditor_pb2.SearchEntriesRequest, _auditor_pb2.SearchEntriesResponse]
+    """Entries that are looked for, a page of them. Caller: auditor."""
 
 @_typing.type_check_only
 class AuditorServiceAsyncStub(AuditorServiceStub):
@@ -79,6 +81,8 @@ class AuditorServiceAsyncStub(AuditorServiceStub):
     """Ends a hold. Caller: auditor."""
     ListHolds: _aio.UnaryUnaryMultiCallable[_auditor_pb2.ListHoldsRequest, _auditor_pb2.ListHoldsResponse]  # type: ignore[assignment]
     """Holds that stand. Caller: auditor."""
+    SearchEntries: _aio.UnaryUnaryMultiCallable[_auditor_pb2.SearchEntriesRequest, _auditor_pb2.SearchEntriesResponse]  # type: ignore[assignment]
+    """Entries that are looked for, a page of them. Caller: auditor."""
 
 class AuditorServiceServicer(metaclass=_abc_1.ABCMeta):
     """What an agency's auditor asks of its node besides the log itself. On the operator port."""
@@ -156,5 +160,13 @@ class AuditorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auditor_pb2.ListHoldsResponse, _abc.Awaitable[_auditor_pb2.ListHoldsResponse]]:
         """Holds that stand. Caller: auditor."""
+
+    @_abc_1.abstractmethod
+    def SearchEntries(
+        self,
+        request: _auditor_pb2.SearchEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auditor_pb2.SearchEntriesResponse, _abc.Awaitable[_auditor_pb2.SearchEntriesResponse]]:
+        """Entries that are looked for, a page of them. Caller: auditor."""
 
 def add_AuditorServiceServicer_to_server(servicer: AuditorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

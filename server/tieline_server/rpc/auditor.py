@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import grpc
 from tieline.v1 import auditor_pb2 as pb
 from tieline.v1 import auditor_pb2_grpc
-from tieline_client.payloads import timestamp
+from tieline_client.audit_search import Search
+from tieline_client.payloads import moment, timestamp
 
 from tieline_server.domain.log_retention import Hold
 from tieline_server.rpc.call import caller_of
@@ -37,25 +38,25 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         self, request: pb.ListWitnessesRequest, context: grpc.ServicerContext
     ) -> pb.ListWitnessesResponse:
         """Who watches whom."""
-        return self._auditing.witnesses()
+        return self._auditing.witnesses(_person(context))
 
     def GetInclusionProof(
         self, request: pb.GetInclusionProofRequest, context: grpc.ServicerContext
     ) -> pb.GetInclusionProofResponse:
         """An audit path."""
-        return self._auditing.inclusion(request.position, request.size)
+        return self._auditing.inclusion(_person(context), request.position, request.size)
 
     def GetConsistencyProof(
         self, request: pb.GetConsistencyProofRequest, context: grpc.ServicerContext
     ) -> pb.GetConsistencyProofResponse:
         """A consistency proof."""
-        return self._auditing.consistency(request.first, request.second)
+        return self._auditing.consistency(_person(context), request.first, request.second)
 
     def GetReceipt(
         self, request: pb.GetReceiptRequest, context: grpc.ServicerContext
     ) -> pb.GetReceiptResponse:
         """A receipt with its question."""
-        return self._auditing.receipt(request.id)
+        return self._auditing.receipt(_person(context), request.id)
 
     def ListAsked(
         self, request: pb.ListAskedRequest, context: grpc.ServicerContext
@@ -84,7 +85,25 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         self, request: pb.ListHoldsRequest, context: grpc.ServicerContext
     ) -> pb.ListHoldsResponse:
         """Holds that stand."""
+        self._auditing.note_read(_person(context), "audit.holds")
         return pb.ListHoldsResponse(holds=map(_view, self._retention.holds()))
+
+    def SearchEntries(
+        self, request: pb.SearchEntriesRequest, context: grpc.ServicerContext
+    ) -> pb.SearchEntriesResponse:
+        """A page of what is looked for."""
+        wanted = Search(
+            person=request.person,
+            case_ref=request.case_ref,
+            action=request.action,
+            subject=request.subject,
+            peer=request.peer,
+            purpose=request.purpose,
+            siena=request.siena,
+            since=moment(request.since) if request.HasField("since") else None,
+            until=moment(request.until) if request.HasField("until") else None,
+        )
+        return self._auditing.search(_person(context), wanted, request.start, request.limit)
 
 
 def _view(hold: Hold) -> pb.HoldView:

@@ -182,6 +182,7 @@ _AUDITOR = {
     "HoldEntries": _person(frozenset({AUDITOR})),
     "ReleaseHold": _person(frozenset({AUDITOR})),
     "ListHolds": _person(frozenset({AUDITOR})),
+    "SearchEntries": _person(frozenset({AUDITOR}), limits.AUDIT_SEARCH_SECONDS),
 }
 _HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS, past_expiry=True)}
 

@@ -29,7 +29,6 @@ from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.comparing import Comparison
-from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
@@ -103,7 +102,6 @@ class OperatorServicer(
         self._mailbox = Mailbox(node)
         self._alarms = Alarms(node)
         self._budgets = BudgetDesk(node)
-        self._reads = Consultations(node)
 
     def Import(
         self, request_iterator: Iterator[pb.ImportRequest], context: grpc.ServicerContext

@@ -7,6 +7,7 @@ from tieline.v1 import operator_pb2_grpc
 from tieline.v1 import operator_requests_pb2 as pb
 
 from tieline_server.rpc.call import caller_of
+from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.deciding import Requests
 
@@ -21,19 +22,23 @@ class RequestMethods(operator_pb2_grpc.OperatorServiceServicer):
 
     def __init__(self, node: Node) -> None:
         self._requests = Requests(node)
+        self._reads = Consultations(node)
 
     def ListRequests(
         self, request: pb.ListRequestsRequest, context: grpc.ServicerContext
     ) -> pb.ListRequestsResponse:
         """What waits."""
         found = self._requests.find(sent=request.sent, decided=request.all)
+        self._reads.note(_person(context), "requests.listed", (one.id for one in found))
         return pb.ListRequestsResponse(requests=found)
 
     def GetRequest(
         self, request: pb.GetRequestRequest, context: grpc.ServicerContext
     ) -> pb.GetRequestResponse:
         """One of them."""
-        return pb.GetRequestResponse(request=self._requests.get(request.id))
+        found = self._requests.get(request.id)
+        self._reads.note(_person(context), "request.read", (found.id,))
+        return pb.GetRequestResponse(request=found)
 
     def DecideRequest(
         self, request: pb.DecideRequestRequest, context: grpc.ServicerContext

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from tieline.v1 import auditor_pb2 as pb
 from tieline.v1 import envelope_pb2
+from tieline_client import limits
+from tieline_client.audit_search import Search
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory_files import wanted
 from tieline_client.errors import InvalidInput, NotFound
 from tieline_client.identifiers import check_id
 from tieline_client.payloads import timestamp
 
+from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.ports import Tx
 from tieline_server.services import asked_lists
+from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person
 from tieline_server.services.witnessing import Witnessing
 
@@ -29,6 +34,7 @@ class Auditing:
     def __init__(self, node: Node, files: Files) -> None:
         self._node, self._files = node, files
         self._witnessing = Witnessing(node)
+        self._reads = Consultations(node)
 
     def evidence(self, person: Person) -> Iterator[pb.ListEvidenceResponse]:
         """Yield what an export carries, so that it can be verified elsewhere."""
@@ -45,8 +51,9 @@ class Auditing:
                 piece = pb.DirectoryPiece(name=name, text=text[start : start + _PIECE_CHARS])
                 yield pb.ListEvidenceResponse(file=piece)
 
-    def witnesses(self) -> pb.ListWitnessesResponse:
+    def witnesses(self, person: Person) -> pb.ListWitnessesResponse:
         """Return who watches, what is held of theirs, and proofs."""
+        self._reads.note(person, "audit.witnesses")
 
         def work(tx: Tx) -> pb.ListWitnessesResponse:
             response = pb.ListWitnessesResponse()
@@ -76,8 +83,36 @@ class Auditing:
 
         return self._node.store.read(work)
 
-    def inclusion(self, position: int, size: int) -> pb.GetInclusionProofResponse:
+    def search(
+        self, person: Person, wanted: Search, start: int, limit: int
+    ) -> pb.SearchEntriesResponse:
+        """Return a page of what is looked for; who looked for what is logged before."""
+        self._note("audit.searched", person, start=start, wanted=wanted.document())
+        most = min(limit or limits.FOUND_AT_ONCE, limits.FOUND_AT_ONCE)
+
+        def work(tx: Tx) -> tuple[int, int, list[AuditRecord]]:
+            size = tx.audit.size()
+            end = min(size, start + limits.SEARCHED_AT_ONCE)
+            return size, end, tx.audit.search(wanted, start, end, most)
+
+        size, end, records = self._node.store.read(work)
+        response = pb.SearchEntriesResponse(next=end, more=end < size)
+        total = 0
+        for record in records:
+            total += len(record.leaf)
+            if response.entries and total > limits.FOUND_BYTES:
+                response.next, response.more = record.position, True
+                return response
+            if wanted.matches(json.loads(record.leaf)):
+                response.entries.add(position=record.position, leaf=record.leaf)
+        if len(records) == most:
+            response.next = records[-1].position + 1
+            response.more = response.next < size
+        return response
+
+    def inclusion(self, person: Person, position: int, size: int) -> pb.GetInclusionProofResponse:
         """Prove that an entry is in the log. Raises InvalidInput."""
+        self._reads.note(person, "audit.proof", (str(position),))
 
         def work(tx: Tx) -> pb.GetInclusionProofResponse:
             whole = tx.audit.size()
@@ -94,8 +129,11 @@ class Auditing:
 
         return self._node.store.read(work)
 
-    def consistency(self, first: int, second: int) -> pb.GetConsistencyProofResponse:
+    def consistency(
+        self, person: Person, first: int, second: int
+    ) -> pb.GetConsistencyProofResponse:
         """Prove that one size extends another. Raises InvalidInput."""
+        self._reads.note(person, "audit.proof", (str(first), str(second)))
 
         def work(tx: Tx) -> pb.GetConsistencyProofResponse:
             whole = tx.audit.size()
@@ -111,9 +149,10 @@ class Auditing:
 
         return self._node.store.read(work)
 
-    def receipt(self, number: str) -> pb.GetReceiptResponse:
+    def receipt(self, person: Person, number: str) -> pb.GetReceiptResponse:
         """Return question and receipt as they were signed. Raises NotFound."""
         check_id(number, "receipt or question")
+        self._reads.note(person, "audit.receipt", (number,))
         store = self._node.store
         answered = store.read(lambda tx: tx.queries.by_request(number))
         if answered is not None:
@@ -139,8 +178,12 @@ class Auditing:
         self._note("audit.list_read", person, question)
         yield from batches
 
-    def _note(self, action: str, person: Person, *subjects: str) -> None:
-        entry = self._node.entry(action, person=person.name, subjects=subjects)
+    def note_read(self, person: Person, action: str) -> None:
+        """Log that a person reads what is shown by another service."""
+        self._reads.note(person, action)
+
+    def _note(self, action: str, person: Person, *subjects: str, **detail: Any) -> None:
+        entry = self._node.entry(action, person=person.name, subjects=subjects, **detail)
         self._node.store.write(lambda tx: tx.audit.append(entry))
 
 

@@ -29,7 +29,7 @@ from tieline_server.domain.series import Confidence, Series
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
-from tieline_server.services.notices import series_out
+from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, held
 from tieline_server.services.referring import original_envelope
 from tieline_server.services.restricting import exclusion, restriction_of, still
@@ -217,6 +217,7 @@ class Broadcasting:
                 group=f"{group} v{version}",
                 recipients=list(one.recipients),
                 items=items,
+                references=logged_references(one.series.references),
                 **({"permission": one.permission.request} if one.permission else {}),
                 **legal_basis(node, one.recipients),
             )

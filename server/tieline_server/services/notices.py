@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -156,6 +157,14 @@ def series_out(
     if series.last_seen:
         notice.last_seen_time.CopyFrom(timestamp(series.last_seen))
     return notice
+
+
+def logged_references(
+    references: Iterable[ExternalReference | series_pb2.ExternalReference],
+) -> list[str]:
+    """Return what an audit entry says of a series' numbers elsewhere: the SIENA number meets the
+    trail there (2023/977 Art. 13)."""
+    return [f"{one.scheme}:{one.value}" for one in references]
 
 
 def series_in(message: series_pb2.SeriesNotice, origin: Origin, case_ref: str) -> Series:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -49,6 +50,7 @@ from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
+from tieline_server.services.notices import logged_references
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
 from tieline_server.services.restricting import why_excluded
@@ -374,6 +376,7 @@ class Receiving:
                 reason=reason,
             )
         )
+        series, numbers = _told(payload) if reply is Reply.APPLIED else ((), {})
         tx.audit.append(
             self._node.entry(
                 f"{message.kind}.received" if reply is Reply.APPLIED else "refusal",
@@ -381,10 +384,11 @@ class Receiving:
                 peer=message.peer,
                 purpose=payload.purpose,
                 case_ref=payload.case_ref,
-                subjects=(payload.id, *((subject,) if subject else ())),
+                subjects=(payload.id, *((subject,) if subject else ()), *series),
                 kind=message.kind,
                 reply=reply.name.lower(),
                 reason=reason,
+                **numbers,
             )
         )
 
@@ -407,18 +411,34 @@ def _items_of(payload: payload_pb2.Payload) -> series_pb2.AttachmentRef | None:
 def _series_of(payload: payload_pb2.Payload) -> str:
     """Return the series that a message tells: under that it is found again when the series goes,
     though it was refused. Nothing of it was checked."""
-    kind = payload.WhichOneof("body")
-    if kind == "broadcast" and payload.broadcast.HasField("original"):
-        try:
-            original = payload_pb2.Payload.FromString(payload.broadcast.original.payload)
-        except DecodeError:
-            return ""
-        return original.referral.series.id
-    body = getattr(payload, kind or "", None)
-    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
-        return body.series.id
+    body = getattr(payload, payload.WhichOneof("body") or "", None)
     if isinstance(body, requests_pb2.Release):
         return body.series.id
     if isinstance(body, payload_pb2.TipRelay):
         return body.series
-    return ""
+    notice = _notice_of(payload)
+    return notice.id if notice is not None else ""
+
+
+def _notice_of(payload: payload_pb2.Payload) -> series_pb2.SeriesNotice | None:
+    """Return what a message tells of a series."""
+    body = getattr(payload, payload.WhichOneof("body") or "", None)
+    if isinstance(body, payload_pb2.Broadcast) and body.HasField("original"):
+        try:
+            original = payload_pb2.Payload.FromString(body.original.payload)
+        except DecodeError:
+            return None
+        return original.referral.series
+    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
+        return body.series
+    return None
+
+
+def _told(payload: payload_pb2.Payload) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the series that a message of ours now told, as a subject, and its numbers in other
+    systems: the SIENA number is in the log of both sides (2023/977 Art. 13)."""
+    notice = _notice_of(payload)
+    if notice is None or not notice.id:
+        return (), {}
+    numbers = logged_references(notice.references)
+    return (notice.id,), {"references": numbers} if numbers else {}

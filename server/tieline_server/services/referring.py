@@ -29,7 +29,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
-from tieline_server.services.notices import series_out
+from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
@@ -303,7 +303,7 @@ def send_referral(
             rules=rules,
             country=referral.country,
             items=items,
-            references=[f"{one.scheme}:{one.value}" for one in series.references],
+            references=logged_references(series.references),
             **({"permission": permission.request} if permission else {}),
             **legal_basis(node, [referral.recipient], stated),
         )

@@ -23,7 +23,7 @@ from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
-from tieline_server.services.notices import series_out
+from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
@@ -164,6 +164,7 @@ class Uploading:
                 subjects=(upload.id, one.series.id),
                 rules=one.rules,
                 items=items,
+                references=logged_references(one.series.references),
                 **({"permission": one.permission.request} if one.permission else {}),
                 **legal_basis(node, [request.repository]),
             )

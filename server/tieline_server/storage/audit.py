@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, text, update
+from tieline_client.audit_search import Search, time_key
 
 from tieline_server.domain import merkle
 from tieline_server.domain.audit import AuditEntry, AuditRecord, leaf_bytes
@@ -21,6 +22,8 @@ from tieline_server.storage.schema import audit_leaves, audit_nodes, audit_pendi
 from tieline_server.storage.session import Session
 
 SALT_BYTES = 16
+_AT = b'"at":"'
+_AT_BYTES = len("2026-01-31T12:00:00.000000")
 _PENDING = Prepared(lambda _: insert(audit_pending).values(leaf=bindparam("leaf")))
 
 
@@ -57,6 +60,26 @@ class Audit:
         )
         found = select(audit_leaves).where(holds).order_by(audit_leaves.c.position).limit(limit)
         rows = self._session.connection.execute(found, {"word": word.encode()})
+        return [AuditRecord(row.position, row.leaf, row.leaf_hash) for row in rows]
+
+    def search(self, wanted: Search, start: int, end: int, limit: int) -> list[AuditRecord]:
+        """Return entries that may be what is looked for: their bytes are, here and there."""
+        where = "position(:{0} in leaf)" if self._session.postgres else "instr(leaf, :{0})"
+        c = audit_leaves.c
+        found = select(audit_leaves).where(c.position >= start, c.position < end, c.leaf != b"")
+        values: dict[str, bytes] = {}
+        if wanted.begins():
+            found = found.where(text(f"{where.format('begins')} = 1"))
+            values["begins"] = wanted.begins()
+        for name, bound, time in (("since", ">=", wanted.since), ("until", "<", wanted.until)):
+            if time is not None:
+                at = f"substr(leaf, {where.format('at')} + {len(_AT)}, {_AT_BYTES})"
+                found = found.where(text(f"{at} {bound} :{name}"))
+                values |= {"at": _AT, name: time_key(time)[:_AT_BYTES]}
+        for number, fragment in enumerate(wanted.fragments()):
+            found = found.where(text(f"{where.format(f'fragment{number}')} > 0"))
+            values[f"fragment{number}"] = fragment
+        rows = self._session.connection.execute(found.order_by(c.position).limit(limit), values)
         return [AuditRecord(row.position, row.leaf, row.leaf_hash) for row in rows]
 
     def erase(self, first: int, last: int) -> None:

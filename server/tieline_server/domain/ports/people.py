@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tieline_client.audit_search import Search
+
 from tieline_server.domain.audit import AuditEntry, AuditRecord
 
 
@@ -89,6 +91,11 @@ class AuditRepository(Protocol):
 
     def mentioning(self, word: str, limit: int) -> list[AuditRecord]:
         """Entries, oldest first, whose text holds a word of plain ASCII anywhere."""
+        ...
+
+    def search(self, wanted: Search, start: int, end: int, limit: int) -> list[AuditRecord]:
+        """Entries of positions from ``start`` and before ``end`` that may be what is looked for,
+        oldest first; ``wanted.matches`` decides."""
         ...
 
     def erase(self, first: int, last: int) -> None:
