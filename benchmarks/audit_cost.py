@@ -27,7 +27,7 @@ from tests.e2e.federation import Federation, Node
 
 KIND = DigestKind.SHA1
 ASKED, HELD = 10_000, 200
-WARM, QUERIES = 10, 40
+WARM, QUERIES = 10, 100
 _TICK = os.sysconf("SC_CLK_TCK")
 
 

@@ -5,6 +5,9 @@ An export is lines of UTF-8. The first is a JSON object: federation, agency, ``s
 after the other, and ``evidence``: the checkpoint, what peers countersigned, and the directory's
 files that say whose keys are whose (audit_evidence.py). Then comes one leaf a line, its exact bytes
 (canonical JSON has no line breaks), or for an entry that retention erased ``{"erased":"<hash>"}``.
+An export of a period has ``{"outside":"<hash>"}`` for what lies before its first and after its last
+entry, so that the root can still be computed; entries ``audit.erased`` always stand there, since
+they explain gaps.
 The root proves; the marks only help to name the entry where a copy differs.
 
 Without the evidence, or without the fingerprint of the federation's root to hold it against, all
@@ -18,9 +21,12 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tieline_client.audit_gaps import Gaps, Outside, read_entry, speaks_of_erasure
+from tieline_client.audit_search import within
 from tieline_client.errors import ConfigurationError, FormatError, InvalidInput
 from tieline_client.identifiers import check_agency
 from tieline_client.limits import AUDIT_HEADER_BYTES, AUDIT_LEAF_BYTES
@@ -31,9 +37,7 @@ _MARK_BYTES = 8
 """As much of a leaf hash as nobody can find another leaf for."""
 _COPY_BYTES = 1024 * 1024
 _GAP = b'{"erased":"'
-_GAP_BYTES = len(_GAP) + 64 + len('"}')
-ERASURE = "audit.erased"
-"""The action of the entry that says which entries retention erased."""
+_OUTSIDE = b'{"outside":"'
 Head = tuple[int, bytes, str]
 """Size, root, and who vouches for it."""
 
@@ -49,6 +53,8 @@ class Verdict:
     why: str = ""
     erased: int = 0
     """Entries that retention erased, as a later entry says."""
+    outside: int = 0
+    """Entries outside the period of the export, of which only the hashes are in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,49 +67,8 @@ class Header:
     root: bytes
     marks: bytes
     evidence: Mapping[str, Any] = field(default_factory=dict)
-
-
-class _Gaps:
-    """Erased entries, and the entries that say so."""
-
-    def __init__(self) -> None:
-        self._runs: list[list[int]] = []
-        self._said: list[tuple[int, int]] = []
-        self.count = 0
-
-    def erased(self, position: int) -> None:
-        """Take an entry of which only the hash is left."""
-        self.count += 1
-        if self._runs and self._runs[-1][1] == position - 1:
-            self._runs[-1][1] = position
-        else:
-            self._runs.append([position, position])
-
-    def read(self, position: int, leaf: bytes) -> None:
-        """Take an entry that may say what was erased before it."""
-        if b'"action":"' + ERASURE.encode() not in leaf[:64]:
-            return
-        detail = read_entry(leaf).get("detail")
-        ranges = detail.get("ranges") if isinstance(detail, dict) else None
-        for one in ranges if isinstance(ranges, list) else ():
-            if _is_range(one) and one[1] < position:
-                self._said.append((one[0], one[1]))
-
-    def unexplained(self) -> int | None:
-        """Return the first erased entry that no later entry speaks of."""
-        said = sorted(self._said)
-        for first, last in self._runs:
-            at = first
-            for start, end in said:
-                if start <= at <= end:
-                    at = end + 1
-            if at <= last:
-                return at
-        return None
-
-
-def _is_range(one: object) -> bool:
-    return isinstance(one, list) and len(one) == 2 and all(type(n) is int for n in one)
+    since: str = ""
+    until: str = ""
 
 
 def verify_leaves(
@@ -120,21 +85,23 @@ def verify_leaves(
     was changed, or that its tail is missing. A leaf that was erased stands as its hash, and a later
     entry must say that retention erased it.
     """
-    tree, gaps = RootBuilder(), _Gaps()
+    tree, gaps, apart = RootBuilder(), Gaps(), Outside()
     wanted = sorted(set(heads))
     sizes = {one[0] for one in wanted}
     passed: dict[int, bytes] = {0: tree.root()}
     bad: tuple[int, str] | None = None
     for position, leaf in leaves:
-        at, gap = tree.size, _gap(leaf)
-        if bad is None and (why := _fault(at, position, leaf, size, erased=gap is not None)):
+        at, gap, outside = tree.size, _gap(leaf), _gap(leaf, _OUTSIDE)
+        left = gap or outside
+        if bad is None and (why := _fault(at, position, leaf, size, erased=left is not None)):
             bad = at, why
-        hashed = leaf_hash(leaf) if gap is None else gap
+        hashed = leaf_hash(leaf) if left is None else left
         tree.add_hash(hashed)
-        if gap is None:
-            gaps.read(at, leaf)
-        else:
+        apart.take(at, outside=outside is not None, leaf=leaf)
+        if gap is not None:
             gaps.erased(at)
+        elif outside is None:
+            gaps.read(at, leaf)
         mark = marks[at * _MARK_BYTES : (at + 1) * _MARK_BYTES]
         if bad is None and mark and mark != hashed[:_MARK_BYTES]:
             bad = at, "it is not the entry that was exported (edited, removed or moved)"
@@ -142,11 +109,14 @@ def verify_leaves(
             passed[tree.size] = tree.root()
     if bad is None and tree.size < size:
         bad = tree.size, f"the log has {size} entries, but it ends here"
+    if bad is None and apart.between is not None:
+        bad = apart.between, "it is left out as outside the period, but stands inside of it"
     computed = tree.root()
-    found = bad or _differs(wanted, passed, tree.size) or _whole(computed, root, gaps)
+    found = bad or _differs(wanted, passed, tree.size)
+    found = found or _whole(computed, root, gaps, named=len(marks) >= size * _MARK_BYTES)
     if found is not None:
-        return Verdict(tree.size, computed, False, *found, gaps.count)
-    return Verdict(tree.size, computed, True, erased=gaps.count)
+        return Verdict(tree.size, computed, False, *found, gaps.count, apart.count)
+    return Verdict(tree.size, computed, True, erased=gaps.count, outside=apart.count)
 
 
 def _fault(at: int, position: int, leaf: bytes, size: int, *, erased: bool) -> str:
@@ -158,10 +128,15 @@ def _fault(at: int, position: int, leaf: bytes, size: int, *, erased: bool) -> s
     return "" if erased else leaf_fault(leaf)
 
 
-def _whole(computed: bytes, root: bytes, gaps: _Gaps) -> tuple[int | None, str] | None:
-    """Return what is wrong with the log as a whole."""
+def _whole(
+    computed: bytes, root: bytes, gaps: Gaps, *, named: bool
+) -> tuple[int | None, str] | None:
+    """Return what is wrong with the log as a whole; ``named``: each entry has its mark."""
     if computed != root:
-        return None, "the entries do not give the stated root; at least one was changed"
+        why = "the entries do not give the stated root; at least one was changed"
+        if named:
+            return None, f"{why}, or the root itself: each entry is the one that its mark names"
+        return None, f"{why}; which one cannot be said, this export has no marks of its entries"
     gap = gaps.unexplained()
     if gap is not None:
         return gap, "it is gone, and no later entry says that retention erased it"
@@ -179,17 +154,20 @@ def _differs(
         if passed.get(at) != root:
             where = f"entries {good} to {at - 1}" if at - 1 > good else f"entry {good}"
             only = good if at - 1 == good else None
-            return only, f"{where} (from 0): not those that {who} knows; at least one was changed"
+            return only, (
+                f"{where} (from 0): not those that {who} knows; at least one was changed, and all"
+                f" hashes were made anew; the {good} before are as they were signed"
+            )
         good = at
     return None
 
 
-def _gap(leaf: bytes) -> bytes | None:
-    """Return the hash that an erased entry left."""
-    if len(leaf) != _GAP_BYTES or not leaf.startswith(_GAP) or not leaf.endswith(b'"}'):
+def _gap(leaf: bytes, kind: bytes = _GAP) -> bytes | None:
+    """Return the hash that an erased entry left, or one outside the period."""
+    if len(leaf) != len(kind) + 66 or not leaf.startswith(kind) or not leaf.endswith(b'"}'):
         return None
     try:
-        return bytes.fromhex(leaf[len(_GAP) : -2].decode("ascii"))
+        return bytes.fromhex(leaf[len(kind) : -2].decode("ascii"))
     except ValueError:
         return None
 
@@ -208,15 +186,6 @@ def leaf_fault(leaf: bytes) -> str:
     return ""
 
 
-def read_entry(leaf: bytes) -> dict[str, Any]:
-    """Return an entry as a document; an empty one when the leaf is broken."""
-    try:
-        document = json.loads(leaf)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 # --- exports ----------------------------------------------------------------------------------
 
 
@@ -229,8 +198,13 @@ def write_export(
     size: int,
     root: bytes,
     evidence: Mapping[str, Any] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> int:
     """Write an export to a new file, mode 0600; return its entries.
+
+    With ``since`` or ``until`` it is of a period: from the first entry of it to the last one; of
+    all others it has the hashes.
 
     ``leaves`` come with their hashes as the log keeps them; an empty one is computed.
 
@@ -240,9 +214,12 @@ def write_export(
     try:
         with tempfile.TemporaryFile(dir=path.parent) as spool:
             marks, count = bytearray(), 0
+            inside: list[int] = []
             for _, leaf, hashed in leaves:
                 marks += (hashed or _gap(leaf) or leaf_hash(leaf))[:_MARK_BYTES]
                 spool.write(leaf + b"\n")
+                if (since or until) and within(read_entry(leaf), since, until):
+                    inside = [inside[0] if inside else count, count]
                 count += 1
             header = {
                 "agency": agency,
@@ -253,7 +230,12 @@ def write_export(
                 "size": size,
             }
             spool.seek(0)
-            _write_new(path, json.dumps(header, sort_keys=True).encode() + b"\n", spool)
+            lines: Iterable[bytes] = iter(lambda: spool.read(_COPY_BYTES), b"")
+            if since or until:
+                header["since"] = since.isoformat() if since else ""
+                header["until"] = until.isoformat() if until else ""
+                lines = _period(spool, *(inside or (count, count)))
+            _write_new(path, json.dumps(header, sort_keys=True).encode() + b"\n", lines)
     except FileExistsError:
         raise ConfigurationError(
             f"{path} exists; an export is never overwritten, name another file"
@@ -263,13 +245,22 @@ def write_export(
     return count
 
 
-def _write_new(path: Path, header: bytes, spool: BinaryIO) -> None:
+def _period(spool: Iterable[bytes], first: int, last: int) -> Iterator[bytes]:
+    """Yield the lines of an export, with hashes in place of what lies before and after."""
+    for position, line in enumerate(spool):
+        leaf = line[:-1]
+        if first <= position <= last or _gap(leaf) or speaks_of_erasure(leaf):
+            yield line
+        else:
+            yield _OUTSIDE + leaf_hash(leaf).hex().encode() + b'"}\n'
+
+
+def _write_new(path: Path, header: bytes, lines: Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(header)
-            while chunk := spool.read(_COPY_BYTES):
-                file.write(chunk)
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -309,6 +300,8 @@ def _read_header(line: bytes, name: str) -> Header:
             root=bytes.fromhex(document["root"]),
             marks=bytes.fromhex(document.get("marks", "")),
             evidence=_evidence(document),
+            since=str(document.get("since", "")),
+            until=str(document.get("until", "")),
         )
     except (InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise FormatError(
@@ -332,10 +325,13 @@ def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def entries_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield position and entry of an export, erased ones left out. Raises FormatError."""
+    """Yield position and entry of an export; those that are only hashes are left out.
+
+    Raises FormatError.
+    """
     name = source_name(path)
     with path.open("rb") as file:
         _read_header(file.readline(AUDIT_HEADER_BYTES + 1), name)
         for position, leaf in enumerate(_lines(file, name)):
-            if _gap(leaf) is None:
+            if _gap(leaf) is None and _gap(leaf, _OUTSIDE) is None:
                 yield position, read_entry(leaf)

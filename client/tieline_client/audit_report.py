@@ -1,6 +1,7 @@
 """A report on an export, for people: one page of HTML without script, style sheet or picture.
 
-Everything that comes from the log is escaped; the page loads nothing from anywhere.
+Everything that comes from the log is escaped, and what a spreadsheet would calculate that opens the
+page has an apostrophe in front; the page loads nothing from anywhere.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from tieline_client.audit_log import entries_of, verify_export
+from tieline_client.audit_log import Verdict, entries_of, read_header
+from tieline_client.audit_search import within
 from tieline_client.errors import ConfigurationError
+from tieline_client.inert import html_text, uncalculated
 
 _ROWS = 200
 _SHOWN = 2_000
@@ -22,10 +24,17 @@ _SHOWN = 2_000
 
 
 def write_report(
-    path: Path, export: Path, *, since: datetime | None, until: datetime | None
+    path: Path,
+    export: Path,
+    verdict: Verdict,
+    against: str,
+    *,
+    since: datetime | None,
+    until: datetime | None,
 ) -> None:
-    """Write the report of an export to a new file, mode 0600. Raises ConfigurationError."""
-    text = "\n".join(_page(export, since, until))
+    """Write the report of an export to a new file, mode 0600; ``against`` is what it was held
+    against. Raises ConfigurationError."""
+    text = "\n".join(_page(export, verdict, against, since, until))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -34,8 +43,10 @@ def write_report(
         raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _page(export: Path, since: datetime | None, until: datetime | None) -> Iterator[str]:
-    header, verdict = verify_export(export)
+def _page(
+    export: Path, verdict: Verdict, against: str, since: datetime | None, until: datetime | None
+) -> Iterator[str]:
+    header = read_header(export)
     counts: dict[str, Counter[str]] = {
         key: Counter() for key in ("action", "purpose", "peer", "person")
     }
@@ -43,11 +54,11 @@ def _page(export: Path, since: datetime | None, until: datetime | None) -> Itera
     refused: list[dict[str, Any]] = []
     count = 0
     for _, entry in entries_of(export):
-        if not _inside(entry, since, until):
+        if not within(entry, since, until):
             continue
         count += 1
         for key, counter in counts.items():
-            counter[str(entry.get(key) or "-")] += 1
+            counter[str(entry.get(key) or "none")] += 1
         action = str(entry.get("action", ""))
         if action in _DISCLOSURES and len(told) < _SHOWN:
             told.append(entry)
@@ -57,7 +68,7 @@ def _page(export: Path, since: datetime | None, until: datetime | None) -> Itera
     yield '<html lang="en"><head><meta charset="utf-8">'
     policy = "default-src 'none'"
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    title = escape(f"Audit log of {header.agency}, {header.federation}")
+    title = html_text(f"Audit log of {header.agency}, {header.federation}")
     yield f"<title>{title}</title></head><body><h1>{title}</h1>"
     state = "verifies" if verdict.verified else f"DOES NOT VERIFY: {verdict.why}"
     yield from _table(
@@ -68,7 +79,8 @@ def _page(export: Path, since: datetime | None, until: datetime | None) -> Itera
             ("entries in the period", count),
             ("entries in the log", verdict.entries),
             ("erased under the retention rule", verdict.erased),
-            ("state", f"{state} (self-consistent; signatures: `tieline audit verify --root`)"),
+            ("outside the period of the export", verdict.outside),
+            ("state", f"{state} ({against})"),
             ("root", verdict.root.hex()),
         ),
     )
@@ -97,18 +109,12 @@ def _why(entry: dict[str, Any]) -> str:
 
 
 def _table(title: str, heads: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    yield f"<h2>{escape(title)}</h2><table border>"
-    yield "<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"
+    yield f"<h2>{html_text(title)}</h2><table border>"
+    yield "<tr>" + "".join(f"<th>{html_text(head)}</th>" for head in heads) + "</tr>"
     for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>"
+        yield (
+            "<tr>"
+            + "".join(f"<td>{html_text(uncalculated(str(cell)))}</td>" for cell in row)
+            + "</tr>"
+        )
     yield "</table>"
-
-
-def _inside(entry: dict[str, Any], since: datetime | None, until: datetime | None) -> bool:
-    try:
-        at = datetime.fromisoformat(str(entry.get("at")))
-    except ValueError:
-        return False
-    return at.tzinfo is not None and not (
-        (since is not None and at < since) or (until is not None and at >= until)
-    )

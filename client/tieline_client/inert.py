@@ -65,7 +65,12 @@ def html_text(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    text = inert(text).replace('"', '""')
+    return uncalculated(text).replace('"', '""')
+
+
+def uncalculated(text: str) -> str:
+    """Return inert text, with an apostrophe in front where a spreadsheet would calculate it."""
+    text = inert(text)
     first = unicodedata.normalize("NFKC", text.lstrip())[:1]
     if first and first in _FORMULA and not _NUMBER.fullmatch(text):
         return f"'{text}"

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from tieline.v1 import envelope_pb2, payload_pb2
-from tieline_client import audit_log
+from tieline_client import audit_gaps, audit_log
 from tieline_client.audit_evidence import Evidence, encoded
 from tieline_client.audit_report import write_report
 from tieline_client.cli.audit_trust import Trust, check_file
@@ -68,12 +68,13 @@ def _evidence(leaves: list[bytes]) -> Evidence:
 
 def _export(data: bytes) -> object:
     for line in data.splitlines()[:20]:
-        audit_log.read_entry(line)
+        audit_gaps.read_entry(line)
     path = file_of(data)
     report = scratch() / "report.html"
     report.unlink(missing_ok=True)
-    write_report(report, path, since=None, until=None)
-    return audit_log.verify_export(path)
+    _, verdict = audit_log.verify_export(path)
+    write_report(report, path, verdict, "nobody", since=None, until=None)
+    return verdict
 
 
 def _export_seed() -> bytes:

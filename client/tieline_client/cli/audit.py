@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from tieline_client import auditor_client as auditor
-from tieline_client.audit_log import Verdict, read_entry, write_export
+from tieline_client.audit_gaps import read_entry
+from tieline_client.audit_log import Verdict, write_export
 from tieline_client.audit_report import write_report
 from tieline_client.audit_search import Search, siena_numbers
 from tieline_client.auditor_client import get_evidence
@@ -82,6 +83,7 @@ def verify(
         "federation": federation,
         "entries": verdict.entries,
         "erased": verdict.erased,
+        "outside": verdict.outside,
         "root": verdict.root,
         "verified": verdict.verified,
         "against": against,
@@ -94,6 +96,8 @@ def verify(
             line(f"{agency}: {verdict.entries} entries, root {verdict.root.hex()}")
             if verdict.erased:
                 line(f"{verdict.erased} entries were erased under the agency's retention rule")
+            if verdict.outside:
+                line(f"{verdict.outside} entries are outside the period of this export")
             line(f"verified ({against})")
 
     emit(as_json, document, render)
@@ -116,17 +120,24 @@ def export(
         typer.Option(metavar="FILE.html", help="A report to be read, of the same entries."),
     ] = None,
     since: Annotated[
-        str, typer.Option(metavar="TIME", help="The report begins here (RFC 3339, UTC).")
+        str, typer.Option(metavar="TIME", help="Entries from here on (RFC 3339, UTC).")
     ] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="The report ends here.")] = "",
+    until: Annotated[
+        str, typer.Option(metavar="TIME", help="Up to this day, or before this time.")
+    ] = "",
+    root: Annotated[
+        str, typer.Option(metavar="HEX", help="The root's fingerprint, for the report's state.")
+    ] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write the whole log to a file that can be verified offline, with all that this needs.
+    """Write the log to a file that can be verified offline, with all that this needs.
 
-    The file is JSON lines. --report adds a page for a supervisory authority: counts, disclosures,
-    refusals, and whether the log verifies.
+    The file is JSON lines; with --since or --until it is of that period, and has the hashes of all
+    other entries, so that it verifies all the same. --report adds a page for a supervisory
+    authority: counts, disclosures, refusals, and whether the log verifies (with --root, against
+    what peers countersigned).
 
     Example: tieline audit export log.jsonl --home ./pt-pj
     """
@@ -136,8 +147,11 @@ def export(
         raise UsageError(f"{report} exists; a report is never overwritten, name another file")
     start = _parse_time(since, "--since", end_of_day=False)
     end = _parse_time(until, "--until", end_of_day=True)
-    if report is None and (start or end):
-        raise UsageError("--since and --until are the report's; an export is always whole")
+    if start and end and start >= end:
+        raise UsageError("--since is not before --until; swap them")
+    if root and report is None:
+        raise UsageError("--root is for the state that --report shows; name a report, too")
+    trust = Trust(root, None, ())
     for path in filter(None, (file, report)):
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}; make it first")
@@ -156,10 +170,13 @@ def export(
             size=head.size,
             root=head.root,
             evidence=evidence,
+            since=start,
+            until=end,
         )
     document: dict[str, object] = {"file": file, "entries": count, "root": head.root}
     if report is not None:
-        write_report(report, file, since=start, until=end)
+        _, _, verdict, against_whom = check_file(file, trust)
+        write_report(report, file, verdict, against_whom, since=start, until=end)
         document["report"] = report
     emit(as_json, document, lambda: line(f"{count} entries written to {file}"))
 

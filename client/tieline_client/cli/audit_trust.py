@@ -40,7 +40,12 @@ class Trust:
         """Return whose keys are whose; None without a root. Raises DirectoryError."""
         if not self._root:
             return None
-        return signing_directory({**files, **(self._public or {})}, self._root)
+        if not files and self._public is None:
+            raise UsageError(
+                "the file carries no directory: it was made by an older version, or is a receipt"
+                " out of the log; name the authority's public folder with --public DIR"
+            )
+        return signing_directory(self._public or files, self._root)
 
     def of(self, evidence: Evidence, agency: str) -> Witnessed | None:
         """Verify what is signed of a log; None without a root."""
