@@ -172,7 +172,7 @@ def _report(tmp_path: Path, leaves: list[bytes], against: str = "nobody", **peri
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_in_a_log_breaks_its_report(tmp_path: Path, text: str) -> None:
-    words = {"purpose": text, "case_ref": text, "rules": (text,), "peer": text}
+    words: dict[str, Any] = {"purpose": text, "case_ref": text, "rules": (text,), "peer": text}
     leaves = [
         leaf_bytes(AuditEntry(action, NOON, "pt-pj", text, detail={"reason": text}, **words), b"")
         for action in ("refusal", "referral.sent", text)
