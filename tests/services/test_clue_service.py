@@ -28,6 +28,7 @@ from tieline_server.domain.ports import Store
 from tieline_server.services.clues import ClueDesk, support
 from tieline_server.services.purging import Purging
 from tieline_server.services.retracting import Retracting
+from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.tips import TipDesk
 
 from tests.services.bench import ANA, CASE, ES, FR, HUB, PT, PURPOSE, Bench, Running, records
@@ -358,3 +359,28 @@ def test_a_night_of_tips_is_brought_in_within_seconds(bench: Bench, tmp_path: Pa
     assert [one.record for one in report.rejected] == [8 + 1000 * n for n in range(26)]
     assert seconds < 60, seconds
     print(f"26,000 tips in {seconds:.1f} s")
+
+
+def test_verified_tips_part_countries_that_are_even_and_correct_what_was_told(
+    bench: Bench,
+) -> None:
+    pt, es, fr = bench[PT], bench[ES], bench[FR]
+    series = pt.series(records(range(3)))
+    for country in ("ES", "FR"):
+        request = operator_pb2.AssessSeriesRequest(
+            series=series, country=country, confidence=2, grounds="tiles"
+        )
+        shown = SeriesWork(pt.node).assess(ANA, request)
+    assert list(shown.likely_countries) == ["ES", "FR"]
+    assert {one.recipient for one in pt.refer(series)} == {ES, FR}
+    bench.flow()
+    clue = _clue(pt, series)
+    _bring(pt, clue, "Sold in Lyon")
+    (tip,) = _tips(pt)
+    assert list(SeriesWork(pt.node).get(series).likely_countries) == ["ES", "FR"]
+    _judge(pt, tip.id, supports="FR")
+    assert list(SeriesWork(pt.node).get(series).likely_countries) == ["FR"]
+    bench.flow()
+    assert [list(one.referral.likely_countries) for one in es.inbox()] == [["FR"]]
+    assert not fr.inbox()[0].referral.corrected
+    assert _actions(pt.store)["referral.corrected"] == 1

@@ -4,7 +4,7 @@
    contact are known; what a source brings over its day's limit is counted and not kept. Contact and
    source are kept as keyed hashes alone: the site that took the tip knows who gave it.
 2. A person verifies a tip (it supports or eliminates a country) or dismisses it; only verified ones
-   count (clues.py:support).
+   count (clues.py:support). Where that changes a likely country, referrals are corrected.
 3. A tip goes to the agency of its country as a signed message, where policy allows it and that
    agency has the series: so a retraction of the series reaches every tip.
 """
@@ -39,6 +39,8 @@ from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.series import Series
 from tieline_server.services.clues import find_clue
 from tieline_server.services.context import Node, Person, about, clean
+from tieline_server.services.correcting import correct
+from tieline_server.services.likely import standing_countries
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import agencies_told
 from tieline_server.services.sending import send
@@ -169,10 +171,11 @@ class TipDesk:
         eliminates = check_country(request.eliminates) if request.eliminates else ""
         reason = clean(request.reason)
 
-        def work(tx: Tx) -> pb.TipView:
+        def work(tx: Tx) -> tuple[pb.TipView, set[str]]:
             tip = find_tip(tx, request.tip)
             check_judgement(tip, state, supports, eliminates, reason)
             clue = find_clue(tx, tip.clue)
+            before = standing_countries(tx, clue.series)
             tx.clues.judge(
                 tip.id,
                 state,
@@ -192,9 +195,13 @@ class TipDesk:
                     before=tip.state.value,
                 )
             )
-            return tip_view(tx, find_tip(tx, tip.id))
+            woken = correct(node, tx, clue.series, before, person=person.name)
+            return tip_view(tx, find_tip(tx, tip.id)), woken
 
-        return node.store.write(work)
+        view, woken = node.store.write(work)
+        for agency in woken:
+            node.wake(agency)
+        return view
 
     # --- 3 ---
 
