@@ -119,6 +119,11 @@ REFERENCES_PER_SERIES = 64
 PASS_ONS_MOST = 6
 """Hands that a referral may go through; each adds its envelope around those before."""
 
+# --- alerts (VICS) ---
+ALERT_TEXT_CHARS = 10_000
+ALERT_TRIGGERS = 50_000
+"""Triggers of one alert that are read; RECORD_BYTES bounds them too."""
+
 # --- clues and tips ---
 WORD_CHARS = 40
 """Longest run of letters and digits in a description: longer ones are coded text."""
