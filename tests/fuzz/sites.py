@@ -88,7 +88,6 @@ SITES: dict[str, str] = {
     "server/tieline_server/storage/people.py:_operator": _DATABASE,
     "server/tieline_server/storage/retractions.py:_retraction": _DATABASE,
     "server/tieline_server/storage/series.py:SeriesRows.terms": _DATABASE,
-    "server/tieline_server/storage/series.py:_assessment": _DATABASE,
     "server/tieline_server/storage/standings.py:_ranges_in": _DATABASE,
     "server/tieline_server/storage/standings.py:_known": _DATABASE,
     "server/tieline_server/storage/standings.py:_asked_in": _DATABASE,
