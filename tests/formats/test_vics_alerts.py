@@ -43,7 +43,7 @@ notices = st.builds(
     reference=texts,
     contact=contacts,
 )
-triggers = st.builds(AlertTrigger, st.uuids(), texts, texts, st.none() | st.uuids())
+triggers = st.builds(AlertTrigger, st.uuids(), texts, texts, st.uuids())
 alerts = st.builds(
     *(Alert, st.uuids(), st.integers(0, 255), st.booleans(), times),
     reference=texts,

@@ -200,9 +200,9 @@ def _built(events: JsonEvents, event: tuple[str, Any], depth: int) -> Any:
 
 
 def _alert(get: Mapping[str, Any]) -> Alert:
-    active = _flag(get, "Active")
+    active, own = _flag(get, "Active"), _needed(get, "AlertID", _guid)
     return Alert(
-        id=_needed(get, "AlertID", _guid),
+        id=own,
         priority=_needed(get, "Priority", lambda f, n: _byte(f, n, 255)),
         active=active,
         expiry=_needed(get, "ExpiryDate", _time),
@@ -211,17 +211,18 @@ def _alert(get: Mapping[str, Any]) -> Alert:
         name=_text(get, "Name"),
         description=_text(get, "Description"),
         source_system=_text(get, "SourceSystem"),
-        triggers=tuple(_each(get, "AlertTriggers", _trigger)),
+        triggers=tuple(_each(get, "AlertTriggers", lambda one: _trigger(one, own))),
         notifications=tuple(_each(get, "AlertHitNotifications", _notification)),
     )
 
 
-def _trigger(get: Mapping[str, Any]) -> AlertTrigger:
+def _trigger(get: Mapping[str, Any], around: uuid.UUID) -> AlertTrigger:
+    """A trigger that names no alert belongs to the one around it: the schema wants both ids."""
     return AlertTrigger(
         id=_needed(get, "TriggerID", _guid),
         type=_text(get, "TriggerType"),
         value=_text(get, "TriggerValue"),
-        alert=_guid(get, "AlertID"),
+        alert=_guid(get, "AlertID") or around,
     )
 
 
@@ -365,7 +366,7 @@ def _alert_out(one: Alert) -> dict[str, Any]:
                 _without_none(
                     {
                         "TriggerID": str(trigger.id),
-                        "AlertID": None if trigger.alert is None else str(trigger.alert),
+                        "AlertID": str(trigger.alert or one.id),
                         "TriggerValue": trigger.value,
                         "TriggerType": trigger.type,
                     }
