@@ -311,6 +311,8 @@ CHECKPOINTS_CROSS = timedelta(minutes=2)
 """Two threads of one node read the size of its log and sign it within so long of each other: of two
 checkpoints signed so close the later one may be the smaller."""
 HEADS_TOLD = 64
+HEADS_REMEMBERED = 20_000
+"""Heads of logs that a node knows by heart as heard before."""
 """Checkpoints of other agencies told in one contact."""
 SKETCH_LIFE = timedelta(days=30)
 """Sketches of the lists that peers asked are erased after this."""
