@@ -49,6 +49,7 @@ from tieline_server.config import Home
 from tieline_server.policy.cases import load_cases
 from tieline_server.policy.loading import default_folder, load_rules
 from tieline_server.services import item_chunks
+from tieline_server.services.witnessing import stated
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust import (
     bundle,
@@ -253,6 +254,7 @@ def _sealed() -> envelope_pb2.Envelope:
 
 def _checkpoint(data: bytes) -> object:
     envelope = constraints.open_nested(data, envelope_pb2.Envelope)
+    stated(envelope)
     return checkpoint_digest(open_checkpoint(envelope, _directory()).envelope)
 
 

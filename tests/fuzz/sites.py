@@ -60,7 +60,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/policy/loading.py:_check_positions": "policy rules",
     "server/tieline_server/rpc/identity.py:_version_of": "certificates",
     "server/tieline_server/services/accepting.py:_heard": _DATABASE,
-    "server/tieline_server/services/witnessing.py:_stated": "checkpoints",
+    "server/tieline_server/services/witnessing.py:stated": "checkpoints",
     "server/tieline_server/storage/series.py:_assessment": _DATABASE,
     "server/tieline_server/services/processes.py:_read": _DATABASE,
     "server/tieline_server/services/receiving.py:Receiving._renewed": "signed payloads",

@@ -219,7 +219,7 @@ class Witnessing:
     def _hear(self, peer: str, held: Sequence[envelope_pb2.Envelope]) -> None:
         ask: set[str] = set()
         for envelope in held:
-            news = _stated(envelope)
+            news = stated(envelope)
             if news in self._old_news:
                 continue
             try:
@@ -375,7 +375,7 @@ def try_contact(witnessing: Witnessing, peer: str) -> None:
         _log.info("witnessing.failed", peer=peer, reason=error.reason, text=error.message)
 
 
-def _stated(envelope: envelope_pb2.Envelope) -> tuple[str, str, int, bytes]:
+def stated(envelope: envelope_pb2.Envelope) -> tuple[str, str, int, bytes]:
     """What it says it is, unverified: good enough to pass over what was verified before."""
     try:
         payload = payload_pb2.Payload.FromString(envelope.payload)
