@@ -70,6 +70,7 @@ def live(nodes: Federation, folder: Path) -> None:
     es.run("inbox", "answer", told["id"], "--eliminate", "ES").ok()
     pt.run("series", "withdraw", series["Attic"], "--reason", "a mistake").ok()
     pt.run("series", "narrow", series["Ferry"], "--handling", "H2", "--reason", "court").ok()
+    _work_on(pt, series["Harbour"])
     _quiet(nodes)
     interpol.stop()
     es.stop()
@@ -77,6 +78,18 @@ def live(nodes: Federation, folder: Path) -> None:
     wait_for("it was found away", lambda: pt.rows("SELECT 1 FROM destinations WHERE attempts > 0"))
     nodes.close()
     _leave_a_gap(es)
+
+
+def _work_on(pt: Node, told: str) -> None:
+    """What people do with a series besides telling it: its life, clues, tips."""
+    pt.run("series", "create", "Loft", "--case", "2026-1").ok()
+    pt.run("series", "status", "Loft", "--to", "triaged").ok()
+    said = ("--text", "Blue school bag with a white anchor", "--kind", "object")
+    clue = str(pt.run("clue", "add", told, *said).ok().json["id"])
+    seen = ("--text", "Seen in a shop", "--source", "site", "--country", "ES")
+    pt.run("clue", "tip", clue, *seen).ok()
+    (tip,) = pt.run("clue", "tips").ok().json["tips"]
+    pt.run("clue", "relay", str(tip["id"]), *WHY).ok()
 
 
 def _sha1(name: str, number: int) -> str:
