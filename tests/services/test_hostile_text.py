@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -84,7 +85,9 @@ class Desk:
 
     def __init__(self, running: Running) -> None:
         self.running = running
-        self.servicer = OperatorServicer(running.node, cast(Any, None), cast(Any, None))
+        self.servicer = OperatorServicer(
+            running.node, cast(Any, None), cast(Any, SimpleNamespace(access=None))
+        )
         caller = Caller(running.agency, "ana", ROLES, 1, bytes(32))
         self.context = CallContext(cast(Any, None), caller, time.monotonic() + 600)
 
