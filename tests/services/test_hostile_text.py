@@ -18,11 +18,13 @@ from typing import Any, cast
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from tieline.v1 import constraints_pb2, digests_pb2, series_pb2
+from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_pb2 as pb
+from tieline.v1 import operator_requests_pb2 as asking
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import TielineError
+from tieline_client.identifiers import new_id
 from tieline_client.inert import plain
 from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.operator import OperatorServicer
@@ -219,6 +221,20 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return clues.JudgeTipRequest(tip=_tip(pt, number), state="dismissed", reason="r")
         case "RelayTips":
             return clues.RelayTipsRequest(tips=[_tip(pt, number)], agency=ES, **WHY)
+        case "SetSeriesStatus":
+            series = _series(pt, number)
+            return series_work_pb2.SetSeriesStatusRequest(series=series, status="triaged", text="t")
+        case "ExportSeries":
+            series = _series(pt, number)
+            return pb.ExportSeriesRequest(series=[series], format="csv", file="f.csv", **WHY)
+        case "AskPermission":
+            return asking.AskPermissionRequest(
+                series=_series(pt, number), action="pass-on", agencies=[ES], note="n", **WHY
+            )
+        case "StateVitalInterests":
+            return asking.StateVitalInterestsRequest(agency=ES, grounds="g", **WHY)
+        case "DecideRequest":
+            return asking.DecideRequestRequest(id=new_id(), series=["s"], reason="r")
         case "StepUpload":
             return pb.StepUploadRequest(state="numbered", reference="r")
     raise AssertionError(f"{method} takes free text: ask it here")
