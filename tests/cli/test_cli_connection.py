@@ -16,7 +16,9 @@ from tieline_client.key_encryption import encrypt_pkcs8
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import OperatorCertificateExpired, Profile, find_profile
 
-from tests.cli.node_double import METHODS, Refusal, Run, Served, make_people
+from tests.cli.node_double import Refusal, Run, Served, make_people
+
+OPERATOR = pb.DESCRIPTOR.services_by_name["OperatorService"].methods_by_name
 
 
 def free_port() -> int:
@@ -217,6 +219,6 @@ def test_pages_of_series_are_joined_and_cannot_go_round(served: Served) -> None:
 
 
 def test_every_rpc_of_the_service_has_a_caller() -> None:
-    snake = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:] for name in METHODS}
+    snake = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:] for name in OPERATOR}
     renamed = {"import": "import_file", "ask_brief": "ask_overlap"}
     assert {renamed.get(each, each) for each in snake} <= set(dir(OperatorClient))

@@ -430,7 +430,7 @@ def _server(change: Callable[[Server], None]) -> str:
     with ExitStack() as held:
         server = Server(held)
         server.client.hello()
-        assert len(server.impostor.hellos) == 1
+        assert len(server.impostor.hellos) == 1, len(server.impostor.hellos)
         change(server)
         batches: list[DigestBatch] = []
         header = envelope_pb2.Envelope(payload_type="t")
