@@ -179,16 +179,17 @@ class PeerClient:
     def _greet_current(self, directory: Directory) -> int:
         """Greet, and once more where the peer works with a newer directory, or with keys that may
         stand in one; return the version of the directory that it was greeted under."""
+        theirs, again = 0, False
         try:
             theirs = self._greet(directory)
         except TrustError:
             if not self.catch_up(self.agency, 0):
                 raise
-            theirs = 0
+            again = True
         if theirs > directory.version:
             self.catch_up(self.agency, theirs)
         current = self._directory()
-        if theirs == 0 or current.version != directory.version:
+        if again or current.version != directory.version:
             current.check_fresh(self._clock())
             self._greet(current)
         return current.version
