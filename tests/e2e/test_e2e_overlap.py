@@ -468,6 +468,11 @@ def test_the_hub_learns_references_and_a_national_unit_a_hit(
     assert [one["disclosure"] for one in hub["overlaps"]] == ["reference", "reference"]
     assert hub["count"] == 2
     for one in hub["overlaps"]:
+        (handling,) = [series.pop("handling") for series in one["series"]]
+        assert handling.pop("retain_until") > "2026"
+        assert handling == {
+            "code": "H0", "tlp": "TLP:AMBER", "source": "X", "information": 4, "restriction": "",
+        }  # fmt: skip
         assert one["series"] == [
             {
                 "id": made.json["id"],
