@@ -48,6 +48,8 @@ class ExportOptions:
     purpose: str
     case_ref: str
     context: str = "us"
+    recipient: str = ""
+    """The repository that the file is for; empty: the agency's own systems."""
 
 
 @dataclass(slots=True)

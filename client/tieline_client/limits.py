@@ -142,6 +142,8 @@ RECORDS_PER_COLUMNS = 10_000
 VOTES_PER_RECORD = 16
 RECORDS_PER_STAGE_TRANSACTION = 10_000
 SERIES_PER_EXPORT = 256
+DIFFERENCES_LISTED = 1_000
+"""Items named in a reconciliation; all are counted."""
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
 JSON_DEPTH = 64

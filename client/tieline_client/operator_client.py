@@ -375,6 +375,7 @@ class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
             series=options.series,
             format=options.format.value,
             file=source_name(path),
+            recipient=options.recipient,
             purpose=options.purpose,
             case_ref=options.case_ref,
         )

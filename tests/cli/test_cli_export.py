@@ -151,3 +151,60 @@ def test_memory_stays_flat(tmp_path: Path, file_format: ExportFormat) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 256 * 1024
+
+
+# --- a database that only takes files ---------------------------------------------------------
+
+
+def _drop(run: Run, served: Served, folder: Path, count: int) -> Any:
+    served.node.answers["ExportSeries"] = list(_parts(count))
+    words = ("upload", "drop", "Azul", "--to", "interpol", "--folder", folder, *WHY, "--json")
+    return run(*words)
+
+
+def test_a_drop_and_what_comes_of_it(run: Run, served: Served, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    result = _drop(run, served, folder, 3)
+    assert result.code == 0, result.err
+    assert served.node.only("ExportSeries").recipient == "interpol"
+    drop = result.document["drop"]
+    assert (drop["records"], drop["state"], result.document["unchanged"]) == (3, "waiting", False)
+    assert [one.name for one in folder.iterdir()] == [drop["name"]]
+    again = _drop(run, served, folder, 3).document
+    assert (again["unchanged"], again["drop"]["name"]) == (True, drop["name"])
+    (folder / drop["name"] / "picked-up").write_text("ICSE-77\n")
+    answer = tmp_path / "icse.csv"
+    rows = [f"{_item(number).md5.hex()};y;4;y" for number in (1, 2, 9)]
+    answer.write_text("\n".join(["MD5;Victim identified;Number of submissions;Baseline", *rows]))
+    words = ("upload", "reconcile", "--folder", folder, "--answer", answer)
+    found: Any = run(*words, "--json").document
+    counts = (found["deposited"], found["held"], found["missing_count"], found["foreign"])
+    assert counts == (3, 2, 1, 1)
+    assert (found["drops"][0]["state"], found["drops"][0]["reference"]) == ("picked_up", "ICSE-77")
+    assert found["missing"] == [{"series": "Azul", "item": f"md5:{_item(3).md5.hex()}"}]
+    (series,) = found["series"]
+    assert (series["submissions"], series["baseline"], series["identified"]) == (4, 2, 2)
+    shown = run(*words)
+    assert shown.code == 0
+    assert f"missing: md5:{_item(3).md5.hex()}" in shown.out
+
+
+def test_a_refused_drop_leaves_nothing(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = Refusal(
+        grpc.StatusCode.PERMISSION_DENIED, "POLICY_REFUSED", "H2 stays"
+    )
+    words = ("upload", "drop", "Azul", "--to", "interpol", "--folder", tmp_path / "in", *WHY)
+    assert run(*words).code == 1  # there is no such folder
+    (tmp_path / "in").mkdir()
+    assert run(*words).code == 3
+    assert not list((tmp_path / "in").iterdir())
+
+
+def test_a_broken_answer_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    answer = tmp_path / "icse.csv"
+    answer.write_text("not;an;answer\n1;2;3\n")
+    result = run("upload", "reconcile", "--folder", tmp_path / "in", "--answer", answer)
+    assert result.code == 1
+    assert "header" in result.err

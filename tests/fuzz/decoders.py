@@ -11,6 +11,7 @@ import base64
 import functools
 import hashlib
 import io
+import json
 import random
 import shutil
 import tempfile
@@ -27,7 +28,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from tieline.v1 import digests_pb2, envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
-from tieline_client import columns_wire, constraints, envelopes, keys, status
+from tieline_client import columns_wire, constraints, dropping, envelopes, keys, status
 from tieline_client.certificates import Kind, Purpose, check_leaf
 from tieline_client.checkpoints import checkpoint_digest, open_checkpoint
 from tieline_client.columns import of_records
@@ -568,6 +569,7 @@ def _decoders() -> Iterator[Decoder]:
         lambda: Agency(AGENCY).request().to_json(),
     )
     yield one("proposals", _proposal, _proposal_seed)
+    yield one("drops", _drop, _drop_seed)
     yield Decoder("record files", _records_of, _format_seeds)
     yield Decoder("block files", _blocks_of, _format_seeds)
     yield one("configuration", _config, lambda: _CONFIG)
@@ -584,6 +586,20 @@ def _decoders() -> Iterator[Decoder]:
     yield Decoder(
         "policy cases", lambda data: load_cases(file_of(data)), lambda: _texts("cases.txt")
     )
+
+
+def _drop(data: bytes) -> None:
+    folder = scratch() / "drop"
+    folder.mkdir(exist_ok=True)
+    file_of(b"{}", f"drop/{dropping.MEDIA}")
+    file_of(data, f"drop/{dropping.MANIFEST}")
+    dropping.read_drop(folder)
+
+
+def _drop_seed() -> bytes:
+    digest = hashlib.sha256(b"{}").hexdigest()
+    series = [{"id": "pt-pj/x", "records": 0}]
+    return json.dumps({"version": 1, "records": 0, "sha256": digest, "series": series}).encode()
 
 
 def _format_seeds() -> list[bytes]:

@@ -30,6 +30,7 @@ SITES: dict[str, str] = {
     "client/tieline_client/directory_files.py:_newest": "audit evidence",
     "client/tieline_client/directory_files.py:_newest_root": "audit evidence",
     "client/tieline_client/directory_files.py:signing_directory": "audit evidence",
+    "client/tieline_client/dropping.py:_manifest": "drops",
     "client/tieline_client/formats/block_reading.py:_nsrl_block": "block files",
     "client/tieline_client/formats/blocks.py:_unhex": "block files",
     "client/tieline_client/formats/fields.py:read_digest": "record files",

@@ -25,7 +25,19 @@ from tieline_client.formats import Record, Vote, open_records
 from tieline_server.services.exporting import Export
 from tieline_server.services.retracting import Retracting
 
-from tests.services.bench import ABUSE, ANA, CASE, ES, PT, PURPOSE, Bench, Running, record, records
+from tests.services.bench import (
+    ABUSE,
+    ANA,
+    CASE,
+    ES,
+    INTERPOL,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    record,
+    records,
+)
 
 NAME = "Azul =1+1"
 
@@ -212,6 +224,39 @@ def test_another_agencys_series_keeps_its_owners_restrictions(bench: Bench) -> N
     )
     with pytest.raises(PolicyRefused, match="another agency's restricted data"):
         list(_parts(there, verde))
+
+
+def test_a_file_for_a_repository_is_a_deposit_and_tells_no_name(bench: Bench) -> None:
+    here = bench[PT]
+    series = here.series(records(range(3)), NAME)
+    parts = list(_parts(here, NAME, recipient=INTERPOL))
+    view = parts[0].series.series
+    assert (view.notice.id, view.notice.name, view.case_ref) == (series, "", CASE)
+    assert {one.series for part in parts for one in part.records.records} == {series}
+    (done,) = here.audit("export.done")
+    assert done["peer"] == INTERPOL
+    assert done["rules"] == ["deposit-in-repository", "export-to-own-systems"]
+    with pytest.raises(InvalidInput, match="no repository"):
+        list(_parts(here, NAME, recipient=ES))
+    with pytest.raises(PolicyRefused):  # a deposit is for finding victims, and for nothing else
+        list(_parts(here, NAME, recipient=INTERPOL, purpose="data-quality"))
+    Retracting(here.node).retract(
+        ANA,
+        pb.RetractSeriesRequest(series=series, kind="narrow", reason="x", limited=True, only=[ES]),
+    )
+    with pytest.raises(PolicyRefused, match="narrowed"):
+        list(_parts(here, NAME, recipient=INTERPOL))
+
+
+def test_anothers_series_is_not_dropped_for_a_repository(bench: Bench) -> None:
+    """Its own systems may have what came in a referral; a third party's database may not."""
+    here, there = bench[PT], bench[ES]
+    series = here.series(records(range(3)), NAME)
+    here.refer(series, agency=ES)
+    bench.flow()
+    assert list(_parts(there, series))
+    with pytest.raises(PolicyRefused, match="authorisation"):
+        list(_parts(there, series, recipient=INTERPOL))
 
 
 def test_a_withdrawn_series_does_not_leave(bench: Bench) -> None:

@@ -23,6 +23,7 @@ from tieline_client.cli import (
     clock,
     clues,
     doctor,
+    drops,
     export,
     hashes,
     inbox,
@@ -116,6 +117,7 @@ def _build() -> typer.Typer:
     app.add_typer(clues.app, name="clue")
     app.command("broadcast")(broadcasts.broadcast)
     app.command("broadcasts")(broadcasts.broadcasts)
+    drops.add_to(uploads.app)
     app.add_typer(uploads.app, name="upload")
     app.command("uploads")(uploads.uploads)
     app.command("export")(export.export)

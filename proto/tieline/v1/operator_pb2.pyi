@@ -3197,6 +3197,7 @@ class ExportSeriesRequest(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     CASE_REF_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """vics, icse, case or csv: what the file will be."""
     file: _builtins.str
@@ -3205,6 +3206,8 @@ class ExportSeriesRequest(_message.Message):
     """Purpose code."""
     case_ref: _builtins.str
     """Case reference."""
+    recipient: _builtins.str
+    """The repository that the file is for; empty: this agency's own systems."""
     @_builtins.property
     def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The series, by id or own name."""
@@ -3217,10 +3220,11 @@ class ExportSeriesRequest(_message.Message):
         file: _builtins.str = ...,
         purpose: _builtins.str = ...,
         case_ref: _builtins.str = ...,
+        recipient: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "file", b"file", "format", b"format", "purpose", b"purpose", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "file", b"file", "format", b"format", "purpose", b"purpose", "recipient", b"recipient", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

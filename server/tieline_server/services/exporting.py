@@ -1,6 +1,7 @@
 """Series on their way into a file: what policy lets out, page by page, logged before it is of use.
 
-1. Policy decides for each series as it stands now, and for each import that holds items of it: the
+1. Policy decides for each series as it stands now (as for a deposit too, when the file is for a
+   repository, which is told no names), and for each import that holds items of it: the
    stricter of what both are under counts. A series that may not leave ends the whole export; items
    that only refused imports hold are kept back and counted.
 2. The log says that the export begins, before the first record leaves.
@@ -55,6 +56,10 @@ class Export:
             raise InvalidInput(f"{request.format!r} is no format; use vics, icse, case or csv")
         if not request.series:
             raise InvalidInput("name at least one series")
+        if request.recipient:
+            member = node.directory().member(request.recipient)
+            if str(member.role) != "repository" or member.revoked:
+                raise InvalidInput(f"{request.recipient} is no repository; see `tieline peers`")
         self._node, self._person, self._request = node, person, request
         names = dict.fromkeys(request.series)
         self._erasures, self._leaving = node.store.read(
@@ -68,7 +73,7 @@ class Export:
         return [self._decide(tx, series) for series in found.values()]  # 1
 
     def _decide(self, tx: Tx, series: Series) -> _Leaving:
-        series = still(tx, series, self._node.agency)
+        series = still(tx, series, *self._readers())
         what = f"exporting {series.id}"
         rules = set(self._allow(series.handling, series.owner, what))
         allowed, reasons = [], set()
@@ -86,22 +91,33 @@ class Export:
         if withheld and not records:
             raise PolicyRefused(reason or f"{what}: nothing of it may leave")
         view = series_view(tx, series)
+        if self._request.recipient:  # names can identify a child
+            view.notice.name, view.case_ref = "", clean(self._request.case_ref)
         return _Leaving(
             *(series, view, tuple(allowed), records, withheld, reason if withheld else ""),
             tuple(sorted(rules)),
         )
 
     def _allow(self, handling: Handling, owner: str, what: str) -> tuple[str, ...]:
-        node = self._node
-        question = node.question(
-            Action.EXPORT,
-            asker=node.agency,
-            holder=node.agency,
-            purpose=self._request.purpose,
-            handling=handling,
-            owner=owner,
-        )
-        return node.allow(question, what)
+        node, recipient = self._node, self._request.recipient
+        rules: tuple[str, ...] = ()
+        for action, holder in ((Action.EXPORT, node.agency), (Action.UPLOAD, recipient)):
+            if holder:
+                question = node.question(
+                    action,
+                    asker=node.agency,
+                    holder=holder,
+                    purpose=self._request.purpose,
+                    handling=handling,
+                    owner=owner,
+                )
+                rules += node.allow(question, what)
+        return rules
+
+    def _readers(self) -> tuple[str, ...]:
+        """Who gets the file."""
+        recipient = self._request.recipient
+        return (self._node.agency, recipient) if recipient else (self._node.agency,)
 
     def run(self) -> Iterator[pb.ExportSeriesResponse]:
         """Yield everything. Raises WrongState when something was erased or restricted meanwhile."""
@@ -126,7 +142,7 @@ class Export:
                 self._log("export.broken", records=self._sent)
 
     def _records(self, one: _Leaving) -> Iterator[pb.ExportSeriesResponse]:
-        label = one.series.name or one.series.id
+        label = one.view.notice.name or one.series.id
         number = after = 0
         while True:
             rows = self._node.store.read(
@@ -168,7 +184,7 @@ class Export:
                     "items were erased or restricted while they were exported; export again"
                 )
             for one in self._leaving:
-                still(tx, one.series, self._node.agency)
+                still(tx, one.series, *self._readers())
             tx.audit.append(
                 self._entry(
                     "export.done", records=self._sent, withheld=withheld, digest=digest.hex()
@@ -186,6 +202,7 @@ class Export:
         entry = self._node.entry(
             action,
             person=self._person.name,
+            peer=request.recipient,
             purpose=request.purpose,
             case_ref=clean(request.case_ref),
             subjects=tuple(one.series.id for one in self._leaving),
