@@ -82,6 +82,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "audit list": (ID,),
     "audit witnesses": (),
     "export": (SERIES, "{out}", "--format", "csv", *WHY),
+    "upload drop": (SERIES, "--to", "interpol", "--folder", "{folder}", *WHY),
+    "upload reconcile": ("--folder", "{folder}", "--answer", "{answer}"),
     "operator refresh": ("{profile}",),
     "series status": (SERIES, "--to", "closed"),
     "doctor": (),
@@ -221,7 +223,15 @@ def test_nothing_of_it_reaches_a_terminal_or_breaks_a_document(
     run: Run, served: Served, listed: Path, command: str, text: str
 ) -> None:
     out = listed.with_name("out")
-    files = {"list": listed, "out": out, "profile": served.profile}
+    files = {
+        "list": listed,
+        "out": out,
+        "profile": served.profile,
+        "folder": listed.parent / "drops",
+    }
+    files["answer"] = listed.with_name("answer.csv")
+    files["answer"].write_text(f"MD5;SHA1;Series name\n{'ab' * 16};;{text}\n")
+    files["folder"].mkdir(mode=0o700)
     words = [word.format(**files) for word in COMMANDS[command]]
     for form in ([], ["--json"]):
         _fill(served, text)
