@@ -176,6 +176,11 @@ class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
         )
         return self.call(self.stub.SetSeriesStatus, request).series
 
+    def merge_series(self, series: str, merged: str, text: str = "") -> pb.SeriesView:
+        """Make an own series part of another."""
+        request = make(series_work_pb2.MergeSeriesRequest, series=series, merged=merged, text=text)
+        return self.call(self.stub.MergeSeries, request).series
+
     def retract_series(
         self,
         series: str,

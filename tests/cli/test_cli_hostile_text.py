@@ -56,6 +56,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "series refer": (SERIES, *WHY),
     "series withdraw": (SERIES, "--reason", "r"),
     "series narrow": (SERIES, "--only", "es-gc", "--reason", "r"),
+    "series status": (SERIES, "--to", "closed"),
+    "series merge": (SERIES, ID),
     "inbox list": (),
     "inbox show": (ID,),
     "inbox ack": (ID,),

@@ -68,3 +68,29 @@ def test_series_status_moves_and_shows_the_history(run: Run, served: Served) -> 
     assert "\x1b" not in plain.out
     assert run("series", "status", "Case 12", "--to", "referred").code == 2
     assert run("series", "status", "Case 12").code == 2
+
+
+def test_series_merge_names_the_whole_and_its_part(run: Run, served: Served) -> None:
+    part = f"pt-pj/{new_id()}"
+    served.node.answers["MergeSeries"] = pb.MergeSeriesResponse(series=a_series(parts=[part]))
+    result = run("series", "merge", "Case 12", part, "--text", "one room", "--json")
+    assert result.code == 0
+    request = served.node.only("MergeSeries")
+    assert (request.series, request.merged, request.text) == ("Case 12", part, "one room")
+    assert (result.document["parts"], result.document["part_of"]) == ([part], "")
+    assert part in run("series", "merge", "Case 12", part).out
+    assert run("series", "merge", "Case 12").code == 2
+
+
+def test_series_assess_takes_region_and_clues(run: Run, served: Served) -> None:
+    served.node.answers["AssessSeries"] = pb.AssessSeriesResponse(
+        series=a_series(untold_countries=["FR"])
+    )
+    clue = new_id()
+    result = run(
+        *("series", "assess", "Case 12", "--country", "FR", "--confidence", "low"),
+        *("--grounds", "plates", "--region", "Bretagne", "--clue", clue, "--json"),
+    )
+    request = served.node.only("AssessSeries")
+    assert (request.region, list(request.clues)) == ("Bretagne", [clue])
+    assert result.document["untold_countries"] == ["FR"]

@@ -1,4 +1,4 @@
-"""`tieline series`, the work on them: their life."""
+"""`tieline series`, the work on them: their life, and what is one."""
 
 from __future__ import annotations
 
@@ -36,4 +36,28 @@ def status(
     """
     with connect(profile, home) as client:
         document = views.series(client.set_series_status(series, to, text))
+    emit(as_json, document, lambda: show_series(document))
+
+
+@app.command("merge")
+@run
+def merge(
+    series: SeriesArgument,
+    merged: Annotated[
+        str, typer.Argument(metavar="PART", help="The own series that becomes part of it.")
+    ],
+    *,
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in both histories.")] = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make one own series part of another; the part's id and name go on standing for the whole.
+
+    Referrals, broadcasts and deposits of the part stay linked, and whoever was told of it is told.
+
+    Example: tieline series merge "Case 12" "Case 19" --text "the same room"
+    """
+    with connect(profile, home) as client:
+        document = views.series(client.merge_series(series, merged, text))
     emit(as_json, document, lambda: show_series(document))

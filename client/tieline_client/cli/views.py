@@ -95,6 +95,8 @@ def series(value: pb.SeriesView) -> Document:
         "clues": notice.clues,
         "references": [f"{each.scheme}:{each.value}" for each in notice.references],
         "likely_countries": list(value.likely_countries),
+        "parts": list(value.parts),
+        "part_of": value.part_of,
         "untold_countries": list(value.untold_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,

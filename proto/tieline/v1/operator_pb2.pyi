@@ -1753,6 +1753,8 @@ class SeriesView(_message.Message):
     RETRACTION_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     UNTOLD_COUNTRIES_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    PART_OF_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1761,6 +1763,8 @@ class SeriesView(_message.Message):
     """A repository's number."""
     case_ref: _builtins.str
     """Case reference."""
+    part_of: _builtins.str
+    """The series that its owner made it part of. Since v1.3."""
     @_builtins.property
     def notice(self) -> _series_pb2.SeriesNotice:
         """What others are told of it, and its name."""
@@ -1781,6 +1785,10 @@ class SeriesView(_message.Message):
     def untold_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Standing likely countries that nobody was told for yet. Since v1.3."""
 
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Series that are part of it, by the ids they were told under. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1793,10 +1801,12 @@ class SeriesView(_message.Message):
         retraction: Global___RetractionView | None = ...,
         history: _abc.Iterable[_series_work_pb2.SeriesEvent] | None = ...,
         untold_countries: _abc.Iterable[_builtins.str] | None = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
+        part_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "retraction", b"retraction", "untold_countries", b"untold_countries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "retraction", b"retraction", "untold_countries", b"untold_countries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2231,6 +2241,30 @@ class SetSeriesStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetSeriesStatusResponse: _TypeAlias = SetSeriesStatusResponse  # noqa: Y015
+
+@_typing.final
+class MergeSeriesResponse(_message.Message):
+    """The whole after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> Global___SeriesView:
+        """The series."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___SeriesView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSeriesResponse: _TypeAlias = MergeSeriesResponse  # noqa: Y015
 
 @_typing.final
 class ReferSeriesRequest(_message.Message):

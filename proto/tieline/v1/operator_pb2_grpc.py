@@ -107,6 +107,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.FromString,
                 _registered_method=True)
+        self.MergeSeries = channel.unary_unary(
+                '/tieline.v1.OperatorService/MergeSeries',
+                request_serializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
+                _registered_method=True)
         self.RetractSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/RetractSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.RetractSeriesRequest.SerializeToString,
@@ -382,6 +387,13 @@ class OperatorServiceServicer:
 
     def SetSeriesStatus(self, request, context):
         """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeSeries(self, request, context):
+        """Makes an own series part of another. Caller: officer. Since v1.3.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -708,6 +720,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.SetSeriesStatus,
                     request_deserializer=tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.SerializeToString,
+            ),
+            'MergeSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeSeries,
+                    request_deserializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.SerializeToString,
             ),
             'RetractSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.RetractSeries,
@@ -1243,6 +1260,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/SetSeriesStatus',
             tieline_dot_v1_dot_series__work__pb2.SetSeriesStatusRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.SetSeriesStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/MergeSeries',
+            tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,8 @@ class OperatorServiceStub:
     """Adds an assessment. Caller: analyst."""
     SetSeriesStatus: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.SetSeriesStatusRequest, _operator_pb2.SetSeriesStatusResponse]
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
+    MergeSeries: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]
+    """Makes an own series part of another. Caller: officer. Since v1.3."""
     RetractSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]
@@ -185,6 +187,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Adds an assessment. Caller: analyst."""
     SetSeriesStatus: _aio.UnaryUnaryMultiCallable[_series_work_pb2.SetSeriesStatusRequest, _operator_pb2.SetSeriesStatusResponse]  # type: ignore[assignment]
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
+    MergeSeries: _aio.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]  # type: ignore[assignment]
+    """Makes an own series part of another. Caller: officer. Since v1.3."""
     RetractSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]  # type: ignore[assignment]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]  # type: ignore[assignment]
@@ -374,6 +378,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.SetSeriesStatusResponse, _abc.Awaitable[_operator_pb2.SetSeriesStatusResponse]]:
         """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def MergeSeries(
+        self,
+        request: _series_work_pb2.MergeSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.MergeSeriesResponse, _abc.Awaitable[_operator_pb2.MergeSeriesResponse]]:
+        """Makes an own series part of another. Caller: officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def RetractSeries(

@@ -85,6 +85,7 @@ class Payload(_message.Message):
     PERMISSION_FIELD_NUMBER: _builtins.int
     TRANSFER_NOTICE_FIELD_NUMBER: _builtins.int
     REFERRAL_CORRECTION_FIELD_NUMBER: _builtins.int
+    SERIES_MERGE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     TIP_FIELD_NUMBER: _builtins.int
@@ -189,6 +190,10 @@ class Payload(_message.Message):
         """The countries that were told for a series stand no longer, or again. Since v1.3."""
 
     @_builtins.property
+    def series_merge(self) -> Global___SeriesMerge:
+        """A series is part of another. Since v1.3."""
+
+    @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
         """The head of an agency's audit log. Since v1.2."""
 
@@ -233,15 +238,16 @@ class Payload(_message.Message):
         permission: _requests_pb2.Permission | None = ...,
         transfer_notice: _requests_pb2.TransferNotice | None = ...,
         referral_correction: Global___ReferralCorrection | None = ...,
+        series_merge: Global___SeriesMerge | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         countersignature: Global___Countersignature | None = ...,
         tip: Global___TipRelay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "checkpoint", "countersignature", "tip"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "series_merge", "checkpoint", "countersignature", "tip"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -558,6 +564,50 @@ class ReferralCorrection(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReferralCorrection: _TypeAlias = ReferralCorrection  # noqa: Y015
+
+@_typing.final
+class SeriesMerge(_message.Message):
+    """The owner says that one of its series is part of another. What was told of the part stays as it
+    is. Who told it on forwards this to all it told.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    MERGE_TIME_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of the merge, the same for everybody who is told."""
+    series: _builtins.str
+    """The whole."""
+    merged: _builtins.str
+    """The part; its id goes on standing for the whole."""
+    @_builtins.property
+    def merge_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def original(self) -> _envelope_pb2.Envelope:
+        """When forwarded: the envelope in which it came."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        series: _builtins.str = ...,
+        merged: _builtins.str = ...,
+        merge_time: _timestamp_pb2.Timestamp | None = ...,
+        original: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["merge_time", b"merge_time", "original", b"original"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "merge_time", b"merge_time", "merged", b"merged", "original", b"original", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesMerge: _TypeAlias = SeriesMerge  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):

@@ -31,7 +31,7 @@ class SeriesEvent(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """status."""
+    """status or merged."""
     agency: _builtins.str
     """Whose person did it."""
     person: _builtins.str
@@ -94,3 +94,33 @@ class SetSeriesStatusRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetSeriesStatusRequest: _TypeAlias = SetSeriesStatusRequest  # noqa: Y015
+
+@_typing.final
+class MergeSeriesRequest(_message.Message):
+    """Makes an own series part of another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The whole: its id, or its name."""
+    merged: _builtins.str
+    """What becomes part of it: its id, or its name."""
+    text: _builtins.str
+    """Why, in words."""
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        merged: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merged", b"merged", "series", b"series", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSeriesRequest: _TypeAlias = MergeSeriesRequest  # noqa: Y015

@@ -38,6 +38,8 @@ class EventKind(enum.StrEnum):
     """What a line of the history is about."""
 
     STATUS = "status"
+    MERGED = "merged"
+    """``before`` is the series that went into ``after``; both keep the line."""
 
 
 @dataclass(frozen=True, slots=True)

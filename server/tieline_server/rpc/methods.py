@@ -135,6 +135,7 @@ _OPERATOR = {
     "CreateSeries": _person(frozenset({ANALYST})),
     "AssessSeries": _person(frozenset({ANALYST})),
     "SetSeriesStatus": _person(_READERS),
+    "MergeSeries": _person(frozenset({OFFICER})),
     "RetractSeries": _person(frozenset({OFFICER})),
     "ReferSeries": _person(frozenset({OFFICER})),
     "ListInbox": _person(_READERS),

@@ -32,6 +32,7 @@ from tieline_server.services.comparing import Comparison
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
+from tieline_server.services.merging import Merging
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
@@ -93,7 +94,7 @@ class OperatorServicer(
         self._node, self._people, self._facts = node, people, facts
         self._access = facts.access
         self._series = SeriesWork(node)
-        self._life = SeriesLife(node)
+        self._life, self._merging = SeriesLife(node), Merging(node)
         self._retracting = Retracting(node)
         self._telling = Telling(node)
         self._referring = Referring(node)

@@ -8,6 +8,7 @@ from tieline.v1 import operator_pb2_grpc, series_work_pb2
 
 from tieline_server.rpc.call import caller_of
 from tieline_server.services.context import Person
+from tieline_server.services.merging import Merging
 from tieline_server.services.series_life import SeriesLife
 
 
@@ -15,12 +16,19 @@ class SeriesMethods(operator_pb2_grpc.OperatorServiceServicer):
     """A part of `operator.OperatorServicer`."""
 
     _life: SeriesLife
+    _merging: Merging
 
     def SetSeriesStatus(
         self, request: series_work_pb2.SetSeriesStatusRequest, context: grpc.ServicerContext
     ) -> pb.SetSeriesStatusResponse:
         """A step in a series' life."""
         return pb.SetSeriesStatusResponse(series=self._life.move(_person(context), request))
+
+    def MergeSeries(
+        self, request: series_work_pb2.MergeSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.MergeSeriesResponse:
+        """One series becomes part of another."""
+        return pb.MergeSeriesResponse(series=self._merging.merge(_person(context), request))
 
 
 def _person(context: grpc.ServicerContext) -> Person:

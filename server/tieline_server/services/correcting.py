@@ -15,6 +15,7 @@ The referral stays what it is: a correction is a mark on it, and no state.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tieline.v1 import payload_pb2
@@ -51,17 +52,22 @@ def correct(
     woken: set[str] = set()
     if series is None or series.status is SeriesStatus.WITHDRAWN or after == tuple(before):
         return woken
-    for referral in tx.referrals.find(Direction.OUT, series_id):
+    sent = [one for each in tx.aliases.family(series_id) for one in _sent(tx, each)]
+    for referral in sent:
         steps = tx.referrals.steps(referral.id)
         if not needs_correction(referral, steps, before, after):
             continue
-        if why_excluded(tx, series_id, referral.recipient):
+        if why_excluded(tx, referral.series, referral.recipient):
             continue
         last = correction(steps)
         said = _tell(node, tx, referral, series, after, last, person)
         if said:
             woken.add(referral.recipient)
     return woken
+
+
+def _sent(tx: Tx, series: str) -> list[Referral]:
+    return tx.referrals.find(Direction.OUT, series)
 
 
 def may_learn(node: Node, series: Series, referral: Referral) -> Question:
@@ -116,7 +122,7 @@ def _tell(
             referral=referral.id,
             countries=after,
             correct_time=timestamp(at),
-            assessments=[assessment_out(one) for one in grounds],
+            assessments=[assessment_out(replace(one, series=referral.series)) for one in grounds],
         ),
     )
     send(

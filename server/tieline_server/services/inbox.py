@@ -103,10 +103,9 @@ class Mailbox:
         """Referrals sent and received with their steps, newest first. Raises NotFound."""
 
         def work(tx: Tx) -> list[operator_pb2.ReferralView]:
-            wanted = find_series(tx, series).id if series else ""
-            referrals = sorted(
-                tx.referrals.find(series=wanted), key=lambda one: (one.created, one.id)
-            )
+            wanted = tx.aliases.family(find_series(tx, series).id) if series else [""]
+            found = [one for each in wanted for one in tx.referrals.find(series=each)]
+            referrals = sorted(found, key=lambda one: (one.created, one.id))
             return [referral_view(tx, one) for one in reversed(referrals)]
 
         return self._node.store.read(work)

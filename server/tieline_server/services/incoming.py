@@ -164,6 +164,28 @@ def owners_referral(
     raise SignatureRefused(f"it was passed on more than {limits.PASS_ONS_MOST} times")
 
 
+def innermost(
+    node: Node, envelope: envelope_pb2.Envelope, holder: str, kind: str
+) -> payload_pb2.Payload:
+    """Return the payload inside envelopes of a kind, each of which was made for the signer of the
+    one around it; the outermost for ``holder``. Raises SignatureRefused."""
+    for _ in range(limits.PASS_ONS_MOST):
+        payload = open_payload(
+            envelope,
+            directory=node.directory(),
+            issuer=None,
+            audience=Audience(agency=holder),
+            now=node.clock(),
+        )
+        if payload.WhichOneof("body") != kind:
+            raise SignatureRefused(f"the envelope inside is no {kind}")
+        body = getattr(payload, kind)
+        if not body.HasField("original"):
+            return payload
+        holder, envelope = payload.issuer, body.original
+    raise SignatureRefused(f"it was passed on more than {limits.PASS_ONS_MOST} times")
+
+
 def _same(one: payload_pb2.Referral, other: payload_pb2.Referral) -> bool:
     """Whether a referral is about what the one inside it is about, and nowhere laxer: its owner may
     have restricted it meanwhile."""

@@ -111,7 +111,7 @@ class IncomingBroadcasts:
             if answer is None:
                 return
             tx.broadcasts.add_answer(answer)
-            series = tx.series.get(broadcast.series)
+            series = tx.series.get(tx.aliases.current(broadcast.series))
             if series is not None and answer.country:
                 assessment = Assessment(
                     id=body.id,

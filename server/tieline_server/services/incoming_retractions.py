@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tieline.v1 import envelope_pb2, payload_pb2
-from tieline_client import limits
+from tieline.v1 import payload_pb2
 from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
 from tieline_client.identifiers import check_agency, check_id, series_owner
-from tieline_client.payloads import Audience, open_payload, timestamp
+from tieline_client.payloads import timestamp
 
 from tieline_server.domain.ports import Purge, Tx
 from tieline_server.domain.retraction import PurgeCause, Retraction
 from tieline_server.domain.series import SeriesStatus
 from tieline_server.services.context import Node
-from tieline_server.services.incoming import Handled, Message, stated_time
+from tieline_server.services.incoming import Handled, Message, innermost, stated_time
 from tieline_server.services.retracting import LANE, carry_out, read
 from tieline_server.services.sending import send
 from tieline_server.services.tombstones import restriction_entry
@@ -37,7 +36,7 @@ class IncomingRetractions:
         if message.peer != owner:
             if not body.HasField("original"):
                 raise SignatureRefused(f"a retraction of {owner}'s comes without its own envelope")
-            owners = self._innermost(body.original, message.peer, "retraction")
+            owners = innermost(node, body.original, message.peer, "retraction")
         if owners.issuer != owner:
             raise SignatureRefused("the envelope inside is not by the series' owner")
         stated = owners.retraction
@@ -79,36 +78,13 @@ class IncomingRetractions:
             Purge(retraction.id, PurgeCause.RETRACTION, retraction.series, node.clock())
         )
 
-    def _innermost(
-        self, envelope: envelope_pb2.Envelope, holder: str, kind: str
-    ) -> payload_pb2.Payload:
-        """Return the payload inside envelopes of a kind, each of which was made for the signer of
-        the one around it; the outermost for ``holder``. They may have expired: who was to hand them
-        on was perhaps cut off for long, and they only take away. Raises SignatureRefused."""
-        for _ in range(limits.PASS_ONS_MOST):
-            payload = open_payload(
-                envelope,
-                directory=self.node.directory(),
-                issuer=None,
-                audience=Audience(agency=holder),
-                now=self.node.clock(),
-                lasting=True,
-            )
-            if payload.WhichOneof("body") != kind:
-                raise SignatureRefused(f"the envelope inside is no {kind}")
-            body = getattr(payload, kind)
-            if not body.HasField("original"):
-                return payload
-            holder, envelope = payload.issuer, body.original
-        raise SignatureRefused(f"it was passed on more than {limits.PASS_ONS_MOST} times")
-
     def purge_receipt(self, message: Message) -> Handled:
         """Who was told by this node, or by whom it told, holds nothing any more that it may not."""
         node, body = self.node, message.payload.purge_receipt
         check_id(body.retraction, "retraction")
         said = message.payload
         if body.HasField("original"):
-            said = self._innermost(body.original, message.peer, "purge_receipt")
+            said = innermost(node, body.original, message.peer, "purge_receipt")
         stated, author = said.purge_receipt, said.issuer
         if (stated.retraction, stated.series) != (body.retraction, body.series):
             raise SignatureRefused("the envelope inside is about something else")

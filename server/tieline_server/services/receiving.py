@@ -45,6 +45,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_corrections import IncomingCorrections
+from tieline_server.services.incoming_merges import IncomingMerges
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
@@ -97,6 +98,7 @@ class Receiving:
             "upload_step": uploads.upload_step,
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
+            "series_merge": IncomingMerges(node).merge,
             "referral_correction": IncomingCorrections(node).correction,
             "tip": IncomingTips(node).tip,
             "escalation": IncomingEscalations(node).escalation,

@@ -23,6 +23,7 @@ from tieline_client.identifiers import series_owner
 from tieline_client.payloads import Audience, moment, open_payload
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
+from tieline_server.domain.merging import Alias
 from tieline_server.domain.messages import OutMessage, OutState, Reply
 from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import Tx
@@ -143,6 +144,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "purge_receipt": payload.purge_receipt.retraction,
         "request_answer": payload.request_answer.request,
         "referral_correction": payload.referral_correction.referral,
+        "series_merge": payload.series_merge.merged,
         "release": payload.release.series.id,
         "tip": payload.tip.series,
         "permission_request": payload.permission_request.id,
@@ -239,6 +241,13 @@ def _referral_correction(node: Node, tx: Tx, told: _Told) -> None:
             countries=tuple(body.countries),
         )
     )
+
+
+def _series_merge(node: Node, tx: Tx, told: _Told) -> None:
+    body = told.payload.series_merge
+    if series_owner(body.merged) == node.agency:
+        at = moment(body.merge_time)
+        tx.aliases.add(Alias(body.merged, body.series, body.id, told.payload.person, at))
 
 
 def _broadcast(node: Node, tx: Tx, told: _Told) -> None:
@@ -393,6 +402,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
     "referral_correction": _referral_correction,
+    "series_merge": _series_merge,
     "broadcast": _broadcast,
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,

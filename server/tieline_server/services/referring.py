@@ -318,9 +318,9 @@ def apply_outcome(tx: Tx, series: str, step: ReferralStep) -> None:
     outcome = step.outcome
     if outcome is None or not outcome.identified:
         return
-    known = tx.series.get(series)
+    known = tx.series.get(tx.aliases.current(series)) or tx.series.get(series)
     if known is not None and outcome.identified > known.identified:
-        tx.series.set_identified(series, outcome.identified)
+        tx.series.set_identified(known.id, outcome.identified)
         if known.status not in (SeriesStatus.CLOSED, SeriesStatus.WITHDRAWN):
             who = {"agency": step.agency, "person": step.person}
             advance(tx, known, SeriesStatus.IDENTIFIED, at=step.at, **who)

@@ -32,6 +32,7 @@ from tieline_server.domain.retraction import (
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.upload import UploadState, UploadStep
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.linking import link_along
 from tieline_server.services.notices import handling_in, handling_out
 from tieline_server.services.restricting import restriction_of
 from tieline_server.services.sending import send
@@ -89,6 +90,13 @@ class Retracting:
             tx.retractions.add(retraction)
             agencies = carry_out(node, tx, retraction)
             node.ledger.append(restriction_entry(retraction, node.clock(), own=True))
+            for part in tx.aliases.family(series.id)[
+                1:
+            ]:  # told under its own id, and so taken back
+                of_part = replace(retraction, id=new_id(), series=part)
+                tx.retractions.add(of_part)
+                agencies |= carry_out(node, tx, of_part)
+                node.ledger.append(restriction_entry(of_part, node.clock(), own=True))
             tx.audit.append(
                 node.entry(
                     f"series.{_PAST[kind]}",
@@ -212,7 +220,8 @@ def _restrict(tx: Tx, retraction: Retraction) -> None:
 
 
 def accompany(node: Node, tx: Tx, series: str, *agencies: str) -> None:
-    """Tell those who are told a series now what it was narrowed to before."""
+    """Tell those who are told a series now what it was narrowed to before, and is part of."""
+    link_along(node, tx, series, *agencies)
     for retraction in tx.retractions.of_series(series):
         known = {one.agency for one in tx.retractions.recipients(retraction.id)}
         for agency in agencies:

@@ -87,6 +87,8 @@ class Uploading:
                 rules=" ".join(decision.rules),
             )
         since = last.generation if last else 0
+        if last and node.store.read(lambda tx: _grew_by_a_merge(tx, series.id, last)):
+            since = 0  # the items of its new part came before the last deposit
         packed = pack_series(node, series.id, request.repository, since)
         if packed is None and last is None:
             raise InvalidInput(f"series {series.id} has no items; import some first")
@@ -258,3 +260,9 @@ def take_step(
 
 def _new_number(node: Node, tx: Tx) -> str:
     return f"{node.agency.upper()}-{node.clock():%Y}-{tx.uploads.next_number():06d}"
+
+
+def _grew_by_a_merge(tx: Tx, series: str, last: Upload) -> bool:
+    """Whether another series became part of it since a deposit."""
+    parts = (tx.aliases.get(part) for part in tx.aliases.family(series)[1:])
+    return any(one is not None and one.at >= last.created for one in parts)

@@ -29,21 +29,27 @@ from tieline_server.services.notices import series_out
 
 
 def find_series(tx: Tx, name_or_id: str) -> Series:
-    """Return a series by its id, or an own one by its name; raise NotFound."""
+    """Return a series by its id, or an own one by its name; raise NotFound.
+
+    What became part of another series is found as that.
+    """
     series = tx.series.get(name_or_id) or tx.series.by_name(name_or_id)
     if series is None:
         raise NotFound(f"no series {name_or_id[:80]!r} here; see `tieline series list`")
-    return series
+    return tx.series.get(tx.aliases.current(series.id)) or series
 
 
 def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     """A series with its assessments, as its own people see it."""
     assessments = list(tx.series.assessments(series.id))
     items = tx.items.count_of_series(series.id)
+    family = tx.aliases.family(series.id)
+    alias = tx.aliases.get(series.id)
     likely = standing_countries(tx, series.id)
     told = {
         one.country
-        for one in tx.referrals.find(Direction.OUT, series.id)
+        for each in family
+        for one in tx.referrals.find(Direction.OUT, each)
         if one.state is not ReferralState.WITHDRAWN
     }
     retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
@@ -54,6 +60,8 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         number=series.number,
         case_ref=series.case_ref,
         likely_countries=likely,
+        parts=family[1:],
+        part_of=alias.series if alias else "",
         untold_countries=[one for one in likely if one not in told],
         retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )

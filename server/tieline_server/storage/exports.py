@@ -10,6 +10,7 @@ from tieline_client.formats.record import Record, Vote
 
 from tieline_server.domain.ports.exports import ExportRow, SeriesImport
 from tieline_server.storage import resolve
+from tieline_server.storage.aliases import Aliases
 from tieline_server.storage.imports import row_handling
 from tieline_server.storage.items import Items
 from tieline_server.storage.resolve import COLUMNS
@@ -45,7 +46,10 @@ class Exports:
         held = (
             select(holdings.c.import_no)
             .join(series_keys, series_keys.c.no == holdings.c.series_no)
-            .where(series_keys.c.id == series, holdings.c.series_no > 0)
+            .where(
+                series_keys.c.id.in_(Aliases(self._session).own_parts(series)),
+                holdings.c.series_no > 0,
+            )
         )
         found = (
             select(imports)
@@ -96,7 +100,7 @@ class Exports:
             select(holdings.c.item)
             .join(series_keys, series_keys.c.no == holdings.c.series_no)
             .where(
-                series_keys.c.id == series,
+                series_keys.c.id.in_(Aliases(self._session).own_parts(series)),
                 holdings.c.series_no > 0,
                 holdings.c.item > after,
                 self._among(holdings.c.import_no, imports),
@@ -120,7 +124,7 @@ class Exports:
             .join(imports, imports.c.no == holdings.c.import_no)
             .join(series_keys, series_keys.c.no == holdings.c.series_no)
             .where(
-                series_keys.c.id == series,
+                series_keys.c.id.in_(Aliases(self._session).own_parts(series)),
                 self._among(holdings.c.item, ids),
                 self._among(holdings.c.import_no, numbers),
             )

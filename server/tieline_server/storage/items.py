@@ -22,6 +22,7 @@ from tieline_server.domain.ports import (
     Stats,
 )
 from tieline_server.storage import resolve, schema, tallies
+from tieline_server.storage.aliases import Aliases
 from tieline_server.storage.imports import row_handling
 from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.resolve import COLUMNS, Values
@@ -297,7 +298,7 @@ class Items:
             .join(imports, imports.c.no == holdings.c.import_no)
             .join(series_keys, series_keys.c.no == holdings.c.series_no)
             .where(
-                series_keys.c.id == series,
+                series_keys.c.id.in_(Aliases(self._session).own_parts(series)),
                 holdings.c.series_no > 0,
                 imports.c.generation.is_not(None),
             )

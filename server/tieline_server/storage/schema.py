@@ -69,7 +69,7 @@ from tieline_server.storage.schema_retraction import (
     retraction_sources,
     retractions,
 )
-from tieline_server.storage.schema_series_work import series_events
+from tieline_server.storage.schema_series_work import series_aliases, series_events
 from tieline_server.storage.schema_standings import (
     standing_lanes,
     standing_ranges,
@@ -110,6 +110,7 @@ __all__ = [
     "retraction_recipients",
     "retraction_sources",
     "retractions",
+    "series_aliases",
     "series_events",
     "standing_lanes",
     "standing_ranges",

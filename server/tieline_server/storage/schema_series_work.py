@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, LargeBinary, Table
 
 from tieline_server.storage.schema_base import metadata
 from tieline_server.storage.types import UtcTime, Words
@@ -20,3 +20,14 @@ series_events = Table(
     Column("after", Words, nullable=False),
     Column("text", Words, nullable=False),
 )
+series_aliases = Table(
+    "series_aliases",
+    metadata,
+    Column("merged", Words, primary_key=True),
+    Column("series", Words, nullable=False, index=True),
+    Column("id", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+"""Kept for good, as retractions are: an id that was told once goes on being found."""

@@ -21,11 +21,13 @@ from tieline_server.domain.series import (
     Series,
     SeriesStatus,
 )
+from tieline_server.storage.aliases import Aliases
 from tieline_server.storage.imports import handling_row, row_handling
 from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import (
     assessments,
     retractions,
+    series_aliases,
     series_keys,
     series_references,
 )
@@ -108,7 +110,25 @@ class SeriesRows:
                 rows.join(table, table.c.id == series_keys.c.id).where(keyed)
             ).all():
                 found[row[0]] = DisclosableSeries(*row[1:], references=references.get(row[0], ()))
-        return found
+        return self._as_wholes(found)
+
+    def _as_wholes(self, found: dict[int, DisclosableSeries]) -> dict[int, DisclosableSeries]:
+        """Put the whole in the place of what became part of another series."""
+        aliases, by_id = Aliases(self._session), {one.id: one for one in found.values()}
+        parts = select(series_aliases.c.merged).where(series_aliases.c.merged.in_(list(by_id)))
+        for part in self._session.connection.scalars(parts).all():
+            whole = aliases.current(part)
+            if whole not in by_id:
+                one = self.get(whole)
+                if one is None:
+                    continue
+                by_id[whole] = DisclosableSeries(
+                    *(one.id, one.name, one.status.value, one.number),
+                    *(one.contact.name, one.contact.email, one.contact.phone),
+                    references=tuple((each.scheme, each.value) for each in one.references),
+                )
+            by_id[part] = by_id[whole]
+        return {number: by_id[one.id] for number, one in found.items()}
 
     def existing(self, series: Iterable[str]) -> set[str]:
         """Return those that exist; in a writing transaction they stay until the end."""
@@ -155,6 +175,9 @@ class SeriesRows:
             wanted = select(table).where(table.c.name.in_(some), table.c.origin == Origin.OWN.value)
             for one in self._with_references(self._run(wanted.order_by(table.c.id)).all()):
                 found.setdefault(one.name, one)
+        for name, one in found.items():
+            whole = self.get(Aliases(self._session).current(one.id))
+            found[name] = whole or one
         return found
 
     def find(self, *, after: str = "", limit: int = 1000) -> list[Series]:

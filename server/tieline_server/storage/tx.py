@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tieline_server.storage.alarms import Alarms
+from tieline_server.storage.aliases import Aliases
 from tieline_server.storage.attachments import Attachments
 from tieline_server.storage.audit import Audit
 from tieline_server.storage.audit_holds import Holds
@@ -56,6 +57,7 @@ class SqlTx:
         self.exports = Exports(session, self.items)
         self.series = SeriesRows(session)
         self.history = History(session)
+        self.aliases = Aliases(session)
         self.referrals = Referrals(session)
         self.uploads = Uploads(session)
         self.broadcasts = Broadcasts(session)

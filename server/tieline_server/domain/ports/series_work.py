@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tieline_server.domain.merging import Alias
 from tieline_server.domain.series_life import SeriesEvent
 
 
@@ -11,4 +12,19 @@ class HistoryRepository(Protocol):
     def add(self, event: SeriesEvent) -> None: ...
     def of(self, series: str) -> list[SeriesEvent]:
         """The latest lines of a series' history, oldest first."""
+        ...
+
+
+class AliasRepository(Protocol):
+    def add(self, alias: Alias) -> bool:
+        """Add an alias; the first word of a merged series stands. False when there was one."""
+        ...
+
+    def get(self, merged: str) -> Alias | None: ...
+    def current(self, series: str) -> str:
+        """The series that an id stands for, itself where it is part of nothing."""
+        ...
+
+    def family(self, series: str) -> list[str]:
+        """A series and all that are part of it."""
         ...

@@ -29,7 +29,7 @@ from tieline_server.domain.ports.people import (
 )
 from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
-from tieline_server.domain.ports.series_work import HistoryRepository
+from tieline_server.domain.ports.series_work import AliasRepository, HistoryRepository
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
 from tieline_server.domain.ports.witness import HoldRepository, WitnessRepository
@@ -50,6 +50,8 @@ class Tx(Protocol):
     def series(self) -> SeriesRepository: ...
     @property
     def history(self) -> HistoryRepository: ...
+    @property
+    def aliases(self) -> AliasRepository: ...
     @property
     def referrals(self) -> ReferralRepository: ...
     @property

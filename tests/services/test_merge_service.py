@@ -1,0 +1,202 @@
+"""Merging series: one whole under both ids, whatever is told of either meanwhile."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2, series_work_pb2
+from tieline_client.errors import InvalidInput, NotFound, WrongState
+from tieline_client.identifiers import new_id, new_series_id
+from tieline_client.payloads import timestamp
+from tieline_server.services.inbox import Mailbox
+from tieline_server.services.merging import Merging
+from tieline_server.services.referring import Referring
+from tieline_server.services.retracting import Retracting
+from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.uploading import Uploading
+
+from tests.services.bench import (
+    ANA,
+    CASE,
+    ES,
+    FR,
+    INTERPOL,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    records,
+)
+
+
+def _merge(node: Running, kept: str, part: str) -> operator_pb2.SeriesView:
+    request = series_work_pb2.MergeSeriesRequest(series=kept, merged=part, text="one room")
+    return Merging(node.node).merge(ANA, request)
+
+
+def _assess(node: Running, series: str, country: str, **more: object) -> operator_pb2.SeriesView:
+    fields: dict[str, object] = {"confidence": 2, "grounds": "plates"} | more
+    request = operator_pb2.AssessSeriesRequest(series=series, country=country, **fields)  # type: ignore[arg-type]
+    return SeriesWork(node.node).assess(ANA, request)
+
+
+def _get(node: Running, series: str) -> operator_pb2.SeriesView:
+    return SeriesWork(node.node).get(series)
+
+
+def _pass_on(node: Running, to: str) -> None:
+    request = operator_pb2.StepReferralRequest(
+        id=node.inbox()[0].id, state="passed_on", passed_to=to
+    )
+    Referring(node.node).step(ANA, request)
+
+
+def test_both_ids_and_names_stand_for_the_whole(bench: Bench) -> None:
+    es = bench[ES]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    _assess(es, part, "PT")
+    view = _merge(es, "Azul", "Verde")
+    assert (view.notice.id, view.notice.items, list(view.parts)) == (kept, 7, [part])
+    assert (view.notice.status, list(view.likely_countries)) == ("localised", ["PT"])
+    for name in (kept, part, "Azul", "Verde"):
+        assert _get(es, name).notice.id == kept
+    line = view.history[-1] if view.history[-1].kind == "merged" else view.history[-2]
+    assert (line.before, line.after, line.person, line.text) == (part, kept, "ana", "one room")
+    # what is imported under the old name goes to the whole
+    es.load(records(range(10, 12)), series="Verde")
+    assert _get(es, part).notice.items == 9
+    (told,) = es.refer(part)
+    assert (told.series, told.recipient) == (kept, PT)
+    bench[PT]
+    bench.flow()
+    assert bench[PT].inbox()[0].series.notice.items == 9
+    (logged,) = es.audit("series.merged")
+    assert logged["subjects"] == [kept, part]
+
+
+def test_hits_name_the_whole(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    _merge(es, kept, part)
+    ends, overlaps = pt.ask(records(range(7)), ES)
+    assert ends[ES].status == "answered"
+    assert len(overlaps[ES]) == 7
+    named = {one.id for hit in overlaps[ES] for one in hit.series}
+    assert named <= {kept}
+
+
+@pytest.mark.parametrize("order", list(permutations(["merge", "pass on", "flow"])), ids=", ".join)
+def test_a_merge_on_one_side_while_the_other_refers_ends_linked(
+    bench: Bench, order: tuple[str, ...]
+) -> None:
+    es, pt, fr = bench[ES], bench[PT], bench[FR]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    es.refer(part, country="PT")
+    bench.flow()
+    for act in order:
+        if act == "merge":
+            _merge(es, kept, part)
+        elif act == "pass on":
+            _pass_on(pt, FR)
+        else:
+            bench.flow()
+    bench.flow()
+    # linked everywhere
+    for node in (pt, fr):
+        assert _get(node, part).part_of == kept
+        assert _get(node, part).notice.items == 5
+    assert (_get(es, part).notice.id, _get(es, part).notice.items) == (kept, 7)
+    # nothing lost: the steps of the part's referral are the whole's
+    (view,) = Mailbox(es.node).clock(kept)
+    assert (view.series, view.state) == (part, "passed_on")
+    found = payload_pb2.Outcome(identified=1)
+    request = operator_pb2.StepReferralRequest(id=fr.inbox()[0].id, state="accepted")
+    Referring(fr.node).step(ANA, request)
+    request = operator_pb2.StepReferralRequest(id=fr.inbox()[0].id, state="outcome", outcome=found)
+    Referring(fr.node).step(ANA, request)
+    bench.flow()
+    assert (_get(es, kept).notice.identified, _get(es, kept).notice.status) == (1, "identified")
+    # and the whole is taken back from whoever was told the part
+    withdraw = operator_pb2.RetractSeriesRequest(series=kept, kind="withdraw", reason="court")
+    Retracting(es.node).retract(ANA, withdraw)
+    bench.flow()
+    for node in (pt, fr):
+        held = node.store.read(lambda tx: tx.series.get(part))
+        assert held is None or held.status.value == "withdrawn"
+
+
+def test_a_deposit_after_a_merge_brings_the_items_of_the_part(bench: Bench) -> None:
+    es, icse = bench[ES], bench[INTERPOL]
+    part = es.series(records(range(2, 7)), "Verde")
+    kept = es.series(records(range(3)), "Azul")
+
+    def deposit() -> operator_pb2.UploadView:
+        request = operator_pb2.UploadSeriesRequest(
+            series=[kept], repository=INTERPOL, purpose=PURPOSE, case_ref=CASE
+        )
+        (view,) = Uploading(es.node).upload(ANA, request)
+        bench.flow()
+        return view
+
+    assert deposit().items == 3
+    _merge(es, kept, part)
+    assert deposit().items == 7
+    assert icse.store.read(lambda tx: tx.items.count_of_series(kept)) == 7
+
+
+def test_a_changed_assessment_of_the_whole_corrects_who_was_told_the_part(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    _assess(es, part, "PT")
+    es.refer(part)
+    bench.flow()
+    _merge(es, kept, part)
+    _assess(es, kept, "FR", confirmed=True)
+    bench.flow()
+    (entry,) = pt.inbox()
+    assert (entry.referral.corrected, list(entry.referral.likely_countries)) == (True, ["FR"])
+    assert list(entry.series.likely_countries) == ["FR"]
+
+
+def test_what_is_not_merged(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    es.refer(part, country="PT")
+    bench.flow()
+    with pytest.raises(InvalidInput, match="one series already"):
+        _merge(es, kept, "Azul")
+    with pytest.raises(InvalidInput, match="only own"):
+        _merge(pt, pt.series(records([50]), "Novo"), part)
+    with pytest.raises(NotFound):
+        _merge(es, kept, "none")
+    narrow = operator_pb2.RetractSeriesRequest(
+        series=part, kind="narrow", reason="x", limited=True, only=[PT]
+    )
+    Retracting(es.node).retract(ANA, narrow)
+    with pytest.raises(WrongState, match="narrowed to different"):
+        _merge(es, kept, part)
+    withdraw = operator_pb2.RetractSeriesRequest(series=part, kind="withdraw", reason="x")
+    Retracting(es.node).retract(ANA, withdraw)
+    with pytest.raises(WrongState, match="withdrawn"):
+        _merge(es, kept, part)
+    assert es.audit("series.merged") == []
+    assert list(_get(es, kept).parts) == []
+
+
+def test_only_the_owner_says_what_is_one(bench: Bench) -> None:
+    es, pt, fr = bench[ES], bench[PT], bench[FR]
+    part = es.series(records(range(3)))
+    es.refer(part, country="PT")
+    bench.flow()
+
+    def said(series: str) -> envelope_pb2.Envelope:
+        body = payload_pb2.SeriesMerge(id=new_id(), series=series, merged=part)
+        body.merge_time.CopyFrom(timestamp(bench.now))
+        return fr.seal(payload_pb2.Payload(series_merge=body), PT)
+
+    response = fr.deliver(said(new_series_id(ES)), PT)
+    assert response.reason == "SIGNATURE_REFUSED"
+    response = fr.deliver(said(new_series_id(FR)), PT)
+    assert response.reason == "INVALID_INPUT"
+    assert _get(pt, part).part_of == ""
