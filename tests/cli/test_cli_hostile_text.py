@@ -87,7 +87,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "upload drop": (SERIES, "--to", "interpol", "--folder", "{folder}", *WHY),
     "upload reconcile": ("--folder", "{folder}", "--answer", "{answer}"),
     "operator refresh": ("{profile}",),
-    "series status": (SERIES, "--to", "closed"),
     "doctor": (),
     "requests list": (),
     "requests show": (ID,),

@@ -175,7 +175,8 @@ class TipDesk:
             tip = find_tip(tx, request.tip)
             check_judgement(tip, state, supports, eliminates, reason)
             clue = find_clue(tx, tip.clue)
-            before = standing_countries(tx, clue.series)
+            whole = tx.aliases.current(clue.series)
+            before = standing_countries(tx, whole)
             tx.clues.judge(
                 tip.id,
                 state,
@@ -195,7 +196,7 @@ class TipDesk:
                     before=tip.state.value,
                 )
             )
-            woken = correct(node, tx, clue.series, before, person=person.name)
+            woken = correct(node, tx, whole, before, person=person.name)
             return tip_view(tx, find_tip(tx, tip.id)), woken
 
         view, woken = node.store.write(work)
