@@ -81,9 +81,11 @@ def live(nodes: Federation, folder: Path) -> None:
 
 
 def _work_on(pt: Node, told: str) -> None:
-    """What people do with a series besides telling it: its life, clues, tips."""
-    pt.run("series", "create", "Loft", "--case", "2026-1").ok()
-    pt.run("series", "status", "Loft", "--to", "triaged").ok()
+    """What people do with a series besides telling it: its life, clues, tips, parts."""
+    for name in ("Loft", "Roof"):
+        pt.run("series", "create", name, "--case", "2026-1").ok()
+        pt.run("series", "status", name, "--to", "triaged").ok()
+    pt.run("series", "merge", "Loft", "Roof", "--text", "the same room").ok()
     said = ("--text", "Blue school bag with a white anchor", "--kind", "object")
     clue = str(pt.run("clue", "add", told, *said).ok().json["id"])
     seen = ("--text", "Seen in a shop", "--source", "site", "--country", "ES")
