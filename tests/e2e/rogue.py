@@ -30,7 +30,7 @@ from tieline_client import keys, limits, tls
 from tieline_client.certificates import Kind
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience, Sealer
-from tieline_client.peer_client import WIRE_VERSION
+from tieline_client.peer_connection import WIRE_VERSION
 from tieline_server.config import Home
 from tieline_server.trust.authority import AgencyAuthority, load_agency_authority
 from tieline_server.trust.directory_store import DirectoryStore

@@ -22,7 +22,8 @@ from grpc_status import rpc_status
 from tieline.v1 import exchange_pb2
 from tieline_client import limits, tls
 from tieline_client.directory import Directory
-from tieline_client.peer_client import WIRE_VERSION, PeerClient
+from tieline_client.peer_client import PeerClient
+from tieline_client.peer_connection import WIRE_VERSION
 from tieline_server.domain.messages import Reply
 from tieline_server.trust.directory_store import DirectoryStore
 

@@ -18,7 +18,7 @@ import grpc
 import pytest
 from tieline.v1 import exchange_pb2
 from tieline_client import limits
-from tieline_client.peer_client import WIRE_VERSION
+from tieline_client.peer_connection import WIRE_VERSION
 
 from tests.e2e.federation import Federation, Node, federation
 from tests.e2e.rogue import HELLO, Rogue

@@ -42,7 +42,7 @@ from tieline_client.formats.record import Record, Vote
 from tieline_client.overlap_answers import Gathering, Overlap, PeerAnswer
 from tieline_client.packed import Index
 from tieline_client.payloads import Audience, Sealer
-from tieline_client.peer_client import WIRE_VERSION
+from tieline_client.peer_connection import WIRE_VERSION
 from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.messages import OutMessage

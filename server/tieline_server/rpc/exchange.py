@@ -12,7 +12,8 @@ from tieline_client.directory_client import DIRECTORY
 from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience
-from tieline_client.peer_client import CHECKPOINTS, DELIVER_BATCH, RELAY, STANDING, WIRE_VERSION
+from tieline_client.peer_client import CHECKPOINTS, DELIVER_BATCH, RELAY, STANDING
+from tieline_client.peer_connection import WIRE_VERSION
 
 from tieline_server.rpc.call import caller_of
 from tieline_server.services.answering import Answerer
