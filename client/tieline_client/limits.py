@@ -13,6 +13,9 @@ REGION_CHARS = 64
 CORRECTION_ASSESSMENTS = 8
 CORRECTION_TEXT_CHARS = 8_000
 """Judgements that travel with a correction, and their words together."""
+VOTES_TRUSTED = 3
+"""Agencies that vote for one code of a scheme, with none for another, before it is trusted."""
+VOTE_KINDS_SHOWN = 1_000
 EVENTS_SHOWN = 1_000
 """Lines of a series' history in one view."""
 FREE_TEXT_PER_MESSAGE_CHARS = 16_000

@@ -94,3 +94,22 @@ def test_series_assess_takes_region_and_clues(run: Run, served: Served) -> None:
     request = served.node.only("AssessSeries")
     assert (request.region, list(request.clues)) == ("Bretagne", [clue])
     assert result.document["untold_countries"] == ["FR"]
+
+
+def test_series_show_has_how_items_were_judged(run: Run, served: Served) -> None:
+    vote = series_work_pb2.VoteCount(
+        scheme="vics-us", code=HOSTILE, items=12, agencies=4, trusted=9, disputed=2
+    )
+    served.node.answers["GetSeries"] = pb.GetSeriesResponse(series=a_series(votes=[vote]))
+    (shown,) = run("series", "show", "Case 12", "--json").document["votes"]
+    assert shown == {
+        "scheme": "vics-us",
+        "code": HOSTILE,
+        "items": 12,
+        "agencies": 4,
+        "trusted": 9,
+        "disputed": 2,
+    }
+    plain = run("series", "show", "Case 12").out
+    assert "vics-us:" in plain
+    assert "\x1b" not in plain

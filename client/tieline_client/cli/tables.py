@@ -95,6 +95,13 @@ def show_series(document: Shown) -> None:
         for each in document["assessments"]
     ]
     show_rows(("country", "judgement", "who", "when", "grounds"), rows, "no assessments yet")
+    if document["votes"]:
+        names = ("items", "agencies", "trusted", "disputed")
+        rows = [
+            (f"{each['scheme']}:{each['code']}", *(each[name] for name in names))
+            for each in document["votes"]
+        ]
+        show_rows(("category", *names), rows, "")
     if document["history"]:
         rows = [
             (

@@ -100,8 +100,21 @@ def series(value: pb.SeriesView) -> Document:
         "untold_countries": list(value.untold_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
+        "votes": [vote(each) for each in value.votes],
         "history": [event(each) for each in value.history],
         "created": when(notice, "create_time"),
+    }
+
+
+def vote(value: series_work_pb2.VoteCount) -> Document:
+    """Return how a series' items were judged under one code."""
+    return {
+        "scheme": value.scheme,
+        "code": value.code,
+        "items": value.items,
+        "agencies": value.agencies,
+        "trusted": value.trusted,
+        "disputed": value.disputed,
     }
 
 

@@ -1755,6 +1755,7 @@ class SeriesView(_message.Message):
     UNTOLD_COUNTRIES_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     PART_OF_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1789,6 +1790,10 @@ class SeriesView(_message.Message):
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Series that are part of it, by the ids they were told under. Since v1.3."""
 
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedCompositeFieldContainer[_series_work_pb2.VoteCount]:
+        """How its items were judged; only where one series is asked for. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1803,10 +1808,11 @@ class SeriesView(_message.Message):
         untold_countries: _abc.Iterable[_builtins.str] | None = ...,
         parts: _abc.Iterable[_builtins.str] | None = ...,
         part_of: _builtins.str = ...,
+        votes: _abc.Iterable[_series_work_pb2.VoteCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "retraction", b"retraction", "untold_countries", b"untold_countries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "retraction", b"retraction", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,48 @@ class SeriesEvent(_message.Message):
 Global___SeriesEvent: _TypeAlias = SeriesEvent  # noqa: Y015
 
 @_typing.final
+class VoteCount(_message.Message):
+    """How a series' items were judged under one code of one scheme."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEME_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    AGENCIES_FIELD_NUMBER: _builtins.int
+    TRUSTED_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
+    scheme: _builtins.str
+    """The scheme, as vics-us."""
+    code: _builtins.str
+    """The code in it."""
+    items: _builtins.int
+    """Items under it."""
+    agencies: _builtins.int
+    """Agencies that voted so for any of them."""
+    trusted: _builtins.int
+    """Of the items: three agencies or more voted so, and nobody otherwise in that scheme."""
+    disputed: _builtins.int
+    """Of the items: somebody voted otherwise in that scheme."""
+    def __init__(
+        self,
+        *,
+        scheme: _builtins.str = ...,
+        code: _builtins.str = ...,
+        items: _builtins.int = ...,
+        agencies: _builtins.int = ...,
+        trusted: _builtins.int = ...,
+        disputed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agencies", b"agencies", "code", b"code", "disputed", b"disputed", "items", b"items", "scheme", b"scheme", "trusted", b"trusted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteCount: _TypeAlias = VoteCount  # noqa: Y015
+
+@_typing.final
 class SetSeriesStatusRequest(_message.Message):
     """Moves a series on by hand."""
 

@@ -87,7 +87,7 @@ class SeriesLife:
 
 
 def detailed_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
-    """A series with its history, as `series show` has it."""
+    """A series with its history, as who works on it sees it."""
     view = series_view(tx, series)
     view.history.extend(event_view(one) for one in tx.history.of(series.id))
     return view

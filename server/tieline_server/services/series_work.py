@@ -21,6 +21,7 @@ from tieline_server.services.correcting import correct
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import contact_in, handling_in, reference_in
 from tieline_server.services.series_life import advance, detailed_view
+from tieline_server.services.showing import shown
 from tieline_server.services.views import find_series, series_view
 
 
@@ -45,7 +46,7 @@ class SeriesWork:
 
     def get(self, name_or_id: str) -> operator_pb2.SeriesView:
         """One series; raises NotFound."""
-        return self._node.store.read(lambda tx: detailed_view(tx, find_series(tx, name_or_id)))
+        return self._node.store.read(lambda tx: shown(tx, find_series(tx, name_or_id)))
 
     def create(
         self, person: Person, request: operator_pb2.CreateSeriesRequest

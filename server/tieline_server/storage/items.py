@@ -186,6 +186,10 @@ class Items:
                 )
         return rows
 
+    def ids_of_series(self, series: str) -> Select[Any]:
+        """Return the ids of a series' items, to be selected from."""
+        return self._series_items(series, 0)
+
     def count_of_series(self, series: str, since: int = 0) -> int:
         """Return how many items `of_series` would yield."""
         found = self._series_items(series, since).subquery()

@@ -29,6 +29,7 @@ from tieline_server.storage.session import Session
 from tieline_server.storage.sketches import Sketches
 from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
+from tieline_server.storage.vote_counts import VoteCounts
 from tieline_server.storage.witness import Witness
 
 
@@ -58,6 +59,7 @@ class SqlTx:
         self.series = SeriesRows(session)
         self.history = History(session)
         self.aliases = Aliases(session)
+        self.votes = VoteCounts(session)
         self.referrals = Referrals(session)
         self.uploads = Uploads(session)
         self.broadcasts = Broadcasts(session)

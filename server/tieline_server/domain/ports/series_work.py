@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tieline_server.domain.category_votes import VoteCount
 from tieline_server.domain.merging import Alias
 from tieline_server.domain.series_life import SeriesEvent
 
@@ -27,4 +28,10 @@ class AliasRepository(Protocol):
 
     def family(self, series: str) -> list[str]:
         """A series and all that are part of it."""
+        ...
+
+
+class VoteRepository(Protocol):
+    def of(self, series: str) -> tuple[VoteCount, ...]:
+        """How a series' items were judged, by scheme and code."""
         ...

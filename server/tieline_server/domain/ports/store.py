@@ -29,7 +29,11 @@ from tieline_server.domain.ports.people import (
 )
 from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
-from tieline_server.domain.ports.series_work import AliasRepository, HistoryRepository
+from tieline_server.domain.ports.series_work import (
+    AliasRepository,
+    HistoryRepository,
+    VoteRepository,
+)
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
 from tieline_server.domain.ports.witness import HoldRepository, WitnessRepository
@@ -52,6 +56,8 @@ class Tx(Protocol):
     def history(self) -> HistoryRepository: ...
     @property
     def aliases(self) -> AliasRepository: ...
+    @property
+    def votes(self) -> VoteRepository: ...
     @property
     def referrals(self) -> ReferralRepository: ...
     @property

@@ -1,0 +1,31 @@
+"""A series as `series show` has it: beside what every view holds, what takes reading.
+
+Items are counted here and not in the views that a change returns, since that happens within the
+transaction of the change.
+"""
+
+from __future__ import annotations
+
+from tieline.v1 import operator_pb2, series_work_pb2
+from tieline_client import limits
+
+from tieline_server.domain.ports import Tx
+from tieline_server.domain.series import Series
+from tieline_server.services.series_life import detailed_view
+
+
+def shown(tx: Tx, series: Series) -> operator_pb2.SeriesView:
+    """A series with its history and how its items were judged."""
+    view = detailed_view(tx, series)
+    view.votes.extend(
+        series_work_pb2.VoteCount(
+            scheme=one.scheme,
+            code=one.code,
+            items=one.items,
+            agencies=one.agencies,
+            trusted=one.trusted,
+            disputed=one.disputed,
+        )
+        for one in tx.votes.of(series.id)[: limits.VOTE_KINDS_SHOWN]
+    )
+    return view
