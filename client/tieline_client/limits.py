@@ -8,6 +8,8 @@ from datetime import timedelta
 NAME_CHARS = 200
 CODE_CHARS = 64
 REFERENCE_CHARS = 200
+SERIES_NUMBER_CHARS = 64
+"""Of a repository's number of a series."""
 FREE_TEXT_CHARS = 2_000
 REGION_CHARS = 64
 CORRECTION_ASSESSMENTS = 8

@@ -42,6 +42,7 @@ from tieline_client.limits import (
 )
 
 from tieline_server.domain.budget import Budgets
+from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.series import DutyContact
 from tieline_server.services.context import Defaults
 
@@ -82,6 +83,20 @@ class BudgetSettings(BaseModel):
     """Of some peers, by agency."""
     purposes: dict[Annotated[str, _word(check_code)], Units] = Field(default_factory=dict)
     """Narrower caps within a peer's budget, by purpose code."""
+
+
+class NumberingSettings(BaseModel):
+    """A repository's own series numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: Annotated[str, Field(pattern=r"^([A-Z0-9][A-Z0-9_-]{0,30})?$")] = ""
+    """Empty: the agency's id in capitals."""
+    yearly: bool = True
+    """Whether the year stands in it."""
+    digits: Annotated[int, Field(ge=1, le=12)] = 6
+    first: Annotated[int, Field(ge=1, le=10**11)] = 1
+    """The least number that is given out."""
 
 
 class NodeConfig(BaseSettings):
@@ -138,6 +153,9 @@ class NodeConfig(BaseSettings):
     """What peers may ask in a day."""
     count_least: Annotated[int, Field(ge=1, le=RECORDS_PER_QUERY)] = COUNT_LEAST
     """Asked records, or items of a series, below which no count is told."""
+
+    numbering: NumberingSettings = NumberingSettings()
+    """How a repository numbers series."""
 
     @model_validator(mode="after")
     def _check_reach(self) -> NodeConfig:
@@ -200,6 +218,7 @@ class NodeConfig(BaseSettings):
                 self.budgets.default, dict(self.budgets.peers), dict(self.budgets.purposes)
             ),
             count_least=self.count_least,
+            numbering=Numbering(**self.numbering.model_dump()),
         )
 
 
@@ -322,6 +341,7 @@ def to_toml(config: NodeConfig) -> str:
         f"default = {config.budgets.default}",
         '# peers = { "es-pn" = 1_000_000 }',
         '# purposes = { "data-quality" = 100_000 }',
+        *_numbering_lines(config),
         "",
         "[contact]  # the duty contact, told with every series",
         f"name = {_text(contact.name)}",
@@ -329,6 +349,20 @@ def to_toml(config: NodeConfig) -> str:
         f"phone = {_text(contact.phone)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _numbering_lines(config: NodeConfig) -> list[str]:
+    if config.role is not Role.REPOSITORY:
+        return []
+    numbering = config.numbering
+    return [
+        "",
+        "[numbering]  # the repository's own series numbers: PREFIX-YEAR-NUMBER",
+        f"prefix = {_text(numbering.prefix)}  # empty: the agency's id in capitals",
+        f"yearly = {str(numbering.yearly).lower()}",
+        f"digits = {numbering.digits}",
+        f"first = {numbering.first}",
+    ]
 
 
 def _text(value: str) -> str:

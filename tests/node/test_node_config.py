@@ -110,7 +110,7 @@ def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
     text = to_toml(make_config(_document(), "test"))
     left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
     assert left_out == {
-        *("policies", "query_seconds", "contact", "budgets"),
+        *("policies", "query_seconds", "contact", "budgets", "numbering"),
         *("alarm_command", "peer_calls_per_second"),
     }
     assert "[contact]" in text

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,8 @@ from tests.services.bench import (
     record,
     records,
 )
+from tests.services.test_permission_service import ask
+from tests.services.test_release_service import decide
 
 NAME = "Azul =1+1"
 
@@ -192,6 +197,73 @@ def test_what_the_provider_restricts_stays(
     with pytest.raises(PolicyRefused, match=said):
         list(_parts(node, NAME, purpose=purpose))
     assert not node.audit("export.begun")
+
+
+def _permit(asker: Running, series: str, use: str, *agencies: str) -> str:
+    """Have the provider permit a use, the own officer included; return the request."""
+    asked = ask(asker, series, use, *agencies)
+    asker.bench.flow()
+    decide(asker.bench[PT], asked)
+    asker.bench.flow()
+    return asked
+
+
+@pytest.mark.parametrize("terms", [series_pb2.Handling(code=2), series_pb2.Handling(tlp=5)])
+def test_what_the_provider_restricts_leaves_with_its_permission(
+    bench: Bench, terms: series_pb2.Handling
+) -> None:
+    node = bench[PT]
+    (series,) = node.load(records(range(3)), series=NAME, handling=terms).series
+    with pytest.raises(PolicyRefused, match=rf"tieline requests ask {series} --permission export$"):
+        list(_parts(node, NAME))
+    request = _permit(node, series, "export")
+    assert list(_parts(node, NAME))[-1].end.records == 3
+    (done,) = node.audit("export.done")
+    assert done["detail"]["permissions"] == [request]  # type: ignore[index]
+    with pytest.raises(PolicyRefused, match=f"--permission upload --to {INTERPOL}$"):
+        list(_parts(node, NAME, recipient=INTERPOL))  # another use
+    with pytest.raises(PolicyRefused):  # another purpose
+        list(_parts(node, NAME, purpose="deconfliction"))
+    deposit = _permit(node, series, "upload", INTERPOL)
+    assert list(_parts(node, NAME, recipient=INTERPOL))[-1].end.records == 3
+    (_, dropped) = node.audit("export.done")
+    assert dropped["detail"]["permissions"] == [deposit]  # type: ignore[index]
+    bench.now += timedelta(days=40)  # a permission ends with its date
+    with pytest.raises(PolicyRefused):
+        list(_parts(node, NAME))
+
+
+def test_anothers_restricted_series_is_exported_once_its_owner_permits_it(bench: Bench) -> None:
+    here, there = bench[PT], bench[ES]
+    terms = series_pb2.Handling(code=2)
+    (series,) = here.load(records(range(3)), series=NAME, handling=terms).series
+    here.refer(series, agency=ES)
+    bench.flow()
+    with pytest.raises(PolicyRefused, match="--permission export"):
+        list(_parts(there, series))
+    _permit(there, series, "export")
+    assert list(_parts(there, series))[-1].end.records == 3
+    Retracting(here.node).retract(
+        ANA, pb.RetractSeriesRequest(series=series, kind="withdraw", reason="x", limited=False)
+    )
+    bench.flow()
+    with pytest.raises(TielineError):  # with the series, the permission ends
+        list(_parts(there, series))
+
+
+def test_an_owners_permission_opens_nothing_of_another_provider(bench: Bench) -> None:
+    """What another agency brought to the series under H2 stays, whatever the owner permits."""
+    node = bench[PT]
+    series = node.series(records(range(3)), NAME)
+    strict = series_pb2.Handling(code=2)
+    node.load(records(range(5, 7)), series=NAME, handling=strict, case_ref="other")
+    _permit(node, series, "export")
+    assert list(_parts(node, NAME))[-1].end.records == 5
+    with closing(sqlite3.connect(node.path)) as database:  # ES provided it
+        database.execute(f"UPDATE imports SET agency = '{ES}' WHERE case_ref = 'other'")
+        database.commit()
+    parts = list(_parts(node, NAME))
+    assert (parts[0].series.records, parts[0].series.withheld) == (3, 2)
 
 
 def test_items_that_a_stricter_import_alone_holds_are_kept_back(bench: Bench) -> None:

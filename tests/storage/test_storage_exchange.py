@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -199,6 +200,30 @@ def test_series_numbers_have_no_gaps_even_after_a_failure(store: Store) -> None:
     with pytest.raises(WrongState):
         store.write(fail)
     assert store.write(lambda tx: [tx.uploads.next_number() for _ in range(2)]) == [2, 3]
+
+
+def test_numbers_given_by_hand_and_by_the_counter_never_meet(store: Store) -> None:
+    """On both databases, by many at once: a number that was said to be used is not given out."""
+
+    def hand(number: int) -> None:
+        store.write(lambda tx: tx.uploads.number_used(number))
+
+    store.write(lambda tx: tx.uploads.number_used(20))
+    with ThreadPoolExecutor(8) as pool:
+        taken = [pool.submit(store.write, lambda tx: tx.uploads.next_number()) for _ in range(16)]
+        list(pool.map(hand, range(1, 30)))
+        numbers = [one.result() for one in taken]
+    assert len(set(numbers)) == 16
+    assert min(numbers) > 20
+    assert store.write(lambda tx: tx.uploads.next_number()) > max(*numbers, 29)
+
+
+def test_who_bears_a_number_is_known(store: Store) -> None:
+    one, other = series(), series()
+    each(store, (one, other), lambda tx, new: tx.series.add(new))
+    each(store, (one, other), lambda tx, new: tx.series.set_number(new.id, "S-1"))
+    assert store.read(lambda tx: tx.series.numbered("S-1")) == sorted([one.id, other.id])
+    assert store.read(lambda tx: tx.series.numbered("S-2")) == []
 
 
 # --- broadcasts -------------------------------------------------------------------------------

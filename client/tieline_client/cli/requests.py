@@ -38,7 +38,7 @@ RequestArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The id in the first column of `tieline requests list`.")
 ]
 Level = Literal["count", "reference", "detail"]
-Permission = Literal["pass-on", "broadcast", "upload", "use"]
+Permission = Literal["pass-on", "broadcast", "upload", "use", "export"]
 
 
 @app.command("list")
@@ -186,7 +186,7 @@ def ask(
     """
     check_why(purpose, case)
     agencies = [parse_agency(each) for each in to or ()]
-    if (permission == "use") != (not agencies):
+    if (permission in ("use", "export")) != (not agencies):
         raise UsageError("give --to AGENCY, but not for use: that is one's own")
     with connect(profile, home) as client:
         asked = client.ask_permission(

@@ -109,7 +109,7 @@ class RequestView(_message.Message):
     items: _builtins.int
     """Asked items that are held."""
     action: _builtins.str
-    """For permission: pass-on, broadcast, upload or use; for vital-interests: refer or ask."""
+    """For permission: pass-on, broadcast, upload, use or export (since v1.3); for vital-interests: refer or ask."""
     text: _builtins.str
     """Why, in the words of who asked."""
     decided_by: _builtins.str
@@ -346,7 +346,7 @@ class AskPermissionRequest(_message.Message):
     series: _builtins.str
     """The series, by id or name."""
     action: _builtins.str
-    """pass-on, broadcast, upload or use."""
+    """pass-on, broadcast, upload, use or export (since v1.3)."""
     purpose: _builtins.str
     """Purpose code."""
     case_ref: _builtins.str

@@ -146,7 +146,7 @@ class PermissionRequest(_message.Message):
     series: _builtins.str
     """The series."""
     action: _builtins.str
-    """pass-on, broadcast, upload or use."""
+    """pass-on, broadcast, upload, use or export (since v1.3)."""
     note: _builtins.str
     """Why, in words."""
     @_builtins.property

@@ -64,13 +64,17 @@ class Use(enum.StrEnum):
     UPLOAD = "upload"
     USE = "use"
     """To learn of it for the purpose itself, such as prosecution on H1 data."""
+    EXPORT = "export"
+    """To write it into a file for the agency's own systems, where no rule here reaches it."""
     REFER = "refer"
     ASK = "ask"
     """The last two are what vital interests are stated for."""
 
 
-PERMITTED = (Use.PASS_ON, Use.BROADCAST, Use.UPLOAD, Use.USE)
+PERMITTED = (Use.PASS_ON, Use.BROADCAST, Use.UPLOAD, Use.USE, Use.EXPORT)
 """What may be asked of a provider."""
+AT_HOME = (Use.USE, Use.EXPORT)
+"""Uses by whoever asks, with nobody else to be named."""
 
 RELEASABLE = (Disclosure.COUNT, Disclosure.REFERENCE, Disclosure.DETAIL)
 DEFAULT_WISH = Disclosure.REFERENCE
@@ -179,6 +183,7 @@ FORWARD_ACTION: Mapping[Use, Action] = {
     Use.BROADCAST: Action.RECEIVE_BROADCAST,
     Use.UPLOAD: Action.UPLOAD,
     Use.USE: Action.LEARN_HIT,
+    Use.EXPORT: Action.EXPORT,
 }
 """What policy is asked of each recipient of a use."""
 

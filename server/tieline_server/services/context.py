@@ -23,6 +23,7 @@ from tieline_client.payloads import Sealer
 
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.budget import Budgets
+from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
 from tieline_server.domain.ports import Matching, Store, TombstoneLedger
 from tieline_server.domain.series import DutyContact
@@ -102,6 +103,8 @@ class Defaults:
     budgets: Budgets = field(default_factory=Budgets)
     count_least: int = limits.COUNT_LEAST
     """Asked records, or items of a series, below which no count is told."""
+    numbering: Numbering = field(default_factory=Numbering)
+    """How a repository numbers series."""
 
     def handling(self, today: date) -> Handling:
         """What an import without other word is held under."""

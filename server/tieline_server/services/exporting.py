@@ -2,8 +2,9 @@
 
 1. Policy decides for each series as it stands now (as for a deposit too, when the file is for a
    repository, which is told no names), and for each import that holds items of it: the
-   stricter of what both are under counts. A series that may not leave ends the whole export; items
-   that only refused imports hold are kept back and counted.
+   stricter of what both are under counts. What the provider restricts leaves with its permission,
+   to export or to deposit, and with nobody's for what another provided. A series that may not leave
+   ends the whole export; items that only refused imports hold are kept back and counted.
 2. The log says that the export begins, before the first record leaves.
 3. Records leave in pages, so that memory stays flat whatever the size.
 4. In one transaction it is looked at again whether anything was erased, withdrawn or restricted
@@ -26,8 +27,10 @@ from tieline_client.record_stream import to_wire
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
+from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.permissions import held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.views import find_series, series_view
 
@@ -45,6 +48,7 @@ class _Leaving:
     withheld: int
     reason: str
     rules: tuple[str, ...]
+    permission: str
 
 
 class Export:
@@ -74,14 +78,14 @@ class Export:
 
     def _decide(self, tx: Tx, series: Series) -> _Leaving:
         series = still(tx, series, *self._readers())
-        what = f"exporting {series.id}"
-        rules = set(self._allow(series.handling, series.owner, what))
+        permission = self._permission(tx, series)
+        rules = set(self._allow(series, series.handling, series.owner, permission))
         allowed, reasons = [], set()
         for one in tx.exports.imports_of(series.id):
             under = stricter(one.handling, series.handling)
             owner = one.agency or series.owner
             try:
-                rules |= set(self._allow(under, owner, what))
+                rules |= set(self._allow(series, under, owner, permission))
                 allowed.append(one.no)
             except PolicyRefused as error:
                 reasons.add(error.message)
@@ -89,16 +93,30 @@ class Export:
         withheld = tx.items.count_of_series(series.id) - records
         reason = "; ".join(sorted(reasons))[: limits.FREE_TEXT_CHARS]
         if withheld and not records:
-            raise PolicyRefused(reason or f"{what}: nothing of it may leave")
+            raise PolicyRefused(reason or f"exporting {series.id}: nothing of it may leave")
         view = series_view(tx, series)
         if self._request.recipient:  # names can identify a child
             view.notice.name, view.case_ref = "", clean(self._request.case_ref)
         return _Leaving(
             *(series, view, tuple(allowed), records, withheld, reason if withheld else ""),
             tuple(sorted(rules)),
+            permission,
         )
 
-    def _allow(self, handling: Handling, owner: str, what: str) -> tuple[str, ...]:
+    @property
+    def _use(self) -> Use:
+        return Use.UPLOAD if self._request.recipient else Use.EXPORT
+
+    def _permission(self, tx: Tx, series: Series) -> str:
+        """The request by which the owner permits this; "" where there is none."""
+        node, request = self._node, self._request
+        reached = (request.recipient or node.agency,)
+        found = held(node, tx, series.id, self._use, reached, request.purpose)
+        return found.request if found else ""
+
+    def _allow(
+        self, series: Series, handling: Handling, owner: str, permission: str
+    ) -> tuple[str, ...]:
         node, recipient = self._node, self._request.recipient
         rules: tuple[str, ...] = ()
         for action, holder in ((Action.EXPORT, node.agency), (Action.UPLOAD, recipient)):
@@ -111,7 +129,14 @@ class Export:
                     handling=handling,
                     owner=owner,
                 )
-                rules += node.allow(question, what)
+                permitted = bool(permission) and owner == series.owner
+                decision = node.policy.decide(replace(question, permission=permitted))
+                if not decision.allowed:
+                    why = f"exporting {series.id}: {decision.why}"
+                    if owner == series.owner:
+                        why += hint(node, question, self._use, series.id, recipient)
+                    raise PolicyRefused(why, rules=" ".join(decision.rules))
+                rules += decision.rules
         return rules
 
     def _readers(self) -> tuple[str, ...]:
@@ -208,5 +233,8 @@ class Export:
             subjects=tuple(one.series.id for one in self._leaving),
             rules=tuple(sorted({rule for one in self._leaving for rule in one.rules})),
         )
-        about = {"format": request.format, "file": request.file}
+        about: dict[str, object] = {"format": request.format, "file": request.file}
+        permissions = sorted({one.permission for one in self._leaving if one.permission})
+        if permissions:
+            about["permissions"] = permissions
         return replace(entry, detail=about | detail)

@@ -16,6 +16,7 @@ from tieline_client.payloads import moment
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.request import (
+    AT_HOME,
     Request,
     RequestedSeries,
     RequestKind,
@@ -167,7 +168,7 @@ class IncomingRequests:
             raise InvalidInput("only its owner permits a use of a series")
         node.check_purpose(payload.purpose, payload.case_ref)
         use, agencies = parse_use(body.action), tuple(map(check_agency, body.agencies))
-        if not agencies or (use is Use.USE and agencies != (message.peer,)):
+        if not agencies or (use in AT_HOME and agencies != (message.peer,)):
             raise InvalidInput("a permission is asked for agencies by name; a use for oneself")
         now = node.clock()
         request = Request(

@@ -24,6 +24,7 @@ from tieline_server.domain.policy import Question
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Urgency
 from tieline_server.domain.request import (
+    AT_HOME,
     FORWARD_ACTION,
     Request,
     RequestedSeries,
@@ -48,6 +49,8 @@ def forward_question(
     asker, holder = (agency, actor) if receiving else (actor, agency)
     if use is Use.USE:
         asker, holder = actor, series.owner
+    elif use is Use.EXPORT:
+        holder = actor
     return node.question(
         FORWARD_ACTION[use],
         asker=asker,
@@ -83,9 +86,9 @@ class Permissions:
         node, use = self._node, parse_use(asked.action)
         node.check_purpose(asked.purpose, asked.case_ref)
         agencies = tuple(dict.fromkeys(map(check_agency, asked.agencies)))
-        if use is Use.USE and agencies not in ((), (node.agency,)):
-            raise InvalidInput("a use is one's own; leave --to out")
-        if use is Use.USE:
+        if use in AT_HOME and agencies not in ((), (node.agency,)):
+            raise InvalidInput("a use or an export is one's own; leave --to out")
+        if use in AT_HOME:
             agencies = (node.agency,)
         if not agencies:
             raise InvalidInput("say for whom: --to AGENCY")
@@ -317,4 +320,5 @@ def hint(node: Node, question: Question, use: Use, series: str, agency: str) -> 
     """Return what a refused person can do, where the provider's permission would open it."""
     if not node.policy.decide(replace(question, permission=True)).allowed:
         return ""
-    return f"; ask: tieline requests ask {series} --permission {use.value} --to {agency}"
+    to = "" if use in AT_HOME else f" --to {agency}"
+    return f"; ask: tieline requests ask {series} --permission {use.value}{to}"

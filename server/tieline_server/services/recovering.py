@@ -337,9 +337,7 @@ def _upload_step(node: Node, tx: Tx, told: _Told) -> None:
 
 def _used_number(node: Node, tx: Tx, reference: str) -> None:
     """A number that this repository gave out is not given out again."""
-    agency, _, number = reference.rpartition("-")
-    if agency.startswith(f"{node.agency.upper()}-") and number.isascii() and number.isdecimal():
-        tx.uploads.number_used(int(number[:15]))
+    tx.uploads.number_used(node.defaults.numbering.own(node.agency, reference) or 0)
 
 
 def _retraction(node: Node, tx: Tx, told: _Told) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tieline.v1 import operator_pb2, payload_pb2
+from tieline_client import limits
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused
 from tieline_client.identifiers import new_id
 from tieline_client.payloads import timestamp
@@ -209,9 +210,8 @@ def take_step(
     node: Node, tx: Tx, upload: Upload, wanted: UploadState, reference: str, person: str
 ) -> None:
     """Record a repository's step and tell the depositor. A number is made where none is given."""
-    if wanted is UploadState.NUMBERED and not reference:
-        series = tx.series.get(upload.series)
-        reference = series.number if series and series.number else _new_number(node, tx)
+    if wanted is UploadState.NUMBERED:
+        reference = _number(node, tx, upload.series, reference)
     states.check_step(upload.state, wanted, reference)
     step = UploadStep(
         id=new_id(),
@@ -258,11 +258,28 @@ def take_step(
     )
 
 
-def _new_number(node: Node, tx: Tx) -> str:
-    return f"{node.agency.upper()}-{node.clock():%Y}-{tx.uploads.next_number():06d}"
-
-
 def _grew_by_a_merge(tx: Tx, series: str, last: Upload) -> bool:
     """Whether another series became part of it since a deposit."""
     parts = (tx.aliases.get(part) for part in tx.aliases.family(series)[1:])
     return any(one is not None and one.at >= last.created for one in parts)
+
+
+def _number(node: Node, tx: Tx, series_id: str, given: str) -> str:
+    """Return the number of a series: the given one, the one that it has, or the next.
+
+    The next one is taken in the caller's transaction, and no series bears it: one that a person
+    gave is passed over from then on. Raises InvalidInput.
+    """
+    if len(given) > limits.SERIES_NUMBER_CHARS:
+        raise InvalidInput(f"a series number has at most {limits.SERIES_NUMBER_CHARS} characters")
+    series = tx.series.get(series_id)
+    given = given or (series.number if series else "")
+    numbering = node.defaults.numbering
+    if given:
+        tx.uploads.number_used(numbering.own(node.agency, given) or 0)
+        return given
+    tx.uploads.number_used(numbering.first - 1)
+    while True:
+        number = numbering.text(node.agency, node.clock().year, tx.uploads.next_number())
+        if not tx.series.numbered(number):
+            return number

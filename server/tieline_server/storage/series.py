@@ -197,6 +197,11 @@ class SeriesRows:
         """Set a repository's number. Raises NotFound."""
         self._session.change(table, series, {"number": number}, "series")
 
+    def numbered(self, number: str) -> list[str]:
+        """Return the series that bear a repository's number, by id."""
+        found = select(table.c.id).where(table.c.number == number).order_by(table.c.id)
+        return list(self._session.connection.scalars(found))
+
     def set_identified(self, series: str, identified: int) -> None:
         """Set how many victims are identified. Raises NotFound."""
         self._session.change(table, series, {"identified": identified}, "series")
