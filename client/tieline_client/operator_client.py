@@ -20,6 +20,7 @@ from tieline_client.exporting import ExportOptions, ExportReport, write_export
 from tieline_client.formats import FileFormat
 from tieline_client.formats.record import Vote
 from tieline_client.importing import ImportOptions, ImportReport, Progress, import_file
+from tieline_client.operator_clock import ClockCalls
 from tieline_client.operator_clues import ClueCalls
 from tieline_client.operator_connection import make
 from tieline_client.operator_people import PeopleCalls
@@ -31,7 +32,7 @@ Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
 
 
-class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
+class OperatorClient(ClockCalls, ClueCalls, PeopleCalls, RequestCalls):
     """The methods of OperatorService; a context manager.
 
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.
@@ -257,7 +258,7 @@ class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
         )
         return self.call(self.stub.ReferSeries, request, limits.ACTION_SECONDS)
 
-    # --- inbox, outbox, clock ------------------------------------------------------------------
+    # --- inbox ---------------------------------------------------------------------------------
 
     def list_inbox(self) -> pb.ListInboxResponse:
         """Received referrals and broadcasts, newest first, and alarms."""
@@ -309,20 +310,6 @@ class OperatorClient(ClueCalls, PeopleCalls, RequestCalls):
             text=text,
         )
         return self.call(self.stub.AnswerBroadcast, request).entry
-
-    def list_outbox(
-        self, state: str = "", *, page_size: int = 0, page_token: str = ""
-    ) -> pb.ListOutboxResponse:
-        """A page of messages, newest first, and how far each destination is."""
-        request = make(
-            pb.ListOutboxRequest, state=state, page_size=page_size, page_token=page_token
-        )
-        return self.call(self.stub.ListOutbox, request)
-
-    def list_clock(self, series: str = "") -> Sequence[pb.ReferralView]:
-        """Sent and received referrals with their steps."""
-        request = make(pb.ListClockRequest, series=series)
-        return self.call(self.stub.ListClock, request).referrals
 
     # --- broadcasts, uploads -------------------------------------------------------------------
 

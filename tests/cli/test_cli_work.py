@@ -371,6 +371,26 @@ def test_the_clock_says_what_is_overdue(run: Run, served: Served) -> None:
     assert "OVERDUE: acknowledged" in run("clock").out
 
 
+def test_a_country_was_told_outside(run: Run, served: Served) -> None:
+    step = pb.StepView(state="told_outside", agency="pt-pj", text="I247-88")
+    view = a_referral(state="passed_on", direction="outside", recipient="", steps=[step])
+    served.node.answers["TellOutside"] = pb.TellOutsideResponse(referral=view)
+    served.node.answers["ListClock"] = pb.ListClockResponse(referrals=[view])
+    words = ("clock", "told-outside", "Case 12", "--reference", "I247-88", "--country", "BR")
+    result = run(*words, *WHY, "--json")
+    assert (result.code, result.document["direction"]) == (0, "outside"), result.err
+    request = served.node.only("TellOutside")
+    assert (request.id, request.reference, request.country) == ("Case 12", "I247-88", "BR")
+    assert (request.purpose, request.case_ref) == (WHY[1], WHY[3])
+    assert "was told outside Tieline, reference I247-88" in run(*words).out
+    shown = run("clock", "--series", "told-outside").out
+    assert "outside" in shown and "I247-88" in shown
+    assert served.node.only("ListClock").series == "told-outside"
+    assert run("clock", "told-outside", view.id, "--reference", " ").code == 2
+    assert run("clock", "told-outside", view.id, "--reference", "r", "--country", "x").code == 2
+    assert run("clock", "told-outside", view.id).code == 2
+
+
 @pytest.mark.parametrize("state", [each.value for each in ReferralState])
 def test_a_step_is_overdue_only_after_its_time(state: str) -> None:
     moment = due(state, "immediate", NOON)
@@ -482,7 +502,8 @@ def test_operator_list_and_revoke(run: Run, served: Served) -> None:
 COMMANDS = [
     *("hashes import", "hashes stats", "overlap", "series list", "series show", "series create"),
     *("series assess", "series refer", "inbox", "inbox show", "inbox ack", "inbox accept"),
-    *("inbox decline", "inbox pass-on", "inbox outcome", "inbox answer", "outbox", "clock"),
+    *("inbox decline", "inbox pass-on", "inbox outcome", "inbox answer", "outbox", "clock show"),
+    "clock told-outside",
     *("broadcast", "broadcasts", "upload", "upload step", "uploads", "peers", "operator add"),
     *("operator list", "operator revoke", "audit verify", "audit export", "audit search"),
     *("clue add", "clue publish", "clue export", "clue list", "clue tip", "clue tips"),

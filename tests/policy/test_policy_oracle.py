@@ -109,6 +109,8 @@ def roles_and_purpose_fit(q: Question) -> bool:
         case "export":
             listed = working or q.purpose in ("prosecution", "data-quality")
             return listed and q.asker.agency == q.holder.agency
+        case "tell-outside":
+            return working and q.asker.agency == q.holder.agency
         case "publish":
             return finding and q.asker.agency == q.holder.agency
         case "upload" | "accept-upload":
@@ -146,7 +148,7 @@ def restrictions_hold_it_back(q: Question) -> bool:
     strict = q.tlp in (Tlp.RED, Tlp.AMBER_STRICT) or q.handling >= HandlingCode.H2
     if strict and owner != q.sender.agency:
         return True
-    if q.action == "be-told":
+    if q.action in ("be-told", "tell-outside"):
         return False
     if q.handling == HandlingCode.H3:
         return True
@@ -161,6 +163,9 @@ def border_stops_it(q: Question) -> bool:
     )
     if emergency:
         return False
+    if q.action == "tell-outside":
+        others = q.owner not in ("", q.sender.agency)
+        return q.sender.role == "national" and others and not q.permission
     for party in (q.asker, q.holder):
         stranger = party.role == "national" and not party.union and not party.agreement
         if stranger and q.action != "export":
@@ -238,8 +243,9 @@ def test_nobody_without_agreement_outside_the_union_gets_anything_unseen(
 ) -> None:
     stranger = Party.of("gb-nca", "national", ("GB",), agreement=False)
     alone = replace(question, asker=stranger, second_officer=False)
-    into_own_file = question.action == "export" and question.holder.agency == stranger.agency
-    assert into_own_file or not ENGINE.decide(alone).allowed
+    by_itself = question.action in ("export", "tell-outside")
+    alone_with_it = by_itself and question.holder.agency == stranger.agency
+    assert alone_with_it or not ENGINE.decide(alone).allowed
     assert ENGINE.highest_disclosure(alone).permissible is Disclosure.NOTHING
 
 

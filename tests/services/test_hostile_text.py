@@ -19,6 +19,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
+from tieline.v1 import operator_clock_pb2 as telling
 from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_requests_pb2 as asking
@@ -201,6 +202,9 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return pb.AnswerBroadcastRequest(id=_referral(bench, number), text="t")
         case "ListClock":
             return pb.ListClockRequest(series=_series(pt, number))
+        case "TellOutside":
+            series = _series(pt, number)
+            return telling.TellOutsideRequest(id=series, reference="r", country="BR", **WHY)
         case "BroadcastSeries":
             series = _series(bench[HUB], number)
             return pb.BroadcastSeriesRequest(series=[series], group="desks", question="q", **WHY)

@@ -113,7 +113,7 @@ def _build() -> typer.Typer:
     app.add_typer(series_work.app, name="series")
     app.add_typer(inbox.app, name="inbox")
     app.command("outbox")(clock.outbox)
-    app.command("clock")(clock.clock)
+    app.add_typer(clock.app, name="clock")
     app.add_typer(clues.app, name="clue")
     app.command("broadcast")(broadcasts.broadcast)
     app.command("broadcasts")(broadcasts.broadcasts)

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from tieline_client.cli import views
-from tieline_client.cli.common import HomeOption, ProfileOption, connect
+from tieline_client.cli.common import HomeOption, ProfileOption, connect, parse_country
+from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run
 from tieline_client.cli.overdue import due, is_overdue, next_step
 from tieline_client.cli.tables import moment, show_rows
+from tieline_client.errors import UsageError
 from tieline_client.profile import utc_now
 
 State = Literal["", "queued", "delivered", "refused", "parked", "cancelled"]
@@ -80,6 +82,14 @@ def _progress(destination: views.Document) -> tuple[object, ...]:
     )
 
 
+app = group(
+    "The referral clock.\n\nWithout a command: each referral, its step, and what is overdue.\n\n"
+    "Example: tieline clock --home ./europol-ec3",
+    default="show",
+)
+
+
+@app.command("show")
 @run
 def clock(
     *,
@@ -90,7 +100,7 @@ def clock(
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """The referral clock: each referral, its step, and what is overdue.
+    """Show each referral, its step, and what is overdue.
 
     Example: tieline clock --home ./europol-ec3
     """
@@ -105,7 +115,7 @@ def clock(
             (
                 each["id"],
                 each["series"],
-                f"{each['sender']} > {each['recipient']}",
+                f"{each['sender']} > {each['recipient'] or 'outside'}",
                 each["country"],
                 each["urgency"],
                 each["state"],
@@ -119,8 +129,63 @@ def clock(
     emit(as_json, {"referrals": referrals}, render)
 
 
+@app.command("told-outside")
+@run
+def told_outside(
+    entry: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A referral, by its id in `tieline clock`; or a series, by id or name.",
+        ),
+    ],
+    *,
+    reference: Annotated[
+        str, typer.Option(metavar="TEXT", help="Under which reference it was told.")
+    ],
+    country: Annotated[
+        str,
+        typer.Option(metavar="CC", help="Which country; needed where several may be meant."),
+    ] = "",
+    purpose: Annotated[
+        str, typer.Option(metavar="CODE", help="Why; a referral has its own, a series needs it.")
+    ] = "",
+    case: Annotated[str, typer.Option(metavar="REF", help="The case reference; the same.")] = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Record that a country without a node was told by other means. The clock runs on: an outcome
+    is recorded with `tieline inbox outcome` under the same id.
+
+    Example: tieline clock told-outside 0198c3a1-7f00-7abc-8def-0123456789ab --reference I247-88
+    """
+    if not reference.strip():
+        raise UsageError("--reference is empty; say under which reference the country was told")
+    wanted = parse_country(country) if country else ""
+    with connect(profile, home) as client:
+        told = client.tell_outside(entry, reference, country=wanted, purpose=purpose, case_ref=case)
+    document = views.referral(told)
+
+    def render() -> None:
+        told = f"{document['country']} was told outside Tieline, {_reference(document)}"
+        line(f"{document['id']}: {told}")
+
+    emit(as_json, document, render)
+
+
+def _reference(referral: views.Document) -> str:
+    """The references under which a country was told by other means; "" where it was not."""
+    steps = referral["steps"]
+    assert isinstance(steps, list)
+    told = [str(each["text"]) for each in steps if each["state"] == "told_outside"]
+    return f"reference {', '.join(told)}" if told else ""
+
+
 def _remark(referral: views.Document) -> str:
     escalated = f"escalated {moment(referral['escalated'])}; " if referral["escalated"] else ""
+    if outside := _reference(referral):
+        escalated += f"told outside, {outside}; "
     if referral["corrected"]:
         escalated += f"CORRECTED: {_countries(referral)}; "
     return escalated + (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
-_WITH_VALUE = ("--profile", "--home")
+_WITH_VALUE = ("--profile", "--home", "--series")
 
 
 class Group(TyperGroup):

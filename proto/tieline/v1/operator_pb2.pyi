@@ -2349,7 +2349,7 @@ class ReferralView(_message.Message):
     series: _builtins.str
     """The series."""
     direction: _builtins.str
-    """out or in."""
+    """out, in, or outside: told by other means, to no agency."""
     sender: _builtins.str
     """Who told."""
     recipient: _builtins.str
@@ -2994,6 +2994,30 @@ class ListClockResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListClockResponse: _TypeAlias = ListClockResponse  # noqa: Y015
+
+@_typing.final
+class TellOutsideResponse(_message.Message):
+    """What is recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def referral(self) -> Global___ReferralView:
+        """The referral; where there is none, one to no agency, with direction outside."""
+
+    def __init__(
+        self,
+        *,
+        referral: Global___ReferralView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["referral", b"referral"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["referral", b"referral"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TellOutsideResponse: _TypeAlias = TellOutsideResponse  # noqa: Y015
 
 @_typing.final
 class BroadcastSeriesRequest(_message.Message):

@@ -6,6 +6,7 @@ import warnings
 from tieline.v1 import budget_pb2 as tieline_dot_v1_dot_budget__pb2
 from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__access__pb2
+from tieline.v1 import operator_clock_pb2 as tieline_dot_v1_dot_operator__clock__pb2
 from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
@@ -151,6 +152,11 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/ListClock',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListClockRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ListClockResponse.FromString,
+                _registered_method=True)
+        self.TellOutside = channel.unary_unary(
+                '/tieline.v1.OperatorService/TellOutside',
+                request_serializer=tieline_dot_v1_dot_operator__clock__pb2.TellOutsideRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.TellOutsideResponse.FromString,
                 _registered_method=True)
         self.BroadcastSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/BroadcastSeries',
@@ -450,6 +456,13 @@ class OperatorServiceServicer:
 
     def ListClock(self, request, context):
         """Sent referrals and where they stand. Caller: analyst, officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TellOutside(self, request, context):
+        """Records that a country without a node was told by other means. Caller: officer. Since v1.3.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -765,6 +778,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListClock,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ListClockRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ListClockResponse.SerializeToString,
+            ),
+            'TellOutside': grpc.unary_unary_rpc_method_handler(
+                    servicer.TellOutside,
+                    request_deserializer=tieline_dot_v1_dot_operator__clock__pb2.TellOutsideRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.TellOutsideResponse.SerializeToString,
             ),
             'BroadcastSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.BroadcastSeries,
@@ -1503,6 +1521,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/ListClock',
             tieline_dot_v1_dot_operator__pb2.ListClockRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ListClockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TellOutside(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/TellOutside',
+            tieline_dot_v1_dot_operator__clock__pb2.TellOutsideRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.TellOutsideResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from tieline.v1 import budget_pb2 as _budget_pb2
 from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_access_pb2 as _operator_access_pb2
+from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
@@ -89,6 +90,8 @@ class OperatorServiceStub:
     """Queued and settled messages. Caller: analyst, officer, admin."""
     ListClock: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListClockRequest, _operator_pb2.ListClockResponse]
     """Sent referrals and where they stand. Caller: analyst, officer."""
+    TellOutside: _grpc.UnaryUnaryMultiCallable[_operator_clock_pb2.TellOutsideRequest, _operator_pb2.TellOutsideResponse]
+    """Records that a country without a node was told by other means. Caller: officer. Since v1.3."""
     BroadcastSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.BroadcastSeriesRequest, _operator_pb2.BroadcastSeriesResponse]
     """Asks a group. Caller: officer of the hub."""
     ListBroadcasts: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListBroadcastsRequest, _operator_pb2.ListBroadcastsResponse]
@@ -205,6 +208,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Queued and settled messages. Caller: analyst, officer, admin."""
     ListClock: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListClockRequest, _operator_pb2.ListClockResponse]  # type: ignore[assignment]
     """Sent referrals and where they stand. Caller: analyst, officer."""
+    TellOutside: _aio.UnaryUnaryMultiCallable[_operator_clock_pb2.TellOutsideRequest, _operator_pb2.TellOutsideResponse]  # type: ignore[assignment]
+    """Records that a country without a node was told by other means. Caller: officer. Since v1.3."""
     BroadcastSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.BroadcastSeriesRequest, _operator_pb2.BroadcastSeriesResponse]  # type: ignore[assignment]
     """Asks a group. Caller: officer of the hub."""
     ListBroadcasts: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListBroadcastsRequest, _operator_pb2.ListBroadcastsResponse]  # type: ignore[assignment]
@@ -450,6 +455,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListClockResponse, _abc.Awaitable[_operator_pb2.ListClockResponse]]:
         """Sent referrals and where they stand. Caller: analyst, officer."""
+
+    @_abc_1.abstractmethod
+    def TellOutside(
+        self,
+        request: _operator_clock_pb2.TellOutsideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.TellOutsideResponse, _abc.Awaitable[_operator_pb2.TellOutsideResponse]]:
+        """Records that a country without a node was told by other means. Caller: officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def BroadcastSeries(

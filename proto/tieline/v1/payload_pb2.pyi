@@ -86,6 +86,7 @@ class Payload(_message.Message):
     TRANSFER_NOTICE_FIELD_NUMBER: _builtins.int
     REFERRAL_CORRECTION_FIELD_NUMBER: _builtins.int
     SERIES_MERGE_FIELD_NUMBER: _builtins.int
+    TOLD_OUTSIDE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     TIP_FIELD_NUMBER: _builtins.int
@@ -194,6 +195,10 @@ class Payload(_message.Message):
         """A series is part of another. Since v1.3."""
 
     @_builtins.property
+    def told_outside(self) -> Global___ToldOutside:
+        """A country that no member serves was told by other means. Since v1.3."""
+
+    @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
         """The head of an agency's audit log. Since v1.2."""
 
@@ -239,15 +244,16 @@ class Payload(_message.Message):
         transfer_notice: _requests_pb2.TransferNotice | None = ...,
         referral_correction: Global___ReferralCorrection | None = ...,
         series_merge: Global___SeriesMerge | None = ...,
+        told_outside: Global___ToldOutside | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         countersignature: Global___Countersignature | None = ...,
         tip: Global___TipRelay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "series_merge", "checkpoint", "countersignature", "tip"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "series_merge", "told_outside", "checkpoint", "countersignature", "tip"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -608,6 +614,60 @@ class SeriesMerge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeriesMerge: _TypeAlias = SeriesMerge  # noqa: Y015
+
+@_typing.final
+class ToldOutside(_message.Message):
+    """A country that no member serves was told outside Tieline, under a reference. From who was told to
+    who told it, or the other way; of a series that came otherwise, to its owner.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    TELL_TIME_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of the step."""
+    referral: _builtins.str
+    """The referral; where there is none, the id of the telling itself."""
+    root: _builtins.str
+    """The referral's root."""
+    series: _builtins.str
+    """The series."""
+    country: _builtins.str
+    """Whom: ISO 3166-1 alpha-2."""
+    reference: _builtins.str
+    """Under what."""
+    alone: _builtins.bool
+    """There is no referral: who told it had the series otherwise."""
+    @_builtins.property
+    def tell_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        referral: _builtins.str = ...,
+        root: _builtins.str = ...,
+        series: _builtins.str = ...,
+        country: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        tell_time: _timestamp_pb2.Timestamp | None = ...,
+        alone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tell_time", b"tell_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "country", b"country", "id", b"id", "reference", b"reference", "referral", b"referral", "root", b"root", "series", b"series", "tell_time", b"tell_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToldOutside: _TypeAlias = ToldOutside  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):

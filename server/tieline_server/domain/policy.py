@@ -62,6 +62,8 @@ class Action(enum.StrEnum):
     """Put somebody's referral into a broadcast; the holder is the hub itself or a recipient."""
     PUBLISH = "publish"
     """Give a clue's words to the public; the holder is the agency itself."""
+    TELL_OUTSIDE = "tell-outside"
+    """Tell a country that no member serves by other means; the holder is the agency itself."""
 
 
 _TOWARDS_ASKER = frozenset(

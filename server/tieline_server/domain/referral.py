@@ -30,6 +30,9 @@ class ReferralState(enum.StrEnum):
     """A step that is no state: nobody acknowledged an immediate referral in time."""
     CORRECTED = "corrected"
     """A step that is no state: its sender says which countries are likely by now."""
+    TOLD_OUTSIDE = "told_outside"
+    """A step after which it is passed on: a country that no member serves was told by other means;
+    ``text`` is the reference under which."""
 
 
 class Urgency(enum.IntEnum):
@@ -45,6 +48,9 @@ class Direction(enum.StrEnum):
 
     OUT = "out"
     IN = "in"
+    OUTSIDE = "outside"
+    """No message: a country was told by other means. There is no recipient; ``sender`` is who told
+    it."""
 
 
 _RANK = {
@@ -54,6 +60,7 @@ _RANK = {
     ReferralState.ACCEPTED: 3,
     ReferralState.DECLINED: 3,
     ReferralState.PASSED_ON: 3,
+    ReferralState.TOLD_OUTSIDE: 3,
     ReferralState.OUTCOME: 4,
     ReferralState.WITHDRAWN: 5,
 }
@@ -62,15 +69,14 @@ UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED})
 """States in which no person of the recipient has said a word."""
 
 _S = ReferralState
+_ON = frozenset({_S.PASSED_ON, _S.TOLD_OUTSIDE, _S.WITHDRAWN})
 _NEXT: dict[ReferralState, frozenset[ReferralState]] = {
-    _S.REFERRED: frozenset({_S.DELIVERED, _S.WITHDRAWN}),
-    _S.DELIVERED: frozenset(
-        {_S.ACKNOWLEDGED, _S.ACCEPTED, _S.DECLINED, _S.PASSED_ON, _S.WITHDRAWN}
-    ),
-    _S.ACKNOWLEDGED: frozenset({_S.ACCEPTED, _S.DECLINED, _S.PASSED_ON, _S.WITHDRAWN}),
-    _S.ACCEPTED: frozenset({_S.DECLINED, _S.PASSED_ON, _S.OUTCOME, _S.WITHDRAWN}),
-    _S.DECLINED: frozenset({_S.ACCEPTED, _S.PASSED_ON, _S.WITHDRAWN}),
-    _S.PASSED_ON: frozenset({_S.OUTCOME, _S.WITHDRAWN}),
+    _S.REFERRED: frozenset({_S.DELIVERED, _S.TOLD_OUTSIDE, _S.WITHDRAWN}),
+    _S.DELIVERED: frozenset({_S.ACKNOWLEDGED, _S.ACCEPTED, _S.DECLINED}) | _ON,
+    _S.ACKNOWLEDGED: frozenset({_S.ACCEPTED, _S.DECLINED}) | _ON,
+    _S.ACCEPTED: frozenset({_S.DECLINED, _S.OUTCOME}) | _ON,
+    _S.DECLINED: frozenset({_S.ACCEPTED}) | _ON,
+    _S.PASSED_ON: frozenset({_S.TOLD_OUTSIDE, _S.OUTCOME, _S.WITHDRAWN}),
     _S.OUTCOME: frozenset({_S.OUTCOME, _S.WITHDRAWN}),
     _S.WITHDRAWN: frozenset(),
 }
@@ -127,13 +133,18 @@ def fold(steps: Iterable[ReferralStep]) -> ReferralState:
     """Return the state that a set of steps amounts to; duplicates and order do not matter."""
     moved = (step for step in steps if step.state in _RANK)
     best = max(moved, key=lambda s: (_RANK[s.state], s.at, s.state.value, s.id), default=None)
-    return ReferralState.REFERRED if best is None else best.state
+    return ReferralState.REFERRED if best is None else reached(best.state)
+
+
+def reached(step: ReferralState) -> ReferralState:
+    """Return the state that a step leads to; all but telling outside are named by it."""
+    return ReferralState.PASSED_ON if step is ReferralState.TOLD_OUTSIDE else step
 
 
 def further(step: ReferralStep, first: str) -> ReferralStep:
     """Return a step that somebody down a chain of pass-ons took, as one of the first referral."""
     state, text = step.state, step.text
-    if state is not ReferralState.OUTCOME:
+    if state not in (ReferralState.OUTCOME, ReferralState.TOLD_OUTSIDE):
         state, text = ReferralState.PASSED_ON, f"{step.agency}: {step.state.value}. {text}"[:2000]
     return replace(step, referral=first, state=state, text=text)
 

@@ -19,6 +19,7 @@ from tieline_server.domain.policy import Action
 from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
+from tieline_server.rpc.operator_clock import ClockMethods
 from tieline_server.rpc.operator_clues import ClueMethods
 from tieline_server.rpc.operator_exports import ExportMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
@@ -84,7 +85,13 @@ def _bundled(
 
 
 class OperatorServicer(
-    BudgetMethods, ClueMethods, ExportMethods, PeopleMethods, RequestMethods, SeriesMethods
+    BudgetMethods,
+    ClockMethods,
+    ClueMethods,
+    ExportMethods,
+    PeopleMethods,
+    RequestMethods,
+    SeriesMethods,
 ):
     """One method per RPC."""
 
@@ -323,21 +330,6 @@ class OperatorServicer(
         """An answer to the hub."""
         entry = self._broadcasting.answer(_person(context), request)
         return pb.AnswerBroadcastResponse(entry=entry)
-
-    def ListOutbox(
-        self, request: pb.ListOutboxRequest, context: grpc.ServicerContext
-    ) -> pb.ListOutboxResponse:
-        """What goes out."""
-        self._reads.note(_person(context), "outbox.listed")
-        return self._mailbox.outbox(request)
-
-    def ListClock(
-        self, request: pb.ListClockRequest, context: grpc.ServicerContext
-    ) -> pb.ListClockResponse:
-        """The referral clock."""
-        found = self._mailbox.clock(request.series)
-        self._reads.note(_person(context), "clock.listed", (one.id for one in found))
-        return pb.ListClockResponse(referrals=found)
 
     def BroadcastSeries(
         self, request: pb.BroadcastSeriesRequest, context: grpc.ServicerContext

@@ -167,24 +167,46 @@ class IncomingReferrals:
         )
 
         def effect(tx: Tx) -> None:
-            told = tx.referrals.get(body.referral)
-            if told is not None and told.direction is Direction.OUT:
-                if told.recipient != message.peer:
-                    raise SignatureRefused(f"{message.peer} is not who was told")
-                tx.referrals.add_step(step)
-                first = tx.referrals.get(told.root)
-                if first is not None and first.direction is Direction.IN:
-                    # whoever told us learns the same from the recipient itself
-                    beside = str(uuid5(UUID(step.id), first.id))
-                    tx.referrals.add_step(replace(further(step, first.id), id=beside))
-            else:
-                told = tx.referrals.get(body.root)
-                if told is None or told.direction is not Direction.OUT:
-                    raise NotFound("this referral is not known here")
-                tx.referrals.add_step(_further(tx, told, step))
-            apply_outcome(tx, told.series, step)
+            apply_outcome(tx, record_step(tx, message.peer, body.root, step).series, step)
 
         return body.referral, effect
+
+
+def record_step(tx: Tx, peer: str, root: str, step: ReferralStep) -> Referral:
+    """Record what ``peer`` did with a referral; return the one that it is about here.
+
+    1. Who was told a referral takes steps on it; whoever told us of it learns the same from the
+       recipient itself, and we note it beside theirs.
+    2. A country that was told by other means is told on by nobody: who told it goes on.
+    3. Who told us a referral may have told its country by other means as well.
+    4. Otherwise somebody down a chain of pass-ons acted, which began with ``root``.
+
+    Raises SignatureRefused for a step that is not its to take, NotFound and NotYet.
+    """
+    told = tx.referrals.get(step.referral)
+    # 1
+    if told is not None and told.direction is Direction.OUT:
+        if told.recipient != peer:
+            raise SignatureRefused(f"{peer} is not who was told")
+        tx.referrals.add_step(step)
+        first = tx.referrals.get(told.root)
+        if first is not None and first.direction is Direction.IN:
+            beside = str(uuid5(UUID(step.id), first.id))
+            tx.referrals.add_step(replace(further(step, first.id), id=beside))
+        return told
+    # 2, 3
+    outside = step.state is ReferralState.TOLD_OUTSIDE
+    if told is not None and (told.direction is Direction.OUTSIDE or outside):
+        if told.sender != peer:
+            raise SignatureRefused(f"{peer} is not who told it")
+        tx.referrals.add_step(step)
+        return told
+    # 4
+    told = tx.referrals.get(root)
+    if told is None or told.direction is not Direction.OUT:
+        raise NotFound("this referral is not known here")
+    tx.referrals.add_step(_further(tx, told, step))
+    return told
 
 
 def _further(tx: Tx, first: Referral, step: ReferralStep) -> ReferralStep:

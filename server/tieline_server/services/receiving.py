@@ -46,6 +46,7 @@ from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_merges import IncomingMerges
+from tieline_server.services.incoming_outside import IncomingOutside
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
@@ -101,6 +102,7 @@ class Receiving:
             "series_merge": IncomingMerges(node).merge,
             "referral_correction": IncomingCorrections(node).correction,
             "tip": IncomingTips(node).tip,
+            "told_outside": IncomingOutside(node).told_outside,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,
             "release": requests.release,

@@ -44,6 +44,7 @@ from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import keep_series
+from tieline_server.services.incoming_outside import telling
 from tieline_server.services.notices import series_in
 from tieline_server.services.referring import apply_outcome, parse_urgency
 from tieline_server.services.retracting import said_again
@@ -145,6 +146,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "request_answer": payload.request_answer.request,
         "referral_correction": payload.referral_correction.referral,
         "series_merge": payload.series_merge.merged,
+        "told_outside": payload.told_outside.referral,
         "release": payload.release.series.id,
         "tip": payload.tip.series,
         "permission_request": payload.permission_request.id,
@@ -248,6 +250,25 @@ def _series_merge(node: Node, tx: Tx, told: _Told) -> None:
     if series_owner(body.merged) == node.agency:
         at = moment(body.merge_time)
         tx.aliases.add(Alias(body.merged, body.series, body.id, told.payload.person, at))
+
+
+def _told_outside(node: Node, tx: Tx, told: _Told) -> None:
+    payload, body = told.payload, told.payload.told_outside
+    if tx.referrals.get(body.referral) is None:
+        if not body.alone:
+            return
+        tx.referrals.add(telling(body, payload, sender=node.agency))
+    tx.referrals.add_step(
+        ReferralStep(
+            id=body.id,
+            referral=body.referral,
+            state=ReferralState.TOLD_OUTSIDE,
+            agency=node.agency,
+            person=payload.person,
+            at=moment(body.tell_time),
+            text=body.reference,
+        )
+    )
 
 
 def _broadcast(node: Node, tx: Tx, told: _Told) -> None:
@@ -401,6 +422,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral_step": _referral_step,
     "referral_correction": _referral_correction,
     "series_merge": _series_merge,
+    "told_outside": _told_outside,
     "broadcast": _broadcast,
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,

@@ -82,6 +82,8 @@ class Referring:
         if wanted is ReferralState.DECLINED and not text:
             raise InvalidInput("declining needs a reason; say --reason TEXT")
         referral = node.store.read(lambda tx: incoming(tx, request.id))
+        if referral.direction is Direction.OUTSIDE and referral.sender != node.agency:
+            raise NotFound(f"{referral.sender} told it, and says what came of it")
         onward = self._onward(referral, request.passed_to) if request.passed_to else None
         if (wanted is ReferralState.PASSED_ON) != (onward is not None):
             raise InvalidInput("passing on needs the agency, and only passing on does; say --to")
@@ -185,10 +187,9 @@ def take_step(
     tx.referrals.add_step(step)
     apply_outcome(tx, referral.series, step)
     recipients = {referral.sender}
-    if referral.root != referral.id:
-        first = tx.series.get(referral.series)
-        if first is not None and first.owner != node.agency:
-            recipients.add(first.owner)
+    if referral.root != referral.id or referral.direction is Direction.OUTSIDE:
+        recipients.add(series_owner(referral.series))
+    recipients.discard(node.agency)
     for recipient in recipients:
         payload = payload_pb2.Payload(
             person=person.name,
@@ -228,9 +229,9 @@ def take_step(
 
 
 def incoming(tx: Tx, referral_id: str) -> Referral:
-    """Return a referral that came in; raise NotFound."""
+    """Return a referral that came in, or what somebody told by other means; raise NotFound."""
     referral = tx.referrals.get(referral_id)
-    if referral is None or referral.direction is not Direction.IN:
+    if referral is None or referral.direction is Direction.OUT:
         raise NotFound(f"no referral {referral_id[:40]!r} came in; see `tieline inbox`")
     return referral
 

@@ -49,8 +49,8 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     told = {
         one.country
         for each in family
-        for one in tx.referrals.find(Direction.OUT, each)
-        if one.state is not ReferralState.WITHDRAWN
+        for one in tx.referrals.find(series=each)
+        if one.direction is not Direction.IN and one.state is not ReferralState.WITHDRAWN
     }
     retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(

@@ -1,0 +1,48 @@
+"""The referral clock and what goes out, as methods of OperatorClient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tieline.v1 import operator_clock_pb2
+from tieline.v1 import operator_pb2 as pb
+
+from tieline_client.operator_connection import OperatorConnection, make
+
+
+class ClockCalls(OperatorConnection):
+    """The methods of OperatorService about the referral clock and the outbox."""
+
+    def list_outbox(
+        self, state: str = "", *, page_size: int = 0, page_token: str = ""
+    ) -> pb.ListOutboxResponse:
+        """A page of messages, newest first, and how far each destination is."""
+        request = make(
+            pb.ListOutboxRequest, state=state, page_size=page_size, page_token=page_token
+        )
+        return self.call(self.stub.ListOutbox, request)
+
+    def list_clock(self, series: str = "") -> Sequence[pb.ReferralView]:
+        """Sent and received referrals with their steps."""
+        request = make(pb.ListClockRequest, series=series)
+        return self.call(self.stub.ListClock, request).referrals
+
+    def tell_outside(
+        self,
+        identifier: str,
+        reference: str,
+        *,
+        country: str = "",
+        purpose: str = "",
+        case_ref: str = "",
+    ) -> pb.ReferralView:
+        """Record that a country without a node was told by other means."""
+        request = make(
+            operator_clock_pb2.TellOutsideRequest,
+            id=identifier,
+            reference=reference,
+            country=country,
+            purpose=purpose,
+            case_ref=case_ref,
+        )
+        return self.call(self.stub.TellOutside, request).referral
