@@ -104,9 +104,9 @@ class TellingOutside:
         node = self._node
         node.check_purpose(purpose, case_ref)
         still(tx, series)
-        why = why_excluded(tx, series.id, "")
-        if why:
-            raise PolicyRefused(f"nobody else may be told: {why}")
+        for part in tx.aliases.family(series.id):
+            if why := why_excluded(tx, part, ""):
+                raise PolicyRefused(f"nobody else may be told: {why}")
         question = node.question(
             Action.TELL_OUTSIDE,
             asker=node.agency,
@@ -220,7 +220,8 @@ def _why(request: operator_clock_pb2.TellOutsideRequest, known: Referral | None)
 
 def _standing(tx: Tx, agency: str, series: str, country: str) -> Referral | None:
     """Return what says already that this agency told the country by other means."""
-    for known in tx.referrals.find(Direction.OUTSIDE, series):
+    family = tx.aliases.family(series)
+    for known in (one for each in family for one in tx.referrals.find(Direction.OUTSIDE, each)):
         same = (known.sender, known.country) == (agency, country)
         if same and known.state is not ReferralState.WITHDRAWN:
             return known
