@@ -285,6 +285,8 @@ ALARMS_SHOWN = 100
 ALARM_LOOK_SECONDS = 30.0
 """How often the clock of alarms is looked at, at least: it may have been set."""
 ALARM_COMMAND_SECONDS = 60.0
+CLOCK_SHOWN = 10_000
+"""Lines of the referral clock that are shown or reported one by one."""
 
 # --- requests that a person decides ---
 REQUEST_LIFE = timedelta(days=30)

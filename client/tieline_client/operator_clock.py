@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tieline.v1 import operator_clock_pb2
 from tieline.v1 import operator_pb2 as pb
 
+from tieline_client import limits
 from tieline_client.operator_connection import OperatorConnection, make
 
 
@@ -22,10 +23,15 @@ class ClockCalls(OperatorConnection):
         )
         return self.call(self.stub.ListOutbox, request)
 
-    def list_clock(self, series: str = "") -> Sequence[pb.ReferralView]:
-        """Sent and received referrals with their steps."""
+    def list_clock(self, series: str = "") -> pb.ListClockResponse:
+        """Sent and received referrals with their steps, and what nobody was told yet."""
         request = make(pb.ListClockRequest, series=series)
-        return self.call(self.stub.ListClock, request).referrals
+        return self.call(self.stub.ListClock, request)
+
+    def clock_report(self, series: Sequence[str] = ()) -> operator_clock_pb2.ClockReport:
+        """How long the steps take; of these series, or of all."""
+        request = make(operator_clock_pb2.GetClockReportRequest, series=series)
+        return self.call(self.stub.GetClockReport, request, limits.ACTION_SECONDS).report
 
     def tell_outside(
         self,

@@ -41,6 +41,7 @@ from tieline_client.limits import (
     RECORDS_PER_QUERY,
 )
 
+from tieline_server.config_clock import ClockSettings, clock_lines
 from tieline_server.domain.budget import Budgets
 from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.series import DutyContact
@@ -153,7 +154,8 @@ class NodeConfig(BaseSettings):
     """What peers may ask in a day."""
     count_least: Annotated[int, Field(ge=1, le=RECORDS_PER_QUERY)] = COUNT_LEAST
     """Asked records, or items of a series, below which no count is told."""
-
+    clock: ClockSettings = ClockSettings()
+    """How long the steps of referrals may take."""
     numbering: NumberingSettings = NumberingSettings()
     """How a repository numbers series."""
 
@@ -219,6 +221,7 @@ class NodeConfig(BaseSettings):
             ),
             count_least=self.count_least,
             numbering=Numbering(**self.numbering.model_dump()),
+            targets=self.clock.targets(),
         )
 
 
@@ -342,6 +345,8 @@ def to_toml(config: NodeConfig) -> str:
         '# peers = { "es-pn" = 1_000_000 }',
         '# purposes = { "data-quality" = 100_000 }',
         *_numbering_lines(config),
+        "",
+        *clock_lines(config.clock),
         "",
         "[contact]  # the duty contact, told with every series",
         f"name = {_text(contact.name)}",

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "clue relay": (ID, *WHY),
     "outbox": (),
     "clock show": (),
+    "clock report": (),
     "clock told-outside": (ID, "--reference", "r"),
     "broadcast": (SERIES, "--group", "desks", *WHY),
     "broadcasts": (),

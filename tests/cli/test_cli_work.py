@@ -10,15 +10,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
+from tieline.v1 import operator_clock_pb2, payload_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import payload_pb2, series_pb2
 from tieline_client import keys
 from tieline_client.cli import main
-from tieline_client.cli.overdue import due, is_overdue, next_step
 from tieline_client.identifiers import new_id
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import Profile
-from tieline_server.domain.referral import ReferralState
 from tieline_server.trust.authority import issue_operator_leaf
 
 from tests.cli.node_double import Refusal, Run, Served
@@ -358,9 +356,19 @@ def test_an_upload_and_its_steps(run: Run, served: Served) -> None:
 
 
 def test_the_clock_says_what_is_overdue(run: Run, served: Served) -> None:
-    fresh = a_referral(state="referred", steps=[], create_time=stamp(datetime.now(UTC)))
+    late_by = {"next_step": "acknowledged", "since_time": stamp(NOON)}
+    soon_by = {"next_step": "delivered", "due_time": stamp(datetime.now(UTC) + timedelta(hours=1))}
     served.node.answers["ListClock"] = pb.ListClockResponse(
-        referrals=[a_referral(), fresh, a_referral(state="outcome")]
+        referrals=[
+            a_referral(due_time=stamp(NOON + timedelta(days=1)), **late_by),
+            a_referral(state="referred", steps=[], **soon_by),
+            a_referral(state="outcome"),
+        ],
+        untold=[
+            operator_clock_pb2.UntoldView(
+                series=f"pt-pj/{new_id()}", country="FR", due_time=stamp(NOON)
+            )
+        ],
     )
     late, soon, done = run("clock", "--series", "Case 12", "--json").document["referrals"]
     assert served.node.only("ListClock").series == "Case 12"
@@ -368,7 +376,33 @@ def test_the_clock_says_what_is_overdue(run: Run, served: Served) -> None:
     assert (late["since"], late["due"]) == ("2026-01-31T12:00:00Z", "2026-02-01T12:00:00Z")
     assert (soon["overdue"], soon["next"]) == (False, "delivered")
     assert (done["overdue"], done["due"]) == (False, None)
-    assert "OVERDUE: acknowledged" in run("clock").out
+    shown = run("clock").out
+    assert "OVERDUE: acknowledged" in shown
+    assert "OVERDUE: referred" in shown
+    (untold,) = run("clock", "--json").document["untold"]
+    assert (untold["country"], untold["overdue"]) == ("FR", True)
+
+
+def test_the_clock_reports_medians_and_what_is_overdue(run: Run, served: Served) -> None:
+    medians = [operator_clock_pb2.ClockMedian(step="localised_to_told", seconds=5400.0)]
+    counted: dict[str, Any] = {"referrals": 3, "told": 2, "overdue": 1, "medians": medians}
+    sent = operator_clock_pb2.ClockPart(
+        total=operator_clock_pb2.ClockLine(**counted),
+        countries=[operator_clock_pb2.ClockLine(country="FR", **counted)],
+        overdue=[late := new_id()],
+    )
+    made = operator_clock_pb2.ClockReport(sent=sent, report_time=stamp(NOON))
+    served.node.answers["GetClockReport"] = operator_clock_pb2.GetClockReportResponse(report=made)
+    document = run("clock", "report", "--series", "A", "--series", "B", "--json").document
+    assert list(served.node.only("GetClockReport").series) == ["A", "B"]
+    (line,) = document["sent"]["countries"]
+    assert (line["country"], line["told"], line["overdue"]) == ("FR", 2, 1)
+    assert line["median_seconds"]["localised_to_told"] == 5400.0
+    assert line["median_seconds"]["answered_to_outcome"] is None
+    assert document["sent"]["overdue"] == [late]
+    assert document["received"]["countries"] == []
+    shown = run("clock", "report").out
+    assert "1.5 h" in shown and late in shown and "nothing received" in shown
 
 
 def test_a_country_was_told_outside(run: Run, served: Served) -> None:
@@ -389,17 +423,6 @@ def test_a_country_was_told_outside(run: Run, served: Served) -> None:
     assert run("clock", "told-outside", view.id, "--reference", " ").code == 2
     assert run("clock", "told-outside", view.id, "--reference", "r", "--country", "x").code == 2
     assert run("clock", "told-outside", view.id).code == 2
-
-
-@pytest.mark.parametrize("state", [each.value for each in ReferralState])
-def test_a_step_is_overdue_only_after_its_time(state: str) -> None:
-    moment = due(state, "immediate", NOON)
-    assert (moment is None) == (next_step(state) == "")
-    if moment is not None:
-        assert not is_overdue(state, "immediate", NOON, moment)
-        assert is_overdue(state, "immediate", NOON, moment + timedelta(seconds=1))
-        assert moment < (due(state, "routine", NOON) or NOON)
-    assert due(state, "of a newer version", NOON) is None
 
 
 def test_the_outbox(run: Run, served: Served) -> None:
@@ -503,7 +526,7 @@ COMMANDS = [
     *("hashes import", "hashes stats", "overlap", "series list", "series show", "series create"),
     *("series assess", "series refer", "inbox", "inbox show", "inbox ack", "inbox accept"),
     *("inbox decline", "inbox pass-on", "inbox outcome", "inbox answer", "outbox", "clock show"),
-    "clock told-outside",
+    *("clock told-outside", "clock report"),
     *("broadcast", "broadcasts", "upload", "upload step", "uploads", "peers", "operator add"),
     *("operator list", "operator revoke", "audit verify", "audit export", "audit search"),
     *("clue add", "clue publish", "clue export", "clue list", "clue tip", "clue tips"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tieline_client.errors import ConfigurationError
 from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config, to_toml
+from tieline_server.domain.referral import ReferralState, Urgency
+from tieline_server.domain.targets import Targets
 from tieline_server.homes import make_home
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -110,10 +112,38 @@ def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
     text = to_toml(make_config(_document(), "test"))
     left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
     assert left_out == {
-        *("policies", "query_seconds", "contact", "budgets", "numbering"),
+        *("policies", "query_seconds", "contact", "budgets", "numbering", "clock"),
         *("alarm_command", "peer_calls_per_second"),
     }
     assert "[contact]" in text
+
+
+def test_how_long_steps_may_take_is_the_agencys_to_say() -> None:
+    hours = {"immediate": 0.5, "urgent": 2, "routine": 8}
+    config = make_config(_document(clock={"localised": 12, "delivered": hours}), "test")
+    targets = config.defaults().targets
+    assert targets.localised == timedelta(hours=12)
+    due = targets.due(ReferralState.DELIVERED, Urgency.IMMEDIATE, NOW)
+    assert due == NOW + timedelta(minutes=30)
+    untouched = ReferralState.ACCEPTED
+    assert targets.steps[untouched] == Targets().steps[untouched]
+    assert make_config(_document(), "test").defaults().targets == Targets()
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        {"delivered": {"immediate": 3, "urgent": 2, "routine": 8}},
+        {"delivered": {"immediate": 0, "urgent": 2, "routine": 8}},
+        {"delivered": {"immediate": 1, "urgent": 2}},
+        {"outcome": {"immediate": 1, "urgent": 2, "routine": 8}},
+        {"localised": -1},
+        {"localised": "soon"},
+    ],
+)
+def test_targets_that_make_no_sense_are_refused(clock: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="test: clock"):
+        make_config(_document(clock=clock), "test")
 
 
 # --- nodes that only call out, and proxies ------------------------------------------------------

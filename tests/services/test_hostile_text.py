@@ -202,6 +202,8 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return pb.AnswerBroadcastRequest(id=_referral(bench, number), text="t")
         case "ListClock":
             return pb.ListClockRequest(series=_series(pt, number))
+        case "GetClockReport":
+            return telling.GetClockReportRequest(series=[_series(pt, number)])
         case "TellOutside":
             series = _series(pt, number)
             return telling.TellOutsideRequest(id=series, reference="r", country="BR", **WHY)

@@ -28,6 +28,7 @@ from tieline_client.cli import (
     hashes,
     inbox,
     operators,
+    outbox,
     overlap,
     peers,
     requests,
@@ -112,7 +113,7 @@ def _build() -> typer.Typer:
     app.add_typer(requests.app, name="requests")
     app.add_typer(series_work.app, name="series")
     app.add_typer(inbox.app, name="inbox")
-    app.command("outbox")(clock.outbox)
+    app.command("outbox")(outbox.outbox)
     app.add_typer(clock.app, name="clock")
     app.add_typer(clues.app, name="clue")
     app.command("broadcast")(broadcasts.broadcast)

@@ -1,86 +1,20 @@
-"""`tieline outbox` and `tieline clock`: what is on its way, and where each referral stands."""
+"""`tieline clock`: where each referral stands, what is late, and how long the steps take."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+from tieline.v1 import operator_clock_pb2 as pb
 
 from tieline_client.cli import views
 from tieline_client.cli.common import HomeOption, ProfileOption, connect, parse_country
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run
-from tieline_client.cli.overdue import due, is_overdue, next_step
 from tieline_client.cli.tables import moment, show_rows
 from tieline_client.errors import UsageError
 from tieline_client.profile import utc_now
-
-State = Literal["", "queued", "delivered", "refused", "parked", "cancelled"]
-
-
-@run
-def outbox(
-    *,
-    state: Annotated[State, typer.Option(help="Only messages in this state.")] = "",
-    limit: Annotated[
-        int, typer.Option(min=1, max=1000, metavar="N", help="At most so many messages.")
-    ] = 1000,
-    page: Annotated[
-        str, typer.Option(metavar="TOKEN", help="The next page, as the last one named it.")
-    ] = "",
-    profile: ProfileOption = None,
-    home: HomeOption = None,
-    as_json: Json = False,
-) -> None:
-    """List messages on their way or settled, newest first, and how far each destination is.
-
-    Example: tieline outbox --state queued --home ./pt-pj
-    """
-    with connect(profile, home) as client:
-        found = client.list_outbox(state, page_size=limit, page_token=page)
-    entries = [views.message(each) for each in found.entries]
-    destinations = [views.destination(each) for each in found.destinations]
-
-    def render() -> None:
-        columns = ("recipient", "kind", "subject", "urgency", "no.", "state", "queued", "")
-        keys = ("recipient", "kind", "subject", "urgency", "sequence", "state")
-        rows = [
-            [*(each[key] for key in keys), moment(each["created"]), each["reason"]]
-            for each in entries
-        ]
-        show_rows(columns, rows, "no messages")
-        if found.next_page_token:
-            line(f"more: tieline outbox --page {found.next_page_token}")
-        waiting = [_progress(each) for each in destinations if each["queued"]]
-        if waiting:
-            names = ("waiting for", "messages", "oldest", "gone", "a minute", "attempts", "next")
-            show_rows((*names, "last error"), waiting, "")
-
-    document = {
-        "entries": entries,
-        "destinations": destinations,
-        "next_page": found.next_page_token,
-    }
-    emit(as_json, document, render)
-
-
-def _progress(destination: views.Document) -> tuple[object, ...]:
-    """One line of a destination: how much waits by urgency, since when, and how it goes."""
-    lanes = destination["lanes"]
-    assert isinstance(lanes, list)
-    oldest = min((each["oldest"] for each in lanes if each["oldest"]), default=None)
-    return (
-        destination["agency"],
-        ", ".join(f"{each['queued']} {each['urgency']}" for each in lanes),
-        moment(oldest),
-        destination["delivered"],
-        destination["per_minute"],
-        destination["attempts"],
-        moment(destination["next_attempt"]),
-        destination["last_error"],
-    )
-
 
 app = group(
     "The referral clock.\n\nWithout a command: each referral, its step, and what is overdue.\n\n"
@@ -105,9 +39,10 @@ def clock(
     Example: tieline clock --home ./europol-ec3
     """
     with connect(profile, home) as client:
-        found = [views.referral(each) for each in client.list_clock(series)]
+        found = client.list_clock(series)
     now = utc_now()
-    referrals = [_with_due(each, now) for each in found]
+    referrals = [_with_overdue(views.referral(each), now) for each in found.referrals]
+    untold = [_untold(each, now) for each in found.untold]
 
     def render() -> None:
         columns = ("id", "series", "who", "country", "urgency", "state", "next step due", "")
@@ -125,8 +60,116 @@ def clock(
             for each in referrals
         ]
         show_rows(columns, rows, "no referrals")
+        if untold:
+            late = [
+                (
+                    each["series"],
+                    each["country"],
+                    moment(each["localised"]),
+                    moment(each["due"]),
+                    "OVERDUE: referred" if each["overdue"] else "",
+                )
+                for each in untold
+            ]
+            show_rows(("likely, and not told", "country", "since", "due", ""), late, "")
 
-    emit(as_json, {"referrals": referrals}, render)
+    emit(as_json, {"referrals": referrals, "untold": untold}, render)
+
+
+@app.command("report")
+@run
+def report(
+    *,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only this series, by id or own name; may be repeated."),
+    ] = None,
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Report how long the steps take: medians and what is overdue, by country.
+
+    Example: tieline clock report --json --home ./europol-ec3
+    """
+    with connect(profile, home) as client:
+        made = client.clock_report(series or ())
+    document = {
+        "sent": _part(made.sent),
+        "received": _part(made.received),
+        "at": views.when(made, "report_time"),
+    }
+
+    def render() -> None:
+        for name, part in (("sent", made.sent), ("received", made.received)):
+            rows = [_row(each) for each in (*part.countries, part.total)]
+            rows[-1][0] = "all"
+            show_rows(_COLUMNS, rows if part.countries else [], f"nothing {name}", title=name)
+            if part.overdue:
+                line(f"overdue: {', '.join(part.overdue)}")
+
+    emit(as_json, document, render)
+
+
+_STEPS = (
+    "localised_to_referred",
+    "localised_to_told",
+    "referred_to_delivered",
+    "delivered_to_acknowledged",
+    "acknowledged_to_answered",
+    "answered_to_outcome",
+)
+_COUNTS = (
+    *("referrals", "series", "told", "told_outside", "acknowledged", "answered", "outcomes"),
+    "overdue",
+)
+_COLUMNS = (
+    *("country", "referrals", "told", "outside", "seen", "answered", "outcomes", "overdue"),
+    *(step.replace("_to_", " > ") for step in _STEPS),
+)
+
+
+def _part(part: pb.ClockPart) -> views.Document:
+    return {
+        "total": _counts(part.total),
+        "countries": [{"country": each.country, **_counts(each)} for each in part.countries],
+        "overdue": list(part.overdue),
+    }
+
+
+def _counts(counted: pb.ClockLine) -> views.Document:
+    took = {each.step: each.seconds for each in counted.medians}
+    return {
+        **{name: getattr(counted, name) for name in _COUNTS},
+        "median_seconds": {step: took.get(step) for step in _STEPS},
+    }
+
+
+def _row(counted: pb.ClockLine) -> list[object]:
+    took = {each.step: each.seconds for each in counted.medians}
+    shown = [getattr(counted, name) for name in _COUNTS if name != "series"]
+    return [counted.country, *shown, *(_span(took.get(step)) for step in _STEPS)]
+
+
+def _span(seconds: float | None) -> str:
+    """How long, in the unit that people would say it in."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _untold(value: pb.UntoldView, now: datetime) -> views.Document:
+    due = views.when(value, "due_time")
+    return {
+        "series": value.series,
+        "country": value.country,
+        "localised": views.when(value, "localise_time"),
+        "due": due,
+        "overdue": due is not None and now > due,
+    }
 
 
 @app.command("told-outside")
@@ -199,22 +242,10 @@ def _countries(referral: views.Document) -> str:
     return f"{' '.join(map(str, now)) or 'no country'} by now"
 
 
-def _with_due(referral: views.Document, now: datetime) -> views.Document:
-    """Add ``since`` (when the state was reached), ``next``, ``due``, ``overdue``, and when it was
-    ``escalated``, None where it was not."""
-    state, urgency = str(referral["state"]), str(referral["urgency"])
-    steps = referral["steps"]
+def _with_overdue(referral: views.Document, now: datetime) -> views.Document:
+    """Add ``overdue``, and when it was ``escalated``, None where it was not."""
+    steps, due = referral["steps"], referral["due"]
     assert isinstance(steps, list)
-    reached = [each["at"] for each in steps if each["state"] == state and each["at"]]
-    since = max(reached, default=referral["created"])
     told = [each["at"] for each in steps if each["state"] == "escalated" and each["at"]]
-    referral = {**referral, "escalated": min(told, default=None)}
-    if not isinstance(since, datetime):
-        return {**referral, "since": None, "next": "", "due": None, "overdue": False}
-    return {
-        **referral,
-        "since": since,
-        "next": next_step(state),
-        "due": due(state, urgency, since),
-        "overdue": is_overdue(state, urgency, since, now),
-    }
+    overdue = isinstance(due, datetime) and now > due
+    return {**referral, "escalated": min(told, default=None), "overdue": overdue}

@@ -195,6 +195,9 @@ def referral(value: pb.ReferralView) -> Document:
         "steps": [step(each) for each in value.steps],
         "corrected": value.corrected,
         "likely_countries": list(value.likely_countries),
+        "since": when(value, "since_time"),
+        "next": value.next_step,
+        "due": when(value, "due_time"),
         "reason": value.reason,
     }
 

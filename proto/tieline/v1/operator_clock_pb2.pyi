@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +18,44 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class UntoldView(_message.Message):
+    """A likely country of an own series that nobody has told. Since v1.3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    LOCALISE_TIME_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The series."""
+    country: _builtins.str
+    """The country."""
+    @_builtins.property
+    def localise_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is likely."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When its being told is due."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        country: _builtins.str = ...,
+        localise_time: _timestamp_pb2.Timestamp | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "localise_time", b"localise_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "due_time", b"due_time", "localise_time", b"localise_time", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UntoldView: _TypeAlias = UntoldView  # noqa: Y015
 
 @_typing.final
 class TellOutsideRequest(_message.Message):
@@ -53,3 +94,211 @@ class TellOutsideRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TellOutsideRequest: _TypeAlias = TellOutsideRequest  # noqa: Y015
+
+@_typing.final
+class GetClockReportRequest(_message.Message):
+    """Asks how long the steps of the clock take. Since v1.3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these series, by id or own name; none: all."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClockReportRequest: _TypeAlias = GetClockReportRequest  # noqa: Y015
+
+@_typing.final
+class GetClockReportResponse(_message.Message):
+    """How long they take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> Global___ClockReport:
+        """The report."""
+
+    def __init__(
+        self,
+        *,
+        report: Global___ClockReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClockReportResponse: _TypeAlias = GetClockReportResponse  # noqa: Y015
+
+@_typing.final
+class ClockReport(_message.Message):
+    """The clock's report at one moment. What was withdrawn is left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENT_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    REPORT_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sent(self) -> Global___ClockPart:
+        """Of referrals that this agency sent, and of what it told by other means."""
+
+    @_builtins.property
+    def received(self) -> Global___ClockPart:
+        """Of referrals that came in."""
+
+    @_builtins.property
+    def report_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        sent: Global___ClockPart | None = ...,
+        received: Global___ClockPart | None = ...,
+        report_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "report_time", b"report_time", "sent", b"sent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "report_time", b"report_time", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockReport: _TypeAlias = ClockReport  # noqa: Y015
+
+@_typing.final
+class ClockPart(_message.Message):
+    """One direction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def total(self) -> Global___ClockLine:
+        """All of it."""
+
+    @_builtins.property
+    def countries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClockLine]:
+        """By country."""
+
+    @_builtins.property
+    def overdue(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The referrals that are late."""
+
+    def __init__(
+        self,
+        *,
+        total: Global___ClockLine | None = ...,
+        countries: _abc.Iterable[Global___ClockLine] | None = ...,
+        overdue: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "overdue", b"overdue", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockPart: _TypeAlias = ClockPart  # noqa: Y015
+
+@_typing.final
+class ClockLine(_message.Message):
+    """What the referrals of a country come to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    REFERRALS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    TOLD_OUTSIDE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    MEDIANS_FIELD_NUMBER: _builtins.int
+    country: _builtins.str
+    """The country; empty for all, and for referrals that name none."""
+    referrals: _builtins.int
+    """Referrals."""
+    series: _builtins.int
+    """Series among them."""
+    told: _builtins.int
+    """Series and countries where the country knows: an agency of it got it, or it was told outside."""
+    told_outside: _builtins.int
+    """Of these, those that were told outside."""
+    acknowledged: _builtins.int
+    """Referrals that a person there has seen."""
+    answered: _builtins.int
+    """Accepted, declined, passed on or told outside."""
+    outcomes: _builtins.int
+    """With an outcome."""
+    overdue: _builtins.int
+    """Late, by this agency's targets."""
+    @_builtins.property
+    def medians(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClockMedian]:
+        """Medians of the steps that somebody took."""
+
+    def __init__(
+        self,
+        *,
+        country: _builtins.str = ...,
+        referrals: _builtins.int = ...,
+        series: _builtins.int = ...,
+        told: _builtins.int = ...,
+        told_outside: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        outcomes: _builtins.int = ...,
+        overdue: _builtins.int = ...,
+        medians: _abc.Iterable[Global___ClockMedian] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "answered", b"answered", "country", b"country", "medians", b"medians", "outcomes", b"outcomes", "overdue", b"overdue", "referrals", b"referrals", "series", b"series", "told", b"told", "told_outside", b"told_outside"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockLine: _TypeAlias = ClockLine  # noqa: Y015
+
+@_typing.final
+class ClockMedian(_message.Message):
+    """How long a step takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """localised_to_referred, localised_to_told, referred_to_delivered, delivered_to_acknowledged,
+    acknowledged_to_answered or answered_to_outcome.
+    """
+    seconds: _builtins.float
+    """Seconds."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockMedian: _TypeAlias = ClockMedian  # noqa: Y015

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import directory_pb2 as _directory_pb2
 from tieline.v1 import exchange_pb2 as _exchange_pb2
+from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
@@ -2344,6 +2345,9 @@ class ReferralView(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CORRECTED_FIELD_NUMBER: _builtins.int
     LIKELY_COUNTRIES_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     series: _builtins.str
@@ -2370,6 +2374,8 @@ class ReferralView(_message.Message):
     """Why it was refused or waits, where it does."""
     corrected: _builtins.bool
     """Its country stands no longer: the sender corrected it. Since v1.3."""
+    next_step: _builtins.str
+    """What is waited for; empty where nothing is. Since v1.3."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -2381,6 +2387,14 @@ class ReferralView(_message.Message):
     @_builtins.property
     def likely_countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where it was corrected: the countries that stand, as the sender last said. Since v1.3."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When it reached its state. Since v1.3."""
+
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When that is due, by this agency's targets. Since v1.3."""
 
     def __init__(
         self,
@@ -2401,10 +2415,13 @@ class ReferralView(_message.Message):
         reason: _builtins.str = ...,
         corrected: _builtins.bool = ...,
         likely_countries: _abc.Iterable[_builtins.str] | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        next_step: _builtins.str = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "corrected", b"corrected", "country", b"country", "create_time", b"create_time", "direction", b"direction", "id", b"id", "likely_countries", b"likely_countries", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "corrected", b"corrected", "country", b"country", "create_time", b"create_time", "direction", b"direction", "due_time", b"due_time", "id", b"id", "likely_countries", b"likely_countries", "next_step", b"next_step", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "since_time", b"since_time", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2978,18 +2995,24 @@ class ListClockResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERRALS_FIELD_NUMBER: _builtins.int
+    UNTOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def referrals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferralView]:
         """Sent and received referrals with their steps."""
+
+    @_builtins.property
+    def untold(self) -> _containers.RepeatedCompositeFieldContainer[_operator_clock_pb2.UntoldView]:
+        """Likely countries of own series that nobody has told yet, the longest waiting first. Since v1.3."""
 
     def __init__(
         self,
         *,
         referrals: _abc.Iterable[Global___ReferralView] | None = ...,
+        untold: _abc.Iterable[_operator_clock_pb2.UntoldView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["referrals", b"referrals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["referrals", b"referrals", "untold", b"untold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,6 +153,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ListClockRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ListClockResponse.FromString,
                 _registered_method=True)
+        self.GetClockReport = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetClockReport',
+                request_serializer=tieline_dot_v1_dot_operator__clock__pb2.GetClockReportRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__clock__pb2.GetClockReportResponse.FromString,
+                _registered_method=True)
         self.TellOutside = channel.unary_unary(
                 '/tieline.v1.OperatorService/TellOutside',
                 request_serializer=tieline_dot_v1_dot_operator__clock__pb2.TellOutsideRequest.SerializeToString,
@@ -456,6 +461,13 @@ class OperatorServiceServicer:
 
     def ListClock(self, request, context):
         """Sent referrals and where they stand. Caller: analyst, officer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetClockReport(self, request, context):
+        """How long the steps of referrals take. Caller: analyst, officer. Since v1.3.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -778,6 +790,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListClock,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ListClockRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ListClockResponse.SerializeToString,
+            ),
+            'GetClockReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClockReport,
+                    request_deserializer=tieline_dot_v1_dot_operator__clock__pb2.GetClockReportRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__clock__pb2.GetClockReportResponse.SerializeToString,
             ),
             'TellOutside': grpc.unary_unary_rpc_method_handler(
                     servicer.TellOutside,
@@ -1521,6 +1538,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/ListClock',
             tieline_dot_v1_dot_operator__pb2.ListClockRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ListClockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClockReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetClockReport',
+            tieline_dot_v1_dot_operator__clock__pb2.GetClockReportRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__clock__pb2.GetClockReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

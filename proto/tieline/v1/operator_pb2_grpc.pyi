@@ -90,6 +90,8 @@ class OperatorServiceStub:
     """Queued and settled messages. Caller: analyst, officer, admin."""
     ListClock: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListClockRequest, _operator_pb2.ListClockResponse]
     """Sent referrals and where they stand. Caller: analyst, officer."""
+    GetClockReport: _grpc.UnaryUnaryMultiCallable[_operator_clock_pb2.GetClockReportRequest, _operator_clock_pb2.GetClockReportResponse]
+    """How long the steps of referrals take. Caller: analyst, officer. Since v1.3."""
     TellOutside: _grpc.UnaryUnaryMultiCallable[_operator_clock_pb2.TellOutsideRequest, _operator_pb2.TellOutsideResponse]
     """Records that a country without a node was told by other means. Caller: officer. Since v1.3."""
     BroadcastSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.BroadcastSeriesRequest, _operator_pb2.BroadcastSeriesResponse]
@@ -208,6 +210,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Queued and settled messages. Caller: analyst, officer, admin."""
     ListClock: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListClockRequest, _operator_pb2.ListClockResponse]  # type: ignore[assignment]
     """Sent referrals and where they stand. Caller: analyst, officer."""
+    GetClockReport: _aio.UnaryUnaryMultiCallable[_operator_clock_pb2.GetClockReportRequest, _operator_clock_pb2.GetClockReportResponse]  # type: ignore[assignment]
+    """How long the steps of referrals take. Caller: analyst, officer. Since v1.3."""
     TellOutside: _aio.UnaryUnaryMultiCallable[_operator_clock_pb2.TellOutsideRequest, _operator_pb2.TellOutsideResponse]  # type: ignore[assignment]
     """Records that a country without a node was told by other means. Caller: officer. Since v1.3."""
     BroadcastSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.BroadcastSeriesRequest, _operator_pb2.BroadcastSeriesResponse]  # type: ignore[assignment]
@@ -455,6 +459,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListClockResponse, _abc.Awaitable[_operator_pb2.ListClockResponse]]:
         """Sent referrals and where they stand. Caller: analyst, officer."""
+
+    @_abc_1.abstractmethod
+    def GetClockReport(
+        self,
+        request: _operator_clock_pb2.GetClockReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_clock_pb2.GetClockReportResponse, _abc.Awaitable[_operator_clock_pb2.GetClockReportResponse]]:
+        """How long the steps of referrals take. Caller: analyst, officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def TellOutside(

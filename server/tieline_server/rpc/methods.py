@@ -144,6 +144,7 @@ _OPERATOR = {
     "AnswerBroadcast": _person(frozenset({OFFICER})),
     "ListOutbox": _person(_READERS | {ADMIN}),
     "ListClock": _person(_READERS),
+    "GetClockReport": _person(_READERS),
     "TellOutside": _person(frozenset({OFFICER})),
     "BroadcastSeries": _person(frozenset({OFFICER})),
     "ListBroadcasts": _person(_READERS),

@@ -29,6 +29,7 @@ from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.budget_views import BudgetDesk
+from tieline_server.services.clock import ReferralClock
 from tieline_server.services.comparing import Comparison
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.importing import Import
@@ -108,6 +109,7 @@ class OperatorServicer(
         self._broadcasting = Broadcasting(node)
         self._uploading = Uploading(node)
         self._mailbox = Mailbox(node)
+        self._clock = ReferralClock(node)
         self._alarms = Alarms(node)
         self._budgets = BudgetDesk(node)
 

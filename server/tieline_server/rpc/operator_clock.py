@@ -7,6 +7,7 @@ from tieline.v1 import operator_clock_pb2, operator_pb2_grpc
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_server.rpc.call import caller_of
+from tieline_server.services.clock import ReferralClock
 from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person, about
 from tieline_server.services.inbox import Mailbox
@@ -24,6 +25,7 @@ class ClockMethods(operator_pb2_grpc.OperatorServiceServicer):
     _node: Node
     _mailbox: Mailbox
     _reads: Consultations
+    _clock: ReferralClock
 
     def ListOutbox(
         self, request: pb.ListOutboxRequest, context: grpc.ServicerContext
@@ -36,9 +38,18 @@ class ClockMethods(operator_pb2_grpc.OperatorServiceServicer):
         self, request: pb.ListClockRequest, context: grpc.ServicerContext
     ) -> pb.ListClockResponse:
         """The referral clock."""
-        found = self._mailbox.clock(request.series)
+        found = self._clock.referrals(request.series)
         self._reads.note(_person(context), "clock.listed", (one.id for one in found))
-        return pb.ListClockResponse(referrals=found)
+        untold = self._clock.untold(request.series)
+        return pb.ListClockResponse(referrals=found, untold=untold)
+
+    def GetClockReport(
+        self, request: operator_clock_pb2.GetClockReportRequest, context: grpc.ServicerContext
+    ) -> operator_clock_pb2.GetClockReportResponse:
+        """How long the steps take."""
+        found = self._clock.report(request.series or None)
+        self._reads.note(_person(context), "clock.reported", request.series)
+        return operator_clock_pb2.GetClockReportResponse(report=found)
 
     def TellOutside(
         self, request: operator_clock_pb2.TellOutsideRequest, context: grpc.ServicerContext

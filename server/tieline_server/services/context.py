@@ -27,6 +27,7 @@ from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
 from tieline_server.domain.ports import Matching, Store, TombstoneLedger
 from tieline_server.domain.series import DutyContact
+from tieline_server.domain.targets import Targets
 from tieline_server.services.budgeting import Budgeting
 from tieline_server.services.budgets_heard import Heard
 from tieline_server.services.watching import Watch
@@ -105,6 +106,8 @@ class Defaults:
     """Asked records, or items of a series, below which no count is told."""
     numbering: Numbering = field(default_factory=Numbering)
     """How a repository numbers series."""
+    targets: Targets = field(default_factory=Targets)
+    """How long the steps of referrals may take."""
 
     def handling(self, today: date) -> Handling:
         """What an import without other word is held under."""

@@ -10,14 +10,13 @@ from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
 from tieline_server.domain.standing import Trouble
+from tieline_server.services.clock import ReferralClock
 from tieline_server.services.context import Node
 from tieline_server.services.standing_words import trouble_of
 from tieline_server.services.views import (
     destination_view,
-    find_series,
     inbox_entry,
     outbox_entry,
-    referral_view,
 )
 
 _SHOWN = 1_000
@@ -27,7 +26,7 @@ class Mailbox:
     """Reads; the steps are taken by Referring and Broadcasting."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._node, self._clock = node, ReferralClock(node)
 
     def inbox(self) -> list[operator_pb2.InboxEntry]:
         """Referrals and broadcasts that came in, newest first; above them immediate referrals that
@@ -57,7 +56,9 @@ class Mailbox:
         def work(tx: Tx) -> operator_pb2.InboxEntry:
             referral = tx.referrals.get(identifier)
             if referral is not None and referral.direction is Direction.IN:
-                return inbox_entry(tx, referral=referral)
+                entry = inbox_entry(tx, referral=referral)
+                entry.referral.CopyFrom(self._clock.timed(tx, referral))
+                return entry
             broadcast = tx.broadcasts.get(identifier)
             if broadcast is not None and broadcast.direction is Direction.IN:
                 return inbox_entry(tx, broadcast=broadcast)
@@ -101,14 +102,7 @@ class Mailbox:
 
     def clock(self, series: str) -> list[operator_pb2.ReferralView]:
         """Referrals sent and received with their steps, newest first. Raises NotFound."""
-
-        def work(tx: Tx) -> list[operator_pb2.ReferralView]:
-            wanted = tx.aliases.family(find_series(tx, series).id) if series else [""]
-            found = [one for each in wanted for one in tx.referrals.find(series=each)]
-            referrals = sorted(found, key=lambda one: (one.created, one.id))
-            return [referral_view(tx, one) for one in reversed(referrals)]
-
-        return self._node.store.read(work)
+        return self._clock.referrals(series)
 
 
 def _place(token: str) -> tuple[str, str]:

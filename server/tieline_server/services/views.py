@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from tieline.v1 import operator_pb2, payload_pb2
@@ -46,12 +46,7 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     family = tx.aliases.family(series.id)
     alias = tx.aliases.get(series.id)
     likely = standing_countries(tx, series.id)
-    told = {
-        one.country
-        for each in family
-        for one in tx.referrals.find(series=each)
-        if one.direction is not Direction.IN and one.state is not ReferralState.WITHDRAWN
-    }
+    told = told_countries(tx, family)
     retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(
         notice=series_out(series, assessments, items, with_name=True),
@@ -65,6 +60,16 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         untold_countries=[one for one in likely if one not in told],
         retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )
+
+
+def told_countries(tx: Tx, family: Iterable[str]) -> set[str]:
+    """The countries that a series, with its parts, was told to, or told of by other means."""
+    return {
+        one.country
+        for each in family
+        for one in tx.referrals.find(series=each)
+        if one.direction is not Direction.IN and one.state is not ReferralState.WITHDRAWN
+    }
 
 
 def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionView:
