@@ -384,7 +384,7 @@ def test_the_clock_says_what_is_overdue(run: Run, served: Served) -> None:
 
 
 def test_the_clock_reports_medians_and_what_is_overdue(run: Run, served: Served) -> None:
-    medians = [operator_clock_pb2.ClockMedian(step="localised_to_told", seconds=5400.0)]
+    medians = [operator_clock_pb2.ClockMedian(step="localised_to_told", milliseconds=5_400_000)]
     counted: dict[str, Any] = {"referrals": 3, "told": 2, "overdue": 1, "medians": medians}
     sent = operator_clock_pb2.ClockPart(
         total=operator_clock_pb2.ClockLine(**counted),

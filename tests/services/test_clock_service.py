@@ -121,7 +121,7 @@ def test_the_report_counts_what_the_messages_say(bench: Bench) -> None:
     lines = {line.country: line for line in report.sent.countries}
     assert list(lines) == ["BR", "PT"]
     assert (lines["BR"].told, lines["BR"].told_outside, lines["PT"].outcomes) == (1, 1, 1)
-    took = {each.step: each.seconds / 3600 for each in lines["PT"].medians}
+    took = {each.step: each.milliseconds / 3_600_000 for each in lines["PT"].medians}
     assert took == {
         "localised_to_referred": 1,
         "localised_to_told": 1,
@@ -130,7 +130,9 @@ def test_the_report_counts_what_the_messages_say(bench: Bench) -> None:
         "acknowledged_to_answered": 3,
         "answered_to_outcome": 0,
     }
-    assert {each.step: each.seconds for each in lines["BR"].medians}["localised_to_told"] == 10800
+    assert {each.step: each.milliseconds for each in lines["BR"].medians}[
+        "localised_to_told"
+    ] == 10_800_000
     assert (report.sent.total.referrals, report.received.total.referrals) == (2, 0)
     theirs = _clock(pt).report()
     assert (theirs.sent.total.referrals, theirs.received.total.outcomes) == (0, 1)

@@ -138,7 +138,7 @@ def _part(part: pb.ClockPart) -> views.Document:
 
 
 def _counts(counted: pb.ClockLine) -> views.Document:
-    took = {each.step: each.seconds for each in counted.medians}
+    took = {each.step: each.milliseconds / 1000 for each in counted.medians}
     return {
         **{name: getattr(counted, name) for name in _COUNTS},
         "median_seconds": {step: took.get(step) for step in _STEPS},
@@ -146,7 +146,7 @@ def _counts(counted: pb.ClockLine) -> views.Document:
 
 
 def _row(counted: pb.ClockLine) -> list[object]:
-    took = {each.step: each.seconds for each in counted.medians}
+    took = {each.step: each.milliseconds / 1000 for each in counted.medians}
     shown = [getattr(counted, name) for name in _COUNTS if name != "series"]
     return [counted.country, *shown, *(_span(took.get(step)) for step in _STEPS)]
 

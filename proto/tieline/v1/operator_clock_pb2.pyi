@@ -282,22 +282,22 @@ class ClockMedian(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
-    SECONDS_FIELD_NUMBER: _builtins.int
+    MILLISECONDS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """localised_to_referred, localised_to_told, referred_to_delivered, delivered_to_acknowledged,
     acknowledged_to_answered or answered_to_outcome.
     """
-    seconds: _builtins.float
-    """Seconds."""
+    milliseconds: _builtins.int
+    """Milliseconds."""
     def __init__(
         self,
         *,
         step: _builtins.str = ...,
-        seconds: _builtins.float = ...,
+        milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["milliseconds", b"milliseconds", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -146,7 +146,7 @@ def _line(line: clock_report.Line) -> operator_clock_pb2.ClockLine:
     )
     for name, seconds in line.medians.items():
         if seconds is not None:
-            shown.medians.add(step=name, seconds=seconds)
+            shown.medians.add(step=name, milliseconds=round(seconds * 1000))
     return shown
 
 
