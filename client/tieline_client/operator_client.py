@@ -277,8 +277,10 @@ class OperatorClient(ClockCalls, ClueCalls, PeopleCalls, RequestCalls):
         text: str = "",
         passed_to: str = "",
         outcome: payload_pb2.Outcome | None = None,
+        lead: bool = False,
     ) -> pb.InboxEntry:
-        """Take a step: acknowledged (a broadcast too), accepted, declined, passed_on, outcome."""
+        """Take a step: acknowledged (a broadcast too), accepted (with the ``lead``), declined,
+        passed_on, outcome."""
         request = make(
             pb.StepReferralRequest,
             id=entry,
@@ -286,6 +288,7 @@ class OperatorClient(ClockCalls, ClueCalls, PeopleCalls, RequestCalls):
             text=text,
             passed_to=passed_to,
             outcome=outcome,
+            lead=lead,
         )
         return self.call(self.stub.StepReferral, request, limits.ACTION_SECONDS).entry
 

@@ -229,6 +229,8 @@ def _remark(referral: views.Document) -> str:
     escalated = f"escalated {moment(referral['escalated'])}; " if referral["escalated"] else ""
     if outside := _reference(referral):
         escalated += f"told outside, {outside}; "
+    if referral["lead"]:
+        escalated += f"lead: {referral['lead']}; "
     if referral["corrected"]:
         escalated += f"CORRECTED: {_countries(referral)}; "
     return escalated + (

@@ -68,10 +68,21 @@ def list_inbox(
                     inside.get("country") or inside.get("question", ""),
                     inside.get("urgency", ""),
                     entry["state"],
+                    inside.get("lead", ""),
                     moment(inside.get("created")),
                 )
             )
-        columns = ("id", "kind", "from", "series", "country", "urgency", "state", "received")
+        columns = (
+            "id",
+            "kind",
+            "from",
+            "series",
+            "country",
+            "urgency",
+            "state",
+            "lead",
+            "received",
+        )
         show_rows(columns, rows, "nothing has come in")
 
     emit(as_json, {"entries": entries, "alarms": alarms}, render)
@@ -118,18 +129,23 @@ def ack(
 def accept(
     entry: EntryArgument,
     *,
+    lead: Annotated[
+        bool,
+        typer.Option("--lead", help="We lead, where other agencies of the country were told too."),
+    ] = False,
     text: TextOption = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Accept a referral: we take it on.
+    """Accept a referral: we take it on. Where several agencies of a country were told, whoever
+    accepts first leads, unless one says --lead.
 
     Example: tieline inbox accept 0198c3a1-7f00-7abc-8def-0123456789ab
     """
     _check_entry(entry)
     with connect(profile, home) as client:
-        _tell(client.step_referral(entry, "accepted", text=text), as_json)
+        _tell(client.step_referral(entry, "accepted", text=text, lead=lead), as_json)
 
 
 @app.command("decline")

@@ -198,6 +198,7 @@ def referral(value: pb.ReferralView) -> Document:
         "since": when(value, "since_time"),
         "next": value.next_step,
         "due": when(value, "due_time"),
+        "lead": value.lead,
         "reason": value.reason,
     }
 

@@ -2348,6 +2348,7 @@ class ReferralView(_message.Message):
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_STEP_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     series: _builtins.str
@@ -2376,6 +2377,8 @@ class ReferralView(_message.Message):
     """Its country stands no longer: the sender corrected it. Since v1.3."""
     next_step: _builtins.str
     """What is waited for; empty where nothing is. Since v1.3."""
+    lead: _builtins.str
+    """Where several agencies of the country were told: who leads. Since v1.3."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -2418,10 +2421,11 @@ class ReferralView(_message.Message):
         since_time: _timestamp_pb2.Timestamp | None = ...,
         next_step: _builtins.str = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
+        lead: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "corrected", b"corrected", "country", b"country", "create_time", b"create_time", "direction", b"direction", "due_time", b"due_time", "id", b"id", "likely_countries", b"likely_countries", "next_step", b"next_step", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "since_time", b"since_time", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "corrected", b"corrected", "country", b"country", "create_time", b"create_time", "direction", b"direction", "due_time", b"due_time", "id", b"id", "lead", b"lead", "likely_countries", b"likely_countries", "next_step", b"next_step", "note", b"note", "purpose", b"purpose", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "series", b"series", "since_time", b"since_time", "state", b"state", "steps", b"steps", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2661,6 +2665,7 @@ class StepReferralRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PASSED_TO_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The referral, or for acknowledged a broadcast."""
     state: _builtins.str
@@ -2669,6 +2674,8 @@ class StepReferralRequest(_message.Message):
     """A reason or a report."""
     passed_to: _builtins.str
     """Where to pass it on."""
+    lead: _builtins.bool
+    """For accepted: this agency claims the lead. Since v1.3."""
     @_builtins.property
     def outcome(self) -> _payload_pb2.Outcome:
         """People."""
@@ -2681,10 +2688,11 @@ class StepReferralRequest(_message.Message):
         text: _builtins.str = ...,
         passed_to: _builtins.str = ...,
         outcome: _payload_pb2.Outcome | None = ...,
+        lead: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "outcome", b"outcome", "passed_to", b"passed_to", "state", b"state", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "lead", b"lead", "outcome", b"outcome", "passed_to", b"passed_to", "state", b"state", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

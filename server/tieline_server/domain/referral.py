@@ -30,6 +30,8 @@ class ReferralState(enum.StrEnum):
     """A step that is no state: nobody acknowledged an immediate referral in time."""
     CORRECTED = "corrected"
     """A step that is no state: its sender says which countries are likely by now."""
+    LEAD = "lead"
+    """A step that is no state: ``passed_to`` leads, as the recipient claims or the sender says."""
     TOLD_OUTSIDE = "told_outside"
     """A step after which it is passed on: a country that no member serves was told by other means;
     ``text`` is the reference under which."""

@@ -29,6 +29,7 @@ from tieline_server.services.incoming import (
     stated_time,
     told_series,
 )
+from tieline_server.services.leading import announce
 from tieline_server.services.notices import handling_in
 from tieline_server.services.permissions import proven
 from tieline_server.services.referring import RECIPIENTS_STEPS, apply_outcome, parse_urgency
@@ -167,7 +168,10 @@ class IncomingReferrals:
         )
 
         def effect(tx: Tx) -> None:
-            apply_outcome(tx, record_step(tx, message.peer, body.root, step).series, step)
+            told = record_step(tx, message.peer, body.root, step)
+            apply_outcome(tx, told.series, step)
+            if told.id == body.referral:
+                message.woken.update(announce(self.node, tx, told))
 
         return body.referral, effect
 

@@ -52,6 +52,7 @@ from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
+from tieline_server.services.leading import IncomingLead
 from tieline_server.services.notices import logged_references
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
@@ -102,6 +103,7 @@ class Receiving:
             "series_merge": IncomingMerges(node).merge,
             "referral_correction": IncomingCorrections(node).correction,
             "tip": IncomingTips(node).tip,
+            "referral_lead": IncomingLead(node).lead,
             "told_outside": IncomingOutside(node).told_outside,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,

@@ -147,6 +147,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "referral_correction": payload.referral_correction.referral,
         "series_merge": payload.series_merge.merged,
         "told_outside": payload.told_outside.referral,
+        "referral_lead": payload.referral_lead.referral,
         "release": payload.release.series.id,
         "tip": payload.tip.series,
         "permission_request": payload.permission_request.id,
@@ -250,6 +251,22 @@ def _series_merge(node: Node, tx: Tx, told: _Told) -> None:
     if series_owner(body.merged) == node.agency:
         at = moment(body.merge_time)
         tx.aliases.add(Alias(body.merged, body.series, body.id, told.payload.person, at))
+
+
+def _referral_lead(node: Node, tx: Tx, told: _Told) -> None:
+    body = told.payload.referral_lead
+    if tx.referrals.get(body.referral) is not None:
+        tx.referrals.add_step(
+            ReferralStep(
+                id=body.id,
+                referral=body.referral,
+                state=ReferralState.LEAD,
+                agency=node.agency,
+                person=told.payload.person,
+                at=moment(body.lead_time),
+                passed_to=body.lead,
+            )
+        )
 
 
 def _told_outside(node: Node, tx: Tx, told: _Told) -> None:
@@ -423,6 +440,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral_correction": _referral_correction,
     "series_merge": _series_merge,
     "told_outside": _told_outside,
+    "referral_lead": _referral_lead,
     "broadcast": _broadcast,
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,

@@ -28,6 +28,7 @@ from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.leading import claim
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
@@ -78,6 +79,8 @@ class Referring:
             raise InvalidInput(f"{request.state!r} is no step of a referral") from None
         if wanted not in RECIPIENTS_STEPS:
             raise InvalidInput(f"{wanted.value} is not a step of who was told, but of its sender")
+        if request.lead and wanted is not ReferralState.ACCEPTED:
+            raise InvalidInput("who accepts a referral may lead; say it with that")
         text = clean(request.text)
         if wanted is ReferralState.DECLINED and not text:
             raise InvalidInput("declining needs a reason; say --reason TEXT")
@@ -103,6 +106,8 @@ class Referring:
                 outcome=outcome_in(request.outcome) if wanted is ReferralState.OUTCOME else None,
             )
             woken = take_step(node, tx, current, step, person)
+            if request.lead:
+                claim(node, tx, current, person)
             if onward is not None:
                 self._pass_on(tx, current, onward, person)
                 woken.add(onward.agency)

@@ -28,6 +28,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.leading import announce
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.permissions import Held, held, hint
 from tieline_server.services.referring import (
@@ -136,7 +137,8 @@ class Telling:
     ) -> list[operator_pb2.ReferralView]:
         """Queue the referrals, in one transaction."""
         node, urgency = self._node, parse_urgency(request.urgency)
-        packed = {a.agency: pack_series(node, series.id, a.agency) for a, _, _ in allowed}
+        # an agency of two countries gets two messages, each with its own copy of the items
+        packed = {a: pack_series(node, series.id, a.agency) for a, _, _ in allowed}
 
         woken = {address.agency for address, _, _ in allowed}
 
@@ -153,7 +155,7 @@ class Telling:
                     tx,
                     new,
                     series,
-                    packed[address.agency],
+                    packed[address],
                     rules,
                     source.original if source else None,
                     permission=permission,
@@ -161,6 +163,7 @@ class Telling:
                 if source is not None:
                     step = self._passed_on(source.referral, address.agency, person)
                     woken.update(take_step(node, tx, source.referral, step, person))
+                woken.update(announce(node, tx, new))
                 views.append(referral_view(tx, new))
             now = find_series(tx, series.id)
             if now.status in BEFORE_REFERRED:
@@ -253,6 +256,7 @@ class Telling:
             if source is not None:
                 step = self._passed_on(source.referral, address.agency, person)
                 woken.update(take_step(node, tx, source.referral, step, person))
+            woken.update(announce(node, tx, new))
             woken.add(tell_provider(node, tx, decided, series.id, node.clock()))
             return referral_view(tx, new)
 
@@ -305,10 +309,12 @@ class Telling:
             raise InvalidInput(
                 "no likely country stands; assess the series, or say --country or --agency"
             )
-        addresses: dict[str, _Address] = {}
+        addresses: dict[tuple[str, str], _Address] = {}
         for country in countries:
             for address in self._serving(country, series.owner):
-                addresses.setdefault(address.agency, address)
+                # of another's series, whoever was told in one envelope is not told in it again
+                which = country if series.owner == node.agency else ""
+                addresses.setdefault((address.agency, which), address)
         return list(addresses.values())
 
     def _serving(self, country: str, owner: str) -> list[_Address]:

@@ -10,6 +10,7 @@ from tieline_client.errors import NotFound
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer
+from tieline_server.domain.lead import lead_of
 from tieline_server.domain.messages import Destination, OutMessage, OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
@@ -150,6 +151,7 @@ def referral_view(tx: Tx, referral: Referral) -> operator_pb2.ReferralView:
         reason=reason,
         corrected=is_corrected(referral.country, steps),
         likely_countries=said.countries if (said := correction(steps)) else [],
+        lead=lead_of(referral, steps),
     )
 
 
