@@ -1,9 +1,9 @@
 """Any order, any delay, any repetition: every node ends with the same view of a referral.
 
 Hypothesis plays people at five nodes (who refer, answer, pass on, tell outside, judge anew and
-withdraw) and the network, which holds every message back, takes any one out of the queues, and repeats old
-ones. At the end all that waits is delivered, and whoever takes part in a referral must show the
-same state and marks.
+withdraw) and the network, which holds every message back, takes any one out of the queues, and
+repeats old ones. At the end all that waits is delivered, and whoever takes part in a referral must
+show the same state and marks.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _play(bench: Bench, examples: int, steps: int) -> None:
         pass
 
     Here.bench = bench
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Here,
         settings=settings(
             max_examples=examples,

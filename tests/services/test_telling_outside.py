@@ -215,6 +215,21 @@ def test_anothers_restricted_series_stays_and_a_withdrawn_one_is_not_told(bench:
         _outside(es, other, country="AR", **WHY)
 
 
+def test_a_referral_that_names_no_country_is_not_the_countrys(bench: Bench) -> None:
+    es, hub = bench[ES], bench[HUB]
+    series = es.series(records([1]))
+    es.refer(series, agency=HUB)
+    bench.flow()
+    (entry,) = hub.inbox()
+    for node in (es, hub):
+        with pytest.raises(InvalidInput, match="names no country"):
+            _outside(node, entry.id, country="BR")
+    view = _outside(hub, series, country="BR", **WHY)
+    bench.flow()
+    ours = {one.id: (one.direction, one.state) for one in Mailbox(es.node).clock("")}
+    assert ours == {entry.id: ("out", "delivered"), view.id: ("outside", "passed_on")}
+
+
 def test_narrowed_to_members_nobody_outside_is_told(bench: Bench) -> None:
     es = bench[ES]
     bench[PT]

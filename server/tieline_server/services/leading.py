@@ -2,7 +2,7 @@
 
 1. An agency accepts, or claims the lead too (`claim`, a signed ReferralLead to its sender).
 2. The sender holds what all of them did side by side (domain/lead.py) and tells each of them who
-   leads, where that is news (`announce`). One that declines or passes on hands the lead to the next.
+   leads, where that is news (`announce`). One that declines or passes on hands it to the next.
 3. That another agency was told is news too: where policy would not let a recipient be told the
    series today, it learns nothing.
 """

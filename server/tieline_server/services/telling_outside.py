@@ -84,7 +84,11 @@ class TellingOutside:
         """Return the country that was told: one that no member serves."""
         directory = self._node.directory()
         wanted = check_country(wanted) if wanted else ""
-        if known is not None and known.country:
+        if known is not None and not known.country:
+            raise InvalidInput(
+                f"the referral names no country; record it for its series, {series.id} --country CC"
+            )
+        if known is not None:
             if wanted and wanted != known.country:
                 raise InvalidInput(f"the referral is about {known.country}, not {wanted}")
             wanted = known.country
