@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from tieline_client.directory import AgencyId, Country
 
 from tieline_server.domain.referral import ReferralState, Urgency
 from tieline_server.domain.targets import NEXT, Targets
@@ -33,12 +35,13 @@ class ByUrgency(BaseModel):
         return {one: timedelta(hours=getattr(self, one.name.lower())) for one in Urgency}
 
 
-def _wait(state: ReferralState) -> ByUrgency:
-    hours = {
-        urgency.name.lower(): wait.total_seconds() / 3600
-        for urgency, wait in Targets().steps[state].items()
-    }
+def _by(waits: Mapping[Urgency, timedelta]) -> ByUrgency:
+    hours = {one.name.lower(): wait.total_seconds() / 3600 for one, wait in waits.items()}
     return ByUrgency(**hours)
+
+
+def _wait(state: ReferralState) -> ByUrgency:
+    return _by(Targets().steps[state])
 
 
 class ClockSettings(BaseModel):
@@ -55,10 +58,30 @@ class ClockSettings(BaseModel):
     passed_on: ByUrgency = _wait(ReferralState.PASSED_ON)
     """Told outside, too."""
 
+    escalate: ByUrgency = _by(Targets().escalate)
+    """From a referral to the hub's being told that nobody has acknowledged it."""
+    fallback: ByUrgency = _by(Targets().fallback)
+    """And to another agency's being told."""
+    fallbacks: dict[Country, AgencyId] = Field(default_factory=dict)
+    """Who that is, by country, where no other agency serves it."""
+
+    @model_validator(mode="after")
+    def _in_turn(self) -> ClockSettings:
+        for urgency, wait in self.escalate.waits().items():
+            if wait >= self.fallback.waits()[urgency]:
+                raise ValueError("the hub is told before the fallback agency; see escalate")
+        return self
+
     def targets(self) -> Targets:
         """As the domain knows them."""
         steps = {state: getattr(self, state.value).waits() for state in NEXT}
-        return Targets(steps, timedelta(hours=self.localised))
+        return Targets(
+            steps,
+            timedelta(hours=self.localised),
+            self.escalate.waits(),
+            self.fallback.waits(),
+            dict(self.fallbacks),
+        )
 
 
 def clock_lines(clock: ClockSettings) -> list[str]:
@@ -67,10 +90,12 @@ def clock_lines(clock: ClockSettings) -> list[str]:
         "[clock]  # hours until the next step of a referral is due; see `tieline clock`",
         f"localised = {clock.localised:g}",
     ]
-    for state in NEXT:
-        one: ByUrgency = getattr(clock, state.value)
+    for name in (*(state.value for state in NEXT), "escalate", "fallback"):
+        one: ByUrgency = getattr(clock, name)
         lines.append(
-            f"{state.value} = {{ immediate = {one.immediate:g}, urgent = {one.urgent:g}, "
+            f"{name} = {{ immediate = {one.immediate:g}, urgent = {one.urgent:g}, "
             f"routine = {one.routine:g} }}"
         )
+    named = ", ".join(f'{country} = "{one}"' for country, one in clock.fallbacks.items())
+    lines.append(f"fallbacks = {{ {named} }}" if named else '# fallbacks = { PT = "es-pn" }')
     return lines

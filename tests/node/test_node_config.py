@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,9 @@ def test_how_long_steps_may_take_is_the_agencys_to_say() -> None:
     untouched = ReferralState.ACCEPTED
     assert targets.steps[untouched] == Targets().steps[untouched]
     assert make_config(_document(), "test").defaults().targets == Targets()
+    named = make_config(_document(clock={"fallbacks": {"BE": "nl-politie"}}), "test")
+    assert named.defaults().targets.fallbacks == {"BE": "nl-politie"}
+    assert make_config(tomllib.loads(to_toml(named)), "test").clock == named.clock
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,9 @@ def test_how_long_steps_may_take_is_the_agencys_to_say() -> None:
         {"delivered": {"immediate": 1, "urgent": 2}},
         {"outcome": {"immediate": 1, "urgent": 2, "routine": 8}},
         {"localised": -1},
+        {"escalate": {"immediate": 3, "urgent": 48, "routine": 240}},
+        {"fallbacks": {"Portugal": "pt-pj"}},
+        {"fallbacks": {"PT": "A B"}},
         {"localised": "soon"},
     ],
 )

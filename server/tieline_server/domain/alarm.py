@@ -1,20 +1,21 @@
 """Alarms: set for a time, raised once it comes, seen in status, log and the agency's own command.
 
-Those about immediate referrals are ended by a person's step. The recipient's duty contact is
-alarmed at once. When no person has acknowledged an hour after it was told, both sides are alarmed
-(again), each by its own clock, and the sender tells the hub where it may.
+Those about referrals are ended by a person's step. The recipient's officers are reminded: of an
+immediate referral at once, of others when acknowledging is due, and later when the next step is.
+When no person has acknowledged for longer (an hour, if immediate), both sides are alarmed, each by
+its own clock and targets, and the sender tells the hub where it may; then it tells the fallback
+agency.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tieline_client import limits
-
-from tieline_server.domain.referral import Direction, Referral, Urgency
+from tieline_server.domain.referral import Direction, Referral, ReferralState, Urgency
+from tieline_server.domain.targets import Targets
 
 
 class AlarmKind(enum.StrEnum):
@@ -22,8 +23,12 @@ class AlarmKind(enum.StrEnum):
 
     IMMEDIATE = "immediate"
     """An immediate referral came in."""
+    REMINDER = "reminder"
+    """The next step of a referral that came in is late."""
     UNACKNOWLEDGED = "unacknowledged"
-    """Nobody acknowledged an immediate referral in time."""
+    """Nobody acknowledged a referral in time."""
+    FALLBACK = "fallback"
+    """Nobody did for longer still: another agency is told, where there is one."""
     ESCALATED = "escalated"
     """The hub was told that nobody did."""
     BUDGET_LOW = "budget-low"
@@ -62,14 +67,30 @@ ABOUT_QUESTIONS = PATTERNS | {AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT}
 """Nothing that a person does with a referral ends these."""
 
 
-def alarms_of(referral: Referral, now: datetime) -> Sequence[Alarm]:
+WAITS_FOR_A_WORD = frozenset({AlarmKind.IMMEDIATE, AlarmKind.UNACKNOWLEDGED, AlarmKind.FALLBACK})
+"""These are over once a person of the recipient has said a word."""
+
+
+def alarms_of(referral: Referral, now: datetime, targets: Targets) -> Sequence[Alarm]:
     """Return the alarms to be set when a referral is sent or comes in at ``now``."""
-    if referral.urgency is not Urgency.IMMEDIATE:
-        return ()
-    late = _of(referral, AlarmKind.UNACKNOWLEDGED, now + limits.ESCALATE_AFTER)
+    late = _of(referral, AlarmKind.UNACKNOWLEDGED, now + targets.escalate[referral.urgency])
     if referral.direction is Direction.OUT:
-        return (late,)
-    return (_of(referral, AlarmKind.IMMEDIATE, now), late)
+        fallback = _of(referral, AlarmKind.FALLBACK, now + targets.fallback[referral.urgency])
+        return (late, fallback) if referral.country else (late,)
+    if referral.urgency is Urgency.IMMEDIATE:
+        return (_of(referral, AlarmKind.IMMEDIATE, now), late)
+    return (*reminder_of(referral, ReferralState.DELIVERED, now, targets), late)
+
+
+def reminder_of(
+    referral: Referral, state: ReferralState, now: datetime, targets: Targets
+) -> Sequence[Alarm]:
+    """Return what reminds its recipient of the step after ``state``, reached ``now``."""
+    due = targets.due(state, referral.urgency, now)
+    if due is None or state is ReferralState.PASSED_ON:  # it is another's to act
+        return ()
+    reminder = _of(referral, AlarmKind.REMINDER, due)
+    return (replace(reminder, id=f"{reminder.id}/{state.value}"),)
 
 
 def _of(referral: Referral, kind: AlarmKind, due: datetime) -> Alarm:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from tieline_client import limits
+
 from tieline_server.domain.referral import (
     Referral,
     ReferralState,
@@ -40,6 +42,7 @@ def _hours(immediate: float, urgent: float, routine: float) -> Mapping[Urgency, 
 
 
 _DAY = 24
+_HOUR = timedelta(hours=1)
 
 
 def _default() -> Mapping[ReferralState, Mapping[Urgency, timedelta]]:
@@ -59,6 +62,16 @@ class Targets:
 
     steps: Mapping[ReferralState, Mapping[Urgency, timedelta]] = field(default_factory=_default)
     localised: timedelta = timedelta(hours=_DAY)
+    escalate: Mapping[Urgency, timedelta] = field(
+        default_factory=lambda: _hours(limits.ESCALATE_AFTER / _HOUR, 2 * _DAY, 10 * _DAY)
+    )
+    """When nobody has acknowledged so long after a referral, the hub is told."""
+    fallback: Mapping[Urgency, timedelta] = field(
+        default_factory=lambda: _hours(2, 3 * _DAY, 15 * _DAY)
+    )
+    """And then the fallback agency."""
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Who is told where no other agency serves a country, by country."""
 
     def due(self, state: ReferralState, urgency: Urgency, since: datetime) -> datetime | None:
         """When the step after a state that was reached at ``since`` is due; None: none is."""

@@ -1,4 +1,5 @@
-"""Immediate referrals must be seen: alarms are set with them, raised in time, told to the hub.
+"""Referrals must be seen: alarms are set with them, raised in time, told to the hub, and passed to
+another agency in the end (falling_back.py).
 
 The times stand in storage, so that an alarm survives a restart; what is due is raised once, in the
 transaction of its audit entry. What follows outside (the log, the agency's own command) may come
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from tieline.v1 import operator_pb2, payload_pb2
 from tieline_client import limits
@@ -17,7 +19,12 @@ from tieline_client.errors import InvalidInput
 from tieline_client.identifiers import check_agency, check_country, check_id, new_id, series_owner
 from tieline_client.payloads import moment, timestamp
 
-from tieline_server.domain.alarm import ABOUT_QUESTIONS, Alarm, AlarmKind
+from tieline_server.domain.alarm import (
+    ABOUT_QUESTIONS,
+    WAITS_FOR_A_WORD,
+    Alarm,
+    AlarmKind,
+)
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
@@ -27,7 +34,10 @@ from tieline_server.domain.referral import (
     ReferralState,
     ReferralStep,
     Urgency,
+    is_corrected,
 )
+from tieline_server.domain.targets import NEXT
+from tieline_server.services import falling_back
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Handled, Message
 from tieline_server.services.sending import send
@@ -52,9 +62,31 @@ class Alarms:
         if not due:
             return ()
         raised, woken = self._node.store.write(self._raise)
+        for alarm in self._node.store.read(lambda tx: tx.alarms.due(now, _AT_ONCE)):
+            if alarm.kind is AlarmKind.FALLBACK:
+                fallback = falling_back.prepare(self._node, alarm)
+                more, told = self._node.store.write(partial(self._fall_back, alarm, fallback))
+                raised, woken = [*raised, *more], woken | told
         for agency in sorted(woken):
             self._node.wake(agency)
         return raised
+
+    def _fall_back(
+        self, alarm: Alarm, fallback: falling_back.Fallback | None, tx: Tx
+    ) -> tuple[list[Alarm], set[str]]:
+        """Raise one alarm whose end is that another agency is told."""
+        node, now = self._node, self._node.clock()
+        if all(one.id != alarm.id for one in tx.alarms.due(now, _AT_ONCE)):
+            return [], set()  # ended, or raised by another process, meanwhile
+        referral = tx.referrals.get(alarm.referral)
+        if referral is None or referral.state not in UNACKNOWLEDGED:
+            tx.alarms.end(alarm.referral, now)
+            return [], set()
+        tx.alarms.raise_at(alarm.id, now)
+        told = falling_back.tell(node, tx, referral, fallback) if fallback else set()
+        named = [fallback.agency] if fallback else []
+        _log_entry(node, tx, alarm, referral.purpose, referral.case_ref, named)
+        return [replace(alarm, raised=now)], told
 
     def _raise(self, tx: Tx) -> tuple[list[Alarm], set[str]]:
         node, now = self._node, self._node.clock()
@@ -67,8 +99,13 @@ class Alarms:
                 _log_entry(node, tx, alarm, "", "", ())
                 raised.append(replace(alarm, raised=now))
                 continue
+            if alarm.kind is AlarmKind.FALLBACK:
+                continue  # by itself: it may have items to send
             referral = tx.referrals.get(alarm.referral)
-            if referral is None or referral.state not in UNACKNOWLEDGED:
+            over = referral is None or (
+                alarm.kind in WAITS_FOR_A_WORD and referral.state not in UNACKNOWLEDGED
+            )
+            if referral is None or over or not _is_late(tx, referral):
                 tx.alarms.end(alarm.referral, now)
                 continue
             tx.alarms.raise_at(alarm.id, now)
@@ -173,6 +210,12 @@ class IncomingEscalations:
             tx.alarms.set(alarm)
 
         return body.referral, effect
+
+
+def _is_late(tx: Tx, referral: Referral) -> bool:
+    """Whether anything is still waited for: not where its country stands no longer."""
+    waits = referral.state in NEXT and referral.state is not ReferralState.PASSED_ON
+    return waits and not is_corrected(referral.country, tx.referrals.steps(referral.id))
 
 
 def _log_entry(

@@ -84,7 +84,7 @@ class IncomingReferrals:
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.referrals.add(referral)
-            for alarm in alarms_of(referral, node.clock()):
+            for alarm in alarms_of(referral, node.clock(), node.defaults.targets):
                 tx.alarms.set(alarm)
             tx.referrals.add_step(
                 ReferralStep(

@@ -15,7 +15,7 @@ from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import referral as clock
-from tieline_server.domain.alarm import alarms_of
+from tieline_server.domain.alarm import alarms_of, reminder_of
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import (
     Direction,
@@ -190,6 +190,10 @@ def take_step(
     Returns who has mail now.
     """
     tx.referrals.add_step(step)
+    now = tx.referrals.get(referral.id) or referral
+    if now.direction is Direction.IN and now.state is step.state:
+        for alarm in reminder_of(now, now.state, step.at, node.defaults.targets):
+            tx.alarms.set(alarm)
     apply_outcome(tx, referral.series, step)
     recipients = {referral.sender}
     if referral.root != referral.id or referral.direction is Direction.OUTSIDE:
@@ -267,7 +271,7 @@ def send_referral(
     """
     series = still(tx, series, referral.recipient)
     tx.referrals.add(referral)
-    for alarm in alarms_of(referral, node.clock()):
+    for alarm in alarms_of(referral, node.clock(), node.defaults.targets):
         tx.alarms.set(alarm)
     assessments = list(tx.series.assessments(series.id))
     items = packed.attachment.items if packed else 0
