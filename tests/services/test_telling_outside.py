@@ -289,3 +289,34 @@ def test_late_and_repeated_it_ends_alike(bench: Bench) -> None:
         hub.deliver(envelope_pb2.Envelope.FromString(envelope), ES)
     assert _clock(es).state == _clock(hub).state == "outcome"
     assert sorted(_marks(_clock(es))) == sorted(_marks(_clock(hub)))
+
+
+@pytest.mark.parametrize("agency", [ES, HUB])
+def test_a_restored_node_knows_it_again(bench: Bench, agency: str) -> None:
+    es, hub, interpol = bench[ES], bench[HUB], bench[INTERPOL]
+    deposited = es.series(records([7]), name="Verde")
+    before = bench.image(agency)
+    es.refer(es.series(records(range(2))), country="BR")
+    request = operator_pb2.UploadSeriesRequest(series=[deposited], repository=INTERPOL, **WHY)
+    Uploading(es.node).upload(ANA, request)
+    bench.flow()
+    _outside(hub, hub.inbox()[0].id)
+    _outside(interpol, deposited, country="AR", **WHY)
+    bench.flow()
+    bench.set_back(agency, before)
+    one = bench.resync(agency)
+    for other in {ES, HUB, INTERPOL} - {agency}:
+        one.contacts.contact(other)
+    bench.flow()
+    seen = {
+        running: {
+            (view.country, view.state, tuple(mark for mark in _marks(view) if mark[2]))
+            for view in Mailbox(bench[running].node).clock("")
+        }
+        for running in (ES, HUB, INTERPOL)
+    }
+    told = {
+        country: (country, "passed_on", (("told_outside", by, "I247-88"),))
+        for country, by in (("BR", HUB), ("AR", INTERPOL))
+    }
+    assert seen == {ES: set(told.values()), HUB: {told["BR"]}, INTERPOL: {told["AR"]}}

@@ -18,7 +18,7 @@ from tieline_server.domain.referral import (
     Urgency,
 )
 from tieline_server.services.context import Node, clean
-from tieline_server.services.incoming import Handled, Message, stated_time
+from tieline_server.services.incoming import Handled, Message, NotYet, stated_time
 from tieline_server.services.incoming_referrals import record_step
 from tieline_server.services.retracting import agencies_told
 
@@ -71,7 +71,10 @@ class IncomingOutside:
         if tx.series.get(body.series) is None:
             raise NotFound("the series is not here")
         if peer not in agencies_told(node, tx, body.series):
-            raise SignatureRefused(f"{peer} was not told this series")
+            why = f"{peer} was not told this series"
+            if node.renewed:  # what was told since the backup may still be on its way back
+                raise NotYet(why)
+            raise SignatureRefused(why)
         known = tx.referrals.get(body.referral)
         if known is None:
             tx.referrals.add(telling(body, payload, sender=peer))
