@@ -204,6 +204,12 @@ def facts_of(view: pb.SeriesView) -> SeriesFacts:
         "Tieline.Clues": notice.clues,
         "Tieline.LikelyCountries": " ".join(view.likely_countries),
     }
+    for one in view.repositories:
+        said, where = one.report, f"Repository.{one.repository}"
+        stated[f"{where}.Number"] = said.number
+        stated[f"{where}.Status"] = said.status
+        stated[f"{where}.Submissions"] = f"{said.deposits} by {said.agencies} agencies"
+        stated[f"{where}.Baseline"] = f"{said.baseline} items"
     counts: dict[str, int] = {}
     for reference in notice.references:
         number = counts[reference.scheme] = counts.get(reference.scheme, 0) + 1

@@ -551,7 +551,7 @@ def test_options_may_stand_before_the_command(run: Run, served: Served) -> None:
         ("--json", "--profile", served.profile, "inbox", "list"),
     ):
         result = run(*words)
-        assert (result.code, result.document) == (0, {"entries": [], "alarms": []})
+        assert (result.code, result.document) == (0, {"entries": [], "alarms": [], "news": []})
 
 
 def test_texts_that_cannot_be_sent_are_told_so(run: Run, served: Served) -> None:

@@ -82,6 +82,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/referring.py:original_envelope": _STORED_ENVELOPE,
     "server/tieline_server/services/repeats.py:earlier": _DATABASE,
     "server/tieline_server/services/linking.py:tell_merge": _STORED_ENVELOPE,
+    "server/tieline_server/services/deposit_reports.py:views": _STORED_ENVELOPE,
     "server/tieline_server/services/retracting.py:tell": _STORED_ENVELOPE,
     "server/tieline_server/services/spool.py:Kept.__iter__": OWN + "a spool without a name",
     "server/tieline_server/services/watching.py:_digest": _STORED_ENVELOPE,

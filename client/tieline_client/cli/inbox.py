@@ -21,7 +21,7 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.series import Confidence
-from tieline_client.cli.tables import moment, show_alarms, show_entry, show_rows
+from tieline_client.cli.tables import moment, show_alarms, show_entry, show_news, show_rows
 from tieline_client.errors import UsageError
 from tieline_client.identifiers import check_id
 
@@ -51,6 +51,7 @@ def list_inbox(
         came = client.list_inbox()
     entries = [views.inbox_entry(each) for each in came.entries]
     alarms = [views.alarm(each) for each in came.alarms]
+    news = [views.news(each) for each in came.news]
 
     def render() -> None:
         if alarms:
@@ -84,8 +85,10 @@ def list_inbox(
             "received",
         )
         show_rows(columns, rows, "nothing has come in")
+        if news:
+            show_news(news)
 
-    emit(as_json, {"entries": entries, "alarms": alarms}, render)
+    emit(as_json, {"entries": entries, "alarms": alarms, "news": news}, render)
 
 
 @app.command("show")

@@ -114,8 +114,40 @@ def show_series(document: Shown) -> None:
             for each in document["history"]
         ]
         show_rows(("when", "what", "", "who", "words"), rows, "")
+    if document["repositories"]:
+        _show_repositories(document["repositories"])
     if document["retraction"]:
         _show_retraction(document["retraction"])
+
+
+def _show_repositories(said: Sequence[Shown]) -> None:
+    rows = [
+        (
+            *(each["repository"], each["number"], each["status"], each["items"]),
+            f"{each['submissions']} by {each['agencies']} agencies",
+            *(each["baseline"], moment(each["at"])),
+        )
+        for each in said
+    ]
+    columns = ("repository", "number", "status there", "items", "submissions", "baseline", "said")
+    show_rows(columns, rows, "")
+
+
+def show_news(news: Sequence[Shown]) -> None:
+    """Print what repositories said of own series."""
+    rows = [
+        (
+            each["series"],
+            each["name"],
+            each["agency"],
+            each["after"],
+            each["text"],
+            moment(each["at"]),
+        )
+        for each in news
+    ]
+    columns = ("series", "name", "repository", "status there", "words", "said")
+    show_rows(columns, rows, "")
 
 
 def _show_retraction(document: Shown) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from tieline.v1 import deposits_pb2, payload_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import payload_pb2, series_pb2, series_work_pb2
 
 from tieline_client.cli.common import CONFIDENCES, URGENCIES
 from tieline_client.handling import HandlingCode, Tlp
@@ -102,6 +102,7 @@ def series(value: pb.SeriesView) -> Document:
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
         "votes": [vote(each) for each in value.votes],
         "history": [event(each) for each in value.history],
+        "repositories": [repository(each) for each in value.repositories],
         "created": when(notice, "create_time"),
     }
 
@@ -116,6 +117,28 @@ def vote(value: series_work_pb2.VoteCount) -> Document:
         "trusted": value.trusted,
         "disputed": value.disputed,
     }
+
+
+def repository(value: deposits_pb2.RepositoryView) -> Document:
+    """Return what a repository says of a series."""
+    said = value.report
+    return {
+        "repository": value.repository,
+        "person": value.person,
+        "number": said.number,
+        "status": said.status,
+        "identified": said.identified,
+        "items": said.items,
+        "agencies": said.agencies,
+        "submissions": said.deposits,
+        "baseline": said.baseline,
+        "at": when(said, "report_time"),
+    }
+
+
+def news(value: pb.RepositoryNews) -> Document:
+    """Return what a repository said, as the inbox has it."""
+    return {"series": value.series, "name": value.name, **event(value.event)}
 
 
 def event(value: series_work_pb2.SeriesEvent) -> Document:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tieline.v1 import constraints_pb2 as tieline_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tieline/v1/digests.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\"O\n\nDigestList\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.tieline.v1.DigestKind\x12\x1b\n\x07\x64igests\x18\x02 \x01(\x0c\x42\n\xea\xc7\x18\x06\x08\x01\x10\x80\xd4\x61\"\x8d\x01\n\x0c\x44igestColumn\x12$\n\x04list\x18\x01 \x01(\x0b\x32\x16.tieline.v1.DigestList\x12\x17\n\x05items\x18\x02 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\x12\x1f\n\rextra_digests\x18\x03 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\x12\x1d\n\x0b\x65xtra_items\x18\x04 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\"b\n\x0c\x43\x61tegoryVote\x12\x0c\n\x04item\x18\x01 \x01(\r\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x16\n\x06scheme\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x14\n\x04\x63ode\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10@\"\x80\x01\n\tItemChunk\x12\r\n\x05items\x18\x01 \x01(\r\x12\x31\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x18.tieline.v1.DigestColumnB\x06\xea\xc7\x18\x02\x18\x04\x12\x31\n\x05votes\x18\x03 \x03(\x0b\x32\x18.tieline.v1.CategoryVoteB\x08\xea\xc7\x18\x04\x18\xa0\x9c\x01*\x81\x01\n\nDigestKind\x12\x1b\n\x17\x44IGEST_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IGEST_KIND_MD5\x10\x01\x12\x14\n\x10\x44IGEST_KIND_SHA1\x10\x02\x12\x16\n\x12\x44IGEST_KIND_SHA256\x10\x03\x12\x13\n\x0f\x44IGEST_KIND_PDQ\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tieline/v1/digests.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\"O\n\nDigestList\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.tieline.v1.DigestKind\x12\x1b\n\x07\x64igests\x18\x02 \x01(\x0c\x42\n\xea\xc7\x18\x06\x08\x01\x10\x80\xd4\x61\"\x8d\x01\n\x0c\x44igestColumn\x12$\n\x04list\x18\x01 \x01(\x0b\x32\x16.tieline.v1.DigestList\x12\x17\n\x05items\x18\x02 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\x12\x1f\n\rextra_digests\x18\x03 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\x12\x1d\n\x0b\x65xtra_items\x18\x04 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\"b\n\x0c\x43\x61tegoryVote\x12\x0c\n\x04item\x18\x01 \x01(\r\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x16\n\x06scheme\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x14\n\x04\x63ode\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10@\"\xbc\x01\n\tItemChunk\x12\r\n\x05items\x18\x01 \x01(\r\x12\x31\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x18.tieline.v1.DigestColumnB\x06\xea\xc7\x18\x02\x18\x04\x12\x31\n\x05votes\x18\x03 \x03(\x0b\x32\x18.tieline.v1.CategoryVoteB\x08\xea\xc7\x18\x04\x18\xa0\x9c\x01\x12\x1a\n\x08\x62\x61seline\x18\x04 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03\x12\x1e\n\x0cnot_baseline\x18\x05 \x03(\rB\x08\xea\xc7\x18\x04\x18\xd0\x86\x03*\x81\x01\n\nDigestKind\x12\x1b\n\x17\x44IGEST_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IGEST_KIND_MD5\x10\x01\x12\x14\n\x10\x44IGEST_KIND_SHA1\x10\x02\x12\x16\n\x12\x44IGEST_KIND_SHA256\x10\x03\x12\x13\n\x0f\x44IGEST_KIND_PDQ\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,8 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMCHUNK'].fields_by_name['columns']._serialized_options = b'\352\307\030\002\030\004'
   _globals['_ITEMCHUNK'].fields_by_name['votes']._loaded_options = None
   _globals['_ITEMCHUNK'].fields_by_name['votes']._serialized_options = b'\352\307\030\004\030\240\234\001'
-  _globals['_DIGESTKIND']._serialized_start=527
-  _globals['_DIGESTKIND']._serialized_end=656
+  _globals['_ITEMCHUNK'].fields_by_name['baseline']._loaded_options = None
+  _globals['_ITEMCHUNK'].fields_by_name['baseline']._serialized_options = b'\352\307\030\004\030\320\206\003'
+  _globals['_ITEMCHUNK'].fields_by_name['not_baseline']._loaded_options = None
+  _globals['_ITEMCHUNK'].fields_by_name['not_baseline']._serialized_options = b'\352\307\030\004\030\320\206\003'
+  _globals['_DIGESTKIND']._serialized_start=587
+  _globals['_DIGESTKIND']._serialized_end=716
   _globals['_DIGESTLIST']._serialized_start=70
   _globals['_DIGESTLIST']._serialized_end=149
   _globals['_DIGESTCOLUMN']._serialized_start=152
@@ -59,5 +63,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATEGORYVOTE']._serialized_start=295
   _globals['_CATEGORYVOTE']._serialized_end=393
   _globals['_ITEMCHUNK']._serialized_start=396
-  _globals['_ITEMCHUNK']._serialized_end=524
+  _globals['_ITEMCHUNK']._serialized_end=584
 # @@protoc_insertion_point(module_scope)

@@ -164,6 +164,8 @@ class ItemChunk(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     VOTES_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    NOT_BASELINE_FIELD_NUMBER: _builtins.int
     items: _builtins.int
     """Items in this chunk; every one has at least one digest."""
     @_builtins.property
@@ -174,16 +176,26 @@ class ItemChunk(_message.Message):
     def votes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryVote]:
         """Category votes."""
 
+    @_builtins.property
+    def baseline(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of the items that are stated to be baseline. Since v1.3."""
+
+    @_builtins.property
+    def not_baseline(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of those that are stated not to be. Since v1.3."""
+
     def __init__(
         self,
         *,
         items: _builtins.int = ...,
         columns: _abc.Iterable[Global___DigestColumn] | None = ...,
         votes: _abc.Iterable[Global___CategoryVote] | None = ...,
+        baseline: _abc.Iterable[_builtins.int] | None = ...,
+        not_baseline: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "items", b"items", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "columns", b"columns", "items", b"items", "not_baseline", b"not_baseline", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

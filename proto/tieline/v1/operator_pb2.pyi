@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from tieline.v1 import deposits_pb2 as _deposits_pb2
 from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import directory_pb2 as _directory_pb2
 from tieline.v1 import exchange_pb2 as _exchange_pb2
@@ -1756,6 +1757,7 @@ class SeriesView(_message.Message):
     UNTOLD_COUNTRIES_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     PART_OF_FIELD_NUMBER: _builtins.int
+    REPOSITORIES_FIELD_NUMBER: _builtins.int
     VOTES_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
@@ -1792,6 +1794,10 @@ class SeriesView(_message.Message):
         """Series that are part of it, by the ids they were told under. Since v1.3."""
 
     @_builtins.property
+    def repositories(self) -> _containers.RepeatedCompositeFieldContainer[_deposits_pb2.RepositoryView]:
+        """What repositories say of it; only where one series is asked for or exported. Since v1.3."""
+
+    @_builtins.property
     def votes(self) -> _containers.RepeatedCompositeFieldContainer[_series_work_pb2.VoteCount]:
         """How its items were judged; only where one series is asked for. Since v1.3."""
 
@@ -1809,11 +1815,12 @@ class SeriesView(_message.Message):
         untold_countries: _abc.Iterable[_builtins.str] | None = ...,
         parts: _abc.Iterable[_builtins.str] | None = ...,
         part_of: _builtins.str = ...,
+        repositories: _abc.Iterable[_deposits_pb2.RepositoryView] | None = ...,
         votes: _abc.Iterable[_series_work_pb2.VoteCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "retraction", b"retraction", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2586,6 +2593,7 @@ class ListInboxResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    NEWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___InboxEntry]:
         """Newest first; above them immediate referrals that nobody has acknowledged."""
@@ -2594,19 +2602,56 @@ class ListInboxResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmView]:
         """Alarms, newest first."""
 
+    @_builtins.property
+    def news(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepositoryNews]:
+        """What repositories said of own series, newest first. Since v1.3."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___InboxEntry] | None = ...,
         alarms: _abc.Iterable[Global___AlarmView] | None = ...,
+        news: _abc.Iterable[Global___RepositoryNews] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "entries", b"entries", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListInboxResponse: _TypeAlias = ListInboxResponse  # noqa: Y015
+
+@_typing.final
+class RepositoryNews(_message.Message):
+    """A line that a repository's report left in a series' history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The series."""
+    name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def event(self) -> _series_work_pb2.SeriesEvent:
+        """The line."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        name: _builtins.str = ...,
+        event: _series_work_pb2.SeriesEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "name", b"name", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepositoryNews: _TypeAlias = RepositoryNews  # noqa: Y015
 
 @_typing.final
 class GetInboxEntryRequest(_message.Message):

@@ -38,6 +38,8 @@ class EventKind(enum.StrEnum):
     """What a line of the history is about."""
 
     STATUS = "status"
+    REPOSITORY = "repository"
+    """A repository's word: ``before`` is the status here, ``after`` the one there."""
     MERGED = "merged"
     """``before`` is the series that went into ``after``; both keep the line."""
 

@@ -306,8 +306,10 @@ class OperatorServicer(
     ) -> pb.ListInboxResponse:
         """What came in."""
         entries = self._mailbox.inbox()
-        self._reads.note(_person(context), "inbox.listed", (one.id for one in entries))
-        return pb.ListInboxResponse(entries=entries, alarms=self._alarms.open())
+        news = self._mailbox.news()
+        shown = [*(one.id for one in entries), *(one.series for one in news)]
+        self._reads.note(_person(context), "inbox.listed", dict.fromkeys(shown))
+        return pb.ListInboxResponse(entries=entries, alarms=self._alarms.open(), news=news)
 
     def GetInboxEntry(
         self, request: pb.GetInboxEntryRequest, context: grpc.ServicerContext

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tieline.v1 import operator_pb2 as pb
@@ -27,9 +27,12 @@ from tieline_client.record_stream import to_wire
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports.exports import ExportRow
 from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.deposit_reports import is_repository
+from tieline_server.services.deposit_reports import views as deposit_views
 from tieline_server.services.permissions import held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.views import find_series, series_view
@@ -95,6 +98,7 @@ class Export:
         if withheld and not records:
             raise PolicyRefused(reason or f"exporting {series.id}: nothing of it may leave")
         view = series_view(tx, series)
+        view.repositories.extend(deposit_views(self._node, tx, series))
         if self._request.recipient:  # names can identify a child
             view.notice.name, view.case_ref = "", clean(self._request.case_ref)
         return _Leaving(
@@ -170,13 +174,7 @@ class Export:
         label = one.view.notice.name or one.series.id
         number = after = 0
         while True:
-            rows = self._node.store.read(
-                lambda tx: tx.exports.page(
-                    *(one.series.id, one.imports),
-                    after=after,  # noqa: B023 - called at once
-                    limit=limits.RECORDS_PER_IMPORT_BATCH,
-                )
-            )
+            rows = self._node.store.read(lambda tx: self._page(tx, one, after))  # noqa: B023 - called at once
             if not rows:
                 return
             batch, size = pb.RecordBatch(), 0
@@ -192,6 +190,17 @@ class Export:
                 size += length
             yield self._batch(batch)
             after = rows[-1].item
+
+    def _page(self, tx: Tx, one: _Leaving, after: int) -> Sequence[ExportRow]:
+        """Records of a series; a repository says of each how many submissions brought it."""
+        size = limits.RECORDS_PER_IMPORT_BATCH
+        rows = tx.exports.page(one.series.id, one.imports, after=after, limit=size)
+        if is_repository(self._node):
+            brought = tx.deposits.submissions([row.item for row in rows])
+            for row in rows:
+                known = row.record.submissions or 0
+                row.record.submissions = max(known, brought.get(row.item, 0))
+        return rows
 
     def _batch(self, batch: pb.RecordBatch) -> pb.ExportSeriesResponse:
         for record in batch.records:

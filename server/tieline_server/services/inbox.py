@@ -9,9 +9,11 @@ from tieline_client.identifiers import check_agency, check_id
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
+from tieline_server.domain.series_life import EventKind
 from tieline_server.domain.standing import Trouble
 from tieline_server.services.clock import ReferralClock
 from tieline_server.services.context import Node
+from tieline_server.services.series_life import event_view
 from tieline_server.services.standing_words import trouble_of
 from tieline_server.services.views import (
     destination_view,
@@ -47,6 +49,22 @@ class Mailbox:
             entries = [entry for _, entry in came]
             entries.sort(key=_urgent, reverse=True)  # otherwise in their order
             return entries[:_SHOWN]
+
+        return self._node.store.read(work)
+
+    def news(self) -> list[operator_pb2.RepositoryNews]:
+        """What repositories said of series that this agency deposited, newest first."""
+
+        def work(tx: Tx) -> list[operator_pb2.RepositoryNews]:
+            found = []
+            for event in tx.history.latest(EventKind.REPOSITORY, _SHOWN):
+                series = tx.series.get(event.series)
+                name = series.name if series is not None else ""
+                line = event_view(event)
+                found.append(
+                    operator_pb2.RepositoryNews(series=event.series, name=name, event=line)
+                )
+            return found
 
         return self._node.store.read(work)
 

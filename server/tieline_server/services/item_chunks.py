@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from tieline.v1 import digests_pb2
 from tieline_client import limits
-from tieline_client.columns import Columns, DigestColumn, indexed
+from tieline_client.columns import FLAGS, Columns, DigestColumn, indexed
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Vote
@@ -40,6 +41,8 @@ def encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
         for voter, vote in item.votes:
             if voter == agency:
                 chunk.votes.add(item=index, agency=voter, scheme=vote.scheme, code=vote.code)
+        if item.baseline is not None:
+            (chunk.baseline if item.baseline else chunk.not_baseline).append(index)
     return chunk
 
 
@@ -71,12 +74,24 @@ def decode(chunk: digests_pb2.ItemChunk, sender: str) -> Columns:
         media_type=none,
         votes=places,
         series=none,
-        flags=np.zeros(count, dtype=np.uint8),
+        flags=_flags_in(chunk),
         vote_sets=vote_sets,
     )
     if not columns.identified().all():
         raise InvalidInput("an item without a digest")
     return columns
+
+
+def _flags_in(chunk: digests_pb2.ItemChunk) -> npt.NDArray[np.uint8]:
+    """Return what is stated of each item, as `Columns.flags`."""
+    flags = np.zeros(chunk.items, dtype=np.uint8)
+    stated = [*chunk.baseline, *chunk.not_baseline]
+    if len(set(stated)) != len(stated) or any(item >= chunk.items for item in stated):
+        raise InvalidInput("a chunk states of an item that it does not hold, or of one twice")
+    place = 2 * FLAGS.index("baseline")
+    flags[list(chunk.baseline)] = 2 << place
+    flags[list(chunk.not_baseline)] = 1 << place
+    return flags
 
 
 def _column_in(kind: DigestKind, column: digests_pb2.DigestColumn, count: int) -> DigestColumn:

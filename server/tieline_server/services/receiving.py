@@ -48,6 +48,7 @@ from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_merges import IncomingMerges
 from tieline_server.services.incoming_outside import IncomingOutside
 from tieline_server.services.incoming_referrals import IncomingReferrals
+from tieline_server.services.incoming_reports import IncomingReports
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_tips import IncomingTips
@@ -105,6 +106,7 @@ class Receiving:
             "tip": IncomingTips(node).tip,
             "referral_lead": IncomingLead(node).lead,
             "told_outside": IncomingOutside(node).told_outside,
+            "deposit_report": IncomingReports(node).report,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,
             "release": requests.release,

@@ -150,6 +150,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "referral_lead": payload.referral_lead.referral,
         "release": payload.release.series.id,
         "tip": payload.tip.series,
+        "deposit_report": payload.deposit_report.series,
         "permission_request": payload.permission_request.id,
         "permission": payload.permission.request,
     }
@@ -373,6 +374,20 @@ def _upload_step(node: Node, tx: Tx, told: _Told) -> None:
         tx.series.set_number(upload.series, body.reference)
 
 
+def _deposit_report(node: Node, tx: Tx, told: _Told) -> None:
+    """What this repository said of a series it may have said after the backup: *identified* too."""
+    body = told.payload.deposit_report
+    series = tx.series.get(body.series)
+    _used_number(node, tx, body.number)
+    if series is None or series.status in (SeriesStatus.WITHDRAWN, SeriesStatus.CLOSED):
+        return
+    if body.number and not series.number:
+        tx.series.set_number(series.id, body.number)
+    if body.status == SeriesStatus.IDENTIFIED.value:
+        at, person = moment(body.report_time), told.payload.person
+        advance(tx, series, SeriesStatus.IDENTIFIED, agency=node.agency, person=person, at=at)
+
+
 def _used_number(node: Node, tx: Tx, reference: str) -> None:
     """A number that this repository gave out is not given out again."""
     tx.uploads.number_used(node.defaults.numbering.own(node.agency, reference) or 0)
@@ -445,6 +460,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "broadcast_answer": _broadcast_answer,
     "upload": _upload,
     "upload_step": _upload_step,
+    "deposit_report": _deposit_report,
     "retraction": _retraction,
     "tip": _tip,
     "release": _release,

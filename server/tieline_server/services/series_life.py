@@ -14,6 +14,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import EventKind, SeriesEvent, check_move
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.deposit_reports import is_repository, one_there, report
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.views import find_series, series_view
 
@@ -65,25 +66,44 @@ class SeriesLife:
             raise InvalidInput(f"{request.status!r} is no status of a series: {known}") from None
         text = clean(request.text)[: limits.FREE_TEXT_CHARS]
 
-        def work(tx: Tx) -> operator_pb2.SeriesView:
+        def work(tx: Tx) -> tuple[operator_pb2.SeriesView, set[str]]:
             series = find_series(tx, request.series)
             likely = bool(standing_countries(tx, series.id))
             check_move(series.status, status, likely=likely)
-            at = node.clock()
-            advance(tx, series, status, agency=node.agency, person=person.name, at=at, text=text)
-            tx.audit.append(
-                node.entry(
-                    "series.status",
-                    person=person.name,
-                    case_ref=series.case_ref,
-                    subjects=(series.id,),
-                    before=series.status.value,
-                    after=status.value,
-                )
-            )
-            return detailed_view(tx, find_series(tx, series.id))
+            moved = [series, *self._same(tx, series, status)]
+            for one in moved:
+                self._step(tx, person, one, status, text)
+            woken = report(node, tx, series.id, person.name) if is_repository(node) else set()
+            return detailed_view(tx, find_series(tx, series.id)), woken
 
-        return node.store.write(work)
+        view, woken = node.store.write(work)
+        for agency in sorted(woken):
+            node.wake(agency)
+        return view
+
+    def _same(self, tx: Tx, series: Series, status: SeriesStatus) -> list[Series]:
+        """The series that a repository holds to be one with this: its victim is identified once."""
+        if status is not SeriesStatus.IDENTIFIED or not is_repository(self._node):
+            return []
+        others = (tx.series.get(one) for one in one_there(tx, series) if one != series.id)
+        past = (SeriesStatus.IDENTIFIED, SeriesStatus.CLOSED, SeriesStatus.WITHDRAWN)
+        return [one for one in others if one is not None and one.status not in past]
+
+    def _step(
+        self, tx: Tx, person: Person, series: Series, status: SeriesStatus, text: str
+    ) -> None:
+        node, at = self._node, self._node.clock()
+        advance(tx, series, status, agency=node.agency, person=person.name, at=at, text=text)
+        tx.audit.append(
+            node.entry(
+                "series.status",
+                person=person.name,
+                case_ref=series.case_ref,
+                subjects=(series.id,),
+                before=series.status.value,
+                after=status.value,
+            )
+        )
 
 
 def detailed_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:

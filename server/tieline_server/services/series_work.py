@@ -46,7 +46,7 @@ class SeriesWork:
 
     def get(self, name_or_id: str) -> operator_pb2.SeriesView:
         """One series; raises NotFound."""
-        return self._node.store.read(lambda tx: shown(tx, find_series(tx, name_or_id)))
+        return self._node.store.read(lambda tx: shown(self._node, tx, find_series(tx, name_or_id)))
 
     def create(
         self, person: Person, request: operator_pb2.CreateSeriesRequest

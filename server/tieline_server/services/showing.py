@@ -11,11 +11,13 @@ from tieline_client import limits
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Series
+from tieline_server.services.context import Node
+from tieline_server.services.deposit_reports import views as deposit_views
 from tieline_server.services.series_life import detailed_view
 
 
-def shown(tx: Tx, series: Series) -> operator_pb2.SeriesView:
-    """A series with its history and how its items were judged."""
+def shown(node: Node, tx: Tx, series: Series) -> operator_pb2.SeriesView:
+    """A series with its history, how its items were judged, and what repositories say of it."""
     view = detailed_view(tx, series)
     view.votes.extend(
         series_work_pb2.VoteCount(
@@ -28,4 +30,5 @@ def shown(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         )
         for one in tx.votes.of(series.id)[: limits.VOTE_KINDS_SHOWN]
     )
+    view.repositories.extend(deposit_views(node, tx, series))
     return view

@@ -23,6 +23,7 @@ from tieline_server.domain.series import Series
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.deposit_reports import report
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
@@ -194,15 +195,19 @@ class Uploading:
         except ValueError:
             raise InvalidInput(f"{request.state!r} is no state of an upload") from None
 
-        def work(tx: Tx) -> operator_pb2.UploadView:
+        def work(tx: Tx) -> tuple[operator_pb2.UploadView, set[str]]:
             upload = tx.uploads.get(request.id)
             if upload is None or upload.direction is not Direction.IN:
                 raise NotFound(f"no upload {request.id[:40]!r} came in; see `tieline uploads`")
             take_step(node, tx, upload, wanted, clean(request.reference), person.name)
-            return upload_view(tx, tx.uploads.get(upload.id) or upload)
+            woken = {upload.sender}
+            if wanted is UploadState.NUMBERED:
+                woken |= report(node, tx, upload.series, person.name)
+            return upload_view(tx, tx.uploads.get(upload.id) or upload), woken
 
-        view = node.store.write(work)
-        node.wake(view.sender)
+        view, woken = node.store.write(work)
+        for agency in sorted(woken):
+            node.wake(agency)
         return view
 
 

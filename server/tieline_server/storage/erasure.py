@@ -60,7 +60,10 @@ ERASED_FROM = (
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
-_CARRIERS = ("referral", "referral_correction", "broadcast", "upload", "release", "tip")
+_CARRIERS = (
+    *("referral", "referral_correction", "broadcast", "upload", "release", "tip"),
+    "deposit_report",
+)
 """Kinds of messages that carry a series; the others are words about it."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 from tieline_client import limits
 
 from tieline_server.domain.series_life import EventKind, SeriesEvent
@@ -25,6 +25,16 @@ class History:
         row = {name: getattr(event, name) for name in _NAMES} | {"kind": event.kind.value}
         self._session.insert_new(table, row)
 
+    def latest(self, kind: EventKind, limit: int) -> list[SeriesEvent]:
+        """Return the latest lines of a kind, of all series, newest first."""
+        found = (
+            select(*(table.c[name] for name in _NAMES))
+            .where(table.c.kind == kind.value)
+            .order_by(table.c.at.desc(), table.c.id.desc())
+            .limit(limit)
+        )
+        return [_event(row) for row in self._session.connection.execute(found).mappings()]
+
     def of(self, series: str) -> list[SeriesEvent]:
         """Return the latest lines of a series' history, oldest first."""
         found = (
@@ -34,4 +44,8 @@ class History:
             .limit(limits.EVENTS_SHOWN)
         )
         rows = self._session.connection.execute(found).mappings().all()
-        return [SeriesEvent(**(dict(row) | {"kind": EventKind(row["kind"])})) for row in rows[::-1]]
+        return [_event(row) for row in rows[::-1]]
+
+
+def _event(row: RowMapping) -> SeriesEvent:
+    return SeriesEvent(**(dict(row) | {"kind": EventKind(row["kind"])}))

@@ -171,6 +171,7 @@ class Items:
         rows: list[ItemRow] = []
         for chunk in _chunks(ids):
             values, given = self.values_of(chunk, tuple(COLUMNS)), self._votes(chunk)
+            baseline = self._baseline(series, chunk)
             for item in chunk:
                 one = values.get(item, {})
                 rows.append(
@@ -182,9 +183,26 @@ class Items:
                         pdq=one.get(resolve.PDQ),
                         media_type=one.get(resolve.MEDIA_TYPE, b"").decode(),
                         votes=tuple(given.get(item, ())),
+                        baseline=baseline.get(item),
                     )
                 )
         return rows
+
+    def _baseline(self, series: str, ids: Sequence[int]) -> dict[int, bool]:
+        """Return of items whether they were last stated to be baseline in a series."""
+        found = (
+            select(holdings.c.item, holdings.c.baseline)
+            .join(series_keys, series_keys.c.no == holdings.c.series_no)
+            .join(imports, imports.c.no == holdings.c.import_no)
+            .where(
+                holdings.c.item.in_(list(ids)),
+                holdings.c.baseline.is_not(None),
+                series_keys.c.id == series,
+                imports.c.generation.is_not(None),
+            )
+            .order_by(imports.c.generation)
+        )
+        return {row.item: row.baseline for row in self._run(found)}
 
     def ids_of_series(self, series: str) -> Select[Any]:
         """Return the ids of a series' items, to be selected from."""

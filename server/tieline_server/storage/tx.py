@@ -12,6 +12,7 @@ from tieline_server.storage.audit_holds import Holds
 from tieline_server.storage.broadcasts import Broadcasts
 from tieline_server.storage.budgets import BudgetRows
 from tieline_server.storage.clues import Clues
+from tieline_server.storage.deposits import Deposits
 from tieline_server.storage.erasure import Erasure
 from tieline_server.storage.exports import Exports
 from tieline_server.storage.history import History
@@ -58,6 +59,7 @@ class SqlTx:
         self.exports = Exports(session, self.items)
         self.series = SeriesRows(session)
         self.history = History(session)
+        self.deposits = Deposits(session)
         self.aliases = Aliases(session)
         self.votes = VoteCounts(session)
         self.referrals = Referrals(session)

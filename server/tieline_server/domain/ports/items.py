@@ -90,6 +90,8 @@ class ItemRow:
     pdq: bytes | None
     media_type: str
     votes: tuple[tuple[str, Vote], ...]
+    baseline: bool | None = None
+    """As it was last stated of the item in this series; None: by nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,15 @@ from typing import Protocol
 
 from tieline_server.domain.category_votes import VoteCount
 from tieline_server.domain.merging import Alias
-from tieline_server.domain.series_life import SeriesEvent
+from tieline_server.domain.series_life import EventKind, SeriesEvent
 
 
 class HistoryRepository(Protocol):
     def add(self, event: SeriesEvent) -> None: ...
+    def latest(self, kind: EventKind, limit: int) -> list[SeriesEvent]:
+        """The latest lines of a kind, of all series, newest first."""
+        ...
+
     def of(self, series: str) -> list[SeriesEvent]:
         """The latest lines of a series' history, oldest first."""
         ...

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from tieline_server.domain.ports.alarms import AlarmRepository
 from tieline_server.domain.ports.budgets import BudgetRepository
 from tieline_server.domain.ports.clues import ClueRepository
+from tieline_server.domain.ports.deposits import DepositRepository
 from tieline_server.domain.ports.exchange import (
     AttachmentRepository,
     BroadcastRepository,
@@ -54,6 +55,8 @@ class Tx(Protocol):
     def series(self) -> SeriesRepository: ...
     @property
     def history(self) -> HistoryRepository: ...
+    @property
+    def deposits(self) -> DepositRepository: ...
     @property
     def aliases(self) -> AliasRepository: ...
     @property
