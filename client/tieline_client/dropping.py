@@ -43,6 +43,7 @@ class Drop:
     series: tuple[str, ...]
     picked_up: bool
     reference: str = ""
+    repository: str = ""
 
     @property
     def name(self) -> str:
@@ -120,7 +121,8 @@ def read_drop(folder: Path) -> Drop:
         line = stream.readline(4 * REFERENCE_CHARS).decode("utf-8", "replace")
         reference, picked_up = line.strip()[:REFERENCE_CHARS], True
     series = tuple(str(one["id"]) for one in manifest["series"])
-    return Drop(folder, manifest["records"], digest, series, picked_up, reference)
+    to = str(manifest.get("to", ""))
+    return Drop(folder, manifest["records"], digest, series, picked_up, reference, to)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -161,6 +163,8 @@ class SeriesTally:
     submissions: int = 0
     baseline: int = 0
     identified: int = 0
+    number: str = ""
+    """The database's name of it, where its items have one there."""
 
 
 @dataclass(slots=True)
@@ -179,15 +183,18 @@ class Reconciliation:
     series: dict[str, SeriesTally] = field(default_factory=dict)
 
 
-def reconcile(folder: Path, answer: Path) -> Reconciliation:
+def reconcile(folder: Path, answer: Path, repository: str = "") -> Reconciliation:
     """Compare the drops of a folder with the database's ICSE-style CSV. Raises FormatError.
 
-    An item is the same by MD5, or by SHA-1 where one side has no MD5.
+    An item is the same by MD5, or by SHA-1 where one side has no MD5. With ``repository`` only the
+    drops for it count.
     """
     found = Reconciliation()
     ours: dict[bytes, tuple[int, Record]] = {}
     items: list[tuple[bytes, str, Record]] = []
     for drop in drops_in(folder):
+        if repository and drop.repository != repository:
+            continue
         found.drops.append(drop)
         for record in _records(drop.folder / MEDIA, FileFormat.VICS):
             name = record.md5 or b""
@@ -231,6 +238,8 @@ def _count(found: Reconciliation, tally: SeriesTally, ours: Record, theirs: Reco
     tally.submissions = max(tally.submissions, theirs.submissions or 0)
     tally.baseline += bool(theirs.baseline)
     tally.identified += bool(theirs.victim_identified)
+    if theirs.series and theirs.series != ours.series:
+        tally.number = min(tally.number or theirs.series, theirs.series)
     for name in _COMPARED:
         one, other = getattr(ours, name), getattr(theirs, name)
         if other is not None and one != other:
@@ -238,7 +247,13 @@ def _count(found: Reconciliation, tally: SeriesTally, ours: Record, theirs: Reco
             if len(found.differences) < DIFFERENCES_LISTED:
                 item = f"md5:{(ours.md5 or b'').hex()}"
                 found.differences.append(
-                    {"item": item, "field": name, "ours": one, "theirs": other}
+                    {
+                        "item": item,
+                        "series": ours.series or "",
+                        "field": name,
+                        "ours": one,
+                        "theirs": other,
+                    }
                 )
 
 

@@ -52,6 +52,7 @@ METHODS = {
 }
 _STREAMS = (
     *("Import", "AskOverlap", "AskBrief", "CompareCollection", "ExportSeries"),
+    "ReconcileDeposits",
     *("ListAuditEntries", "ListEvidence", "ListAsked"),
 )
 
@@ -184,6 +185,10 @@ class NodeDouble:
         if isinstance(answer, Refusal):
             answer.abort(context)
         yield from answer
+
+    def ReconcileDeposits(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self.requests.setdefault("ReconcileDeposits", []).append(request)
+        yield from self.answers.get("ReconcileDeposits", ())
 
     def ListAuditEntries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         leaves = self.answers["ListAuditEntries"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tieline.v1 import operator_deposits_pb2 as deposits
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import series_pb2
 from tieline_client.exporting import ExportFormat, ExportOptions, write_export
@@ -188,6 +189,56 @@ def test_a_drop_and_what_comes_of_it(run: Run, served: Served, tmp_path: Path) -
     shown = run(*words)
     assert shown.code == 0
     assert f"missing: md5:{_item(3).md5.hex()}" in shown.out
+
+
+def test_a_drop_is_recorded_and_its_answer_applied(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    _drop(run, served, folder, 3)
+    recorded = served.node.only("RecordDrop")
+    (drop,) = folder.iterdir()
+    assert (recorded.repository, recorded.drop) == ("interpol", drop.name)
+    (series,) = recorded.series
+    assert series.records == 3
+    answer = tmp_path / "icse.csv"
+    rows = [f"{_item(number).md5.hex()};y;4;y;N-7" for number in (1, 2)]
+    head = "MD5;Victim identified;Number of submissions;Baseline;Series name"
+    answer.write_text("\n".join([head, *rows]))
+    served.node.answers["TakeAnswer"] = pb.TakeAnswerResponse(news=2)
+    words = ("upload", "reconcile", "--folder", folder, "--answer", answer, "--to", "interpol")
+    assert run(*words, "--json").document["news"] == 2
+    (said,) = served.node.only("TakeAnswer").answers
+    counts = (said.number, said.deposited, said.held, said.submissions, said.baseline)
+    assert (*counts, said.identified) == ("N-7", 3, 2, 4, 2, 2)
+    other = run(*words[:-1], "icse-2", "--json").document  # no drop was for it
+    assert (other["deposited"], other["news"]) == (0, 0)
+
+
+def test_a_node_is_asked_what_it_holds(run: Run, served: Served) -> None:
+    row = deposits.DepositRow(
+        series="pt-pj/1", name="Azul", state="numbered", number="N-7", deposited=3, held=2,
+        missing_count=1, missing=["md5:00"], differences=["numbered N-7 by its step"],
+        receipt="r",
+    )  # fmt: skip
+    served.node.answers["ReconcileDeposits"] = [deposits.ReconcileDepositsResponse(row=row)]
+    words = ("upload", "reconcile", "--to", "interpol", *WHY)
+    document: Any = run(*words, "--json").document
+    assert document["repository"] == "interpol"
+    (one,) = document["series"]
+    assert (one["deposited"], one["held"], one["missing"], one["said"]) == (3, 2, ["md5:00"], None)
+    shown = run(*words)
+    assert "missing: md5:00 of pt-pj/1" in shown.out
+    assert "differs: pt-pj/1: numbered N-7 by its step" in shown.out
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--folder", "x"), ("--answer", "x", "--to", "interpol"), ("--to", "interpol")]
+)
+def test_reconcile_says_what_it_lacks(run: Run, served: Served, words: tuple[str, ...]) -> None:
+    assert run("upload", "reconcile", *words).code == 2
+    assert not served.node.requests
 
 
 def test_a_refused_drop_leaves_nothing(run: Run, served: Served, tmp_path: Path) -> None:

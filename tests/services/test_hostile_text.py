@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_clock_pb2 as telling
 from tieline.v1 import operator_clues_pb2 as clues
+from tieline.v1 import operator_deposits_pb2 as deposits
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_requests_pb2 as asking
 from tieline_client.digests import DigestKind, pack
@@ -233,6 +234,13 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "ExportSeries":
             series = _series(pt, number)
             return pb.ExportSeriesRequest(series=[series], format="csv", file="f.csv", **WHY)
+        case "ReconcileDeposits":
+            return deposits.ReconcileDepositsRequest(repository=INTERPOL, **WHY)
+        case "RecordDrop":
+            made = deposits.DroppedSeries(series=_series(pt, number), records=2)
+            return deposits.RecordDropRequest(
+                repository=INTERPOL, drop=f"drop-{number}", series=[made], **WHY
+            )
         case "AskPermission":
             return asking.AskPermissionRequest(
                 series=_series(pt, number), action="pass-on", agencies=[ES], note="n", **WHY

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from tieline.v1.operator_deposits_pb2 import DepositRow
 
+from tieline_client.cli import views
 from tieline_client.cli.common import (
     CaseOption,
     HomeOption,
@@ -18,10 +21,11 @@ from tieline_client.cli.common import (
     parse_agency,
 )
 from tieline_client.cli.output import Json, emit, line, out, run, say, table
-from tieline_client.dropping import Drop, Dropping, Reconciliation
+from tieline_client.cli.tables import show_rows
+from tieline_client.dropping import Drop, Reconciliation
 from tieline_client.dropping import reconcile as compare
 from tieline_client.errors import UsageError
-from tieline_client.exporting import ExportFormat, ExportOptions
+from tieline_client.gateways import FileGateway, NodeGateway, Why
 from tieline_client.limits import SERIES_PER_EXPORT
 
 FolderOption = Annotated[
@@ -63,15 +67,16 @@ def drop(
     if len(series) > SERIES_PER_EXPORT:
         raise UsageError(f"at most {SERIES_PER_EXPORT} series a drop; make several drops")
     repository = parse_agency(to)
-    options = ExportOptions(
-        *(tuple(series), ExportFormat.VICS, purpose, case, context), recipient=repository
-    )
-    with Dropping(folder) as made, connect(profile, home) as client:
-        report = client.export_series(options, made.path)
-        found, known = made.finish(report, client.profile.agency, repository)
+    with connect(profile, home) as client:
+        gateway = FileGateway(client, repository, folder, context=context)
+        uploads = gateway.deposit(series, Why(purpose, case))
+    report, found, known = gateway.report, gateway.drop, gateway.known
+    assert report is not None
+    assert found is not None
     document = {
         "drop": _drop(found),
         "unchanged": known,
+        "uploads": [views.upload(each) for each in uploads],
         "skipped": report.skipped,
         "withheld": report.withheld,
         "dropped": [{"field": name, "records": count} for name, count in report.dropped.items()],
@@ -82,18 +87,80 @@ def drop(
 @run
 def reconcile(
     *,
-    folder: FolderOption,
+    to: Annotated[str, typer.Option(metavar="AGENCY", help="The repository.")] = "",
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder of `upload drop`.")
+    ] = None,
     answer: Annotated[
-        Path, typer.Option(metavar="FILE", help="What the repository holds, ICSE-style CSV.")
-    ],
+        Path | None,
+        typer.Option(metavar="FILE", help="What the repository holds, ICSE-style CSV."),
+    ] = None,
+    purpose: PurposeOption = "",
+    case: CaseOption = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Compare what was dropped with what the repository says it holds.
+    """Compare what was deposited with what the repository says it holds.
 
-    Example: tieline upload reconcile --folder /mnt/icse --answer icse.csv
+    With --to alone the repository's node is asked. With --folder and --answer its file is read, and
+    with --to beside them applied: numbers, submissions, baseline and identified, each once.
+
+    Example: tieline upload reconcile --to interpol --purpose victim-identification --case 2026-118
     """
-    found = compare(folder, answer)
-    emit(as_json, _document(found), lambda: _show(found))
+    if (folder is None) != (answer is None) or not (to or folder):
+        raise UsageError("say --to AGENCY, or --folder DIR with --answer FILE, or all three")
+    repository = parse_agency(to) if to else ""
+    if folder is None or answer is None:
+        check_why(purpose, case)
+        with connect(profile, home) as client:
+            rows = list(NodeGateway(client, repository).reconcile(Why(purpose, case)))
+        emit(
+            as_json,
+            {"repository": repository, "series": [_row(one) for one in rows]},
+            lambda: _show_rows(rows),
+        )
+        return
+    news = 0
+    if repository:
+        with connect(profile, home) as client:
+            news = FileGateway(client, repository, folder, answer=answer).collect()
+    found = compare(folder, answer, repository)
+    emit(as_json, _document(found) | {"news": news}, lambda: _show(found))
+
+
+def _row(one: DepositRow) -> dict[str, Any]:
+    return {
+        "series": one.series,
+        "name": one.name,
+        "upload": one.upload,
+        "state": one.state,
+        "number": one.number,
+        "deposited": one.deposited,
+        "held": one.held,
+        "missing_count": one.missing_count,
+        "missing": list(one.missing),
+        "said": views.repository(one.said) if one.HasField("said") else None,
+        "differences": list(one.differences),
+        "receipt": one.receipt,
+    }
+
+
+def _show_rows(rows: Sequence[DepositRow]) -> None:
+    columns = ("series", "name", "state", "number", "deposited", "held there", "differences")
+    shown = [
+        (
+            *(one.series, one.name, one.state, one.number, one.deposited, one.held),
+            one.missing_count + len(one.differences),
+        )
+        for one in rows
+    ]
+    show_rows(columns, shown, "nothing was deposited there")
+    for one in rows:
+        for item in one.missing:
+            line(f"missing: {item} of {one.series}")
+        for each in one.differences:
+            line(f"differs: {one.series}: {each}")
 
 
 def _drop(one: Drop) -> dict[str, Any]:

@@ -3662,6 +3662,52 @@ class StepUploadResponse(_message.Message):
 Global___StepUploadResponse: _TypeAlias = StepUploadResponse  # noqa: Y015
 
 @_typing.final
+class RecordDropResponse(_message.Message):
+    """The deposits that a drop makes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadView]:
+        """One per series."""
+
+    def __init__(
+        self,
+        *,
+        uploads: _abc.Iterable[Global___UploadView] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uploads", b"uploads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordDropResponse: _TypeAlias = RecordDropResponse  # noqa: Y015
+
+@_typing.final
+class TakeAnswerResponse(_message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEWS_FIELD_NUMBER: _builtins.int
+    news: _builtins.int
+    """How many things it said that were not known."""
+    def __init__(
+        self,
+        *,
+        news: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeAnswerResponse: _TypeAlias = TakeAnswerResponse  # noqa: Y015
+
+@_typing.final
 class AddOperatorRequest(_message.Message):
     """Adds a person."""
 

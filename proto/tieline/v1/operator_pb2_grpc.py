@@ -8,6 +8,7 @@ from tieline.v1 import doctor_pb2 as tieline_dot_v1_dot_doctor__pb2
 from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__access__pb2
 from tieline.v1 import operator_clock_pb2 as tieline_dot_v1_dot_operator__clock__pb2
 from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
+from tieline.v1 import operator_deposits_pb2 as tieline_dot_v1_dot_operator__deposits__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
 from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
@@ -217,6 +218,21 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/ExportSeries',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
+                _registered_method=True)
+        self.ReconcileDeposits = channel.unary_stream(
+                '/tieline.v1.OperatorService/ReconcileDeposits',
+                request_serializer=tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsResponse.FromString,
+                _registered_method=True)
+        self.RecordDrop = channel.unary_unary(
+                '/tieline.v1.OperatorService/RecordDrop',
+                request_serializer=tieline_dot_v1_dot_operator__deposits__pb2.RecordDropRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.RecordDropResponse.FromString,
+                _registered_method=True)
+        self.TakeAnswer = channel.unary_unary(
+                '/tieline.v1.OperatorService/TakeAnswer',
+                request_serializer=tieline_dot_v1_dot_operator__deposits__pb2.TakeAnswerRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.TakeAnswerResponse.FromString,
                 _registered_method=True)
         self.AddClue = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddClue',
@@ -558,6 +574,27 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReconcileDeposits(self, request, context):
+        """What was deposited against what the repository holds now. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordDrop(self, request, context):
+        """Keeps a drop in a folder as deposits. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeAnswer(self, request, context):
+        """Applies what a repository's file says. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddClue(self, request, context):
         """An object or a place in words. Caller: analyst. Since v1.3.
         """
@@ -855,6 +892,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ExportSeries,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.SerializeToString,
+            ),
+            'ReconcileDeposits': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReconcileDeposits,
+                    request_deserializer=tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsResponse.SerializeToString,
+            ),
+            'RecordDrop': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordDrop,
+                    request_deserializer=tieline_dot_v1_dot_operator__deposits__pb2.RecordDropRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.RecordDropResponse.SerializeToString,
+            ),
+            'TakeAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeAnswer,
+                    request_deserializer=tieline_dot_v1_dot_operator__deposits__pb2.TakeAnswerRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.TakeAnswerResponse.SerializeToString,
             ),
             'AddClue': grpc.unary_unary_rpc_method_handler(
                     servicer.AddClue,
@@ -1889,6 +1941,87 @@ class OperatorService:
             '/tieline.v1.OperatorService/ExportSeries',
             tieline_dot_v1_dot_operator__pb2.ExportSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ExportSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileDeposits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ReconcileDeposits',
+            tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__deposits__pb2.ReconcileDepositsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordDrop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RecordDrop',
+            tieline_dot_v1_dot_operator__deposits__pb2.RecordDropRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.RecordDropResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/TakeAnswer',
+            tieline_dot_v1_dot_operator__deposits__pb2.TakeAnswerRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.TakeAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from tieline.v1 import doctor_pb2 as _doctor_pb2
 from tieline.v1 import operator_access_pb2 as _operator_access_pb2
 from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
+from tieline.v1 import operator_deposits_pb2 as _operator_deposits_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import series_work_pb2 as _series_work_pb2
@@ -118,6 +119,12 @@ class OperatorServiceStub:
     """Hands out series with all that is known of their items, to be written into a file. Caller:
     officer. What came without the end is of no use: it may not have been logged. Since v1.3.
     """
+    ReconcileDeposits: _grpc.UnaryStreamMultiCallable[_operator_deposits_pb2.ReconcileDepositsRequest, _operator_deposits_pb2.ReconcileDepositsResponse]
+    """What was deposited against what the repository holds now. Caller: officer. Since v1.3."""
+    RecordDrop: _grpc.UnaryUnaryMultiCallable[_operator_deposits_pb2.RecordDropRequest, _operator_pb2.RecordDropResponse]
+    """Keeps a drop in a folder as deposits. Caller: officer. Since v1.3."""
+    TakeAnswer: _grpc.UnaryUnaryMultiCallable[_operator_deposits_pb2.TakeAnswerRequest, _operator_pb2.TakeAnswerResponse]
+    """Applies what a repository's file says. Caller: officer. Since v1.3."""
     AddClue: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.AddClueRequest, _operator_clues_pb2.AddClueResponse]
     """An object or a place in words. Caller: analyst. Since v1.3."""
     PublishClue: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.PublishClueRequest, _operator_clues_pb2.PublishClueResponse]
@@ -238,6 +245,12 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Hands out series with all that is known of their items, to be written into a file. Caller:
     officer. What came without the end is of no use: it may not have been logged. Since v1.3.
     """
+    ReconcileDeposits: _aio.UnaryStreamMultiCallable[_operator_deposits_pb2.ReconcileDepositsRequest, _operator_deposits_pb2.ReconcileDepositsResponse]  # type: ignore[assignment]
+    """What was deposited against what the repository holds now. Caller: officer. Since v1.3."""
+    RecordDrop: _aio.UnaryUnaryMultiCallable[_operator_deposits_pb2.RecordDropRequest, _operator_pb2.RecordDropResponse]  # type: ignore[assignment]
+    """Keeps a drop in a folder as deposits. Caller: officer. Since v1.3."""
+    TakeAnswer: _aio.UnaryUnaryMultiCallable[_operator_deposits_pb2.TakeAnswerRequest, _operator_pb2.TakeAnswerResponse]  # type: ignore[assignment]
+    """Applies what a repository's file says. Caller: officer. Since v1.3."""
     AddClue: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.AddClueRequest, _operator_clues_pb2.AddClueResponse]  # type: ignore[assignment]
     """An object or a place in words. Caller: analyst. Since v1.3."""
     PublishClue: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.PublishClueRequest, _operator_clues_pb2.PublishClueResponse]  # type: ignore[assignment]
@@ -565,6 +578,30 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hands out series with all that is known of their items, to be written into a file. Caller:
         officer. What came without the end is of no use: it may not have been logged. Since v1.3.
         """
+
+    @_abc_1.abstractmethod
+    def ReconcileDeposits(
+        self,
+        request: _operator_deposits_pb2.ReconcileDepositsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_deposits_pb2.ReconcileDepositsResponse], _abc.AsyncIterator[_operator_deposits_pb2.ReconcileDepositsResponse]]:
+        """What was deposited against what the repository holds now. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def RecordDrop(
+        self,
+        request: _operator_deposits_pb2.RecordDropRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.RecordDropResponse, _abc.Awaitable[_operator_pb2.RecordDropResponse]]:
+        """Keeps a drop in a folder as deposits. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def TakeAnswer(
+        self,
+        request: _operator_deposits_pb2.TakeAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.TakeAnswerResponse, _abc.Awaitable[_operator_pb2.TakeAnswerResponse]]:
+        """Applies what a repository's file says. Caller: officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def AddClue(

@@ -21,6 +21,7 @@ from tieline_server.rpc.call import caller_of
 from tieline_server.rpc.operator_budgets import BudgetMethods
 from tieline_server.rpc.operator_clock import ClockMethods
 from tieline_server.rpc.operator_clues import ClueMethods
+from tieline_server.rpc.operator_deposits import DepositMethods
 from tieline_server.rpc.operator_exports import ExportMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
 from tieline_server.rpc.operator_requests import RequestMethods
@@ -89,6 +90,7 @@ class OperatorServicer(
     BudgetMethods,
     ClockMethods,
     ClueMethods,
+    DepositMethods,
     ExportMethods,
     PeopleMethods,
     RequestMethods,

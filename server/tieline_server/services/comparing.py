@@ -115,7 +115,7 @@ class Comparison:
 
     # 3
     def _take(self, part: Part, result: PeerResult) -> None:
-        answer = _gathered(part.asked, result)
+        answer = gathered(part.asked, result)
         compared = self._peers[answer.agency]
         _add_end(compared.end, answer)
         if compared.end.status != "answered":
@@ -185,7 +185,7 @@ class Comparison:
         )
 
 
-def _gathered(asked: AskedList, result: PeerResult) -> PeerAnswer:
+def gathered(asked: AskedList, result: PeerResult) -> PeerAnswer:
     """Bring a peer's answer back from positions to items."""
     gathering = Gathering(asked)
     started = operator_pb2.AskStarted(peers=[result.end.agency])
