@@ -234,6 +234,9 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "ExportSeries":
             series = _series(pt, number)
             return pb.ExportSeriesRequest(series=[series], format="csv", file="f.csv", **WHY)
+        case "MergeSeries":
+            whole, part = _series(pt, number), _series(pt, 20_000 + number)
+            return series_work_pb2.MergeSeriesRequest(series=whole, merged=part, text="t")
         case "ReconcileDeposits":
             return deposits.ReconcileDepositsRequest(repository=INTERPOL, **WHY)
         case "RecordDrop":
