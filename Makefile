@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 BENCH := build/bench-venv
 
-.PHONY: help setup demo test test-faults schema-dump fuzz audit-deps lint proto lock bench bench-quick
+.PHONY: help setup demo taskforce test-taskforce test test-faults schema-dump fuzz audit-deps lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-faults | fuzz | audit-deps | lint | bench | bench-quick | setup | proto | lock"
+	@echo "make demo | taskforce | test | test-faults | fuzz | audit-deps | lint | bench | bench-quick | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -74,3 +74,9 @@ $(BENCH)/.ready: requirements/dev.txt requirements/bench.txt pyproject.toml
 
 demo: setup
 	$(BIN)/python scripts/demo
+
+taskforce: setup ## the taskforce of November 2020, replayed on 17 nodes: some minutes
+	$(BIN)/python scripts/taskforce
+
+test-taskforce: setup ## a small one, and that its figures follow the databases: a minute
+	$(BIN)/python -m pytest tests/e2e/test_e2e_taskforce.py -m slow -p no:xdist

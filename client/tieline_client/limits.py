@@ -140,6 +140,19 @@ TIPS_UNNAMED_DAY = 100_000
 """The same of all tips whose source is not named."""
 TIPS_PER_RELAY = 200
 
+# --- operations ---
+OPERATION_PARTICIPANTS = 200
+OPERATION_SERIES = 10_000
+"""Series of one operation."""
+SERIES_PER_CHANGE = 1_000
+"""Series that one call adds to an operation, or assigns."""
+OPERATIONS_LISTED = 1_000
+TRIAGE_SHOWN = 1_000
+TRIAGE_BYTES = 1024 * 1024
+"""Series of a triage list in one answer, and their bytes."""
+OPERATION_DAYS = 730
+"""Days that a report shows one by one."""
+
 # --- imports ---
 RECORDS_PER_IMPORT_BATCH = 2_000
 RECORDS_PER_COLUMNS = 10_000

@@ -24,6 +24,7 @@ from tieline_client.operator_clock import ClockCalls
 from tieline_client.operator_clues import ClueCalls
 from tieline_client.operator_connection import make
 from tieline_client.operator_deposits import DepositCalls
+from tieline_client.operator_operations import OperationCalls
 from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
 from tieline_client.overlap_answers import Event
@@ -33,7 +34,9 @@ Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
 
 
-class OperatorClient(ClockCalls, ClueCalls, DepositCalls, PeopleCalls, RequestCalls):
+class OperatorClient(
+    ClockCalls, ClueCalls, DepositCalls, OperationCalls, PeopleCalls, RequestCalls
+):
     """The methods of OperatorService; a context manager.
 
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.

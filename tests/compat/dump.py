@@ -92,6 +92,10 @@ def _work_on(pt: Node, told: str) -> None:
     pt.run("clue", "tip", clue, *seen).ok()
     (tip,) = pt.run("clue", "tips").ok().json["tips"]
     pt.run("clue", "relay", str(tip["id"]), *WHY).ok()
+    days = ("--from", "2026-03-01", "--to", "2026-03-12", "--participant", ES)
+    pt.run("operation", "new", "Taskforce 7", *days).ok()
+    pt.run("operation", "add", "Taskforce 7", told).ok()
+    pt.run("operation", "assign", "Taskforce 7", told, "--agency", ES, "--person", "Eva").ok()
 
 
 def _sha1(name: str, number: int) -> str:

@@ -89,6 +89,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/witnessing.py:_envelopes": _STORED_ENVELOPE,
     "server/tieline_server/storage/bulk.py:SqliteBulk.digests": _DATABASE,
     "server/tieline_server/storage/migrations/versions/0004_retraction.py:_series": _DATABASE,
+    "server/tieline_server/storage/operations.py:_operation": _DATABASE,
     "server/tieline_server/storage/people.py:_operator": _DATABASE,
     "server/tieline_server/storage/retractions.py:_retraction": _DATABASE,
     "server/tieline_server/storage/series.py:SeriesRows.terms": _DATABASE,

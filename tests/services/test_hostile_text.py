@@ -22,6 +22,7 @@ from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_clock_pb2 as telling
 from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_deposits_pb2 as deposits
+from tieline.v1 import operator_operations_pb2 as operations
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_requests_pb2 as asking
 from tieline_client.digests import DigestKind, pack
@@ -31,6 +32,7 @@ from tieline_client.inert import plain
 from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.operator import OperatorServicer
 from tieline_server.services.clues import ClueDesk
+from tieline_server.services.operations import OperationDesk
 from tieline_server.services.tips import TipDesk
 
 from tests.rpc.descriptors import services
@@ -166,6 +168,13 @@ def _tip(running: Running, number: int) -> str:
     return TipDesk(running.node).find(ANA, request).tips[0].id
 
 
+def _operation(running: Running, number: int) -> str:
+    request = operations.CreateOperationRequest(
+        name=f"O{number}", begin_day="2026-03-01", end_day="2026-03-02", participants=[ES]
+    )
+    return OperationDesk(running.node).create(ANA, request).id
+
+
 def _request(bench: Bench, method: str, number: int) -> Any:
     """What a method may be asked, about a series of its own; a stream as a list."""
     pt = bench[PT]
@@ -228,6 +237,27 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return clues.JudgeTipRequest(tip=_tip(pt, number), state="dismissed", reason="r")
         case "RelayTips":
             return clues.RelayTipsRequest(tips=[_tip(pt, number)], agency=ES, **WHY)
+        case "CreateOperation":
+            return operations.CreateOperationRequest(
+                name=f"N{number}", begin_day="2026-03-01", end_day="2026-03-02", participants=[ES],
+                case_ref=CASE,
+            )  # fmt: skip
+        case "AddOperationSeries":
+            return operations.AddOperationSeriesRequest(
+                operation=_operation(pt, number), series=[_series(pt, number)]
+            )
+        case "AssignEvaluation":
+            known, series = _operation(pt, number), _series(pt, number)
+            adding = operations.AddOperationSeriesRequest(operation=known, series=[series])
+            OperationDesk(pt.node).add_series(ANA, adding)
+            task = operations.AssignEvaluationRequest(operation=known, series=[series], agency=ES)
+            OperationDesk(pt.node).assign(ANA, task)
+            task.done, task.text = True, "t"
+            return task
+        case "GetOperation":
+            return operations.GetOperationRequest(operation=_operation(pt, number))
+        case "ReportOperation":
+            return operations.ReportOperationRequest(operation=_operation(pt, number))
         case "SetSeriesStatus":
             series = _series(pt, number)
             return series_work_pb2.SetSeriesStatusRequest(series=series, status="triaged", text="t")

@@ -27,6 +27,7 @@ from tieline_client.cli import (
     export,
     hashes,
     inbox,
+    operations,
     operators,
     outbox,
     overlap,
@@ -116,6 +117,7 @@ def _build() -> typer.Typer:
     app.command("outbox")(outbox.outbox)
     app.add_typer(clock.app, name="clock")
     app.add_typer(clues.app, name="clue")
+    app.add_typer(operations.app, name="operation")
     app.command("broadcast")(broadcasts.broadcast)
     app.command("broadcasts")(broadcasts.broadcasts)
     drops.add_to(uploads.app)

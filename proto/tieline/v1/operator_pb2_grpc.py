@@ -9,6 +9,7 @@ from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__acces
 from tieline.v1 import operator_clock_pb2 as tieline_dot_v1_dot_operator__clock__pb2
 from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
 from tieline.v1 import operator_deposits_pb2 as tieline_dot_v1_dot_operator__deposits__pb2
+from tieline.v1 import operator_operations_pb2 as tieline_dot_v1_dot_operator__operations__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
 from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
@@ -273,6 +274,36 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/RelayTips',
                 request_serializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.FromString,
+                _registered_method=True)
+        self.CreateOperation = channel.unary_unary(
+                '/tieline.v1.OperatorService/CreateOperation',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.CreateOperationRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.CreateOperationResponse.FromString,
+                _registered_method=True)
+        self.AddOperationSeries = channel.unary_unary(
+                '/tieline.v1.OperatorService/AddOperationSeries',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesResponse.FromString,
+                _registered_method=True)
+        self.AssignEvaluation = channel.unary_unary(
+                '/tieline.v1.OperatorService/AssignEvaluation',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationResponse.FromString,
+                _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListOperations',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
+        self.GetOperation = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetOperation',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.GetOperationRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.GetOperationResponse.FromString,
+                _registered_method=True)
+        self.ReportOperation = channel.unary_unary(
+                '/tieline.v1.OperatorService/ReportOperation',
+                request_serializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.FromString,
                 _registered_method=True)
         self.AddOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddOperator',
@@ -651,6 +682,48 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateOperation(self, request, context):
+        """Makes an operation. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddOperationSeries(self, request, context):
+        """Adds series to an operation. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignEvaluation(self, request, context):
+        """Assigns series to an expert, or says that one is done. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperations(self, request, context):
+        """Operations. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOperation(self, request, context):
+        """An operation with its triage list. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportOperation(self, request, context):
+        """An operation's figures. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddOperator(self, request, context):
         """Adds a person or gives one a new certificate. Caller: admin.
         """
@@ -947,6 +1020,36 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RelayTips,
                     request_deserializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.SerializeToString,
+            ),
+            'CreateOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateOperation,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.CreateOperationRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.CreateOperationResponse.SerializeToString,
+            ),
+            'AddOperationSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddOperationSeries,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesResponse.SerializeToString,
+            ),
+            'AssignEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignEvaluation,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationResponse.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ListOperationsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOperation,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.GetOperationRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.GetOperationResponse.SerializeToString,
+            ),
+            'ReportOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOperation,
+                    request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.SerializeToString,
             ),
             'AddOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.AddOperator,
@@ -2238,6 +2341,168 @@ class OperatorService:
             '/tieline.v1.OperatorService/RelayTips',
             tieline_dot_v1_dot_operator__clues__pb2.RelayTipsRequest.SerializeToString,
             tieline_dot_v1_dot_operator__clues__pb2.RelayTipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/CreateOperation',
+            tieline_dot_v1_dot_operator__operations__pb2.CreateOperationRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.CreateOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddOperationSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AddOperationSeries',
+            tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.AddOperationSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AssignEvaluation',
+            tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.AssignEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListOperations',
+            tieline_dot_v1_dot_operator__operations__pb2.ListOperationsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetOperation',
+            tieline_dot_v1_dot_operator__operations__pb2.GetOperationRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.GetOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ReportOperation',
+            tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from tieline.v1 import operator_access_pb2 as _operator_access_pb2
 from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
 from tieline.v1 import operator_deposits_pb2 as _operator_deposits_pb2
+from tieline.v1 import operator_operations_pb2 as _operator_operations_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import series_work_pb2 as _series_work_pb2
@@ -141,6 +142,18 @@ class OperatorServiceStub:
     """Verifies or dismisses a tip. Caller: analyst. Since v1.3."""
     RelayTips: _grpc.UnaryUnaryMultiCallable[_operator_clues_pb2.RelayTipsRequest, _operator_clues_pb2.RelayTipsResponse]
     """Tells tips to other agencies. Caller: officer. Since v1.3."""
+    CreateOperation: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.CreateOperationRequest, _operator_operations_pb2.CreateOperationResponse]
+    """Makes an operation. Caller: officer. Since v1.3."""
+    AddOperationSeries: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.AddOperationSeriesRequest, _operator_operations_pb2.AddOperationSeriesResponse]
+    """Adds series to an operation. Caller: analyst, officer. Since v1.3."""
+    AssignEvaluation: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.AssignEvaluationRequest, _operator_operations_pb2.AssignEvaluationResponse]
+    """Assigns series to an expert, or says that one is done. Caller: analyst, officer. Since v1.3."""
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.ListOperationsRequest, _operator_operations_pb2.ListOperationsResponse]
+    """Operations. Caller: analyst, officer. Since v1.3."""
+    GetOperation: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.GetOperationRequest, _operator_operations_pb2.GetOperationResponse]
+    """An operation with its triage list. Caller: analyst, officer. Since v1.3."""
+    ReportOperation: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.ReportOperationRequest, _operator_operations_pb2.ReportOperationResponse]
+    """An operation's figures. Caller: analyst, officer. Since v1.3."""
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _grpc.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]
@@ -267,6 +280,18 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Verifies or dismisses a tip. Caller: analyst. Since v1.3."""
     RelayTips: _aio.UnaryUnaryMultiCallable[_operator_clues_pb2.RelayTipsRequest, _operator_clues_pb2.RelayTipsResponse]  # type: ignore[assignment]
     """Tells tips to other agencies. Caller: officer. Since v1.3."""
+    CreateOperation: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.CreateOperationRequest, _operator_operations_pb2.CreateOperationResponse]  # type: ignore[assignment]
+    """Makes an operation. Caller: officer. Since v1.3."""
+    AddOperationSeries: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.AddOperationSeriesRequest, _operator_operations_pb2.AddOperationSeriesResponse]  # type: ignore[assignment]
+    """Adds series to an operation. Caller: analyst, officer. Since v1.3."""
+    AssignEvaluation: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.AssignEvaluationRequest, _operator_operations_pb2.AssignEvaluationResponse]  # type: ignore[assignment]
+    """Assigns series to an expert, or says that one is done. Caller: analyst, officer. Since v1.3."""
+    ListOperations: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.ListOperationsRequest, _operator_operations_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """Operations. Caller: analyst, officer. Since v1.3."""
+    GetOperation: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.GetOperationRequest, _operator_operations_pb2.GetOperationResponse]  # type: ignore[assignment]
+    """An operation with its triage list. Caller: analyst, officer. Since v1.3."""
+    ReportOperation: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.ReportOperationRequest, _operator_operations_pb2.ReportOperationResponse]  # type: ignore[assignment]
+    """An operation's figures. Caller: analyst, officer. Since v1.3."""
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _aio.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]  # type: ignore[assignment]
@@ -666,6 +691,54 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_clues_pb2.RelayTipsResponse, _abc.Awaitable[_operator_clues_pb2.RelayTipsResponse]]:
         """Tells tips to other agencies. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def CreateOperation(
+        self,
+        request: _operator_operations_pb2.CreateOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.CreateOperationResponse, _abc.Awaitable[_operator_operations_pb2.CreateOperationResponse]]:
+        """Makes an operation. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AddOperationSeries(
+        self,
+        request: _operator_operations_pb2.AddOperationSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.AddOperationSeriesResponse, _abc.Awaitable[_operator_operations_pb2.AddOperationSeriesResponse]]:
+        """Adds series to an operation. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AssignEvaluation(
+        self,
+        request: _operator_operations_pb2.AssignEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.AssignEvaluationResponse, _abc.Awaitable[_operator_operations_pb2.AssignEvaluationResponse]]:
+        """Assigns series to an expert, or says that one is done. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _operator_operations_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.ListOperationsResponse, _abc.Awaitable[_operator_operations_pb2.ListOperationsResponse]]:
+        """Operations. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def GetOperation(
+        self,
+        request: _operator_operations_pb2.GetOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.GetOperationResponse, _abc.Awaitable[_operator_operations_pb2.GetOperationResponse]]:
+        """An operation with its triage list. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ReportOperation(
+        self,
+        request: _operator_operations_pb2.ReportOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_operations_pb2.ReportOperationResponse, _abc.Awaitable[_operator_operations_pb2.ReportOperationResponse]]:
+        """An operation's figures. Caller: analyst, officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def AddOperator(

@@ -23,6 +23,7 @@ from tieline_server.rpc.operator_clock import ClockMethods
 from tieline_server.rpc.operator_clues import ClueMethods
 from tieline_server.rpc.operator_deposits import DepositMethods
 from tieline_server.rpc.operator_exports import ExportMethods
+from tieline_server.rpc.operator_operations import OperationMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
 from tieline_server.rpc.operator_requests import RequestMethods
 from tieline_server.rpc.operator_series import SeriesMethods
@@ -92,6 +93,7 @@ class OperatorServicer(
     ClueMethods,
     DepositMethods,
     ExportMethods,
+    OperationMethods,
     PeopleMethods,
     RequestMethods,
     SeriesMethods,
@@ -101,6 +103,7 @@ class OperatorServicer(
     def __init__(self, node: Node, people: People, facts: NodeFacts) -> None:
         super().__init__(node)
         self._take_clues(node)
+        self._take_operations(node)
         self._node, self._people, self._facts = node, people, facts
         self._access = facts.access
         self._series = SeriesWork(node)

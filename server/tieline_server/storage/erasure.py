@@ -16,12 +16,14 @@ from tieline_server.domain.ports import Erased
 from tieline_server.storage import tallies
 from tieline_server.storage.clues import erase as erase_clues
 from tieline_server.storage.items import Items
+from tieline_server.storage.operations import erase as erase_from_operations
 from tieline_server.storage.schema import (
     alarms,
     assessments,
     broadcast_answers,
     broadcasts,
     clues,
+    evaluations,
     holdings,
     imports,
     inbox,
@@ -31,6 +33,7 @@ from tieline_server.storage.schema import (
     item_links,
     items,
     meta,
+    operation_series,
     outbox,
     outgoing_attachments,
     outgoing_chunks,
@@ -57,6 +60,7 @@ ERASED_FROM = (
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
     *(clues, tips, tip_relays),
+    *(operation_series, evaluations),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
@@ -127,6 +131,7 @@ class Erasure:
         )
         self._run(delete(request_series).where(request_series.c.series == series_id))
         erase_clues(self._session, series_id)
+        erase_from_operations(self._session, series_id)
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_events).where(series_events.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))

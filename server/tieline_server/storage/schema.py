@@ -62,6 +62,7 @@ from tieline_server.storage.schema_items import (
     vote_kinds,
     votes,
 )
+from tieline_server.storage.schema_operations import evaluations, operation_series, operations
 from tieline_server.storage.schema_requests import request_series, requests
 from tieline_server.storage.schema_retraction import (
     purges,
@@ -77,6 +78,9 @@ from tieline_server.storage.schema_standings import (
 )
 
 __all__ = [
+    "evaluations",
+    "operation_series",
+    "operations",
     "clues",
     "tip_relays",
     "tips",

@@ -19,6 +19,7 @@ from tieline_server.storage.history import History
 from tieline_server.storage.imports import Imports
 from tieline_server.storage.items import Items
 from tieline_server.storage.messages import Inbox
+from tieline_server.storage.operations import Operations
 from tieline_server.storage.outbox import Outbox
 from tieline_server.storage.people import Meta, Operators, Queries
 from tieline_server.storage.referrals import Referrals
@@ -66,6 +67,7 @@ class SqlTx:
         self.uploads = Uploads(session)
         self.broadcasts = Broadcasts(session)
         self.clues = Clues(session)
+        self.operations = Operations(session)
         self.outbox = Outbox(session)
         self.inbox = Inbox(session)
         self.attachments = Attachments(session)

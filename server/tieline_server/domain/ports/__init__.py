@@ -39,6 +39,7 @@ from tieline_server.domain.ports.matching import (
     NearHits,
     Rows,
 )
+from tieline_server.domain.ports.operations import OperationRepository
 from tieline_server.domain.ports.people import (
     AnsweredQuery,
     AuditRepository,
@@ -73,6 +74,7 @@ __all__ = [
     "BudgetRepository",
     "Clock",
     "ClueRepository",
+    "OperationRepository",
     "DigestPage",
     "DisclosableSeries",
     "Erased",

@@ -22,6 +22,7 @@ from tieline_server.domain.ports.exchange import (
 )
 from tieline_server.domain.ports.exports import ExportRepository
 from tieline_server.domain.ports.items import ImportRepository, ItemRepository
+from tieline_server.domain.ports.operations import OperationRepository
 from tieline_server.domain.ports.people import (
     AuditRepository,
     MetaRepository,
@@ -69,6 +70,8 @@ class Tx(Protocol):
     def broadcasts(self) -> BroadcastRepository: ...
     @property
     def clues(self) -> ClueRepository: ...
+    @property
+    def operations(self) -> OperationRepository: ...
     @property
     def outbox(self) -> OutboxRepository: ...
     @property
