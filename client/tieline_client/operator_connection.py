@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1.auditor_pb2_grpc import AuditorServiceStub
+from tieline.v1.operator_access_pb2_grpc import ProfileServiceStub
 from tieline.v1.operator_pb2_grpc import OperatorServiceStub
 
 from tieline_client import constraints, limits
@@ -78,6 +79,7 @@ class OperatorConnection:
         )
         self.stub = OperatorServiceStub(self._channel)
         self.auditor = AuditorServiceStub(self._channel)
+        self.profiles = ProfileServiceStub(self._channel)
         # Its requests are the bytes that batches are (digest_batch.py).
         self.ask_stream = self._channel.stream_stream(
             "/tieline.v1.OperatorService/AskOverlap", None, pb.AskOverlapResponse.FromString

@@ -35,6 +35,14 @@ class PeopleCalls(OperatorConnection):
         """Return what a profile needs to reach the node; raise UnknownMethod of an older node."""
         return self.call(self.stub.GetAccess, operator_access_pb2.GetAccessRequest())
 
+    def renew_certificate(self) -> bytes:
+        """Return this person's certificate (DER) of the next operator CA, for the same key.
+
+        b"" where there is nothing to renew. Raises UnknownMethod of an older node.
+        """
+        request = operator_access_pb2.RenewCertificateRequest()
+        return self.call(self.profiles.RenewCertificate, request).certificate
+
     def list_operators(self) -> Sequence[pb.OperatorView]:
         """The people, by name."""
         return self.call(self.stub.ListOperators, pb.ListOperatorsRequest()).operators

@@ -1,12 +1,14 @@
-"""A profile brought up to date by the node itself: its CAs, its name, where it listens.
+"""A profile brought up to date by the node itself: its CAs, where it listens, the certificate.
 
 A profile knows its node by the node's CA. While that CA is being changed, the node says both over
 the connection that the old one still vouches for; once the change is finished, the new one vouches
 for the word that it stands alone. So a profile that is refreshed between begin and finish goes on
-working, and its certificate and key, encrypted or not, stay as they are.
+working. While the *operator* CA is being changed, the node certifies the same key anew under the
+next one; otherwise the certificate stays as it is. The key always does, encrypted or not.
 
 1. The node is asked over a connection that the profile as it stands accepts.
-2. What it says makes a profile: CAs that may sign, one of them known before, the agency's name.
+2. What it says makes a profile: CAs that may sign, one of them known before, the agency's name, a
+   certificate of the same person for the same key.
 3. A second connection, with the new profile, works; where only the address does not (the person
    comes by another way than the node listens on), the old address is kept.
 4. The file is replaced at once: a crash leaves the old one or the new one.
@@ -17,13 +19,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cryptography import x509
 from tieline.v1.operator_access_pb2 import GetAccessResponse
 
-from tieline_client.certificate_parts import load_authority
-from tieline_client.errors import ConfigurationError, InvalidInput, TielineError, TrustError
+from tieline_client.certificate_parts import extension, load_authority, parse_certificate
+from tieline_client.errors import (
+    ConfigurationError,
+    InvalidInput,
+    TielineError,
+    TrustError,
+    UnknownMethod,
+)
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import Profile
-from tieline_client.tls import to_pem
+from tieline_client.tls import to_der, to_pem
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +54,32 @@ def refresh(path: Path, passphrase: bytes | None) -> Refreshed:
     """
     held = Profile.load(path)
     with OperatorClient(held, passphrase=passphrase) as client:  # 1
-        made = renewed(held, client.get_access())  # 2
+        made = renewed(held, client.get_access(), _certificate(client))  # 2
     kept = ""
     if made != held:
         made, kept = _tried(made, held, passphrase)  # 3
     changed = tuple(
-        name for name in ("node_ca", "address") if getattr(made, name) != getattr(held, name)
+        name
+        for name in ("node_ca", "address", "certificate")
+        if getattr(made, name) != getattr(held, name)
     )
     if changed:
         made.replace(path)  # 4
     return Refreshed(made, changed, kept)
 
 
-def renewed(held: Profile, access: GetAccessResponse) -> Profile:
+def _certificate(client: OperatorClient) -> bytes:
+    try:
+        return client.renew_certificate()
+    except UnknownMethod:  # a node of before v1.3
+        return b""
+
+
+def renewed(held: Profile, access: GetAccessResponse, certificate: bytes = b"") -> Profile:
     """Return the profile that the node's answer makes; raise TrustError when it makes none."""
     refused = "the node's answer makes no profile, yours stays as it is: "
+    if certificate and not _same_person(held.certificate, certificate):
+        raise TrustError(f"{refused}its certificate is not yours; ask an admin")
     try:
         for der in access.node_cas:
             load_authority(der)
@@ -70,9 +90,20 @@ def renewed(held: Profile, access: GetAccessResponse) -> Profile:
             node_ca=to_pem(access.node_cas).decode(),
             address=access.address,
             target_name=access.target_name,
+            certificate=to_pem([certificate]).decode() if certificate else held.certificate,
         )
     except InvalidInput as error:
         raise TrustError(f"{refused}{error.message}") from None
+
+
+def _same_person(held: str, certificate: bytes) -> bool:
+    """Whether a certificate (DER) says the same names of the same key as the one held (PEM)."""
+    try:
+        old, new = parse_certificate(to_der(held.encode())), parse_certificate(certificate)
+    except TrustError:
+        return False
+    names = [extension(one, x509.SubjectAlternativeName) for one in (old, new)]
+    return names[0] == names[1] is not None and old.public_key() == new.public_key()
 
 
 def _tried(made: Profile, held: Profile, passphrase: bytes | None) -> tuple[Profile, str]:

@@ -102,7 +102,7 @@ class FirstOperator:
     def _write(self, leaf: x509.Certificate, key: keys.PrivateKey) -> Path:
         store = open_store(self._home.database_url(self._config), clock=lambda: self._now)
         try:
-            _put_operator(store, self._name, leaf, self._now)
+            _put_operator(store, self._name, leaf, self._now, self._authority.fingerprint)
         finally:
             store.close()
         try:
@@ -126,7 +126,9 @@ class FirstOperator:
         return self.path
 
 
-def _put_operator(store: Store, name: str, leaf: x509.Certificate, now: datetime) -> None:
+def _put_operator(
+    store: Store, name: str, leaf: x509.Certificate, now: datetime, issuer: str
+) -> None:
     def work(tx: Tx) -> None:
         known = tx.operators.get(name)
         tx.operators.put(
@@ -136,6 +138,7 @@ def _put_operator(store: Store, name: str, leaf: x509.Certificate, now: datetime
                 (leaf.serial_number,),
                 known.created if known else now,
                 expires=leaf.not_valid_after_utc,
+                issuer=issuer,
             )
         )
 

@@ -25,6 +25,9 @@ def rekey(
     home: HomeArgument,
     *,
     ca: Annotated[bool, typer.Option("--ca", help="The node CA.")] = False,
+    operator_ca: Annotated[
+        bool, typer.Option("--operator-ca", help="The CA of the agency's people.")
+    ] = False,
     signing: Annotated[
         bool, typer.Option("--signing", help="The key that signs messages.")
     ] = False,
@@ -33,10 +36,14 @@ def rekey(
     ] = False,
     certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --ca: the next CA, if its key is elsewhere."),
+        typer.Option(metavar="FILE", help="Of the next CA, if its key is elsewhere."),
     ] = None,
     finish: Annotated[
         bool, typer.Option("--finish", help="Take up the next keys; the node must be stopped.")
+    ] = False,
+    leave_behind: Annotated[
+        bool,
+        typer.Option(help="With --finish: end the access of who has not refreshed their profile."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,17 +58,24 @@ def rekey(
     Home(home).check()
     what = [
         name
-        for name, wanted in (("ca", ca), ("signing", signing), ("directory", directory))
+        for name, wanted in (
+            ("ca", ca),
+            ("operator-ca", operator_ca),
+            ("signing", signing),
+            ("directory", directory),
+        )
         if wanted
     ]
     if finish and what:
         raise UsageError("--finish ends all that is under way; give it alone")
-    if certificate is not None and not ca:
-        raise UsageError("--certificate names the next node CA; give --ca with it")
+    if certificate is not None and ca == operator_ca:
+        raise UsageError("--certificate is of one next CA; give --ca or --operator-ca with it")
+    if leave_behind and not finish:
+        raise UsageError("--leave-behind belongs to --finish")
     work, now = Rekeying(home), utc_now()
     if finish:
         with only_one(work.home):
-            done = work.finish(now)
+            done = work.finish(now, leave_behind=leave_behind)
     elif what:
         done = work.begin(what, now, certificate)
     else:
@@ -78,6 +92,9 @@ def rekey(
         if done.to_sign:
             line(f"have {done.to_sign} signed by the next CA and run")
             line(f"tieline node renew {home} --import LEAF, then --finish")
+        if operator_ca:
+            line("everybody runs `tieline operator refresh PROFILE` before --finish;")
+            line("`tieline node status` says who has not")
 
     emit(as_json, result, show)
 

@@ -22,6 +22,7 @@ from tieline_client.profile import Profile, utc_now
 from tieline_client.tls import Identity, to_pem
 
 from tieline_server.config import Home, NodeConfig
+from tieline_server.operator_ca import make_ready
 from tieline_server.trust import files, request, statements
 from tieline_server.trust.certificate_requests import node_request
 from tieline_server.trust.directory_refresh import DirectoryRefresher
@@ -74,25 +75,21 @@ class Rekeying:
     def begin(
         self, what: Sequence[str], now: datetime, certificate: Path | None = None
     ) -> HandedIn:
-        """Begin to roll over these: ca, signing, directory.
+        """Begin to roll over these: ca, operator-ca, signing, directory.
 
         ``certificate`` is that of a next CA whose key is elsewhere.
         """
         pem = None
         if certificate is not None:
-            der = read_certificate(certificate)
-            check_offered_authority(der, kind=Kind.NODE, others=(), now=now)
-            pem = to_pem([der])
-            self.rollover.check_next_ca(der)
-        elif "ca" in what and self.config.node_ca_key:
-            raise UsageError(
-                "the node CA's key is in a token (node_ca_key in config.toml): make the next one "
-                "there, and give its certificate with --certificate FILE"
-            )
+            pem = self._next_ca(certificate, Kind.NODE if "ca" in what else Kind.OPERATOR, now)
+        else:
+            self._refuse_token(what)
 
         def edit(stated: OwnStatement) -> OwnStatement:
             if "ca" in what:
                 stated = self.rollover.begin_ca(stated, now, pem)
+            if "operator-ca" in what:
+                stated = self.rollover.begin_operator_ca(stated, now, pem)
             if "signing" in what:
                 stated = self.rollover.begin_signing(stated, now)
             return stated
@@ -102,15 +99,46 @@ class Rekeying:
         done = self._change(edit, now)
         if "ca" in what:
             self._profiles()
-        if certificate is not None:
+        if certificate is not None and "ca" in what:
             done = replace(done, to_sign=self._leaf_request())
         return done
 
-    def finish(self, now: datetime) -> HandedIn:
-        """Take up the next keys; the node must be stopped. Raises WrongState too early."""
+    def _next_ca(self, certificate: Path, kind: Kind, now: datetime) -> bytes:
+        """Return the certificate (PEM) of a next CA whose key is elsewhere, checked."""
+        der = read_certificate(certificate)
+        stated, agency = self.own.stated(), self.config.agency
+        own, other = stated.node_cas, stated.operator_cas
+        if kind is Kind.OPERATOR:
+            own, other = other, own
+        others = [(agency, ca) for ca in (*(one for one in own if one != der), *other)]
+        self.rollover.check_next_ca(der, kind)
+        check_offered_authority(der, kind=kind, others=others, now=now)
+        return to_pem([der])
+
+    def _refuse_token(self, what: Sequence[str]) -> None:
+        """A CA whose key is in a token has no successor in a file."""
+        for name, kind, uri in (
+            ("ca", Kind.NODE, self.config.node_ca_key),
+            ("operator-ca", Kind.OPERATOR, self.config.operator_ca_key),
+        ):
+            if name in what and uri:
+                raise UsageError(
+                    f"the {kind.value} CA's key is in a token ({kind.value}_ca_key in config.toml):"
+                    " make the next one there, and give its certificate with --certificate FILE"
+                )
+
+    def finish(self, now: datetime, *, leave_behind: bool = False) -> HandedIn:
+        """Take up the next keys; the node must be stopped. Raises WrongState too early.
+
+        People without a certificate of the next operator CA lose their access if ``leave_behind``.
+        """
         held = self._held()
-        if self.rollover.under_way():
+        under_way = self.rollover.under_way()
+        if under_way:
             self.rollover.check_listed(held, self._member_key())
+            if "operator-ca" in under_way:
+                federation = self.store.current().federation
+                make_ready(self.home, self.config, federation, now, leave_behind=leave_behind)
             self.rollover.take_up(now)
         elif self.rollover.finished(held, now) == held:
             raise WrongState(

@@ -20,6 +20,8 @@ from grpc_status import rpc_status
 from tieline.v1 import auditor_pb2, auditor_pb2_grpc
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc as pb_grpc
+from tieline.v1.operator_access_pb2 import DESCRIPTOR as ACCESS
+from tieline.v1.operator_access_pb2_grpc import add_ProfileServiceServicer_to_server
 from tieline_client import keys, limits
 from tieline_client.certificates import Kind
 from tieline_client.columns_wire import from_wire
@@ -47,6 +49,7 @@ METHODS = {
     for service in (
         pb.DESCRIPTOR.services_by_name["OperatorService"],
         auditor_pb2.DESCRIPTOR.services_by_name["AuditorService"],
+        ACCESS.services_by_name["ProfileService"],
     )
     for name, method in service.methods_by_name.items()
 }
@@ -273,6 +276,7 @@ def listening(people: People) -> Iterator[tuple[_Front, str]]:
     server = grpc.server(ThreadPoolExecutor(4), options=server_options())
     pb_grpc.add_OperatorServiceServicer_to_server(cast(Any, front), server)
     auditor_pb2_grpc.add_AuditorServiceServicer_to_server(cast(Any, front), server)
+    add_ProfileServiceServicer_to_server(cast(Any, front), server)
     material = ServerMaterial(people.leaf, (people.operator_ca.der,))
     port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: material))
     server.start()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1.operator_access_pb2 import GetAccessResponse
+from tieline.v1.operator_access_pb2 import GetAccessResponse, RenewCertificateResponse
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.profile import Profile, utc_now
@@ -176,3 +178,52 @@ def test_a_new_profile_holds_both_cas(run: Run, served: Served, tmp_path: Path) 
     out = tmp_path / "rui.json"
     assert run("operator", "add", "rui", "--role", "analyst", "--out", out).code == 0
     assert Profile.load(out).node_cas() == (served.people.node_ca.der, NEXT)
+
+
+def _anew(served: Served, name: str = "ana", key: Any = None) -> bytes:
+    """A certificate of the next operator CA."""
+    held = x509.load_pem_x509_certificate(_held(served)["certificate"].encode())
+    following = create_authority(Kind.OPERATOR, FEDERATION, AGENCY, keys.generate(), now=utc_now())
+    public: Any = key or held.public_key()
+    leaf = issue_operator_leaf(following, name, public, now=utc_now())
+    return leaf.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("whose", ["another key", "another person", "no certificate"])
+def test_a_certificate_that_is_not_the_persons_changes_nothing(
+    run: Run, served: Served, whose: str
+) -> None:
+    _says(served)
+    name = Profile.load(served.profile).operator
+    made: dict[str, Callable[[], bytes]] = {
+        "another key": lambda: _anew(served, name, keys.generate().public_key()),
+        "another person": lambda: _anew(served, "eve"),
+        "no certificate": lambda: b"\x30\x03\x02\x01\x00",
+    }
+    given = made[whose]()
+    served.node.answers["RenewCertificate"] = RenewCertificateResponse(certificate=given)
+    before = served.profile.read_bytes()
+    done = run("operator", "refresh", served.profile)
+    assert done.code != 0 and "not yours" in done.err
+    assert served.profile.read_bytes() == before
+
+
+def test_a_certificate_that_the_node_refuses_afterwards_is_not_taken(
+    run: Run, served: Served
+) -> None:
+    """The double trusts its one operator CA: under the next nobody comes in."""
+    _says(served)
+    name = Profile.load(served.profile).operator
+    renewed = RenewCertificateResponse(certificate=_anew(served, name))
+    served.node.answers["RenewCertificate"] = renewed
+    before = served.profile.read_bytes()
+    assert run("operator", "refresh", served.profile).code != 0
+    assert served.profile.read_bytes() == before
+
+
+def test_a_node_of_before_renews_no_certificates(run: Run, served: Served) -> None:
+    _says(served)
+    served.node.answers["RenewCertificate"] = Refusal(
+        grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD", "not served by this node"
+    )
+    assert run("operator", "refresh", served.profile, "--json").document["changed"] == ["node_ca"]

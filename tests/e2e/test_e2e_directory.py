@@ -19,7 +19,7 @@ from cryptography import x509
 from tieline_client import keys
 from tieline_client.directory import Directory
 from tieline_client.errors import TielineError
-from tieline_client.profile import utc_now
+from tieline_client.profile import Profile, utc_now
 from tieline_client.tls import Identity
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.peer_pool import PeerPool
@@ -154,6 +154,55 @@ def test_keys_roll_over_with_an_overlap_and_what_was_queued_arrives(joined: Fede
     assert tieline("operator", "refresh", rui).code != 0
     shown = tieline("operator", "refresh", ana, "--json").ok().json
     assert (shown["node_cas"], may_work(ana)) == (1, True)
+
+
+def _own(profile: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(Profile.load(profile).certificate.encode())
+
+
+def test_people_follow_a_change_of_the_operator_ca(joined: Federation) -> None:
+    pt = joined["pt-pj"]
+    ana, rui = person(pt, "zita"), person(pt, "nuno")
+    old_admin = joined.root / "of-before.json"
+    old_admin.write_bytes(pt.profile.read_bytes())
+    old_admin.chmod(0o600)
+    old_zita = joined.root / "zita-of-before.json"
+    old_zita.write_bytes(ana.read_bytes())
+    old_zita.chmod(0o600)
+    first = _own(ana).issuer
+    begun = tieline("node", "rekey", pt.home, "--operator-ca", "--json").ok().json
+    assert begun["under_way"] == ["operator-ca"]
+    pt.hurry()
+    behind = wait_for(
+        "the running node has taken up the next CA",
+        lambda: [one for one in status(pt)["warnings"] if "operator CA is being replaced" in one],
+    )
+    assert "zita" in behind[0] and "nuno" in behind[0]
+    # Old profiles go on; who refreshes gets a certificate of the next CA, and so does who is new.
+    assert may_work(ana) and may_work(rui)
+    shown = tieline("operator", "refresh", ana, "--json").ok().json
+    assert shown["changed"] == ["certificate"] and _own(ana).issuer != first
+    assert tieline("operator", "refresh", ana, "--json").ok().json["changed"] == []
+    eva = person(pt, "iris")
+    assert _own(eva).issuer == _own(ana).issuer
+    assert may_work(ana) and may_work(eva) and may_work(rui)
+    # Of a profile that never arrived the old one is still there, and is asked with again.
+    assert may_work(old_zita)
+    pt.stop()
+    refused = tieline("node", "rekey", pt.home, "--finish")
+    assert refused.code == 1 and "nuno would be locked out" in refused.err
+    done = tieline("node", "rekey", pt.home, "--finish", "--leave-behind", "--json").ok().json
+    assert done["under_way"] == []
+    pt.start()
+    assert may_work(ana) and may_work(eva) and may_work(pt.profile)
+    # Under the old CA nobody comes in: not who stayed behind, nor the old files of who did not.
+    for profile in (rui, old_zita, old_admin):
+        assert not may_work(profile)
+        assert tieline("operator", "refresh", profile).code != 0
+    pt.run(
+        "operator", "add", "nuno", "--role", "analyst", "--out", joined.root / "nuno-anew.json"
+    ).ok()
+    assert may_work(joined.root / "nuno-anew.json")
 
 
 def test_with_the_hub_down_members_tell_one_another(joined: Federation) -> None:

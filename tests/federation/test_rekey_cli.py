@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shutil
 import stat
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.directory import Member
-from tieline_client.profile import utc_now
+from tieline_client.profile import Profile, utc_now
+from tieline_server.config import Home
+from tieline_server.domain.ports import Operator, Tx
+from tieline_server.storage.engine import open_store
 from tieline_server.trust.authority import (
     AgencyAuthority,
     authority_certificate,
     issue_node_leaf,
 )
+from tieline_server.trust.ca_keys import ca_fingerprint
 from tieline_server.trust.directory_store import DirectoryStore
 
 from tests.e2e.federation import Federation, Node, Result, tieline
@@ -173,14 +179,14 @@ def test_a_statement_of_before_is_signed_with_the_key_that_was_admitted_meanwhil
 
 
 class Offline:
-    """The next node CA, whose key is on another machine."""
+    """The next CA, whose key is on another machine."""
 
-    def __init__(self, folder: Path, node: Node) -> None:
+    def __init__(self, folder: Path, node: Node, kind: Kind = Kind.NODE) -> None:
         self.node, self.file, self.leaf = node, folder / "next-ca.pem", folder / "leaf.pem"
         key = keys.generate()
-        certificate = authority_certificate(Kind.NODE, node.agency, key, now=utc_now())
+        certificate = authority_certificate(kind, node.agency, key, now=utc_now())
         federation = DirectoryStore(node.home).current().federation
-        self.authority = AgencyAuthority(Kind.NODE, federation, node.agency, certificate, key)
+        self.authority = AgencyAuthority(kind, federation, node.agency, certificate, key)
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
     def sign(self, request: Path) -> Path:
@@ -245,6 +251,135 @@ def test_a_finish_that_was_cut_off_is_done_again(made: Federation, pt: Node) -> 
     _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
     assert _ca(pt) == saved[pt.home / "certs" / "node-ca.next.pem"]
     assert _node("renew", pt).ok().json["serial"]
+
+
+def _operator_ca(node: Node) -> bytes:
+    return (node.home / "certs" / "operator-ca.pem").read_bytes()
+
+
+def _issuers(node: Node) -> bytes:
+    """The name of the CA that issued the first operator's certificate."""
+    held = x509.load_pem_x509_certificate(Profile.load(node.profile).certificate.encode())
+    return held.issuer.public_bytes()
+
+
+def _named(pem: bytes) -> bytes:
+    return x509.load_pem_x509_certificate(pem).subject.public_bytes()
+
+
+def test_the_operator_ca_rolls_over_and_the_homes_profile_with_it(
+    made: Federation, pt: Node
+) -> None:
+    old = _operator_ca(pt)
+    assert _issuers(pt) == _named(old)
+    done = _node("rekey", pt, "--operator-ca").ok().json
+    assert done["under_way"] == ["operator-ca"] and done["to_sign"] is None
+    upcoming = (pt.home / "certs" / "operator-ca.next.pem").read_bytes()
+    key = pt.home / "keys" / "operator-ca.next.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    # To begin again makes no second one; before it is listed it takes nobody's place.
+    assert _node("rekey", pt, "--operator-ca").ok().json["under_way"] == ["operator-ca"]
+    assert (pt.home / "certs" / "operator-ca.next.pem").read_bytes() == upcoming
+    refused = _node("rekey", pt, "--finish")
+    assert refused.code == 1 and "next operator CA yet" in refused.err
+    assert (_operator_ca(pt), _issuers(pt)) == (old, _named(old))
+    _accept(made, pt, done)
+    assert len(_listed(pt).operator_cas) == 2
+    before = Profile.load(pt.profile)
+    finished = _node("rekey", pt, "--finish").ok().json
+    assert finished["under_way"] == [] and not key.exists()
+    assert _operator_ca(pt) == upcoming
+    after = Profile.load(pt.profile)
+    assert _issuers(pt) == _named(upcoming) and after.key == before.key
+    assert stat.S_IMODE(pt.profile.stat().st_mode) == 0o600
+    _accept(made, pt, finished)
+    (listed,) = _listed(pt).operator_cas
+    assert listed == x509.load_pem_x509_certificate(upcoming).public_bytes(Encoding.DER)
+    assert len(_listed(pt).node_cas) == 1
+
+
+def _put(person: Operator, tx: Tx) -> None:
+    tx.operators.put(person)
+
+
+def _add(node: Node, *names: str, roles: tuple[str, ...] = ("analyst",)) -> None:
+    """People whose certificates are of the present operator CA."""
+    store = open_store(Home(node.home).database_url(Home(node.home).config()), clock=utc_now)
+    try:
+        for at, name in enumerate(names):
+            store.write(partial(_put, Operator(name, roles, (1000 + at,), utc_now())))
+    finally:
+        store.close()
+
+
+def test_nobody_is_locked_out_by_surprise(made: Federation, pt: Node) -> None:
+    _add(pt, "ana", "rui")
+    old = _operator_ca(pt)
+    _accept(made, pt, _node("rekey", pt, "--operator-ca").ok().json)
+    refused = _node("rekey", pt, "--finish")
+    assert refused.code == 1 and "ana, rui would be locked out" in refused.err
+    assert len(refused.err.strip().splitlines()) == 1
+    assert _operator_ca(pt) == old and _node("rekey", pt).ok().json["under_way"]
+    assert _node("rekey", pt, "--leave-behind").code == 2
+    done = _node("rekey", pt, "--finish", "--leave-behind").ok().json
+    assert done["under_way"] == [] and _operator_ca(pt) != old
+
+
+def test_without_an_admin_under_the_next_ca_nothing_ends(made: Federation, pt: Node) -> None:
+    offline = Offline(made.root, pt, Kind.OPERATOR)
+    done = _node("rekey", pt, "--operator-ca", "--certificate", offline.file).ok().json
+    assert done["to_sign"] is None
+    assert not (pt.home / "keys" / "operator-ca.next.key").exists()
+    _accept(made, pt, done)
+    old = _operator_ca(pt)
+    # Its key is elsewhere, so nobody here can certify the first operator anew.
+    for words in ((), ("--leave-behind",)):
+        refused = _node("rekey", pt, "--finish", *words)
+        assert refused.code == 1 and _operator_ca(pt) == old
+    assert "no admin" in refused.err
+    store = open_store(Home(pt.home).database_url(Home(pt.home).config()), clock=utc_now)
+    try:
+        name = Profile.load(pt.profile).operator
+        known = store.read(lambda tx: tx.operators.get(name))
+        assert known is not None
+        issuer = ca_fingerprint(offline.authority.der)
+        store.write(lambda tx: tx.operators.put(replace(known, issuer=issuer)))
+    finally:
+        store.close()
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _operator_ca(pt) == offline.file.read_bytes()
+    assert not (pt.home / "keys" / "operator-ca.key").exists()
+
+
+def test_the_end_of_an_operator_ca_that_was_cut_off_is_done_again(
+    made: Federation, pt: Node
+) -> None:
+    _accept(made, pt, _node("rekey", pt, "--operator-ca").ok().json)
+    saved = {path: path.read_bytes() for path in (pt.home / "certs").iterdir()}
+    _node("rekey", pt, "--finish").ok()
+    for name in ("operator-ca.pem", "operator-ca.next.pem"):
+        path = pt.home / "certs" / name
+        path.write_bytes(saved[path])
+    held = pt.profile.read_bytes()
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _operator_ca(pt) == saved[pt.home / "certs" / "operator-ca.next.pem"]
+    assert pt.profile.read_bytes() == held  # it had its certificate already
+
+
+def test_what_is_no_next_operator_ca_changes_nothing(made: Federation, pt: Node) -> None:
+    certs = pt.home / "certs"
+    for file in (certs / "node.pem", certs / "node-ca.pem"):
+        assert _node("rekey", pt, "--operator-ca", "--certificate", file).code == 3
+    in_use = _node("rekey", pt, "--operator-ca", "--certificate", certs / "operator-ca.pem")
+    assert in_use.code == 1 and "operator CA in use" in in_use.err
+    words = ("--ca", "--operator-ca", "--certificate", certs / "node.pem")
+    assert _node("rekey", pt, *words).code == 2
+    config = pt.home / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace('operator_ca_key = ""', 'operator_ca_key = "pkcs11:object=c"'))
+    assert _node("rekey", pt, "--operator-ca").code == 2
+    config.write_text(text)
+    assert _node("rekey", pt).ok().json["under_way"] == []
 
 
 def test_a_hub_takes_its_own_word(made: Federation) -> None:

@@ -18,6 +18,11 @@ PROTO = Path(__file__).parents[2] / "proto" / "tieline" / "v1"
 HEALTH = "/grpc.health.v1.Health/Check"
 
 
+_OF_PEOPLE = tuple(
+    f"/tieline.v1.{name}/" for name in ("OperatorService", "AuditorService", "ProfileService")
+)
+
+
 def _methods() -> dict[str, MethodDescriptor]:
     return {
         f"/{service.full_name}/{method.name}": method
@@ -33,7 +38,7 @@ def test_rows_and_methods_are_the_same() -> None:
 
 def test_each_service_has_its_one_listener() -> None:
     for name in _methods():
-        people = name.startswith(("/tieline.v1.OperatorService/", "/tieline.v1.AuditorService/"))
+        people = name.startswith(_OF_PEOPLE)
         wanted = Listener.OPERATOR if people else Listener.FEDERATION
         assert RULES[name].listeners == {wanted}
     assert RULES[HEALTH].listeners == BOTH

@@ -128,8 +128,8 @@ def refresh(
 ) -> None:
     """Have the node say anew what your profile holds of it: its CAs and its address.
 
-    For when the node's CA changes: while both CAs count, and after. Certificate and key stay; an
-    encrypted key stays encrypted.
+    For when the node's CA changes: while both CAs count, and after. While the operator CA changes
+    you get a certificate of the next one. The key stays; an encrypted key stays encrypted.
 
     Example: tieline operator refresh ana.json
     """
@@ -148,6 +148,8 @@ def refresh(
     }
     what = f"{cas} node CAs" if cas > 1 else "one node CA"
     told = "is up to date" if not done.changed else "was brought up to date"
+    if "certificate" in done.changed:
+        what += ", a certificate of the next operator CA"
     emit(as_json, document, lambda: line(f"{path} {told}: {what}, {done.profile.address}"))
 
 

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from tieline.v1 import constraints_pb2 as tieline_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tieline/v1/operator_access.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\"\x12\n\x10GetAccessRequest\"j\n\x11GetAccessResponse\x12\x1d\n\x08node_cas\x18\x01 \x03(\x0c\x42\x0b\xea\xc7\x18\x07\x08\x04\x10\x80@\x18\x08\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\x86\x02\x12\x1c\n\x0btarget_name\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\x80\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tieline/v1/operator_access.proto\x12\ntieline.v1\x1a\x1ctieline/v1/constraints.proto\"\x12\n\x10GetAccessRequest\"\x19\n\x17RenewCertificateRequest\":\n\x18RenewCertificateResponse\x12\x1e\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x42\t\xea\xc7\x18\x05\x08\x04\x10\x80@\"j\n\x11GetAccessResponse\x12\x1d\n\x08node_cas\x18\x01 \x03(\x0c\x42\x0b\xea\xc7\x18\x07\x08\x04\x10\x80@\x18\x08\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\x86\x02\x12\x1c\n\x0btarget_name\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\x80\x01\x32o\n\x0eProfileService\x12]\n\x10RenewCertificate\x12#.tieline.v1.RenewCertificateRequest\x1a$.tieline.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tieline.v1.operator_access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_RENEWCERTIFICATERESPONSE'].fields_by_name['certificate']._loaded_options = None
+  _globals['_RENEWCERTIFICATERESPONSE'].fields_by_name['certificate']._serialized_options = b'\352\307\030\005\010\004\020\200@'
   _globals['_GETACCESSRESPONSE'].fields_by_name['node_cas']._loaded_options = None
   _globals['_GETACCESSRESPONSE'].fields_by_name['node_cas']._serialized_options = b'\352\307\030\007\010\004\020\200@\030\010'
   _globals['_GETACCESSRESPONSE'].fields_by_name['address']._loaded_options = None
@@ -40,6 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETACCESSRESPONSE'].fields_by_name['target_name']._serialized_options = b'\352\307\030\003\020\200\001'
   _globals['_GETACCESSREQUEST']._serialized_start=78
   _globals['_GETACCESSREQUEST']._serialized_end=96
-  _globals['_GETACCESSRESPONSE']._serialized_start=98
-  _globals['_GETACCESSRESPONSE']._serialized_end=204
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=98
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=123
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=125
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=183
+  _globals['_GETACCESSRESPONSE']._serialized_start=185
+  _globals['_GETACCESSRESPONSE']._serialized_end=291
+  _globals['_PROFILESERVICE']._serialized_start=293
+  _globals['_PROFILESERVICE']._serialized_end=404
 # @@protoc_insertion_point(module_scope)

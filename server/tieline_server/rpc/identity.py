@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tieline_client import tls
 from tieline_client.certificate_errors import CertificateKind, CertificateRevoked
+from tieline_client.certificate_parts import parse_certificate
 from tieline_client.certificates import (
     IsRevoked,
     Kind,
@@ -206,6 +208,12 @@ def stated_version(context: grpc.ServicerContext) -> int:
         if key == VERSION_KEY and len(value) <= _VERSION_DIGITS and _is_number(value):
             return int(value)
     return 0
+
+
+def caller_key(context: grpc.ServicerContext) -> bytes:
+    """Return the public key (SubjectPublicKeyInfo) of the leaf that the caller proved to hold."""
+    leaf = parse_certificate(_leaf(context))
+    return leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _leaf(context: grpc.ServicerContext) -> bytes:

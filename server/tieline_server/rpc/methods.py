@@ -196,6 +196,7 @@ _AUDITOR = {
     "ListHolds": _person(frozenset({AUDITOR})),
     "SearchEntries": _person(frozenset({AUDITOR}), limits.AUDIT_SEARCH_SECONDS),
 }
+_PROFILE = {"RenewCertificate": _person(ROLES)}
 _HEALTH = {"Check": Rule(BOTH, seconds=limits.HELLO_SECONDS, past_expiry=True)}
 
 RULES: Mapping[str, Rule] = {
@@ -208,6 +209,7 @@ RULES: Mapping[str, Rule] = {
         "tieline.v1.DirectoryService": _DIRECTORY,
         "tieline.v1.OperatorService": _OPERATOR,
         "tieline.v1.AuditorService": _AUDITOR,
+        "tieline.v1.ProfileService": _PROFILE,
         "grpc.health.v1.Health": _HEALTH,
     }.items()
     for method, rule in rows.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tieline.v1 import operator_pb2
@@ -24,6 +24,8 @@ class IssuedLeaf:
     certificate: bytes
     serial: int
     expires: datetime
+    issuer: str = ""
+    """Fingerprint of the operator CA."""
 
 
 Issue = Callable[[str, bytes], IssuedLeaf]
@@ -42,11 +44,21 @@ def check_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(role for role in ROLES if role in roles)
 
 
+def left_with(tx: Tx, issuer: str) -> list[str]:
+    """Return who may come in now and has no certificate of this operator CA, by name."""
+    people = tx.operators.find()
+    return [one.name for one in people if one.revoked is None and one.issuer != issuer]
+
+
 class People:
     """Adds, lists and revokes."""
 
-    def __init__(self, node: Node, issue: Issue, check: Check) -> None:
+    def __init__(
+        self, node: Node, issue: Issue, check: Check, upcoming: Callable[[], str] = lambda: ""
+    ) -> None:
+        """``upcoming`` is the fingerprint of the next operator CA, or "" where none can issue."""
         self._node, self._issue, self._check = node, issue, check
+        self._upcoming = upcoming
 
     def add(
         self,
@@ -77,6 +89,7 @@ class People:
                     (leaf.serial,),
                     known.created if known else now,
                     expires=leaf.expires,
+                    issuer=leaf.issuer,
                 )
             )
             tx.audit.append(
@@ -87,6 +100,44 @@ class People:
                     roles=list(roles),
                     serial=f"{leaf.serial:x}",
                     issued="elsewhere" if certificate else "here",
+                )
+            )
+
+        self._node.store.write(work)
+        return leaf
+
+    def renew(self, person: Person, serial: int, key: bytes) -> IssuedLeaf | None:
+        """Give whoever calls a certificate of the next operator CA, for the key they have.
+
+        ``serial`` and ``key`` (SubjectPublicKeyInfo) are those of the certificate they call with,
+        which goes on until the present CA ends. None where no CA is being replaced, or they call
+        with a certificate of the next one. Raises WrongState for who was replaced meanwhile, and
+        what issuing raises.
+        """
+        issuer = self._upcoming()
+        known = self._node.store.read(lambda tx: tx.operators.get(person.name))
+        if not issuer or known is None:
+            return None
+        if known.issuer == issuer and known.serials[-1:] == (serial,):
+            return None
+        leaf = self._issue(person.name, key)
+
+        def work(tx: Tx) -> None:
+            known = tx.operators.get(person.name)
+            if known is None or serial not in known.serials:
+                raise WrongState(f"the certificate of {person.name} was replaced meanwhile")
+            # Of those that were issued and never arrived none is kept.
+            renewed = replace(
+                known, serials=(serial, leaf.serial), expires=leaf.expires, issuer=leaf.issuer
+            )
+            tx.operators.put(renewed)
+            tx.audit.append(
+                self._node.entry(
+                    "operator.renewed",
+                    person=person.name,
+                    subjects=(person.name,),
+                    serial=f"{leaf.serial:x}",
+                    before=f"{serial:x}",
                 )
             )
 

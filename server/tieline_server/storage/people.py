@@ -15,7 +15,7 @@ from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import meta, operators, queries, query_ids
 from tieline_server.storage.session import Session
 
-_EXPIRES = "operator-expires/"
+_EXPIRES, _ISSUER = "operator-expires/", "operator-issuer/"
 _BY_NAME = select(operators).where(operators.c.name == bindparam("name"))
 
 
@@ -38,6 +38,7 @@ class Operators:
         self._run(statement.on_conflict_do_update(index_elements=["name"], set_=values))
         ends = operator.expires.isoformat() if operator.expires is not None else ""
         Meta(self._session).set(_EXPIRES + operator.name, ends)
+        Meta(self._session).set(_ISSUER + operator.name, operator.issuer)
 
     def get(self, name: str) -> Operator | None:
         """Return a person; in a writing transaction the row stays as it is until the end."""
@@ -52,10 +53,12 @@ class Operators:
         return [self._with_end(row) for row in found]
 
     def _with_end(self, row: Row[Any]) -> Operator:
-        """The end of the certificate stands apart: it came later and needs no column."""
-        known = select(meta.c.value).where(meta.c.key == _EXPIRES + row.name)
-        ends = self._session.connection.scalar(known)
-        return _operator(row, datetime.fromisoformat(ends) if ends else None)
+        """End and issuer of the certificate stand apart: they came later and need no column."""
+        expires, issuer = _EXPIRES + row.name, _ISSUER + row.name
+        known = select(meta.c.key, meta.c.value).where(meta.c.key.in_((expires, issuer)))
+        apart = {one.key: one.value for one in self._run(known)}
+        ends = apart.get(expires)
+        return _operator(row, datetime.fromisoformat(ends) if ends else None, apart.get(issuer, ""))
 
 
 _QUERY = tuple(field.name for field in fields(AnsweredQuery))
@@ -162,7 +165,7 @@ class Meta:
         return now
 
 
-def _operator(row: Row[Any], expires: datetime | None) -> Operator:
+def _operator(row: Row[Any], expires: datetime | None, issuer: str) -> Operator:
     return Operator(
         name=row.name,
         roles=tuple(json.loads(row.roles)),
@@ -170,4 +173,5 @@ def _operator(row: Row[Any], expires: datetime | None) -> Operator:
         created=row.created,
         revoked=row.revoked,
         expires=expires,
+        issuer=issuer,
     )

@@ -7,6 +7,7 @@ certified is checked before it is taken (leaf_import.py).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,11 @@ class OwnAuthority:
         """The certificate as the directory pins it."""
         return self.certificate.public_bytes(Encoding.DER)
 
+    @property
+    def fingerprint(self) -> str:
+        """What says of a person's certificate which CA issued it."""
+        return ca_fingerprint(self.der)
+
     def require(self, instead: str) -> AgencyAuthority:
         """Return it with its key; raise ConfigurationError that says what to do ``instead``."""
         if self.authority is None:
@@ -44,14 +50,21 @@ class OwnAuthority:
         return self.authority
 
 
-def ca_key(folder: Path, kind: Kind, uri: str, passphrase: bytes | None) -> keys.PrivateKey | None:
+def ca_fingerprint(der: bytes) -> str:
+    """Return the first half of the SHA-256 of a CA's certificate, as hex."""
+    return hashlib.sha256(der).hexdigest()[:32]
+
+
+def ca_key(
+    folder: Path, kind: Kind, uri: str, passphrase: bytes | None, *, upcoming: bool = False
+) -> keys.PrivateKey | None:
     """Return a CA's key: of its token when ``uri`` names one, of its file in ``folder``, or None.
 
     Raises ConfigurationError for a wrong URI or an unusable file; a token is not opened yet.
     """
     if uri:
         return TokenKey(TokenUri.parse(uri))
-    path = folder / f"{kind.value}-ca.key"
+    path = folder / f"{kind.value}-ca{'.next' if upcoming else ''}.key"
     return keys.load(path, passphrase) if path.exists() else None
 
 
@@ -64,9 +77,13 @@ def load_own_authority(
     certs: Path,
     uri: str,
     passphrase: bytes | None,
+    upcoming: bool = False,
 ) -> OwnAuthority:
-    """Read a CA of this home. Raises ConfigurationError, or TrustError when it is no usable CA."""
-    path = certs / f"{kind.value}-ca.pem"
+    """Read a CA of this home, or the one that is to take its place (rollover.py).
+
+    Raises ConfigurationError, or TrustError when it is no usable CA.
+    """
+    path = certs / f"{kind.value}-ca{'.next' if upcoming else ''}.pem"
     try:
         pem = path.read_bytes()
         certificate = x509.load_pem_x509_certificate(pem)
@@ -75,7 +92,7 @@ def load_own_authority(
             f"{path} is no certificate that can be read; restore it from a backup"
         ) from None
     load_authority(certificate.public_bytes(Encoding.DER))
-    key = ca_key(keys_folder, kind, uri, passphrase)
+    key = ca_key(keys_folder, kind, uri, passphrase, upcoming=upcoming)
     if key is None:
         return OwnAuthority(kind, certificate, None)
     if isinstance(key, TokenKey):

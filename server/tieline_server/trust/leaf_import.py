@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from tieline_client import keys, tls
 from tieline_client.certificate_errors import CertificateIssuer
+from tieline_client.certificate_parts import parse_certificate
 from tieline_client.certificates import IsRevoked, Kind, LeafIdentity, Purpose, check_leaf
 from tieline_client.directory import Directory
 from tieline_client.errors import ConfigurationError, RefusedError, TrustError
@@ -81,6 +83,15 @@ def check_operator_leaf(
     if key is not None:
         _check_key(der, key, what)
     return checked
+
+
+def issued_by(der: bytes, ca: bytes) -> bool:
+    """Whether this CA signed a certificate that passed its checks (both DER)."""
+    try:
+        parse_certificate(der).verify_directly_issued_by(parse_certificate(ca))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _check(

@@ -22,6 +22,7 @@ from tieline_server.trust import files
 from tieline_server.trust.authority import issue_node_leaf, issue_operator_leaf, renewal_due
 from tieline_server.trust.ca_keys import load_own_authority
 from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.operator_cas import OperatorCas
 
 
 class NodeIdentity:
@@ -59,7 +60,21 @@ class NodeIdentity:
             passphrase=passphrase,
         )
         self.node_ca = own(Kind.NODE, uri=node_ca_key)
-        self.operator_ca = own(Kind.OPERATOR, uri=operator_ca_key)
+        # A next CA comes while the node runs: it may be under a passphrase of after the start.
+        self.operator_cas = OperatorCas(
+            own(Kind.OPERATOR, uri=operator_ca_key),
+            certs,
+            lambda: load_own_authority(
+                Kind.OPERATOR,
+                federation,
+                agency,
+                keys_folder=keys_folder,
+                certs=certs,
+                uri="",
+                passphrase=keys.passphrase_from_environment(),
+                upcoming=True,
+            ),
+        )
         self._stamp = self._look()
         self._leaf = self._load_leaf()
         self.identity = self._present(self._leaf)
@@ -159,12 +174,16 @@ class NodeIdentity:
         Raises InvalidInput for a key that is no P-256 key, ConfigurationError where the CA's key is
         not within reach.
         """
-        authority = self.operator_ca.require(
+        issuing = self.operator_cas.issuing
+        authority = issuing.require(
             f"have it certify {name}, then run `tieline operator add {name} --certificate FILE`"
         )
         leaf = issue_operator_leaf(authority, name, keys.load_public(public_key), now=now)
         return IssuedLeaf(
-            leaf.public_bytes(Encoding.DER), leaf.serial_number, leaf.not_valid_after_utc
+            leaf.public_bytes(Encoding.DER),
+            leaf.serial_number,
+            leaf.not_valid_after_utc,
+            issuing.fingerprint,
         )
 
 

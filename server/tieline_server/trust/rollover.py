@@ -10,13 +10,18 @@ only; it recovers from any other member, and then knows the next.
 and its statement lists it alone. Of a signing key the old one stays listed with its end, so that
 what it signed still verifies, queued or received; after 90 days and the tolerances it goes.
 
-========== ============================== ============================= =========================
-key        listed as                      while both are listed         finished
-========== ============================== ============================= =========================
-node CA    ``node_cas``                   leaf of the present CA        leaf of the next CA
-signing    ``signing_keys``               signs with the present key    signs with the next one
-directory  by the authority, on admission signs with whichever is known the one that is known
-========== ============================== ============================= =========================
+=========== ============================== ============================= =========================
+key         listed as                      while both are listed         finished
+=========== ============================== ============================= =========================
+node CA     ``node_cas``                   leaf of the present CA        leaf of the next CA
+operator CA ``operator_cas``               people in under both, the     people in under the next
+                                           next one issues               one alone
+signing     ``signing_keys``               signs with the present key    signs with the next one
+directory   by the authority, on admission signs with whichever is known the one that is known
+=========== ============================== ============================= =========================
+
+The operator CA is the one that members need not hear of: people come to their own node. It is
+listed all the same, so that the federation refuses another agency's look-alike.
 
 Every step may be done again after a crash.
 """
@@ -59,14 +64,16 @@ class Rollover:
     def _key(self, name: str, *, upcoming: bool) -> Path:
         return self.keys_folder / (f"{name}.next.key" if upcoming else f"{name}.key")
 
-    def _ca(self, *, upcoming: bool) -> Path:
-        return self.certs / ("node-ca.next.pem" if upcoming else "node-ca.pem")
+    def _ca(self, kind: Kind = Kind.NODE, *, upcoming: bool) -> Path:
+        return self.certs / f"{kind.value}-ca{'.next' if upcoming else ''}.pem"
 
     def under_way(self) -> list[str]:
-        """Return which keys are being rolled over: ca, signing, directory."""
+        """Return which keys are being rolled over: ca, operator-ca, signing, directory."""
         found = []
         if self._ca(upcoming=True).exists():
             found.append("ca")
+        if self._ca(Kind.OPERATOR, upcoming=True).exists():
+            found.append("operator-ca")
         for name in ("signing", "directory"):
             if self._key(name, upcoming=True).exists():
                 found.append(name)
@@ -81,26 +88,43 @@ class Rollover:
 
         ``certificate`` (PEM) is that of a CA whose key is elsewhere, as ``check_next_ca`` saw it.
         """
-        path, key_path = self._ca(upcoming=True), self._key("node-ca", upcoming=True)
-        if certificate is not None and not path.exists():
-            files.write_atomic(path, certificate, mode=0o600)
-        if not path.exists():
-            key = self._load(key_path) if key_path.exists() else self._make(key_path)
-            made = authority_certificate(Kind.NODE, self.agency, key, now=now)
-            files.write_atomic(path, made.public_bytes(Encoding.PEM), mode=0o600)
-        upcoming = _der(path)
+        upcoming = self._next_ca(Kind.NODE, now, certificate)
         if upcoming in stated.node_cas:
             return stated
         return stated.model_copy(update={"node_cas": (*stated.node_cas, upcoming)})
 
-    def check_next_ca(self, der: bytes) -> None:
+    def begin_operator_ca(
+        self, stated: OwnStatement, now: datetime, certificate: bytes | None = None
+    ) -> OwnStatement:
+        """Make the next operator CA, if there is none, and list it; as ``begin_ca``."""
+        upcoming = self._next_ca(Kind.OPERATOR, now, certificate)
+        if upcoming in stated.operator_cas:
+            return stated
+        return stated.model_copy(update={"operator_cas": (*stated.operator_cas, upcoming)})
+
+    def _next_ca(self, kind: Kind, now: datetime, certificate: bytes | None) -> bytes:
+        """The key first: a running node takes the certificate as word that both are there."""
+        path = self._ca(kind, upcoming=True)
+        key_path = self._key(f"{kind.value}-ca", upcoming=True)
+        if certificate is not None and not path.exists():
+            files.write_atomic(path, certificate, mode=0o600)
+        if not path.exists():
+            key = self._load(key_path) if key_path.exists() else self._make(key_path)
+            made = authority_certificate(kind, self.agency, key, now=now)
+            files.write_atomic(path, made.public_bytes(Encoding.PEM), mode=0o600)
+        return _der(path)
+
+    def check_next_ca(self, der: bytes, kind: Kind = Kind.NODE) -> None:
         """Raise WrongState for a CA that cannot be the next: it is in use, or another is next."""
-        if der == _der(self._ca(upcoming=False)):
-            raise WrongState("that is the node CA in use; give the certificate of the next one")
-        path = self._ca(upcoming=True)
+        if der == _der(self._ca(kind, upcoming=False)):
+            raise WrongState(
+                f"that is the {kind.value} CA in use; give the certificate of the next one"
+            )
+        path = self._ca(kind, upcoming=True)
         if path.exists() and der != _der(path):
             raise WrongState(
-                f"another node CA is to be the next already ({path}); finish that change first"
+                f"another {kind.value} CA is to be the next already ({path}); "
+                "finish that change first"
             )
 
     def begin_signing(self, stated: OwnStatement, now: datetime) -> OwnStatement:
@@ -134,6 +158,9 @@ class Rollover:
         missing = []
         if "ca" in under_way and _der(self._ca(upcoming=True)) not in held.node_cas:
             missing.append("node CA")
+        upcoming = self._ca(Kind.OPERATOR, upcoming=True)
+        if "operator-ca" in under_way and _der(upcoming) not in held.operator_cas:
+            missing.append("operator CA")
         if "signing" in under_way and not self._listed(held):
             missing.append("signing key")
         if "directory" in under_way:
@@ -155,6 +182,8 @@ class Rollover:
         done = self.under_way()
         if "ca" in done:
             self._take_up_ca(now)
+        if "operator-ca" in done:
+            self._take_up_operator_ca()
         for name in ("signing", "directory"):
             if name in done:
                 self._key(name, upcoming=True).replace(self._key(name, upcoming=False))
@@ -184,13 +213,21 @@ class Rollover:
                 "HOME --import LEAF`, then finish"
             )
         else:
-            self._drop_other_key()
+            self._drop_other_key(Kind.NODE)
         self._ca(upcoming=True).replace(self._ca(upcoming=False))
 
-    def _drop_other_key(self) -> None:
+    def _take_up_operator_ca(self) -> None:
+        key_path = self._key("operator-ca", upcoming=True)
+        if key_path.exists():
+            key_path.replace(self._key("operator-ca", upcoming=False))
+        else:
+            self._drop_other_key(Kind.OPERATOR)
+        self._ca(Kind.OPERATOR, upcoming=True).replace(self._ca(Kind.OPERATOR, upcoming=False))
+
+    def _drop_other_key(self, kind: Kind) -> None:
         """The key of a CA that is no longer ours goes; after a crash the next one's may be here."""
-        path = self._key("node-ca", upcoming=False)
-        upcoming = x509.load_der_x509_certificate(_der(self._ca(upcoming=True)))
+        path = self._key(f"{kind.value}-ca", upcoming=False)
+        upcoming = x509.load_der_x509_certificate(_der(self._ca(kind, upcoming=True)))
         if path.exists() and self._load(path).public_key() != upcoming.public_key():
             path.unlink()
             files.sync_folder(self.keys_folder)
@@ -206,7 +243,7 @@ class Rollover:
 
     def finished(self, stated: OwnStatement, now: datetime) -> OwnStatement:
         """Return the statement with the present keys alone, but for what old signatures need."""
-        ca = _der(self._ca(upcoming=False))
+        ca, operator_ca = (_der(self._ca(kind, upcoming=False)) for kind in Kind)
         signing = keys.keyid(self._load(self._key("signing", upcoming=False)))
         end = now.replace(microsecond=0)
         kept = []
@@ -216,7 +253,13 @@ class Rollover:
                 key = key.model_copy(update={"not_after": max(end, _after(key.not_before))})
             if not _forgotten(key, now):
                 kept.append(key)
-        return stated.model_copy(update={"node_cas": (ca,), "signing_keys": tuple(kept)})
+        return stated.model_copy(
+            update={
+                "node_cas": (ca,),
+                "operator_cas": (operator_ca,),
+                "signing_keys": tuple(kept),
+            }
+        )
 
     def _make(self, path: Path) -> keys.PrivateKey:
         key = keys.generate()

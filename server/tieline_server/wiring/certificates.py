@@ -5,7 +5,8 @@ from __future__ import annotations
 import structlog
 
 from tieline_server.services.people import IssuedLeaf
-from tieline_server.trust.leaf_import import check_operator_leaf
+from tieline_server.trust.ca_keys import ca_fingerprint
+from tieline_server.trust.leaf_import import check_operator_leaf, issued_by
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
 
@@ -26,14 +27,26 @@ def renew_leaf(parts: Parts) -> None:
 
 def check_operator(parts: Parts, name: str, der: bytes) -> IssuedLeaf:
     """Check a person's certificate that the operator CA issued elsewhere."""
-    directory = parts.directory.current()
+    directory, cas = parts.directory.current(), parts.identity.operator_cas.trusted()
     checked = check_operator_leaf(
         der,
         name,
         agency=parts.config.agency,
         federation=directory.federation,
-        cas=(parts.identity.operator_ca.der,),
+        cas=cas,
         is_revoked=directory.is_revoked,
         clock=utc_now,
     )
-    return IssuedLeaf(der, checked.serial, checked.not_after)
+    issuer = next(ca_fingerprint(ca) for ca in cas if issued_by(der, ca))
+    return IssuedLeaf(der, checked.serial, checked.not_after, issuer)
+
+
+def look_at_operator_cas(parts: Parts) -> None:
+    """Take up a next operator CA that was put into the home; the log says so."""
+    cas, before = parts.identity.operator_cas, parts.identity.operator_cas.problem
+    if cas.look() and cas.upcoming is not None:
+        _log.info("operator_ca.next", fingerprint=cas.upcoming.fingerprint)
+        entry = parts.node.entry("operator_ca.next", fingerprint=cas.upcoming.fingerprint)
+        parts.store.write(lambda tx: tx.audit.append(entry))
+    if cas.problem and cas.problem != before:
+        _log.warning("operator_ca.refused", reason=cas.problem)

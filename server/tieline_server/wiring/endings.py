@@ -35,11 +35,14 @@ def endings(parts: Parts) -> Iterator[Ending]:
         else "have HOME/node.csr of `tieline node renew` signed and --import it",
         _RENEWED_BY_NOW if here else ANNOUNCED_AHEAD,
     )
-    for authority in (identity.node_ca, identity.operator_ca):
+    for authority, option in (
+        (identity.node_ca, "--ca"),
+        (identity.operator_cas.issuing, "--operator-ca"),
+    ):
         yield Ending(
             f"the {authority.kind.value} CA",
             authority.certificate.not_valid_after_utc,
-            "publish its successor",
+            f"begin its replacement with `tieline node rekey HOME {option}`",
         )
     for key in directory.member(parts.config.agency).signing_keys:
         if key.not_after is not None and key.covers(utc_now()):

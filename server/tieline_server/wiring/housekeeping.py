@@ -18,7 +18,7 @@ from tieline_server.rpc.server import Endpoint
 from tieline_server.services.attachments import drop_stale
 from tieline_server.services.processes import forget
 from tieline_server.services.sketches import erase_old_sketches
-from tieline_server.wiring.certificates import renew_leaf
+from tieline_server.wiring.certificates import look_at_operator_cas, renew_leaf
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.directory import review
 from tieline_server.wiring.endings import Announcer
@@ -44,6 +44,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("look at the directory", parts.refresher.look),
         Job("end what it refuses", lambda: review(parts)),
         Job("renew the leaf", lambda: renew_leaf(parts)),
+        Job("look at operator CAs", lambda: look_at_operator_cas(parts)),
         Job("announce what ends", Announcer(parts).daily),
         Job("close channels that were replaced", parts.peers.tidy),
         Job("log counted refusals", lambda: parts.refusals.write_due(utc_now())),

@@ -10,6 +10,7 @@ from tieline.v1 import (
     delivery_pb2_grpc,
     directory_pb2_grpc,
     exchange_pb2_grpc,
+    operator_access_pb2_grpc,
     operator_pb2_grpc,
     relay_pb2_grpc,
 )
@@ -28,6 +29,7 @@ from tieline_server.rpc.identity import OperatorIdentifier, PeerIdentifier
 from tieline_server.rpc.interceptors import Guard
 from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
+from tieline_server.rpc.profile import ProfileServicer
 from tieline_server.rpc.rates import Rates
 from tieline_server.rpc.relay import RelayServicer
 from tieline_server.rpc.server import Endpoint, build_server, standing_threads
@@ -107,7 +109,7 @@ def access(parts: Parts) -> GetAccessResponse:
 def operator_port(parts: Parts) -> Endpoint:
     """Build what the agency's own people and tools reach."""
     node, config, identity, store = parts.node, parts.config, parts.identity, parts.store
-    own_operators = (identity.operator_ca.der,)
+    operator_cas = identity.operator_cas
     issue = lambda name, key: identity.issue_operator(name, key, utc_now())  # noqa: E731
     facts = NodeFacts(
         listen=config.listen or "",
@@ -118,20 +120,22 @@ def operator_port(parts: Parts) -> Endpoint:
     people = OperatorIdentifier(
         config.agency,
         node.federation,
-        lambda: own_operators,
+        operator_cas.trusted,
         lambda name: store.recall(("operator", name), lambda tx: tx.operators.get(name)),
         clock=utc_now,
         is_revoked=lambda agency, serial: parts.directory.current().is_revoked(agency, serial),
     )
-    operator = OperatorServicer(node, People(node, issue, partial(check_operator, parts)), facts)
+    own_people = People(node, issue, partial(check_operator, parts), operator_cas.replacing)
+    operator, profiles = OperatorServicer(node, own_people, facts), ProfileServicer(own_people)
     auditor = AuditorServicer(Auditing(node, lambda: parts.directory.copy().files), parts.retention)
     return build_server(
         config.operator_listen,
-        server_credentials(ListenerMaterial(identity, lambda: own_operators)),
+        server_credentials(ListenerMaterial(identity, operator_cas.trusted)),
         [Guard(Listener.OPERATOR, people, utc_now, parts.refusals.note)],
         [
             partial(operator_pb2_grpc.add_OperatorServiceServicer_to_server, operator),
             partial(auditor_pb2_grpc.add_AuditorServiceServicer_to_server, auditor),
+            partial(operator_access_pb2_grpc.add_ProfileServiceServicer_to_server, profiles),
         ],
         grace_seconds=limits.IMPORT_SECONDS,
     )

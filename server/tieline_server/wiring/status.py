@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from tieline.v1 import operator_pb2
@@ -17,6 +18,7 @@ from tieline_server.domain.ports import Store
 from tieline_server.services import processes
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
+from tieline_server.services.people import left_with
 from tieline_server.services.standing_words import troubles
 from tieline_server.services.witnessing import witness_troubles
 from tieline_server.trust.directory_status import standing
@@ -97,11 +99,26 @@ class NodeStatus:
         for problem in (self._parts.refresher.problem, self._parts.online.problem):
             if problem:
                 yield f"the directory was not confirmed: {problem}"[:500]
+        yield from _operator_ca(self._parts)
         yield from _left_behind(store)
         try:
             directory.check_fresh(utc_now())
         except TielineError as error:
             yield error.message[:500]
+
+
+def _operator_ca(parts: Parts) -> Iterator[str]:
+    """Who would be left outside by the end of an operator CA that is being replaced."""
+    cas = parts.identity.operator_cas
+    if cas.problem:
+        yield cas.problem[:500]
+    if cas.upcoming is not None:
+        behind = parts.store.read(partial(left_with, issuer=cas.upcoming.fingerprint))
+        if behind:
+            yield (
+                "the operator CA is being replaced; without a certificate of the next one: "
+                f"{', '.join(behind)} (`tieline operator refresh PROFILE`)"
+            )[:500]
 
 
 def _left_behind(store: Store) -> Iterator[str]:

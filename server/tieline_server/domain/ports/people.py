@@ -16,6 +16,7 @@ class Operator:
     """A person of the own agency. ``serials`` are certificates issued; revoked people have none.
 
     ``expires`` is the end of the newest certificate; None of one that an older version issued.
+    ``issuer`` is the fingerprint of the operator CA that issued it, "" where that is not known.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Operator:
     created: datetime
     revoked: datetime | None = None
     expires: datetime | None = None
+    issuer: str = ""
 
 
 class OperatorRepository(Protocol):
