@@ -18,6 +18,8 @@ from typing import Any
 from unittest import mock
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpc.experimental import session_cache  # type: ignore[attr-defined]
 from tieline.v1 import envelope_pb2, exchange_pb2, exchange_pb2_grpc, operator_pb2, payload_pb2
@@ -25,7 +27,7 @@ from tieline.v1.operator_pb2_grpc import OperatorServiceStub
 from tieline_client import keys, limits, tls
 from tieline_client.certificates import LeafCache
 from tieline_client.digest_batch import DigestBatch
-from tieline_client.directory import SigningKey
+from tieline_client.directory import Role, SigningKey
 from tieline_client.errors import TielineError
 from tieline_client.identifiers import SpiffeId
 from tieline_client.payloads import Audience, Sealer
@@ -48,6 +50,7 @@ from tests.rpc.guarded import (
     listening,
     make_world,
 )
+from tests.rpc.mid_connection_relay import rows as relay_rows
 
 SERVED = "served"
 HELLO = exchange_pb2.HelloRequest(nonce=bytes(range(32)), wire_version="v1.2")
@@ -135,6 +138,35 @@ def _directory_ended(world: World) -> None:
 
 def _other_member_revoked(world: World) -> None:
     _serial_revoked(world, FBI)
+
+
+def _ca_ended(world: World, agency: str = ICE) -> None:
+    """The CA that the directory pins ends before the leaf does.
+
+    An agency may have its CA certified anew under the same key and name, for less long; whoever
+    connected before did so under the longer one. The time is this node's own.
+    """
+    ca, ends = world.agencies[agency].node_ca, world.now + timedelta(hours=1)
+    old = ca.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(ends)
+    )
+    for one in old.extensions:
+        builder = builder.add_extension(one.value, one.critical)
+    shorter = builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+    _member(world, agency, node_cas=(shorter,))
+    world.now = ends + timedelta(seconds=1)
+
+
+def _role_changed(world: World, agency: str = ICE) -> None:
+    """What may be asked and told is another thing from now on; who calls is the same."""
+    _member(world, agency, role=Role.REPOSITORY, countries=())
 
 
 def _nothing(_world: World) -> None:
@@ -246,6 +278,36 @@ def _second_connection(change: Callable[[World], None]) -> str:
         return only
 
 
+def _twin(of: str) -> str:
+    """A second node of the same agency, with a leaf of its own, is connected beside the first.
+
+    ``of`` says whose serial number is revoked then, and so whose call is looked at: the other's
+    goes on. With one leaf in both nothing tells them apart here: that is for the standings.
+    """
+    world = make_world()
+    ice = world.agencies[ICE]
+    key = keys.generate()
+    leaf = issue_node_leaf(ice.node_ca, key.public_key(), now=world.now)
+    twin = tls.Identity(leaf.public_bytes(Encoding.PEM), keys.private_pem(key))
+    with listening(world) as port, port.peer() as first, port.channel(twin) as second:
+        stubs: dict[str, Any] = {
+            "first": exchange_pb2_grpc.ExchangeServiceStub(first),
+            "twin": exchange_pb2_grpc.ExchangeServiceStub(second),
+        }
+        serials = {"first": ice.leaf.serial_number, "twin": leaf.serial_number}
+        for stub in stubs.values():
+            stub.Hello(HELLO, timeout=SECONDS)
+        if of in serials:
+            world.revise(revoked_serials={ICE: frozenset({serials[of]})})
+        told = {
+            name: outcome(partial(stub.Hello, HELLO, timeout=SECONDS))
+            for name, stub in stubs.items()
+        }
+        looked_at = told.pop(of, told["twin"])
+        assert set(told.values()) == {SERVED}
+        return looked_at
+
+
 def _back_again() -> str:
     """Past a directory's end, then with a fresh one: the same connection is served again."""
     world = make_world()
@@ -343,6 +405,17 @@ def _forget_person(office: _Office) -> None:
 
 def _revoke_person_serial(office: _Office) -> None:
     office.revoked.update(office.world.operators["ana"].serials)
+
+
+def _roll_operator_ca(office: _Office) -> None:
+    """The next one is trusted beside it (trust/operator_cas.py)."""
+    office.cas[0] = (*office.cas[0], Agency(OWN, office.world.now).operator_ca.der)
+
+
+def _end_rolled_operator_ca(office: _Office) -> None:
+    """Both were trusted; the one of this person's certificate ends."""
+    _roll_operator_ca(office)
+    office.cas[0] = office.cas[0][1:]
 
 
 def _replace_operator_ca(office: _Office) -> None:
@@ -487,6 +560,7 @@ STALE = "FAILED_PRECONDITION/DIRECTORY_EXPIRED"
 _CALLER = "node that calls"
 _PERSON = "person"
 _SERVER = "server"
+_RELAYED = "node that only calls out"
 
 
 def cases() -> list[Case]:
@@ -506,6 +580,8 @@ def cases() -> list[Case]:
         ("its CA is removed", _ca_removed, NO_MEMBER),
         ("its CA rolls over, both are listed", _ca_rolled_over, SERVED),
         ("its leaf ends", _leaf_ended, ENDED),
+        ("its CA ends, its leaf does not", _ca_ended, EARLY),
+        ("its role changes", _role_changed, SERVED),
         ("the clock goes back before its leaf and CA", _clock_far_back, EARLY),
         ("the directory ends", _directory_ended, STALE),
         ("another member's leaf is revoked", _other_member_revoked, SERVED),
@@ -516,7 +592,7 @@ def cases() -> list[Case]:
         if change not in (_clock_far_back, _ca_removed, _serial_revoked_by_itself):
             add(_CALLER, f"stream begun before: {name}", partial(_streamed, change), expected)
     for name, change, expected in changes:
-        if change in (_nothing, _serial_revoked, _agency_revoked, _directory_ended):
+        if change in (_nothing, _serial_revoked, _agency_revoked, _directory_ended, _ca_ended):
             run = partial(_answered, change)
             add(_CALLER, f"standing answer: {name}", run, expected)
             add(_CALLER, f"resumed session: {name}", partial(_resumed, change), expected)
@@ -528,12 +604,23 @@ def cases() -> list[Case]:
     )
     add(_CALLER, "next call: the directory ends, then a fresh one comes", _back_again, SERVED)
 
+    for of, name, expected in (
+        ("", "with a leaf of its own is connected too", SERVED),
+        ("twin", "is revoked by its serial number", REVOKED),
+        ("first", "goes on, the first one's serial number is revoked", REVOKED),
+    ):
+        add(_CALLER, f"next call: a twin {name}", partial(_twin, of), expected)
+    for name, run, expected in relay_rows():
+        add(_RELAYED, name, run, expected)
+
     people: list[tuple[str, Callable[[_Office], None], str]] = [
         ("access is revoked", _revoke_person, REVOKED),
         ("a newer certificate is given", _replace_person, REVOKED),
         ("the node forgets the person", _forget_person, REVOKED),
         ("the directory revokes the serial number", _revoke_person_serial, REVOKED),
         ("the operator CA is replaced", _replace_operator_ca, ISSUER),
+        ("the operator CA rolls over, both are trusted", _roll_operator_ca, SERVED),
+        ("the operator CA ends after a rollover", _end_rolled_operator_ca, ISSUER),
         ("the certificate ends", _end_person_certificate, ENDED),
         ("every role is taken away", _take_all_roles, "PERMISSION_DENIED/ROLE_REFUSED"),
     ]
@@ -551,6 +638,8 @@ def cases() -> list[Case]:
         ("its agency is revoked", _on_world(_agency_revoked), "SIGNATURE_REFUSED"),
         ("its CA is replaced", _on_world(_ca_replaced), "CERTIFICATE_ISSUER"),
         ("its CA rolls over, both are listed", _on_world(_ca_rolled_over), SERVED),
+        ("its CA ends, its leaf does not", _on_world(_ca_ended), "CERTIFICATE_AUTHORITY"),
+        ("its role changes", _on_world(_role_changed), SERVED),
         ("its leaf ends", _on_world(_leaf_ended), "CERTIFICATE_EXPIRED"),
         ("its leaf is renewed", _renewed, SERVED),
         ("its signing key is withdrawn", _signing_key_withdrawn, "SIGNATURE_REFUSED"),

@@ -25,7 +25,15 @@ are made: [hostile certificates](hostile-certificates.md).
 - *served*: it goes on, as it should.
 - `STATUS/REASON/CHECK`: what a caller gets, as a status with exactly one ErrorInfo. Nothing of the
   call had an effect; of a stream, nothing after the message before.
+- `cut off`: the stream ends as soon as the node has the new directory, with nothing more on it.
 - `CHECK` alone: why the node's client sends nothing more. A test sees that no byte of content went.
+
+A *twin* is a second node with the agency's keys. With a leaf of its own it is a caller like any
+other, and is revoked by itself. With the very same leaf nothing in TLS tells it from the first:
+there the standings do, which set both apart (`tests/services/test_standing_service.py`). A *role
+change* ends no connection: what the caller may ask and be told under its new role is decided call
+by call (`tests/policy/test_policy_oracle.py`). What hangs on the role itself ends: a hub that is
+none any more relays no new connection, a node that can be called has no standing stream.
 
 | who | when | gets |
 |---|---|---|
