@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,65 +13,14 @@ from tieline_server.trust.authority import authority_certificate, create_authori
 from tieline_server.trust.ca_keys import load_own_authority
 from tieline_server.trust.token_key import TokenKey, TokenUri
 
-MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-PIN = "4711-not-a-real-pin"
+from tests.trust.softhsm import PIN, Token, the_token
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-@dataclass
-class Token:
-    folder: Path
-
-    @property
-    def pin_file(self) -> Path:
-        return self.folder / "pin"
-
-    def uri(self, label: str = "node-ca", token: str = "tieline") -> str:
-        return (
-            f"pkcs11:token={token};object={label}"
-            f"?module-path={MODULE}&pin-source=file:{self.pin_file}"
-        )
-
-
 @pytest.fixture(scope="session")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
-    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
-        if os.environ.get("CI"):
-            pytest.fail("SoftHSM2 is not installed: apt-get install softhsm2")
-        pytest.skip("SoftHSM2 is not installed")
-    pkcs11 = pytest.importorskip("pkcs11")
-    folder = tmp_path_factory.mktemp("token")
-    (folder / "store").mkdir(mode=0o700)
-    configuration = folder / "softhsm2.conf"
-    configuration.write_text(f"directories.tokendir = {folder / 'store'}\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(configuration)
-    subprocess.run(
-        [
-            *("softhsm2-util", "--init-token", "--free", "--label", "tieline"),
-            *("--pin", PIN, "--so-pin", "so-secret"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    made = Token(folder)
-    made.pin_file.touch(0o600)
-    made.pin_file.write_text(PIN + "\n")
-    from pkcs11.util.ec import encode_named_curve_parameters
-
-    with (
-        pkcs11.lib(str(MODULE))
-        .get_token(token_label="tieline")
-        .open(rw=True, user_pin=PIN) as session
-    ):
-        curve = session.create_domain_parameters(
-            pkcs11.KeyType.EC,
-            {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-            local=True,
-        )
-        for label in ("node-ca", "operator-ca"):
-            curve.generate_keypair(store=True, label=label)
-    yield made
-    del os.environ["SOFTHSM2_CONF"]
+def token(tmp_path_factory: pytest.TempPathFactory) -> Token:
+    return the_token(tmp_path_factory)
 
 
 def test_a_ca_in_a_token_issues_leaves_that_peers_accept(token: Token) -> None:
