@@ -31,7 +31,13 @@ def look_at_home(path: Path) -> Sequence[Finding]:
                 "make one with `tieline node init HOME`",
             )
         ]
-    return [*_permissions(home), *_keys(home), *_configuration(home), *_directory(home)]
+    return [
+        *_permissions(home),
+        *_keys(home),
+        *_configuration(home),
+        *_directory(home),
+        disk(path),  # the running node says so too; a full disk may be why it does not run
+    ]
 
 
 def _permissions(home: Home) -> Iterator[Finding]:

@@ -157,8 +157,9 @@ def _put_together(
         operator_ca_key=config.operator_ca_key,
     )
     identity.renew_if_due(utc_now())
-    matching = _open_index(home.indexes, held)
-    known_good = _open_index(home.indexes / "known-good", held)
+    damaged: list[str] = []
+    matching = _open_index(home.indexes, held, damaged)
+    known_good = _open_index(home.indexes / "known-good", held, damaged)
     store = open_store(
         home.database_url(config), clock=utc_now, matching=matching, known_good=known_good
     )
@@ -228,6 +229,7 @@ def _put_together(
         relaying=relaying,
         node=node,
         processes=processes,
+        index_damage=damaged,
         purging=Purging(node, processes),
         delivery=delivery,
         alarms=alarms,
@@ -264,9 +266,15 @@ def _joined(store: DirectoryStore, config: NodeConfig) -> Directory:
     return directory
 
 
-def _open_index(folder: Path, held: ExitStack) -> Matcher:
+def _open_index(folder: Path, held: ExitStack, damaged: list[str]) -> Matcher:
+    def found(words: str) -> None:
+        _log.error("index.damaged", text=words)
+        damaged.append(words)
+
     folder.mkdir(mode=0o700, exist_ok=True)
-    matcher = Matcher.open(folder, lambda words: _log.error("index.damaged", text=words))
+    matcher = Matcher.open(folder, found)
+    if (words := matcher.stats()["damage"]) is not None:
+        found(words)
     held.callback(matcher.close)
     return matcher
 

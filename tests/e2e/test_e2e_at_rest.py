@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
@@ -29,6 +32,7 @@ from tests.e2e.federation import (
     tieline_process,
     wait_for,
 )
+from tests.faults.world import faked_time
 
 SECRET, NEXT = "swordfish-in-the-attic", "another-word-for-the-attic"
 LOCKED, PLAIN = "pt-pj", "es-gc"
@@ -277,6 +281,18 @@ def test_the_doctor_of_a_node_in_trouble(
     made = trial[0]
     node = made[PLAIN]
     assert made[LOCKED].stop() == 0
+    made[LOCKED].start(TIELINE_PASSPHRASE_FILE=str(secrets / "first"), **faked_time("+2h"))
+    result, found = _doctor(node)
+    assert result.code == 0
+    # Both clocks are within the tolerance; which of two is wrong nobody can say.
+    said = [one["text"] for one in found["clock"] if one["state"] == "warning"]
+    ahead = next(one for one in said if LOCKED in one)
+    seconds = float(ahead.split("its clock is ")[1].split(" s ahead")[0])
+    assert 7_100 < seconds < 7_300
+    assert any("it is this clock" in one for one in said)
+    assert all("NTP" in one["advice"] for one in found["clock"])
+
+    assert made[LOCKED].stop() == 0
     result, found = _doctor(node)
     assert result.code == 4
     (peer,) = found["peer"]
@@ -289,10 +305,16 @@ def test_the_doctor_of_a_node_in_trouble(
     assert found["permissions"][0]["advice"] == f"chmod 600 {node.home / 'keys' / 'node.key'}"
     (node.home / "keys" / "node.key").chmod(0o600)
 
+    file = node.home.with_name("held.txt")
+    file.write_text("".join(f"sha1:{number:040x}\n" for number in range(1, 500)))
+    node.import_file(file)
+    _, found = _doctor(node)
+    assert _states(found["index"]) == {"well"}
     assert node.stop() == 0
     result, found = _doctor(node)
     assert result.code == 1
     assert "does not answer" in found["node"][0]["text"]
+    _flip_a_byte(node.home / "indexes", "sha1-*.rows")
     node.alter(
         "update audit_leaves set leaf_hash = x'00' where position = "
         "(select max(position) - 1 from audit_leaves)"
@@ -301,6 +323,43 @@ def test_the_doctor_of_a_node_in_trouble(
     result, found = _doctor(node)
     assert result.code == 1
     assert "was changed" in found["audit"][0]["text"]
+    (damaged,) = [one for one in found["index"] if one["state"] == "warning"]
+    assert "built anew" in damaged["text"] and "disk" in damaged["advice"]
+    # What is built anew is whole.
+    assert "well" in _states(found["index"])
+    assert node.stats()["items"] == 499
+
+
+def _flip_a_byte(folder: Path, pattern: str) -> None:
+    victim = max(folder.glob(pattern), key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+
+
+@pytest.mark.parametrize(("size", "state"), [("64m", "failed"), ("2g", "warning"), ("6g", "well")])
+def test_the_doctor_of_a_disk_that_is_nearly_full(
+    trial: tuple[Federation, list[Result]], tmp_path: Path, size: str, state: str
+) -> None:
+    """A file system of its own, seen by the command alone; its pages are never used."""
+    small = tmp_path / "small"
+    small.mkdir()
+    command = Path(sys.executable).with_name("tieline")
+    home = trial[0][PLAIN].home
+    script = (
+        f"mount -t tmpfs -o size={size},mode=0700 tieline-test {small} && "
+        f"mkdir -m 700 {small}/home && cp -a {home}/config.toml {home}/directory {home}/keys "
+        f"{small}/home/ && {command} doctor --home {small}/home --json"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if not done.stdout and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    (disk,) = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "disk"]
+    assert disk["state"] == state, disk
+    assert ("make room" in disk["advice"]) == (state != "well")
 
 
 def test_the_doctor_of_what_is_no_home(tmp_path: Path) -> None:

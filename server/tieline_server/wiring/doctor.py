@@ -35,6 +35,7 @@ SKEW_FAILED = timedelta(hours=25)
 """The tolerance of certificates and messages (design.md, identity and trust)."""
 _PEERS_AT_ONCE = 16
 _LOOK_SECONDS = 5.0
+_DAMAGE_SHOWN = 3
 _AUDIT_LEAVES = 20_000
 """A log of so many entries is recomputed whole, of a longer one only its newest entries."""
 _STATES = {
@@ -191,6 +192,10 @@ class Doctor:
             yield Finding("index", State.WARNING, text, "wait; large imports take minutes")
         else:
             yield Finding("index", State.WELL, f"answers reflect generation {stored}")
+        for words in self._parts.index_damage[-_DAMAGE_SHOWN:]:
+            text = f"files of it were damaged and are built anew from the database: {words}"
+            advice = "no answer was wrong; have the disk and the memory of this machine tested"
+            yield Finding("index", State.WARNING, text, advice)
 
     def _storage(self) -> Iterator[Finding]:
         store = self._parts.store

@@ -52,6 +52,8 @@ class Parts:
     """What ends open calls that the directory would not let begin any more."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set once the node is to end: whatever runs in a thread of its own looks at it."""
+    index_damage: list[str] = field(default_factory=list)
+    """What was found damaged in the index files since the start, and was built anew."""
 
     def others(self) -> list[str]:
         """Return the active members but this agency."""
