@@ -141,3 +141,58 @@ def test_holds_and_proofs_at_the_command_line(trial: Federation, tmp_path: Path)
     following = node.run("audit", "search", "--limit", "2", "--from", page["next"]).ok().json
     assert following["entries"][0]["position"] == page["next"] == 2
     assert tieline("audit", "verify", tmp_path / "none", "--root", "xyz").code == 2
+
+
+def test_an_export_of_a_period_and_its_report_through_the_command(
+    trial: Federation, tmp_path: Path
+) -> None:
+    node = trial["es-gc"]
+    entries = node.audit()
+    assert len(entries) >= 4
+    # From the time of an entry in the middle on: its times are those that the log itself has.
+    middle = next(at for at in range(1, len(entries)) if entries[at]["at"] > entries[at - 1]["at"])
+    since = entries[middle]["at"]
+    expected = [one["position"] for one in entries if one["at"] >= since]
+    root = hashlib.sha256((trial.authority / "public" / "root.json").read_bytes()).hexdigest()
+    export, report = tmp_path / "period.jsonl", tmp_path / "period.html"
+    words = ("audit", "export", export, "--since", since, "--report", report, "--root", root)
+    shown = node.run(*words).ok().json
+    assert shown["report"] == str(report) and report.stat().st_mode & 0o777 == 0o600
+    page = report.read_text("utf-8")
+    assert "verifies (countersigned by " in page and "DOES NOT" not in page
+
+    nothing = tmp_path / "elsewhere"
+    nothing.mkdir()
+    code, document = _elsewhere(nothing, "audit", "verify", export, "--root", root)
+    assert (code, document["verified"]) == (0, True)
+    assert document["against"].startswith("countersigned by ")
+    # What was before is there as hashes alone; what is inside is whole.
+    assert document["outside"] == min(expected)
+    assert document["entries"] >= len(entries)
+    lines = export.read_bytes().splitlines(keepends=True)
+    for line in lines[1 : 1 + document["outside"]]:
+        assert list(json.loads(line)) == ["outside"]
+    # An entry of the period that is made to look as if it were outside is named.
+    at = 1 + document["outside"] + 1
+    hidden = hashlib.sha256(b"\0" + lines[at].rstrip(b"\n")).hexdigest()
+    forged = [*lines[:at], b'{"outside":"%b"}\n' % hidden.encode(), *lines[at + 1 :]]
+    (tmp_path / "forged.jsonl").write_bytes(b"".join(forged))
+    code, document = _elsewhere(
+        nothing, "audit", "verify", tmp_path / "forged.jsonl", "--root", root
+    )
+    assert (code, document["verified"], document["position"]) == (1, False, at - 1)
+
+    # Neither is overwritten, and what makes no sense leaves nothing.
+    before = (export.read_bytes(), report.read_bytes())
+    assert node.run(*words).code == 2
+    assert (export.read_bytes(), report.read_bytes()) == before
+    for wrong in (
+        ("--since", "yesterday"),
+        ("--since", "2026-02-01", "--until", "2026-01-01"),
+        ("--root", root),
+    ):
+        assert node.run("audit", "export", tmp_path / "wrong.jsonl", *wrong).code == 2
+    foreign = ("--report", tmp_path / "wrong.html", "--root", "ab" * 32)
+    refused = node.run("audit", "export", tmp_path / "wrong.jsonl", *foreign)
+    assert refused.code != 0 and "fingerprint" in refused.err
+    assert not (tmp_path / "wrong.html").exists()
