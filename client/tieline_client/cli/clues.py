@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from tieline.v1 import operator_clues_pb2 as pb
 
-from tieline_client.cli import views
+from tieline_client.cli.clue_views import clue_document, show_tips, tip_document
 from tieline_client.cli.common import (
     CaseOption,
     HomeOption,
@@ -23,7 +22,7 @@ from tieline_client.cli.common import (
 )
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
-from tieline_client.cli.tables import moment, show_rows
+from tieline_client.cli.tables import show_rows
 from tieline_client.clue_list import write_list
 from tieline_client.errors import EXIT_FAILED, UsageError
 from tieline_client.identifiers import check_code
@@ -40,6 +39,8 @@ ClueArgument = Annotated[
 ]
 TipArgument = Annotated[str, typer.Argument(metavar="TIP", help="An id of `tieline clue tips`.")]
 _SHOWN = 20
+_COUNTS = ("tips", "new", "verified", "dismissed", "relayed", "known", "limited")
+_FATES = ("rows", "added", "known", "limited", "rejected_rows")
 
 
 @app.command("add")
@@ -250,7 +251,7 @@ def list_tips(
     """
     with connect(profile, home) as client:
         documents = [tip_document(each) for each in client.list_tips(clue, state)]
-    emit(as_json, {"tips": documents}, lambda: _tip_rows(documents))
+    emit(as_json, {"tips": documents}, lambda: show_tips(documents))
 
 
 @app.command("verify")
@@ -278,7 +279,7 @@ def verify(
     with connect(profile, home) as client:
         made = client.judge_tip(tip, "verified", supports=pro, eliminates=contra, reason=reason)
     document = tip_document(made)
-    emit(as_json, document, lambda: _tip_rows([document]))
+    emit(as_json, document, lambda: show_tips([document]))
 
 
 @app.command("dismiss")
@@ -297,7 +298,7 @@ def dismiss(
     """
     with connect(profile, home) as client:
         document = tip_document(client.judge_tip(tip, "dismissed", reason=reason))
-    emit(as_json, document, lambda: _tip_rows([document]))
+    emit(as_json, document, lambda: show_tips([document]))
 
 
 @app.command("relay")
@@ -327,79 +328,8 @@ def relay(
     refused = dict(sorted(made.refused.items()))
 
     def render() -> None:
-        _tip_rows(documents)
+        show_tips(documents)
         for name, why in refused.items():
             say(f"{name} was not told: {why}")
 
     emit(as_json, {"tips": documents, "refused": refused}, render)
-
-
-# --- documents --------------------------------------------------------------------------------
-
-_COUNTS = ("tips", "new", "verified", "dismissed", "relayed", "known", "limited")
-_FATES = ("rows", "added", "known", "limited", "rejected_rows")
-
-
-def clue_document(clue: pb.ClueView) -> dict[str, Any]:
-    """A clue as JSON shows it."""
-    return {
-        "id": clue.id,
-        "series": clue.series,
-        "kind": clue.kind,
-        "text": clue.text,
-        "origin": clue.origin,
-        "person": clue.person,
-        "created": views.when(clue, "create_time"),
-        "public": clue.HasField("publish_time") and not clue.HasField("end_time"),
-        "public_id": clue.public_id,
-        "published_text": clue.published_text,
-        "published_by": clue.published_by,
-        "published": views.when(clue, "publish_time"),
-        "tips": clue.tips,
-        "new": clue.fresh,
-        "verified": clue.verified,
-        "dismissed": clue.dismissed,
-        "relayed": clue.relayed,
-        "known": clue.known,
-        "limited": clue.limited,
-    }
-
-
-def tip_document(tip: pb.TipView) -> dict[str, Any]:
-    """A tip as JSON shows it."""
-    return {
-        "id": tip.id,
-        "clue": tip.clue,
-        "text": tip.text,
-        "country": tip.country,
-        "received": views.when(tip, "receive_time"),
-        "origin": tip.origin,
-        "said": tip.said,
-        "state": tip.state,
-        "supports": tip.supports,
-        "eliminates": tip.eliminates,
-        "person": tip.person,
-        "judged": views.when(tip, "judge_time"),
-        "reason": tip.reason,
-        "relayed_to": list(tip.relayed_to),
-    }
-
-
-def _tip_rows(documents: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            each["id"],
-            each["clue"],
-            each["text"],
-            each["state"],
-            f"+{each['supports']}" if each["supports"] else "",
-            f"-{each['eliminates']}" if each["eliminates"] else "",
-            each["country"],
-            each["origin"],
-            ", ".join(each["relayed_to"]),
-            moment(each["received"]),
-        )
-        for each in documents
-    ]
-    columns = ("id", "clue", "text", "state", "for", "against", "names", "from", "told", "received")
-    show_rows(columns, rows, "no tips")

@@ -19,11 +19,18 @@ from typing import Any, BinaryIO
 from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.fields import BadRecord, read_digest, shown
-from tieline_client.formats.flags import parse_flag
 from tieline_client.formats.json_events import JsonEvents
 from tieline_client.formats.record import Rejected
-from tieline_client.formats.times import parse_time
-from tieline_client.limits import ALERT_TEXT_CHARS, ALERT_TRIGGERS, JSON_FIELDS
+from tieline_client.formats.vics_alert_fields import (
+    read_byte,
+    read_each,
+    read_flag,
+    read_guid,
+    read_needed,
+    read_text,
+    read_time,
+)
+from tieline_client.limits import ALERT_TRIGGERS, JSON_FIELDS
 
 _CONTEXT_KEYS = ("@odata.context", "odata.metadata")
 _BASE = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml"
@@ -200,50 +207,50 @@ def _built(events: JsonEvents, event: tuple[str, Any], depth: int) -> Any:
 
 
 def _alert(get: Mapping[str, Any]) -> Alert:
-    active, own = _flag(get, "Active"), _needed(get, "AlertID", _guid)
+    active, own = read_flag(get, "Active"), read_needed(get, "AlertID", read_guid)
     return Alert(
         id=own,
-        priority=_needed(get, "Priority", lambda f, n: _byte(f, n, 255)),
+        priority=read_needed(get, "Priority", lambda f, n: read_byte(f, n, 255)),
         active=active,
-        expiry=_needed(get, "ExpiryDate", _time),
-        reference=_text(get, "ReferenceNumber"),
+        expiry=read_needed(get, "ExpiryDate", read_time),
+        reference=read_text(get, "ReferenceNumber"),
         contact=_contact(get, "Contact"),
-        name=_text(get, "Name"),
-        description=_text(get, "Description"),
-        source_system=_text(get, "SourceSystem"),
-        triggers=tuple(_each(get, "AlertTriggers", lambda one: _trigger(one, own))),
-        notifications=tuple(_each(get, "AlertHitNotifications", _notification)),
+        name=read_text(get, "Name"),
+        description=read_text(get, "Description"),
+        source_system=read_text(get, "SourceSystem"),
+        triggers=tuple(read_each(get, "AlertTriggers", lambda one: _trigger(one, own))),
+        notifications=tuple(read_each(get, "AlertHitNotifications", _notification)),
     )
 
 
 def _trigger(get: Mapping[str, Any], around: uuid.UUID) -> AlertTrigger:
     """A trigger that names no alert belongs to the one around it: the schema wants both ids."""
     return AlertTrigger(
-        id=_needed(get, "TriggerID", _guid),
-        type=_text(get, "TriggerType"),
-        value=_text(get, "TriggerValue"),
-        alert=_guid(get, "AlertID") or around,
+        id=read_needed(get, "TriggerID", read_guid),
+        type=read_text(get, "TriggerType"),
+        value=read_text(get, "TriggerValue"),
+        alert=read_guid(get, "AlertID") or around,
     )
 
 
 def _hit(get: Mapping[str, Any]) -> AlertHit:
     return AlertHit(
-        id=_needed(get, "HitID", _guid),
-        date=_needed(get, "HitDate", _time),
-        reference=_text(get, "ReferenceNumber"),
+        id=read_needed(get, "HitID", read_guid),
+        date=read_needed(get, "HitDate", read_time),
+        reference=read_text(get, "ReferenceNumber"),
         contact=_contact(get, "Contact"),
-        notifications=tuple(_each(get, "AlertHitNotifications", _notification)),
+        notifications=tuple(read_each(get, "AlertHitNotifications", _notification)),
     )
 
 
 def _notification(get: Mapping[str, Any]) -> AlertHitNotification:
     return AlertHitNotification(
-        id=_needed(get, "NotificationID", _guid),
-        hit=_needed(get, "HitID", _guid),
-        alert=_guid(get, "AlertID"),
-        status=_text(get, "Status"),
-        percentage=_byte(get, "MatchPercentage", 100),
-        reference=_text(get, "AlertReferenceNumber"),
+        id=read_needed(get, "NotificationID", read_guid),
+        hit=read_needed(get, "HitID", read_guid),
+        alert=read_guid(get, "AlertID"),
+        status=read_text(get, "Status"),
+        percentage=read_byte(get, "MatchPercentage", 100),
+        reference=read_text(get, "AlertReferenceNumber"),
         contact=_contact(get, "AlertContact"),
     )
 
@@ -255,77 +262,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Entry]] = {
 }
 
 
-def _each(get: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
-    value = get.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise BadRecord(f"{name} is no list of objects")
-    return [read(one) for one in value]
-
-
-def _needed(get: Mapping[str, Any], name: str, read: Callable[..., Any]) -> Any:
-    value = read(get, name)
-    if value is None:
-        raise BadRecord(f"{name} is missing")
-    return value
-
-
-def _text(get: Mapping[str, Any], name: str) -> str | None:
-    value = get.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > ALERT_TEXT_CHARS:
-        raise BadRecord(f"{name} is no text of at most {ALERT_TEXT_CHARS} characters")
-    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
-        raise BadRecord(f"{name} holds a NUL or a broken character")
-    return value
-
-
-def _guid(get: Mapping[str, Any], name: str) -> uuid.UUID | None:
-    value = get.get(name)
-    if value is None:
-        return None
-    try:
-        return uuid.UUID(value if isinstance(value, str) else "")
-    except ValueError:
-        raise BadRecord(f"{name} {shown(value)} is no GUID") from None
-
-
-def _byte(get: Mapping[str, Any], name: str, most: int) -> int | None:
-    value = get.get(name)
-    if value is None:
-        return None
-    text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= 3):
-        raise BadRecord(f"{name} {shown(value)} is no number from 0 to {most}")
-    if int(text) > most:
-        raise BadRecord(f"{name} {shown(value)} is more than {most}")
-    return int(text)
-
-
-def _time(get: Mapping[str, Any], name: str) -> datetime | None:
-    value = get.get(name)
-    if value is None:
-        return None
-    try:
-        return parse_time(value)
-    except ValueError:
-        raise BadRecord(f"{name} {shown(value)} is no time") from None
-
-
-def _flag(get: Mapping[str, Any], name: str) -> bool:
-    try:
-        value = parse_flag(get.get(name))
-    except ValueError:
-        value = None
-    if value is None:
-        raise BadRecord(f"{name} is neither true nor false")
-    return value
-
-
 def _contact(get: Mapping[str, Any], before: str) -> AlertContact:
-    return AlertContact(*(_text(get, before + part) for part in _CONTACT))
+    return AlertContact(*(read_text(get, before + part) for part in _CONTACT))
 
 
 # --- writing ----------------------------------------------------------------------------------
