@@ -92,6 +92,9 @@ def test_nobody_answers(node: Node) -> None:
 
 
 def test_a_call_that_shows_a_newer_version_waits_for_it(node: Node) -> None:
+    node.refresher.round()
+    assert node.refresher.problem and node.peers.called
+    node.peers.called.clear()
     new = node.scene.change()
     version = new.parsed_snapshot.version
     node.peers.there = {"pt-pj": Hostile(new)}
@@ -100,6 +103,7 @@ def test_a_call_that_shows_a_newer_version_waits_for_it(node: Node) -> None:
     assert node.refresher.catch_up("pt-pj", version)
     assert node.version == version
     assert node.told == [version]
+    assert node.refresher.problem is None  # what the last round met is over
 
 
 def test_a_claim_without_a_directory_costs_next_to_nothing(node: Node) -> None:

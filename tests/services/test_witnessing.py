@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from tieline.v1 import audit_pb2, envelope_pb2, payload_pb2
+from tieline_client import limits
 from tieline_client.checkpoints import Checkpoint, open_checkpoint, open_countersignature
 from tieline_client.errors import InvalidInput, MalformedMessage, SignatureRefused
 from tieline_client.payloads import Audience
+from tieline_server.delivery.contacts import Contacts
 from tieline_server.domain import merkle
 from tieline_server.domain.witness import Equivocation, Finding
 from tieline_server.services.witnessing import witness_troubles
@@ -103,6 +107,48 @@ def test_consistency_proofs_are_those_of_the_rfc_and_of_real_sizes_only(bench: B
             bench[PT].witnessing.consistency(
                 audit_pb2.GetConsistencyRequest(first=first, second=second)
             )
+
+
+class _Noted(Contacts):
+    """Contacts as they are, which say whom they are done with."""
+
+    def __init__(self, running: Running, members: list[str]) -> None:
+        super().__init__(running.node, lambda: members)
+        self.done: SimpleQueue[str] = SimpleQueue()
+
+    def _try(self, agency: str) -> None:
+        super()._try(agency)
+        self.done.put(agency)
+
+
+def test_heads_are_swapped_with_everybody_hourly_and_with_who_comes_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert limits.CONTACT_SECONDS == 3600
+    for agency in (PT, ES, HUB):
+        _log(bench[agency])
+
+    def look(*, wanted: int, then: Callable[[Contacts], None]) -> set[str]:
+        contacts = _Noted(bench[PT], [ES, HUB])
+        contacts.start()
+        try:
+            then(contacts)
+            return {contacts.done.get(timeout=60) for _ in range(wanted)}
+        finally:
+            contacts.stop()
+
+    # The hour is not over: nobody is contacted. Who greets this node is, at once.
+    look(wanted=0, then=Contacts.hourly)
+    assert _head(bench[ES], PT) is _head(bench[HUB], PT) is None
+    assert look(wanted=1, then=lambda contacts: contacts.soon(ES)) == {ES}
+    assert _head(bench[ES], PT) is not None and _head(bench[PT], ES) is not None
+    assert _head(bench[HUB], PT) is None
+    monkeypatch.setattr(limits, "CONTACT_SECONDS", 0.0)
+    assert look(wanted=2, then=Contacts.hourly) == {ES, HUB}
+    for holder in (ES, HUB):
+        assert _head(bench[holder], PT) is not None and _head(bench[PT], holder) is not None
+    by = bench[PT].store.read(lambda tx: {one.witness for one in tx.witness.countersignatures()})
+    assert by == {ES, HUB}
 
 
 # --- a database rewritten -------------------------------------------------------------------------

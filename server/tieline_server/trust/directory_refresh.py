@@ -208,6 +208,8 @@ class DirectoryRefresher:
             self._catching.release()
         if after.version <= before.version or after.version < version:
             self._doubted[agency] = self._monotonic()
+        if after.version > before.version:
+            self.problem = None  # what the last round met is over: this one was verified just now
         self.note_changes()
         return after.version != before.version
 
