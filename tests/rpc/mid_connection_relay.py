@@ -15,10 +15,10 @@ import grpc
 from tieline_client.directory import Directory, Role
 
 from tests.rpc.guarded import OWN, Agency, error_infos
+from tests.rpc.mid_connection_changes import NO_MEMBER, REVOKED, SERVED, Rows
 from tests.rpc.relaying import Hub, announced, attaching, carrying, connecting, hub, paired, record
 
 CUT_OFF = "cut off"
-SERVED = "served"
 OUT, OTHER_OUT, ASKER, BYSTANDER = "fr-pn", "it-pp", "us-ice", "us-fbi"
 
 
@@ -163,14 +163,12 @@ _CUT: tuple[Change, ...] = (
     ("its agency is revoked", agency_revoked),
     ("its agency is no member any more", agency_removed),
 )
-_REVOKED = "UNAUTHENTICATED/UNTRUSTED/CERTIFICATE_REVOKED"
-_NO_MEMBER = "UNAUTHENTICATED/UNTRUSTED/CERTIFICATE_AGENCY"
 _POLICY = "PERMISSION_DENIED/POLICY_REFUSED"
 
 
-def rows() -> list[tuple[str, Callable[[], str], str]]:
-    """(name, run, expected), in the order of the table."""
-    made: list[tuple[str, Callable[[], str], str]] = []
+def rows() -> Rows:
+    """What becomes of standing streams, and of what is relayed."""
+    made: Rows = []
 
     def add(what: str, way: Callable[..., str], changes: Any, expected: str) -> None:
         for name, change in changes:
@@ -185,8 +183,8 @@ def rows() -> list[tuple[str, Callable[[], str], str]]:
     reachable = [("it can be called from now on", called_from_now_on)]
     add("standing stream", standing, itertools.chain(control, goes_on), SERVED)
     add("standing stream", standing, (*_CUT, *reachable), CUT_OFF)
-    add("next standing stream", attached_anew, _CUT[:1], _REVOKED)
-    add("next standing stream", attached_anew, _CUT[1:], _NO_MEMBER)
+    add("next standing stream", attached_anew, _CUT[:1], REVOKED)
+    add("next standing stream", attached_anew, _CUT[1:], NO_MEMBER)
     add("next standing stream", attached_anew, reachable, _POLICY)
     add("relayed connection", relayed, (*control, *goes_on), SERVED)
     add("relayed connection", relayed, _CUT, CUT_OFF)

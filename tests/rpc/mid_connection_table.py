@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tieline_client  # noqa: F401 - before anything imports grpc: TLS 1.3 only
 
-from tests.rpc.mid_connection import SERVED, Case, cases
+from tests.rpc.mid_connection import Case, cases
+from tests.rpc.mid_connection_changes import SERVED
 
 PAGE = Path(__file__).parents[2] / "docs" / "hostile-connections.md"
 
