@@ -10,27 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tieline.v1 import requests_pb2
+from tieline_client.directory import Role
 
 from tieline_server.services.context import Node
 
 
 def legal_basis(
-    node: Node, recipients: Iterable[str], stated: requests_pb2.VitalInterests | None = None
+    node: Node,
+    recipients: Iterable[str],
+    stated: requests_pb2.VitalInterests | None = None,
+    otherwise: str = "",
 ) -> dict[str, object]:
     """Return the details of an audit entry about data that leaves for ``recipients``; empty where
-    none of them is outside the union."""
+    none of them is outside the union.
+
+    ``otherwise`` is what it rests on for a third country without an agreement, where no exception
+    was stated for this transfer itself.
+    """
     found: dict[str, str] = {}
     directory = node.directory()
     for agency in recipients:
         if node.party(agency).union:
             continue
-        agreement = (directory.member(agency).agreement or "").strip()
+        member = directory.member(agency)
+        agreement = (member.agreement or "").strip()
         if agreement:
             found[agency] = f"agreement: {agreement}"
         elif stated is not None:
             found[agency] = f"2016/680 Art. 38(1)(a), vital interests: {stated.grounds}"
-        else:
+        elif member.role is Role.REPOSITORY:
             found[agency] = "international organisation: by the rules named here"
+        else:
+            found[agency] = otherwise or "by the rules named here"
     details: dict[str, object] = {"legal_basis": found} if found else {}
     if found and stated is not None:
         details["officers"] = [stated.officer, stated.second_officer]

@@ -40,6 +40,7 @@ from tieline_server.domain.series import Series
 from tieline_server.services.clues import find_clue
 from tieline_server.services.context import Node, Person, about, clean
 from tieline_server.services.correcting import correct
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import agencies_told
@@ -310,6 +311,7 @@ class TipDesk:
                 case_ref=clean(request.case_ref),
                 subjects=(tip.id, clue.id, clue.series),
                 rules=one.rules,
+                **legal_basis(node, [one.agency]),
             )
         )
         return True

@@ -1,0 +1,138 @@
+"""Whatever leaves the union says on what law it rests, in the entry of that very transfer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tieline.v1 import operator_clues_pb2, operator_pb2, requests_pb2
+from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.clues import ClueDesk
+from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.referring import Referring
+from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.tips import TipDesk
+from tieline_server.services.uploading import Uploading
+
+from tests.services.bench import (
+    ANA,
+    CASE,
+    ES,
+    FBI,
+    HUB,
+    ICE,
+    INTERPOL,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    records,
+)
+
+AGREED = {ICE: "agreement: trial agreement"}
+WHY = {"purpose": PURPOSE, "case_ref": CASE}
+
+
+def _details(node: Running, action: str) -> list[Any]:
+    return [entry["detail"] for entry in node.audit(action)]
+
+
+def _assess(node: Running, series: str, country: str, *, confirmed: bool = False) -> None:
+    request = operator_pb2.AssessSeriesRequest(
+        series=series, country=country, confidence=2, grounds="plates", confirmed=confirmed
+    )
+    SeriesWork(node.node).assess(ANA, request)
+
+
+def test_a_referral_and_its_correction(bench: Bench) -> None:
+    pt = bench[PT]
+    assert bench[ICE] and bench[ES]
+    series = pt.series(records(range(3)))
+    _assess(pt, series, "US")
+    pt.refer(series, country="US")
+    pt.refer(series, agency=ES)
+    abroad, at_home = _details(pt, "referral.sent")
+    assert abroad["legal_basis"] == AGREED and "legal_basis" not in at_home
+    _assess(pt, series, "FR", confirmed=True)
+    corrected: dict[Any, Any] = {
+        entry["peer"]: entry["detail"] for entry in pt.audit("referral.corrected")
+    }
+    assert corrected[ICE]["legal_basis"] == AGREED
+    assert "legal_basis" not in corrected.get(ES, {})
+
+
+def test_what_came_from_outside_and_stays_in_the_union_needs_none(bench: Bench) -> None:
+    ice, pt = bench[ICE], bench[PT]
+    series = ice.series(records(range(3)))
+    ice.refer(series, agency=PT)
+    bench.flow()
+    (entry,) = pt.inbox()
+    step = operator_pb2.StepReferralRequest(id=entry.id, state="passed_on", passed_to=ES)
+    Referring(pt.node).step(ANA, step)
+    (sent,) = _details(pt, "referral.sent")
+    assert "legal_basis" not in sent
+    (first,) = _details(ice, "referral.sent")
+    assert "legal_basis" not in first  # into the union nothing of it is needed
+
+
+def test_a_tip(bench: Bench) -> None:
+    pt = bench[PT]
+    assert bench[ICE]
+    series = pt.series(records(range(3)))
+    pt.refer(series, agency=ICE)
+    words = operator_clues_pb2.AddClueRequest(series=series, text="A blue bag", kind="object")
+    clue = ClueDesk(pt.node).add(ANA, words).id
+    tip = operator_clues_pb2.NewTip(clue=clue, text="Sold in Ohio", country="US")
+    TipDesk(pt.node).add(ANA, [tip])
+    (kept,) = TipDesk(pt.node).find(ANA, operator_clues_pb2.ListTipsRequest(clue=clue)).tips
+    relay = operator_clues_pb2.RelayTipsRequest(tips=[kept.id], agency=ICE, **WHY)
+    TipDesk(pt.node).relay(ANA, relay)
+    (relayed,) = _details(pt, "tip.relayed")
+    assert relayed["legal_basis"] == AGREED
+
+
+def test_a_deposit_and_a_broadcast(bench: Bench) -> None:
+    hub = bench[HUB]
+    assert bench[INTERPOL] and bench[PT] and bench[ES]
+    series = hub.series(records(range(3)))
+    Uploading(hub.node).upload(
+        ANA, operator_pb2.UploadSeriesRequest(series=[series], repository=INTERPOL, **WHY)
+    )
+    (deposited,) = _details(hub, "upload.sent")
+    assert deposited["legal_basis"] == {
+        INTERPOL: "international organisation: by the rules named here"
+    }
+    Broadcasting(hub.node).broadcast(
+        ANA, operator_pb2.BroadcastSeriesRequest(series=[series], group="desks", **WHY)
+    )
+    (told,) = _details(hub, "broadcast.sent")
+    # The one unit of the group that is outside has no agreement, and is left out.
+    assert FBI not in told.get("legal_basis", {})
+
+
+def test_a_question_names_it_for_each_that_is_asked_outside(bench: Bench) -> None:
+    assert bench[ICE] and bench[ES]
+    bench[PT].ask(records(range(3)), ICE, ES)
+    (asked,) = _details(bench[PT], "query.asked")
+    assert asked["legal_basis"] == AGREED
+
+
+@pytest.mark.parametrize(
+    ("agency", "otherwise", "words"),
+    [
+        (ICE, "", "agreement: trial agreement"),
+        (INTERPOL, "", "international organisation: by the rules named here"),
+        (FBI, "", "by the rules named here"),
+        (FBI, "a correction", "a correction"),
+        (ICE, "a correction", "agreement: trial agreement"),
+    ],
+)
+def test_the_words_for_each_kind(bench: Bench, agency: str, otherwise: str, words: str) -> None:
+    node = bench[PT].node
+    assert legal_basis(node, [agency, ES], otherwise=otherwise) == {"legal_basis": {agency: words}}
+    assert legal_basis(node, [ES, HUB]) == {}
+    stated = requests_pb2.VitalInterests(grounds="seen", officer="ana", second_officer="rui")
+    assert legal_basis(node, [FBI], stated) == {
+        "legal_basis": {FBI: "2016/680 Art. 38(1)(a), vital interests: seen"},
+        "officers": ["ana", "rui"],
+    }
