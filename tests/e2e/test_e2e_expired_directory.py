@@ -24,6 +24,7 @@ from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.peer_pool import PeerPool
 
 from tests.e2e.federation import WHY, Federation, Node, tieline, wait_for
+from tests.faults.world import faked_time
 
 HEALTH = "/grpc.health.v1.Health/Check"
 HELLO = "/tieline.v1.ExchangeService/Hello"
@@ -199,3 +200,31 @@ def test_the_hub_comes_back_and_signs_a_fresh_one_by_itself(
     except AssertionError:
         raise AssertionError(warnings(pt)) from None
     assert len(es.inbox()) == 1  # nothing came twice
+
+
+def test_a_node_that_was_away_for_a_month_is_mended_by_itself(made: Federation) -> None:
+    """Its leaf, its directory, and the leaves it knew ended weeks ago; the others went on."""
+    pt, es, hub = made["pt-pj"], made["es-gc"], made["europol-ec3"]
+    pt.run("series", "create", "Preto").ok()
+    es.stop()
+    (told,) = pt.run("series", "refer", "Preto", "--agency", "es-gc", *WHY).ok().json["referrals"]
+    old_leaf = (es.home / "certs" / "node.pem").read_bytes()
+    later = faked_time("+31d")
+    then = datetime.now(UTC) + timedelta(days=31)
+    for node in (pt, hub):
+        node.stop()
+        node.launch(**later)
+    for node in (pt, hub):
+        node.wait_ready()
+    wait_for("the others go on", lambda: DirectoryStore(pt.home).current().expires > then, 60)
+    assert DirectoryStore(es.home).current().expires < then
+    es.start(**later)
+    # People's clients are a month behind here, so what it has is read beside it.
+    wait_for("it has a fresh one", lambda: DirectoryStore(es.home).current().expires > then, 60)
+    wait_for(
+        "what waited for it arrives",
+        lambda: es.rows("SELECT 1 FROM referrals WHERE id = ?", told["id"]),
+        60,
+    )
+    assert (es.home / "certs" / "node.pem").read_bytes() != old_leaf
+    assert "Traceback" not in es.log.read_text("utf-8", "replace")
