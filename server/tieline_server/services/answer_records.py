@@ -1,0 +1,112 @@
+"""What is kept of an answer: the log's entries, the sketch, the request that waits for a person."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+from tieline_client import limits
+from tieline_client.errors import StorageUnavailable, WrongState
+from tieline_client.identifiers import new_id
+from tieline_client.packed import distinct
+
+from tieline_server.domain.ports import Ids, Record
+from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.domain.request import Request, RequestKind, Side
+from tieline_server.services.answer_state import Answer
+from tieline_server.services.context import Node, clean
+from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.vital_interests import standing, stated_out
+
+_ITEMS_LOGGED = 10_000
+"""Item ids named in one audit entry; more go into further entries."""
+
+
+class AnswerRecords:
+    """A part of `answering.Answerer`."""
+
+    _node: Node
+
+    def _log_items(self, tx: Record, peer: str, answer: Answer) -> None:
+        """Log the items that waiting hits disclose, unless some may have been erased meanwhile."""
+        payload = answer.payload
+        if answer.waiting_items and tx.erasures() != answer.disclosing.erasures:
+            raise WrongState("holdings were erased while the question was answered; ask again")
+        items = distinct_items(answer.waiting_items).tolist()
+        if not (answer.reserved or answer.charge.stored):
+            answer.known = not tx.queries.reserve(
+                payload.id, peer, answer.charge.header_digest, self._node.clock()
+            )
+        for start in range(0, len(items), _ITEMS_LOGGED):
+            tx.audit.append(
+                self._node.entry(
+                    "query.disclosed",
+                    person=payload.person,
+                    peer=peer,
+                    purpose=payload.purpose,
+                    case_ref=payload.case_ref,
+                    subjects=(payload.id,),
+                    rules=tuple(sorted(answer.disclosing.rules)),
+                    disclosure=answer.disclosing.level.label,
+                    items=items[start : start + _ITEMS_LOGGED],
+                )
+            )
+
+    def _sketch(self, peer: str, answer: Answer) -> AskedSketch:
+        payload = answer.payload
+        return AskedSketch(
+            peer,
+            payload.id,
+            payload.person,
+            payload.purpose,
+            payload.query.records,
+            answer.sketcher.sketch(),
+            self._node.clock(),
+        )
+
+    def _broke_off(self, peer: str, answer: Answer) -> None:
+        """Keep the sketch of a list that did not come to its end: it was looked up all the same."""
+        for look_up in answer.looked_up:
+            with contextlib.suppress(Exception):  # what failed was not looked up
+                answer.sketcher.keep(look_up().least)
+        answer.looked_up.clear()
+        with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
+            self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
+
+    def _basis(self, peer: str, answer: Answer) -> dict[str, object]:
+        """On what law an answer goes outside the union."""
+        node, payload = self._node, answer.payload
+        if node.party(peer).union or not answer.disclosing.endangered:
+            return legal_basis(node, [peer])
+        own = node.store.read(
+            lambda tx: standing(node, tx, peer, payload.purpose, clean(payload.case_ref))
+        )
+        return legal_basis(node, [peer], stated_out(own) if own else None)
+
+    def _wait(
+        self, tx: Record, peer: str, answer: Answer, items: int, series: dict[int, int]
+    ) -> str:
+        """Note what waits for a person, where something does; return the request's id."""
+        if not items:
+            return ""
+        payload, now = answer.payload, self._node.clock()
+        request = Request(
+            id=new_id(),
+            kind=RequestKind.RELEASE,
+            side=Side.IN,
+            peer=peer,
+            person=payload.person,
+            purpose=payload.purpose,
+            case_ref=clean(payload.case_ref),
+            created=now,
+            expires=now + limits.REQUEST_LIFE,
+            level=answer.disclosing.wish,
+            items=items,
+        )
+        return tx.requests.wait(request, series)
+
+
+def distinct_items(items: Sequence[Ids]) -> Ids:
+    """Return each item once, ascending."""
+    return distinct(np.concatenate(items)) if items else np.empty(0, dtype=np.int64)
