@@ -5,6 +5,7 @@ officer of the hub broadcasts SERIES series, each told in some 4 KB, to a group 
 policy for every recipient, signs, queues and logs; each recipient checks signature and policy, and
 commits series, broadcast, inbox and log entry before it replies. The clock runs from the officer's
 command until the hub has settled every message; every recipient's database is counted afterwards.
+It begins when what the nodes tell one another after their start is over.
 
 The peer is the raw unary echo of as many bytes over the same mutual TLS, as many at once as serve
 it best, with one pair of processes and with two; both take turns, and the medians count.
@@ -43,6 +44,7 @@ def main() -> None:
     holders = [f"unit-{number:02}" for number in range(1, options.size + 1)]
     root = options.data / f"broadcast-{options.size}"
     with nodes.federation(root, holders, group=GROUP) as made:
+        nodes.rest(made)
         hub, other = made[nodes.HUB], made[holders[0]]
         with (
             hub.client() as client,

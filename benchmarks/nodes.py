@@ -41,9 +41,34 @@ FRESH_SECONDS = 5 * 86_400
 AT_ONCE = 4
 """Nodes that start together."""
 INDEXED_SECONDS = 1_200.0
+REST_LOOK_SECONDS, RESTED_SECONDS = 5.0, 300.0
+REST_CORES = 0.35
+"""A node at rest uses some 5 ms a second."""
 SETTLED_SECONDS = 8.0
 """An index in one part whose files stay the same for so long is put together. A node does that once
 it has been left alone for half a minute."""
+
+
+def rest(made: Federation) -> None:
+    """Wait until all nodes together use less than REST_CORES for REST_LOOK_SECONDS: what they tell
+    one another after a start is over. Raises AssertionError after RESTED_SECONDS."""
+
+    def calm() -> bool:
+        before = _cpu_seconds(made)
+        time.sleep(REST_LOOK_SECONDS)
+        return (_cpu_seconds(made) - before) / REST_LOOK_SECONDS < REST_CORES
+
+    wait_for("the nodes are at rest", calm, RESTED_SECONDS)
+
+
+def _cpu_seconds(made: Federation) -> float:
+    ticks = 0
+    for node in made:
+        assert node.process is not None
+        stat = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii")
+        user, system = stat.rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

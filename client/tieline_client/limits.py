@@ -333,9 +333,11 @@ CHECKPOINTS_CROSS = timedelta(minutes=2)
 """Two threads of one node read the size of its log and sign it within so long of each other: of two
 checkpoints signed so close the later one may be the smaller."""
 HEADS_TOLD = 64
+"""Checkpoints of other agencies told in one contact."""
 HEADS_REMEMBERED = 20_000
 """Heads of logs that a node knows by heart as heard before."""
-"""Checkpoints of other agencies told in one contact."""
+DOUBT_AGAIN = timedelta(minutes=5)
+"""How soon an agency is asked again to prove what others tell of its log."""
 SKETCH_LIFE = timedelta(days=30)
 """Sketches of the lists that peers asked are erased after this."""
 

@@ -270,6 +270,7 @@ def test_a_restore_that_is_refused_does_nothing(
     if words:
         secret = tmp_path / "secret"
         secret.write_text("another passphrase")
+        secret.chmod(0o600)
     before = sorted(path.rglob("*")) if path.exists() else None
     refused = restore(path, file, secret)
     assert refused.code == code
@@ -403,6 +404,7 @@ def test_a_backup_is_not_made_over_a_file_in_the_home_or_under_a_short_passphras
     assert "no folder" in backup(node, tmp_path / "no" / "b", passphrase).err
     short = tmp_path / "short"
     short.write_text("eleven char")
+    short.chmod(0o600)
     assert "fewer than 12" in backup(node, tmp_path / "b", short).err
     assert not (tmp_path / "b").exists()
     without = tieline_process("node", "backup", node.home, tmp_path / "b")

@@ -90,10 +90,12 @@ def test_a_sender_that_cannot_write_acknowledges_nothing(
             refused = refer(node, tried)
             assert refused.code == 1
             assert "the database cannot be used now" in refused.err
-        # Reading what is there goes on.
+        # Counts go on.
         assert node.stats()["items"] >= 2
-        assert node.run("series", "show", held).ok()
-        # Asking does not: the question could not be logged.
+        # Reading what is there does not, nor does asking: neither could be logged.
+        read = node.run("series", "show", held)
+        assert read.code == 1
+        assert "the database cannot be used now" in read.err
         asked = node.ask(a_list(tmp_path, "q"), "--peer", "es-gc")
         assert asked.code == 1
         assert "the database cannot be used now" in asked.err
@@ -125,7 +127,7 @@ def test_a_recipient_that_cannot_write_takes_and_answers_nothing(
         assert answer["status"] != "answered"
         assert "this node cannot do that now" in answer["reason"]
         assert answer["overlaps"] == []
-        assert peer.run("inbox", "list").ok()
+        assert peer.stats()["items"] >= 1
         assert received(peer, sent) == 0
     wait_for("delivered once there is room", lambda: not queued(node), 60.0)
     assert received(peer, sent) == 1
@@ -170,10 +172,9 @@ class SmallDisk:
                 yield
             return
         filler = self.path / "filler"
-        with filler.open("wb") as file, contextlib.suppress(OSError):
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(64 * 1024))
-                file.flush()
         assert os.statvfs(self.path).f_bavail == 0
         yield
         filler.unlink()

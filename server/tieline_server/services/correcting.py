@@ -49,12 +49,14 @@ def correct(
     node: Node, tx: Tx, series_id: str, before: Sequence[str], *, person: str = ""
 ) -> set[str]:
     """Tell those whose referral the change concerns; return who has mail now."""
+    woken: set[str] = set()
+    sent = [one for each in tx.aliases.family(series_id) for one in _sent(tx, each)]
+    if not sent:
+        return woken
     after = standing_countries(tx, series_id)
     series = tx.series.get(series_id)
-    woken: set[str] = set()
     if series is None or series.status is SeriesStatus.WITHDRAWN or after == tuple(before):
         return woken
-    sent = [one for each in tx.aliases.family(series_id) for one in _sent(tx, each)]
     for referral in sent:
         steps = tx.referrals.steps(referral.id)
         if not needs_correction(referral, steps, before, after):
@@ -66,6 +68,11 @@ def correct(
         if said:
             woken.add(referral.recipient)
     return woken
+
+
+def was_told(tx: Tx, series_id: str) -> bool:
+    """Whether a referral of a series, or of a part of it, went out: else nothing is to correct."""
+    return any(tx.referrals.was_sent(each) for each in tx.aliases.family(series_id))
 
 
 def _sent(tx: Tx, series: str) -> list[Referral]:

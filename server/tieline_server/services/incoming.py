@@ -22,7 +22,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Origin, Series
 from tieline_server.services import attachments
 from tieline_server.services.context import Node
-from tieline_server.services.correcting import correct
+from tieline_server.services.correcting import correct, was_told
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import assessment_in, handling_in, series_in
 from tieline_server.services.restricting import received
@@ -87,17 +87,19 @@ def keep_series(
         fresh = [one for one in series.references if one not in known.references]
         room = max(limits.REFERENCES_PER_SERIES - len(known.references), 0)
         tx.series.add_references(series.id, fresh[:room])
-    before = standing_countries(tx, series.id)
-    have = {one.id for one in tx.series.assessments(series.id)}
-    for message in notice.assessments:
-        assessment = assessment_in(message)
-        if assessment.series != series.id:
-            raise InvalidInput("an assessment of another series")
-        if assessment.id not in have:
-            tx.series.add_assessment(assessment)
-    told = correct(node, tx, series.id, before)
+    assessments = [assessment_in(message) for message in notice.assessments]
+    if any(one.series != series.id for one in assessments):
+        raise InvalidInput("an assessment of another series")
+    if known is not None and assessments:
+        have = {one.id for one in tx.series.assessments(series.id)}
+        assessments = [one for one in assessments if one.id not in have]
+    told = bool(assessments) and was_told(tx, series.id)
+    before = standing_countries(tx, series.id) if told else ()
+    for assessment in assessments:
+        tx.series.add_assessment(assessment)
+    corrected = correct(node, tx, series.id, before) if told else set()
     if woken is not None:
-        woken |= told
+        woken |= corrected
     return series
 
 

@@ -162,9 +162,9 @@ def series_out(
 def logged_references(
     references: Iterable[ExternalReference | series_pb2.ExternalReference],
 ) -> list[str]:
-    """Return what an audit entry says of a series' numbers elsewhere: the SIENA number meets the
-    trail there (2023/977 Art. 13)."""
-    return [f"{one.scheme}:{one.value}" for one in references]
+    """Return what an audit entry says of a series' numbers elsewhere: the SIENA number alone, where
+    the trail meets SIENA's own (2023/977 Art. 13). Other numbers end with the series they name."""
+    return [f"{one.scheme}:{one.value}" for one in references if one.scheme == "siena"]
 
 
 def series_in(message: series_pb2.SeriesNotice, origin: Origin, case_ref: str) -> Series:

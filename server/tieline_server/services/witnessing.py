@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -60,6 +61,7 @@ class Witnessing:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._old_news: dict[tuple[str, str, int, bytes], None] = {}
+        self._asked: dict[str, datetime] = {}
 
     # --- answering a peer ---
 
@@ -217,24 +219,36 @@ class Witnessing:
     # --- 2: what peers hold of others ---
 
     def _hear(self, peer: str, held: Sequence[envelope_pb2.Envelope]) -> None:
-        ask: set[str] = set()
+        node = self._node
+        heard: dict[tuple[str, str, int, bytes], Checkpoint] = {}
         for envelope in held:
             news = stated(envelope)
             if news in self._old_news:
                 continue
             try:
-                said = open_checkpoint(envelope, self._node.directory())
+                heard[news] = open_checkpoint(envelope, node.directory())
             except (SignatureRefused, MalformedMessage) as error:
                 _log.warning("checkpoint.refused", peer=peer, text=error.message)
-                continue
-            known = self._node.store.read(lambda tx, one=said: self._is_known(tx, one))  # type: ignore[misc]
-            if not known and self._node.store.write(
-                lambda tx, one=said: self._heard(tx, one, peer)  # type: ignore[misc]
-            ):
-                ask.add(said.agency)
-            if said.agency != self._node.agency:  # the own log is looked at each time
+        fresh = node.store.read(
+            lambda tx: [one for one in heard.values() if not self._is_known(tx, one)]
+        )
+        if fresh:
+            asked = node.store.write(
+                lambda tx: {one.agency for one in fresh if self._heard(tx, one, peer)}
+            )
+            for agency in asked - {peer}:
+                self._ask(agency)
+        for news, said in heard.items():
+            if said.agency != node.agency:  # the own log is looked at each time
                 self._remember(news)
-        for agency in ask - {peer}:
+
+    def _ask(self, agency: str) -> None:
+        """Have an agency prove what was told of it: at once, but not for each peer that tells of
+        its growth. In a federation of hundreds that would be a contact for every word."""
+        now = self._node.clock()
+        last = self._asked.get(agency)
+        if last is None or not timedelta(0) <= now - last < limits.DOUBT_AGAIN:
+            self._asked[agency] = now
             self._node.contact(agency)
 
     def _remember(self, news: tuple[str, str, int, bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, bindparam, insert, select
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.referral import (
@@ -19,10 +19,18 @@ from tieline_server.domain.referral import (
     fold,
 )
 from tieline_server.storage.alarms import Alarms
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import referral_steps, referrals
 from tieline_server.storage.session import Session
 
 _COUNTS = tuple(field.name for field in fields(Outcome))
+_SENT = Prepared(
+    lambda _: (
+        select(referrals.c.id)
+        .where(referrals.c.series == bindparam("of"), referrals.c.direction == Direction.OUT.value)
+        .limit(1)
+    )
+)
 
 
 class Referrals:
@@ -56,6 +64,10 @@ class Referrals:
         if series:
             found = found.where(referrals.c.series == series)
         return [_referral(row) for row in self._run(found)]
+
+    def was_sent(self, series: str) -> bool:
+        """Whether a referral of the series went out from here."""
+        return _SENT.run(self._session, {"of": series}).fetchone() is not None
 
     def add_step(self, step: ReferralStep) -> bool:
         """Add a step and store the folded state; False when the id is known. Raises NotFound.

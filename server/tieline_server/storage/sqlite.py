@@ -395,8 +395,11 @@ def _engine(url: URL, begin: str, **pool: Any) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where the store says so
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(pragma)
+        except UnicodeDecodeError as error:  # the driver names the broken statement of the schema
+            raise corrupt() from error
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

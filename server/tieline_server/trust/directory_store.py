@@ -72,6 +72,8 @@ class _Loaded:
     """Inode, time and size of the timestamp file that this was read with."""
     copy: TufCopy
     directory: Directory
+    lapsed: frozenset[str]
+    """Agencies whose own metadata had expired when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,8 @@ class DirectoryStore:
         with self._lock:
             stamp = self._stamp()
             copy = tuf_folder.load(self.folder)
-            self._loaded = _Loaded(stamp, copy, copy.directory(self._clock()))
+            now = self._clock()
+            self._loaded = _Loaded(stamp, copy, copy.directory(now), copy.lapsed(now))
             return self._loaded.directory
 
     def copy(self) -> TufCopy:
@@ -235,10 +238,13 @@ class DirectoryStore:
             return None
 
     def _keep(self, copy: TufCopy, known: TufCopy | None, now: datetime) -> Directory:
+        loaded = self._loaded
+        if loaded is not None and loaded.copy is copy and loaded.lapsed == copy.lapsed(now):
+            return loaded.directory  # read again every few seconds: with 200 members that is dear
         directory = copy.directory(now)
         if known is None or known.files != copy.files:
             tuf_folder.write(self.folder, copy, known)
-        self._loaded = _Loaded(self._stamp(), copy, directory)
+        self._loaded = _Loaded(self._stamp(), copy, directory, copy.lapsed(now))
         return directory
 
     def _stamp(self) -> tuple[int, int, int]:

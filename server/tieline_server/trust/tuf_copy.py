@@ -118,6 +118,15 @@ class TufCopy:
         )
         return min(part.expires for part in parsed)
 
+    @cached_property
+    def _role_expiries(self) -> dict[str, datetime]:
+        roles = self.roles.items()
+        return {name: Metadata[Targets].from_bytes(data).signed.expires for name, data in roles}
+
+    def lapsed(self, now: datetime) -> frozenset[str]:
+        """Return the agencies whose own metadata has expired by ``now``."""
+        return frozenset(name for name, ends in self._role_expiries.items() if now >= ends)
+
     def directory(self, now: datetime) -> Directory:
         """Return the Directory that the files add up to.
 
@@ -133,8 +142,7 @@ class TufCopy:
                 self.contents[statements.own_path(agency)],
                 statements.own_path(agency),
             )
-            for agency, data in self.roles.items()
-            if not Metadata[Targets].from_bytes(data).signed.is_expired(now)
+            for agency in self.roles.keys() - self.lapsed(now)
         }
         agencies = {
             agency: statements.parse(

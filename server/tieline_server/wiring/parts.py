@@ -62,6 +62,8 @@ class Parts:
 
     def greeted_by(self, agency: str) -> None:
         """Act on a connection that a peer made: it may have been away, upgraded, restored."""
+        if agency == self.config.agency:
+            return  # whoever calls with our own certificate has no standing to exchange
         self.delivery.heard_from(agency)
         self.contacts.soon(agency)
 
