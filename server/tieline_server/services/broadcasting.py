@@ -25,6 +25,7 @@ from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.request import Use
+from tieline_server.domain.retraction import Restriction
 from tieline_server.domain.series import Confidence, Series
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
@@ -94,12 +95,15 @@ class Broadcasting:
     def _prepare(self, name: str, members: list[str], purpose: str, decided: _Decided) -> _Prepared:
         """Ask policy for a series; ``decided`` holds what it said of members before."""
         node = self._node
-        series = node.store.read(lambda tx: find_series(tx, name))
+
+        def look(tx: Tx) -> tuple[Series, Held | None, Restriction]:
+            series = find_series(tx, name)
+            permission = held(node, tx, series.id, Use.BROADCAST, (), purpose)
+            return series, permission, restriction_of(tx, series.id)
+
+        series, permission, restriction = node.store.read(look)
         own = series.owner == node.agency
         action = Action.BROADCAST if own else Action.RELAY
-        permission = node.store.read(
-            lambda tx: held(node, tx, series.id, Use.BROADCAST, (), purpose)
-        )
         permitted = permission.agencies if permission else ()
         rules = set(
             node.allow(
@@ -116,7 +120,6 @@ class Broadcasting:
             )
         )
         recipients, reasons = [], []
-        restriction = node.store.read(lambda tx: restriction_of(tx, series.id))
         for agency in members:
             if agency == series.owner:
                 continue

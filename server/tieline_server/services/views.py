@@ -37,7 +37,8 @@ def find_series(tx: Tx, name_or_id: str) -> Series:
     series = tx.series.get(name_or_id) or tx.series.by_name(name_or_id)
     if series is None:
         raise NotFound(f"no series {name_or_id[:80]!r} here; see `tieline series list`")
-    return tx.series.get(tx.aliases.current(series.id)) or series
+    current = tx.aliases.current(series.id)
+    return series if current == series.id else tx.series.get(current) or series
 
 
 def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:

@@ -38,6 +38,20 @@ _ADD_RECIPIENT = Prepared(
         {column.name: bindparam(column.name) for column in broadcast_recipients.columns}
     )
 )
+_RECIPIENTS = Prepared(
+    lambda _: (
+        select(_RECIPIENT.agency, _RECIPIENT.state)
+        .where(_RECIPIENT.broadcast == bindparam("of"))
+        .order_by(_RECIPIENT.agency)
+    )
+)
+_ANSWERS = Prepared(
+    lambda _: (
+        select(broadcast_answers)
+        .where(broadcast_answers.c.broadcast == bindparam("of"))
+        .order_by(broadcast_answers.c.at, broadcast_answers.c.id)
+    )
+)
 _SETTLE_RECIPIENT = Prepared(
     lambda _: (
         update(broadcast_recipients)
@@ -124,11 +138,8 @@ class Broadcasts:
 
     def recipients(self, broadcast: str) -> dict[str, BroadcastRecipientState]:
         """Return each recipient's state, by agency."""
-        found = select(broadcast_recipients).where(broadcast_recipients.c.broadcast == broadcast)
-        return {
-            row.agency: BroadcastRecipientState(row.state)
-            for row in self._run(found.order_by(broadcast_recipients.c.agency))
-        }
+        found = _RECIPIENTS.run(self._session, {"of": broadcast}).fetchall()
+        return {agency: BroadcastRecipientState(state) for agency, state in found}
 
     def add_answer(self, answer: BroadcastAnswer) -> bool:
         """Add an answer; False when its id is known."""
@@ -137,10 +148,9 @@ class Broadcasts:
 
     def answers(self, broadcast: str) -> list[BroadcastAnswer]:
         """Return the answers in order of time."""
-        found = select(broadcast_answers).where(broadcast_answers.c.broadcast == broadcast)
         return [
-            BroadcastAnswer(**{**row._mapping, "kind": AnswerKind(row.kind)})
-            for row in self._run(found.order_by(broadcast_answers.c.at, broadcast_answers.c.id))
+            BroadcastAnswer(**{**row._asdict(), "kind": AnswerKind(row.kind)})
+            for row in _ANSWERS.rows(self._session, {"of": broadcast})
         ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, text, update
 from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Vote
 from tieline_client.handling import Handling
@@ -25,6 +25,7 @@ from tieline_server.storage import resolve, schema, tallies
 from tieline_server.storage.aliases import Aliases
 from tieline_server.storage.imports import row_handling
 from tieline_server.storage.index_changes import record_change
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.resolve import COLUMNS, Values
 from tieline_server.storage.schema import (
     holdings,
@@ -49,6 +50,15 @@ _HELD_UNDER = select(imports).where(
     imports.c.no.in_(bindparam("numbers", expanding=True)),
     imports.c.generation.is_not(None),
     imports.c.answerable,
+)
+
+_HELD_IN = Prepared(
+    lambda _: (
+        select(holdings.c.item)
+        .join(series_keys, series_keys.c.no == holdings.c.series_no)
+        .where(series_keys.c.id == bindparam("of"), holdings.c.series_no > text("0"))
+        .limit(1)
+    )
 )
 
 
@@ -166,6 +176,8 @@ class Items:
 
     def of_series(self, series: str, *, after: int, limit: int, since: int = 0) -> list[ItemRow]:
         """Return items of a series by id; see `ItemRepository.of_series`."""
+        if not self._has_items(series):
+            return []
         found = self._series_items(series, since).where(holdings.c.item > after)
         ids = list(self._session.connection.scalars(found.order_by(holdings.c.item).limit(limit)))
         rows: list[ItemRow] = []
@@ -210,6 +222,8 @@ class Items:
 
     def count_of_series(self, series: str, since: int = 0) -> int:
         """Return how many items `of_series` would yield."""
+        if not self._has_items(series):
+            return 0
         found = self._series_items(series, since).subquery()
         return self._session.connection.scalar(select(func.count()).select_from(found)) or 0
 
@@ -313,6 +327,11 @@ class Items:
         ends = [numbers[-1] for numbers, _ in found if len(numbers) == limit]
         limit = min([limit, *np.searchsorted(ids, ends, side="right").tolist()])
         return DigestPage(kind, ids[:limit], digests[first[:limit]])
+
+    def _has_items(self, series: str) -> bool:
+        """Whether anything is held in a series; many a series is words alone."""
+        parts = Aliases(self._session).own_parts(series)
+        return any(_HELD_IN.run(self._session, {"of": part}).fetchone() for part in parts)
 
     def _series_items(self, series: str, since: int) -> Select[Any]:
         return (

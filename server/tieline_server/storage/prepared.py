@@ -3,20 +3,22 @@
 SQLAlchemy takes several times as long to execute a small statement as the database does. What is
 said on the way of every question is still written in its terms, and compiled by it, but once; from
 then on a mapping of values goes to the driver's connection, in the transaction that is open there.
-Rows come back as the driver's plain tuples: times are whole microseconds (`types.UtcTime`).
+Rows come back as the driver's plain tuples, times as whole microseconds (`types.UtcTime`), unless
+`Prepared.rows` is asked for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Select
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from tieline_server.storage.types import Words, storable
+from tieline_server.storage.types import UtcTime, Words, moment_of, storable
 
 if TYPE_CHECKING:
     from tieline_server.storage.session import Session
@@ -39,11 +41,16 @@ class Prepared:
             ready = self._ready[session.postgres] = _Ready(session.connection, statement)
         return session.driver.execute(ready.text, ready.bound(values))
 
+    def rows(self, session: Session, values: Mapping[str, object]) -> list[Any]:
+        """Execute a SELECT of columns; return named tuples of the values that SQLAlchemy gives."""
+        cursor = self.run(session, values)
+        return self._ready[session.postgres].read(cursor.fetchall())
+
 
 class _Ready:
     """The text in the driver's own style, and how each value is brought into its form."""
 
-    __slots__ = ("_binds", "_constants", "_positional", "text")
+    __slots__ = ("_binds", "_constants", "_positional", "_make", "_readers", "text")
 
     def __init__(self, connection: Connection, statement: Executable) -> None:
         compiled = statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]
@@ -57,6 +64,19 @@ class _Ready:
         self._constants = {
             name: bind.value for name, bind in compiled.binds.items() if not bind.required
         }
+        selected = list(statement.selected_columns) if isinstance(statement, Select) else []
+        row = namedtuple("row", [column.name for column in selected])  # type: ignore[misc]
+        self._make = row._make
+        self._readers = [_read(column.type, connection.dialect) for column in selected]
+
+    def read(self, found: Sequence[Sequence[Any]]) -> list[Any]:
+        return [
+            self._make(
+                value if read is None else read(value)
+                for value, read in zip(row, self._readers, strict=True)
+            )
+            for row in found
+        ]
 
     def bound(self, values: Mapping[str, object]) -> Any:
         if self._constants:
@@ -75,6 +95,14 @@ def _process(kind: TypeEngine[Any], dialect: Dialect) -> _Process:
     if isinstance(kind, Words):  # what SQLAlchemy would call, without what it puts around it
         return lambda words: None if words is None else storable(words)
     process: _Process = kind.dialect_impl(dialect).bind_processor(dialect)
+    return process
+
+
+def _read(kind: TypeEngine[Any], dialect: Dialect) -> _Process:
+    """Return how a value of this type is read from the driver's form; None: as it is."""
+    if isinstance(kind, UtcTime):
+        return moment_of
+    process: _Process = kind.dialect_impl(dialect).result_processor(dialect, None)
     return process
 
 

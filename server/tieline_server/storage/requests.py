@@ -51,6 +51,11 @@ _DECIDED = Prepared(
         .limit(1)
     )
 )
+_OF_SERIES = Prepared(
+    lambda _: (
+        select(request_series.c.request).where(request_series.c.series == bindparam("of")).limit(1)
+    )
+)
 _AT_ONCE = 500
 _NO_EFFECT = (RequestState.PENDING.value, RequestState.REFUSED.value, RequestState.ENDED.value)
 
@@ -125,6 +130,8 @@ class Requests:
         limit: int = 1000,
     ) -> list[Request]:
         """Return requests, newest first; of a series, where that is given."""
+        if series and _OF_SERIES.run(self._session, {"of": series}).fetchone() is None:
+            return []  # asked before every telling, and nearly always so
         c = requests.c
         found = select(requests).order_by(c.created.desc(), c.id.desc()).limit(limit)
         if sides:

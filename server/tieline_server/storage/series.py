@@ -37,7 +37,16 @@ from tieline_server.storage.types import moment_of
 
 _NAMES = tuple(column.name for column in table.columns)
 _INSERT = Prepared(lambda _: insert(table).values({name: bindparam(name) for name in _NAMES}))
-_IS_THERE = Prepared(lambda _: select(table.c.id).where(table.c.id == bindparam("series")))
+_ONE = select(table).where(table.c.id == bindparam("series"))
+_GET = Prepared(lambda _: _ONE)
+_GET_LOCKED = Prepared(lambda postgres: _ONE.with_for_update() if postgres else _ONE)
+_REFERENCES = Prepared(
+    lambda _: (
+        select(series_references.c.scheme, series_references.c.value)
+        .where(series_references.c.series == bindparam("series"))
+        .order_by(series_references.c.position)
+    )
+)
 _ASSESSED = tuple(field.name for field in fields(Assessment))
 _ASSESSMENTS = Prepared(
     lambda _: (
@@ -82,10 +91,13 @@ class SeriesRows:
 
     def get(self, series: str) -> Series | None:
         """Return a series; in a writing transaction it stays as it is until the end."""
-        if _IS_THERE.run(self._session, {"series": series}).fetchone() is None:
-            return None  # what comes in is about a new series more often than not
-        found = self._session.locked(select(table).where(table.c.id == series))
-        return self._first(self._run(found).one_or_none())
+        get = _GET_LOCKED if self._session.writing else _GET
+        found = get.rows(self._session, {"series": series})
+        if not found:
+            return None
+        references = _REFERENCES.rows(self._session, {"series": series})
+        owned = tuple(ExternalReference(one.scheme, one.value) for one in references)
+        return _series(found[0], owned)
 
     def disclosable(self, numbers: Sequence[int]) -> dict[int, DisclosableSeries]:
         """Return what peers may learn of series, by their numbers in holdings."""
@@ -244,9 +256,6 @@ class SeriesRows:
         """Return a series' assessments in order of time."""
         found = _ASSESSMENTS.run(self._session, {"of": series}).fetchall()
         return [_assessment(dict(zip(_ASSESSED, row, strict=True))) for row in found]
-
-    def _first(self, row: Row[Any] | None) -> Series | None:
-        return None if row is None else self._with_references([row])[0]
 
     def _with_references(self, rows: Sequence[Row[Any]]) -> list[Series]:
         owned: dict[str, list[ExternalReference]] = {row.id: [] for row in rows}
