@@ -50,7 +50,7 @@ class Prepared:
 class _Ready:
     """The text in the driver's own style, and how each value is brought into its form."""
 
-    __slots__ = ("_binds", "_constants", "_positional", "_make", "_readers", "text")
+    __slots__ = ("_binds", "_constants", "_make", "_positional", "_readers", "text")
 
     def __init__(self, connection: Connection, statement: Executable) -> None:
         compiled = statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]
