@@ -96,6 +96,14 @@ class Contacts:
             self._later.discard(agency)
         self._queue.put(agency)
 
+    def greeted_by(self, agency: str) -> None:
+        """Contact a peer that greeted us, unless that is under way: two that greet each other at
+        their start would else each say everything twice."""
+        with self._lock:
+            mutex = self._under_way.get(agency)
+        if mutex is None or not mutex.locked():
+            self.soon(agency)
+
     def hourly(self) -> None:
         """Contact all when it is time, and let the archive forget; called every few seconds."""
         with self._lock:

@@ -65,7 +65,7 @@ class Parts:
         if agency == self.config.agency:
             return  # whoever calls with our own certificate has no standing to exchange
         self.delivery.heard_from(agency)
-        self.contacts.soon(agency)
+        self.contacts.greeted_by(agency)
 
     def ready(self, agency: str) -> None:
         """Act on a peer that takes and gives again: its mail goes now."""
