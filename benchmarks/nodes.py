@@ -31,7 +31,7 @@ from tests.e2e.federation import PURPOSE, Federation, Node, wait_for
 HUB, HOLDERS = "europol-ec3", ("pt-pj", "fr-pn", "de-bka")
 COUNTRIES = {"pt-pj": "PT", "fr-pn": "FR", "de-bka": "DE"}
 CASE = "BENCH-1"
-os.environ.setdefault("TIELINE_NODE_BUDGETS", '{"default": 1000000000}')
+_BUDGETS = "TIELINE_NODE_BUDGETS", '{"default": 1000000000}'
 """What is measured is asked more often than a peer may in a day."""
 IN_SERIES = 25
 """Every so many-th item is in a series."""
@@ -101,6 +101,8 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         told = {"ports": ports, "schema": _schema(), "made": time.time()}
         noted.write_text(json.dumps(told))
     agencies = [node.agency for node in made]
+    given = _BUDGETS[0] in os.environ
+    os.environ.setdefault(*_BUDGETS)
     try:
         for start in range(0, len(agencies), AT_ONCE):
             made.start(*agencies[start : start + AT_ONCE])
@@ -109,6 +111,8 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         yield made
     finally:
         made.close()
+        if not given:
+            del os.environ[_BUDGETS[0]]
 
 
 def _schema() -> str:
