@@ -44,7 +44,7 @@ lint: setup
 	$(BIN)/python scripts/check_breaking.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## the campaign of faults on real nodes, recounted: about half an hour
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3600 -p no:xdist
