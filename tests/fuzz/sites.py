@@ -112,7 +112,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_timestamp": "directory files",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_snapshot": "directory files",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_targets": "directory files",
-    "server/tieline_server/trust/tuf_copy.py:TufCopy.directory": "directory files",
+    "server/tieline_server/trust/tuf_copy.py:TufCopy._role_expiries": "directory files",
     "server/tieline_server/trust/tuf_copy.py:_fetch": "directory files",
     "server/tieline_server/trust/tuf_online.py:_described": "directory files",
     "client/tieline_client/cli/doctor.py:_profile": "profiles",

@@ -138,7 +138,7 @@ class Standings:
             return self._believed(tx, peer, known, judged, word, standing)
         if judged.finding is Finding.LATE:
             return quarantined(known) or _OK
-        return self._bad(tx, peer, known, judged)
+        return self._bad(tx, peer, known, judged, word)
 
     def glance(self, tx: Tx, peer: str, standing: delivery_pb2.Standing) -> bool:
         """Whether a standing in a request says nothing that has to be written down.
@@ -189,13 +189,14 @@ class Standings:
         again = bool(standing.again) or not self._recovered(tx, after)
         return Verdict(True, again=again, wake=wake)
 
-    def _bad(self, tx: Tx, peer: str, known: Known, judged: Judgement) -> Verdict:
+    def _bad(self, tx: Tx, peer: str, known: Known, judged: Judgement, word: Word) -> Verdict:
         trouble = Trouble[judged.finding.name]
         if judged.finding is Finding.LEFT_BEHIND:
             self.alarm(tx, peer, trouble, judged.why)
             return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}", trouble=trouble)
         if known.trouble is Trouble.NONE:
             self.quarantine(tx, peer, trouble, judged.why)
+            note_heard(tx, peer, word, self._node.clock())
         return quarantined(tx.standings.known(peer)) or _OK
 
     def _told(self, tx: Tx, peer: str, known: Known, standing: delivery_pb2.Standing) -> Known:
