@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 from tests.e2e.federation import federation, tieline, wait_for
+from tests.e2e.test_e2e_referral import becomes, entry_of
 from tests.e2e.test_e2e_set_back import (
     alarms,
     all_alike,
-    becomes,
-    entry_of,
     image,
     stopped,
     tell,

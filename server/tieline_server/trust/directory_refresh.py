@@ -234,7 +234,6 @@ class DirectoryRefresher:
             current = self._store.current()
             told, self._told = self._told, current
         if told is not None and current is not told and current.version != told.version:
-            self.problem = None  # what the last round lacked has come by another way
             try:
                 self.changed(current)
             except TielineError as error:
