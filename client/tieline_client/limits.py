@@ -298,6 +298,8 @@ ALARMS_SHOWN = 100
 ALARM_LOOK_SECONDS = 30.0
 """How often the clock of alarms is looked at, at least: it may have been set."""
 ALARM_COMMAND_SECONDS = 60.0
+OUTSIDE_SHOWN = 1_000
+"""Tellings by other means that a retraction lists."""
 CLOCK_SHOWN = 10_000
 """Lines of the referral clock that are shown or reported one by one."""
 

@@ -208,7 +208,9 @@ def test_anothers_restricted_series_stays_and_a_withdrawn_one_is_not_told(bench:
         _outside(pt, pt.inbox()[0].id)
     view = _outside(es, other, country="BR", **WHY)
     withdraw = operator_pb2.RetractSeriesRequest(series=other, kind="withdraw", reason="error")
-    Retracting(es.node).retract(ANA, withdraw)
+    retraction = Retracting(es.node).retract(ANA, withdraw).retraction
+    outside = [(one.country, one.agency, one.reference) for one in retraction.outside]
+    assert outside == [("BR", ES, "I247-88")]  # a person has to tell it
     states = {one.id: one.state for one in Mailbox(es.node).clock("")}
     assert states[view.id] == "withdrawn"
     with pytest.raises((WrongState, PolicyRefused)):

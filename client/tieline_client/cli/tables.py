@@ -168,6 +168,13 @@ def _show_retraction(document: Shown) -> None:
         for each in document["recipients"]
     ]
     show_rows(("who was told", "by", "state", "since", ""), rows, "nobody was told of it")
+    outside = [
+        (each["country"], each["agency"], each["reference"], moment(each["at"]))
+        for each in document["outside"]
+    ]
+    if outside:
+        line("told by other means, and to be told of this by a person:")
+        show_rows(("country", "by", "reference", "when"), outside, "")
 
 
 def referral_rows(referrals: Sequence[Shown]) -> None:

@@ -173,6 +173,15 @@ def retraction(value: pb.RetractionView) -> Document:
             }
             for each in value.recipients
         ],
+        "outside": [
+            {
+                "country": each.country,
+                "agency": each.agency,
+                "reference": each.reference,
+                "at": when(each, "tell_time"),
+            }
+            for each in value.outside
+        ],
     }
 
 

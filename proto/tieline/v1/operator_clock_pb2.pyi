@@ -96,6 +96,42 @@ class TellOutsideRequest(_message.Message):
 Global___TellOutsideRequest: _TypeAlias = TellOutsideRequest  # noqa: Y015
 
 @_typing.final
+class OutsideView(_message.Message):
+    """A country that was told by other means. Since v1.3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    TELL_TIME_FIELD_NUMBER: _builtins.int
+    country: _builtins.str
+    """The country."""
+    agency: _builtins.str
+    """By whom."""
+    reference: _builtins.str
+    """Under what reference."""
+    @_builtins.property
+    def tell_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        country: _builtins.str = ...,
+        agency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        tell_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tell_time", b"tell_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "country", b"country", "reference", b"reference", "tell_time", b"tell_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutsideView: _TypeAlias = OutsideView  # noqa: Y015
+
+@_typing.final
 class GetClockReportRequest(_message.Message):
     """Asks how long the steps of the clock take. Since v1.3."""
 

@@ -1839,6 +1839,7 @@ class RetractionView(_message.Message):
     ONLY_FIELD_NUMBER: _builtins.int
     RETRACT_TIME_FIELD_NUMBER: _builtins.int
     RECIPIENTS_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     kind: _builtins.str
@@ -1859,6 +1860,10 @@ class RetractionView(_message.Message):
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetractionRecipient]:
         """Everybody who was told, by whomever."""
 
+    @_builtins.property
+    def outside(self) -> _containers.RepeatedCompositeFieldContainer[_operator_clock_pb2.OutsideView]:
+        """Countries that were told by other means: a person tells them of this. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1869,10 +1874,11 @@ class RetractionView(_message.Message):
         only: _abc.Iterable[_builtins.str] | None = ...,
         retract_time: _timestamp_pb2.Timestamp | None = ...,
         recipients: _abc.Iterable[Global___RetractionRecipient] | None = ...,
+        outside: _abc.Iterable[_operator_clock_pb2.OutsideView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retract_time", b"retract_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "limited", b"limited", "only", b"only", "reason", b"reason", "recipients", b"recipients", "retract_time", b"retract_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "limited", b"limited", "only", b"only", "outside", b"outside", "reason", b"reason", "recipients", b"recipients", "retract_time", b"retract_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -328,7 +328,10 @@ class Telling:
             raise InvalidInput(f"only {known} serves {country} and has the series already")
         hubs = [member.agency for member in directory.hubs() if member.agency not in have]
         if not hubs:
-            raise NotFound(f"no member serves {country} and no hub can take it; tell it outside")
+            raise NotFound(
+                f"no member serves {country} and no hub can take it; tell it by other means, and "
+                "record that with `tieline clock told-outside`"
+            )
         note = f"No member of the federation serves {country}; please tell it by other means."
         return [_Address(hubs[0], country, note)]
 

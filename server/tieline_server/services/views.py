@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from tieline.v1 import operator_pb2, payload_pb2
+from tieline.v1 import operator_clock_pb2, operator_pb2, payload_pb2
+from tieline_client import limits
 from tieline_client.errors import NotFound
 from tieline_client.payloads import timestamp
 
@@ -74,6 +75,22 @@ def told_countries(tx: Tx, family: Iterable[str]) -> set[str]:
     }
 
 
+def _outside(tx: Tx, series: str) -> list[operator_clock_pb2.OutsideView]:
+    """Whom no message of a retraction reaches: the countries that were told by other means."""
+    told = {
+        (one.country, step.agency, step.text): step.at
+        for one in tx.referrals.find(series=series)
+        for step in tx.referrals.steps(one.id)
+        if step.state is ReferralState.TOLD_OUTSIDE
+    }
+    return [
+        operator_clock_pb2.OutsideView(
+            country=country, agency=agency, reference=reference, tell_time=timestamp(at)
+        )
+        for (country, agency, reference), at in sorted(told.items())[: limits.OUTSIDE_SHOWN]
+    ]
+
+
 def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionView:
     """An own retraction with everybody who was told."""
     view = operator_pb2.RetractionView(
@@ -83,6 +100,7 @@ def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionV
         limited=retraction.limited,
         only=sorted(retraction.only),
         retract_time=timestamp(retraction.at),
+        outside=_outside(tx, retraction.series),
     )
     for one in tx.retractions.recipients(retraction.id):
         state = recipient_state(one.sent, confirmed=one.confirmed is not None)
