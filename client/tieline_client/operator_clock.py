@@ -28,9 +28,11 @@ class ClockCalls(OperatorConnection):
         request = make(pb.ListClockRequest, series=series)
         return self.call(self.stub.ListClock, request)
 
-    def clock_report(self, series: Sequence[str] = ()) -> operator_clock_pb2.ClockReport:
-        """How long the steps take; of these series, or of all."""
-        request = make(operator_clock_pb2.GetClockReportRequest, series=series)
+    def clock_report(
+        self, series: Sequence[str] = (), operation: str = ""
+    ) -> operator_clock_pb2.ClockReport:
+        """How long the steps take; of these series, those of an operation, or of all."""
+        request = make(operator_clock_pb2.GetClockReportRequest, series=series, operation=operation)
         return self.call(self.stub.GetClockReport, request, limits.ACTION_SECONDS).report
 
     def tell_outside(

@@ -393,8 +393,10 @@ def test_the_clock_reports_medians_and_what_is_overdue(run: Run, served: Served)
     )
     made = operator_clock_pb2.ClockReport(sent=sent, report_time=stamp(NOON))
     served.node.answers["GetClockReport"] = operator_clock_pb2.GetClockReportResponse(report=made)
-    document = run("clock", "report", "--series", "A", "--series", "B", "--json").document
-    assert list(served.node.only("GetClockReport").series) == ["A", "B"]
+    words = ("clock", "report", "--series", "A", "--series", "B", "--operation", "VIDTF", "--json")
+    document = run(*words).document
+    request = served.node.only("GetClockReport")
+    assert (list(request.series), request.operation) == (["A", "B"], "VIDTF")
     (line,) = document["sent"]["countries"]
     assert (line["country"], line["told"], line["overdue"]) == ("FR", 2, 1)
     assert line["median_seconds"]["localised_to_told"] == 5400.0

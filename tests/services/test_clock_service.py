@@ -6,11 +6,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tieline.v1 import operator_clock_pb2, operator_pb2, payload_pb2, series_work_pb2
+from tieline.v1 import (
+    operator_clock_pb2,
+    operator_operations_pb2,
+    operator_pb2,
+    payload_pb2,
+    series_work_pb2,
+)
 from tieline_client.errors import NotFound
 from tieline_server.domain.referral import ReferralState, Urgency
 from tieline_server.domain.targets import Targets
 from tieline_server.services.clock import ReferralClock
+from tieline_server.services.operations import OperationDesk
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
@@ -143,3 +150,30 @@ def test_the_report_counts_what_the_messages_say(bench: Bench) -> None:
     assert list(_clock(es).report().sent.overdue) == [at_hub.id]
     with pytest.raises(NotFound):
         _clock(es).report(["nothing"])
+
+
+def test_the_report_of_an_operation_is_of_its_series(bench: Bench) -> None:
+    es = bench[ES]
+    bench[PT]
+    one, two = es.series(records([1])), es.series(records([2]), name="B")
+    for series in (one, two):
+        es.refer(series, country="PT")
+    work = OperationDesk(es.node)
+    made = work.create(
+        ANA,
+        operator_operations_pb2.CreateOperationRequest(
+            name="VIDTF",
+            begin_day="2026-02-02",
+            end_day="2026-03-13",
+            case_ref=CASE,
+            participants=[ES, PT],
+        ),
+    )
+    add = operator_operations_pb2.AddOperationSeriesRequest(operation=made.id, series=["B"])
+    work.add_series(ANA, add)
+    for wanted in ("VIDTF", made.id):
+        report = _clock(es).report(operation=wanted)
+        assert (report.sent.total.referrals, report.sent.total.series) == (1, 1)
+    assert _clock(es).report([one], "VIDTF").sent.total.referrals == 0
+    with pytest.raises(NotFound, match="no operation"):
+        _clock(es).report(operation="nothing")

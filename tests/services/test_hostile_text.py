@@ -213,7 +213,7 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "ListClock":
             return pb.ListClockRequest(series=_series(pt, number))
         case "GetClockReport":
-            return telling.GetClockReportRequest(series=[_series(pt, number)])
+            return telling.GetClockReportRequest(series=[_series(pt, number)], operation="o")
         case "TellOutside":
             series = _series(pt, number)
             return telling.TellOutsideRequest(id=series, reference="r", country="BR", **WHY)

@@ -84,6 +84,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="ID", help="Only this series, by id or own name; may be repeated."),
     ] = None,
+    operation: Annotated[
+        str, typer.Option(metavar="ID", help="Only the series of this operation, by id or name.")
+    ] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -93,7 +96,7 @@ def report(
     Example: tieline clock report --json --home ./europol-ec3
     """
     with connect(profile, home) as client:
-        made = client.clock_report(series or ())
+        made = client.clock_report(series or (), operation)
     document = {
         "sent": _part(made.sent),
         "received": _part(made.received),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
-_WITH_VALUE = ("--profile", "--home", "--series")
+_WITH_VALUE = ("--profile", "--home", "--series", "--operation")
 
 
 class Group(TyperGroup):

@@ -47,7 +47,7 @@ class ClockMethods(operator_pb2_grpc.OperatorServiceServicer):
         self, request: operator_clock_pb2.GetClockReportRequest, context: grpc.ServicerContext
     ) -> operator_clock_pb2.GetClockReportResponse:
         """How long the steps take."""
-        found = self._clock.report(request.series or None)
+        found = self._clock.report(request.series or None, request.operation)
         self._reads.note(_person(context), "clock.reported", request.series)
         return operator_clock_pb2.GetClockReportResponse(report=found)
 

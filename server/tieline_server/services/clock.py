@@ -12,6 +12,7 @@ from datetime import datetime
 
 from tieline.v1 import operator_clock_pb2, operator_pb2
 from tieline_client import limits
+from tieline_client.errors import NotFound
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import clock_report
@@ -85,16 +86,27 @@ class ReferralClock:
             if country not in told
         ]
 
-    def report(self, series: Collection[str] | None = None) -> operator_clock_pb2.ClockReport:
+    def report(
+        self, series: Collection[str] | None = None, operation: str = ""
+    ) -> operator_clock_pb2.ClockReport:
         """How long each step takes, of what was sent and of what came in.
 
-        ``series``: only these, by id or own name. Raises NotFound.
+        ``series``: only these, by id or own name; ``operation``: only its series, by id or name;
+        both: what is in both. Raises NotFound.
         """
 
         def work(tx: Tx) -> operator_clock_pb2.ClockReport:
             only = None
             if series is not None:
                 only = frozenset(find_series(tx, one).id for one in series)
+            if operation:
+                found = tx.operations.get(operation)
+                if found is None:
+                    raise NotFound(
+                        f"no operation {operation[:80]!r} here; see `tieline operation list`"
+                    )
+                of_it = frozenset(map(tx.aliases.current, tx.operations.series(found.id)))
+                only = of_it if only is None else only & of_it
             return self._report(tx, only)
 
         return self._node.store.read(work)
