@@ -18,6 +18,13 @@ CORRECTION_TEXT_CHARS = 8_000
 VOTES_TRUSTED = 3
 """Agencies that vote for one code of a scheme, with none for another, before it is trusted."""
 VOTE_KINDS_SHOWN = 1_000
+DECONFLICTION_SERIES = 20
+"""Series that one question notifies of."""
+NOTES_PER_SERIES = 1_000
+LINKS_SHOWN = 1_000
+"""Other agencies' series that one series is linked with, in one view."""
+SAME_AS_SHOWN = 10_000
+"""Links in one list."""
 EVENTS_SHOWN = 1_000
 """Lines of a series' history in one view."""
 FREE_TEXT_PER_MESSAGE_CHARS = 16_000

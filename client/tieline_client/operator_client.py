@@ -24,6 +24,7 @@ from tieline_client.operator_clock import ClockCalls
 from tieline_client.operator_clues import ClueCalls
 from tieline_client.operator_connection import make
 from tieline_client.operator_deposits import DepositCalls
+from tieline_client.operator_links import LinkCalls
 from tieline_client.operator_operations import OperationCalls
 from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
@@ -35,7 +36,7 @@ Leaf = tuple[int, bytes, bytes]
 
 
 class OperatorClient(
-    ClockCalls, ClueCalls, DepositCalls, OperationCalls, PeopleCalls, RequestCalls
+    ClockCalls, ClueCalls, DepositCalls, LinkCalls, OperationCalls, PeopleCalls, RequestCalls
 ):
     """The methods of OperatorService; a context manager.
 

@@ -42,6 +42,7 @@ from tieline_client.limits import (
 )
 
 from tieline_server.config_clock import ClockSettings, clock_lines
+from tieline_server.config_same_as import SameAsSettings, same_as_lines
 from tieline_server.domain.budget import Budgets
 from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.series import DutyContact
@@ -156,6 +157,8 @@ class NodeConfig(BaseSettings):
     """Asked records, or items of a series, below which no count is told."""
     clock: ClockSettings = ClockSettings()
     """How long the steps of referrals may take."""
+    same_as: SameAsSettings = SameAsSettings()
+    """What proposes that two agencies' series are one."""
     numbering: NumberingSettings = NumberingSettings()
     """How a repository numbers series."""
 
@@ -222,6 +225,7 @@ class NodeConfig(BaseSettings):
             count_least=self.count_least,
             numbering=Numbering(**self.numbering.model_dump()),
             targets=self.clock.targets(),
+            likeness=self.same_as.likeness(),
         )
 
 
@@ -347,6 +351,8 @@ def to_toml(config: NodeConfig) -> str:
         *_numbering_lines(config),
         "",
         *clock_lines(config.clock),
+        "",
+        *same_as_lines(config.same_as),
         "",
         "[contact]  # the duty contact, told with every series",
         f"name = {_text(contact.name)}",

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from tieline.v1 import operator_links_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_pb2 as pb
-from tieline.v1 import series_pb2, series_work_pb2
 from tieline_client.identifiers import new_id
 
 from tests.cli.node_double import Run, Served
@@ -113,3 +113,64 @@ def test_series_show_has_how_items_were_judged(run: Run, served: Served) -> None
     plain = run("series", "show", "Case 12").out
     assert "vics-us:" in plain
     assert "\x1b" not in plain
+
+
+def test_series_same_as_lists_confirms_and_refuses(run: Run, served: Served) -> None:
+    own, other, link = f"pt-pj/{new_id()}", f"es-gc/{new_id()}", new_id()
+    view = operator_links_pb2.SameAsView(
+        id=link,
+        own=own,
+        other=other,
+        agency="es-gc",
+        state="pending",
+        ours="pending",
+        theirs="confirmed",
+        theirs_person="luis",
+        shared=8,
+        own_items=10,
+        other_items=12,
+        references=["icse:4711", HOSTILE],
+    )
+    served.node.answers["ListSameAs"] = operator_links_pb2.ListSameAsResponse(links=[view])
+    served.node.answers["AnswerSameAs"] = operator_links_pb2.AnswerSameAsResponse(link=view)
+    (shown,) = run("series", "same-as", "list", "Case 12", "--json").document["links"]
+    assert served.node.only("ListSameAs").series == "Case 12"
+    assert (shown["id"], shown["own"], shown["other"]) == (link, own, other)
+    assert (shown["state"], shown["ours"], shown["theirs"]) == ("pending", "pending", "confirmed")
+    assert shown["references"] == ["icse:4711", HOSTILE]
+    plain = run("series", "same-as")
+    assert plain.code == 0
+    assert "8 of 10 and 12" in plain.out
+    assert "\x1b" not in plain.out
+    why = ("--purpose", "deconfliction", "--case", "2026-118")
+    assert run("series", "same-as", "confirm", link, *why, "--json").document["id"] == link
+    assert run("series", "same-as", "refuse", link).code == 0
+    confirmed, refused = served.node.requests["AnswerSameAs"]
+    assert (confirmed.id, confirmed.confirm) == (link, True)
+    assert (confirmed.purpose, confirmed.case_ref) == ("deconfliction", "2026-118")
+    assert (refused.confirm, refused.purpose) == (False, "")
+    assert run("series", "same-as", "confirm", "no id").code == 2
+
+
+def test_series_note_says_whom_it_told(run: Run, served: Served) -> None:
+    note = operator_links_pb2.NoteView(
+        id=new_id(), series=f"pt-pj/{new_id()}", agency="pt-pj", person="ana", text=HOSTILE
+    )
+    note.told.append("es-gc")
+    made = operator_links_pb2.AddNoteResponse(note=note, refused={"fr-ofmin": HOSTILE})
+    served.node.answers["AddNote"] = made
+    why = ("--purpose", "deconfliction", "--case", "2026-118")
+    base = ("series", "note", "Case 12", "--text", "phone seized", *why)
+    document = run(*base, "--to", "es-gc", "--json").document
+    request = served.node.only("AddNote")
+    assert (request.series, request.text, request.agency) == ("Case 12", "phone seized", "es-gc")
+    assert (request.purpose, request.case_ref) == ("deconfliction", "2026-118")
+    assert (document["told"], document["refused"]) == (["es-gc"], {"fr-ofmin": HOSTILE})
+    plain = run(*base)
+    assert "not told: fr-ofmin" in plain.out
+    assert "\x1b" not in plain.out
+    assert run("series", "note", "Case 12", "--text", "x").code == 2
+    served.node.answers["GetSeries"] = pb.GetSeriesResponse(series=a_series(notes=[note]))
+    assert "\x1b" not in run("series", "show", "Case 12").out
+    (shown,) = run("series", "show", "Case 12", "--json").document["notes"]
+    assert (shown["agency"], shown["text"]) == ("pt-pj", HOSTILE)

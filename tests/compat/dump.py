@@ -71,6 +71,7 @@ def live(nodes: Federation, folder: Path) -> None:
     pt.run("series", "withdraw", series["Attic"], "--reason", "a mistake").ok()
     pt.run("series", "narrow", series["Ferry"], "--handling", "H2", "--reason", "court").ok()
     _work_on(pt, series["Harbour"])
+    _link(pt, es, folder)
     _quiet(nodes)
     interpol.stop()
     es.stop()
@@ -98,6 +99,23 @@ def _work_on(pt: Node, told: str) -> None:
     pt.run("operation", "assign", "Taskforce 7", told, "--agency", ES, "--person", "Eva").ok()
 
 
+def _link(pt: Node, es: Node, folder: Path) -> None:
+    """Two agencies hold one series, and say so."""
+    theirs = folder / "Puerto.txt"
+    theirs.write_text("".join(f"sha1:{_sha1('Quay', n)}\n" for n in range(8)))
+    es.import_file(theirs, "--series", "Puerto")
+    quay = folder / "Quay.txt"
+    quay.write_text(theirs.read_text())
+    (made,) = pt.import_file(quay, "--series", "Quay")["series"]
+    pt.run("series", "refer", made, "--agency", ES, *WHY).ok()
+    _entry(es, made)
+    found = wait_for("it is proposed", lambda: es.run("series", "same-as").ok().json["links"])
+    es.run("series", "same-as", "confirm", found[0]["id"], *WHY).ok()
+    es.run("series", "note", made, "--text", "the same quay", *WHY).ok()
+    told = wait_for("it was told", lambda: pt.run("series", "same-as").ok().json["links"])
+    pt.run("series", "same-as", "confirm", told[0]["id"]).ok()
+
+
 def _sha1(name: str, number: int) -> str:
     return hashlib.sha1(f"{name}/{number}".encode()).hexdigest()
 
@@ -113,7 +131,8 @@ def _series(node: Node, folder: Path, name: str) -> str:
 
 def _entry(node: Node, series: str) -> str:
     def look() -> str | None:
-        told = (one for one in node.inbox() if one["referral"]["series"] == series)
+        came = [one for one in node.inbox() if one["referral"]]
+        told = (one for one in came if one["referral"]["series"] == series)
         return next((str(one["id"]) for one in told), None)
 
     return wait_for(f"{node.agency} has {series}", look)

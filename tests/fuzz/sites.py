@@ -78,6 +78,8 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/receiving.py:_notice_of": "signed payloads",
     "server/tieline_server/services/recovering.py:_payload": _STORED_ENVELOPE,
     "server/tieline_server/services/recovering.py:_broadcast": "signed payloads",
+    "server/tieline_server/storage/same_as.py:_link": _DATABASE,
+    "server/tieline_server/storage/series_notes.py:SeriesNotes.of": _DATABASE,
     "server/tieline_server/services/recovering.py:sent_by": _STORED_ENVELOPE,
     "server/tieline_server/services/referring.py:original_envelope": _STORED_ENVELOPE,
     "server/tieline_server/services/repeats.py:earlier": _DATABASE,

@@ -22,6 +22,7 @@ from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_clock_pb2 as telling
 from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_deposits_pb2 as deposits
+from tieline.v1 import operator_links_pb2 as links
 from tieline.v1 import operator_operations_pb2 as operations
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_requests_pb2 as asking
@@ -258,6 +259,10 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return operations.GetOperationRequest(operation=_operation(pt, number))
         case "ReportOperation":
             return operations.ReportOperationRequest(operation=_operation(pt, number))
+        case "AddNote":
+            series = _series(pt, number)
+            pt.refer(series, agency=ES)
+            return links.AddNoteRequest(series=series, text="t", **WHY)
         case "SetSeriesStatus":
             series = _series(pt, number)
             return series_work_pb2.SetSeriesStatusRequest(series=series, status="triaged", text="t")

@@ -33,6 +33,7 @@ from tieline_client.cli import (
     overlap,
     peers,
     requests,
+    same_as,
     series_work,
     uploads,
 )
@@ -112,6 +113,7 @@ def _build() -> typer.Typer:
     app.add_typer(hashes.app, name="hashes")
     app.command("overlap")(overlap.overlap)
     app.add_typer(requests.app, name="requests")
+    series_work.app.add_typer(same_as.app, name="same-as")
     app.add_typer(series_work.app, name="series")
     app.add_typer(inbox.app, name="inbox")
     app.command("outbox")(outbox.outbox)

@@ -1,4 +1,4 @@
-"""`tieline series`, the work on them: their life, and what is one."""
+"""`tieline series`, the work on them: their life, what is one, notes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import typer
 
 from tieline_client.cli import series as plain
 from tieline_client.cli import views
-from tieline_client.cli.common import HomeOption, ProfileOption, connect
-from tieline_client.cli.output import Json, emit, run
+from tieline_client.cli.common import (
+    CaseOption,
+    HomeOption,
+    ProfileOption,
+    PurposeOption,
+    check_why,
+    connect,
+    parse_agency,
+)
+from tieline_client.cli.output import Json, emit, line, run
 from tieline_client.cli.series import SeriesArgument
-from tieline_client.cli.tables import show_series
+from tieline_client.cli.tables import show_fields, show_series
 
 app = plain.app
 Status = Literal["triaged", "under_evaluation", "localised", "identified", "closed"]
@@ -61,3 +69,37 @@ def merge(
     with connect(profile, home) as client:
         document = views.series(client.merge_series(series, merged, text))
     emit(as_json, document, lambda: show_series(document))
+
+
+@app.command("note")
+@run
+def note(
+    series: SeriesArgument,
+    *,
+    text: Annotated[str, typer.Option(metavar="TEXT", help="The words; up to 2000 characters.")],
+    to: Annotated[
+        str, typer.Option(metavar="AGENCY", help="Only to this agency; by default to all.")
+    ] = "",
+    purpose: PurposeOption = "",
+    case: CaseOption = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write a note to the agencies that share a series; `series show` has all notes in order.
+
+    Example: tieline series note ID --text "phone seized" --purpose deconfliction --case 2026-118
+    """
+    check_why(purpose, case)
+    agency = parse_agency(to) if to else ""
+    with connect(profile, home) as client:
+        made = client.add_note(series, text, purpose=purpose, case_ref=case, agency=agency)
+    refused = dict(made.refused)
+    document = views.note(made.note) | {"refused": refused}
+
+    def render() -> None:
+        show_fields(document, ("id", "series", "told"))
+        for name, why in sorted(refused.items()):
+            line(f"not told: {name}: {why}")
+
+    emit(as_json, document, render)

@@ -102,6 +102,14 @@ def show_series(document: Shown) -> None:
             for each in document["votes"]
         ]
         show_rows(("category", *names), rows, "")
+    if document["same_as"]:
+        same_as_rows(document["same_as"], "")
+    if document["notes"]:
+        said = [
+            (moment(each["at"]), f"{each['person']} ({each['agency']})", each["text"])
+            for each in document["notes"]
+        ]
+        show_rows(("note", "who", "words"), said, "")
     if document["history"]:
         rows = [
             (
@@ -148,6 +156,24 @@ def show_news(news: Sequence[Shown]) -> None:
     ]
     columns = ("series", "name", "repository", "status there", "words", "said")
     show_rows(columns, rows, "")
+
+
+def same_as_rows(links: Sequence[Shown], empty: str) -> None:
+    """Print links between series of two agencies."""
+    rows = [
+        (
+            each["id"],
+            each["own"],
+            each["other"],
+            each["state"],
+            f"ours {each['ours']}, theirs {each['theirs']}",
+            f"{each['shared']} of {each['own_items']} and {each['other_items']}",
+            " ".join(each["references"]),
+        )
+        for each in links
+    ]
+    columns = ("id", "own series", "other", "state", "", "shared", "references there")
+    show_rows(columns, rows, empty)
 
 
 def _show_retraction(document: Shown) -> None:
@@ -274,11 +300,12 @@ def upload_rows(uploads: Sequence[Shown]) -> None:
 
 def show_alarms(alarms: Sequence[Mapping[str, object]]) -> None:
     """Show alarms above everything else."""
-    columns = ("ALARM", "referral", "who", "raised")
+    columns = ("ALARM", "about", "series", "who", "raised")
     rows = [
         (
             str(each["kind"]),
             each["referral"],
+            each["series"],
             f"{each['sender']} > {each['recipient']}",
             moment(each["raised"]),
         )

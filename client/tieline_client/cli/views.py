@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from tieline.v1 import deposits_pb2, payload_pb2, series_pb2, series_work_pb2
+from tieline.v1 import deposits_pb2, operator_links_pb2, payload_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_pb2 as pb
 
 from tieline_client.cli.common import CONFIDENCES, URGENCIES
@@ -100,10 +100,46 @@ def series(value: pb.SeriesView) -> Document:
         "untold_countries": list(value.untold_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
+        "same_as": [same_as(each) for each in value.same_as],
+        "notes": [note(each) for each in value.notes],
         "votes": [vote(each) for each in value.votes],
         "history": [event(each) for each in value.history],
         "repositories": [repository(each) for each in value.repositories],
         "created": when(notice, "create_time"),
+    }
+
+
+def same_as(value: operator_links_pb2.SameAsView) -> Document:
+    """Return an own series and another agency's that are one, or may be."""
+    return {
+        "id": value.id,
+        "own": value.own,
+        "other": value.other,
+        "agency": value.agency,
+        "state": value.state,
+        "ours": value.ours,
+        "ours_person": value.ours_person,
+        "theirs": value.theirs,
+        "theirs_person": value.theirs_person,
+        "shared": value.shared,
+        "own_items": value.own_items,
+        "other_items": value.other_items,
+        "references": list(value.references),
+        "contact": contact(value.contact),
+        "found": when(value, "find_time"),
+    }
+
+
+def note(value: operator_links_pb2.NoteView) -> Document:
+    """Return what a person wrote about a series."""
+    return {
+        "id": value.id,
+        "series": value.series,
+        "agency": value.agency,
+        "person": value.person,
+        "at": when(value, "note_time"),
+        "text": value.text,
+        "told": list(value.told),
     }
 
 

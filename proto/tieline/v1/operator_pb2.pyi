@@ -13,6 +13,7 @@ from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import directory_pb2 as _directory_pb2
 from tieline.v1 import exchange_pb2 as _exchange_pb2
 from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
+from tieline.v1 import operator_links_pb2 as _operator_links_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
 from tieline.v1 import payload_pb2 as _payload_pb2
 from tieline.v1 import series_pb2 as _series_pb2
@@ -1759,6 +1760,8 @@ class SeriesView(_message.Message):
     PART_OF_FIELD_NUMBER: _builtins.int
     REPOSITORIES_FIELD_NUMBER: _builtins.int
     VOTES_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1801,6 +1804,16 @@ class SeriesView(_message.Message):
     def votes(self) -> _containers.RepeatedCompositeFieldContainer[_series_work_pb2.VoteCount]:
         """How its items were judged; only where one series is asked for. Since v1.3."""
 
+    @_builtins.property
+    def same_as(self) -> _containers.RepeatedCompositeFieldContainer[_operator_links_pb2.SameAsView]:
+        """Other agencies' series that are one with it, or may be; only where one series is asked for.
+        Since v1.3.
+        """
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[_operator_links_pb2.NoteView]:
+        """What agencies wrote about it, in order; only where one series is asked for. Since v1.3."""
+
     def __init__(
         self,
         *,
@@ -1817,10 +1830,12 @@ class SeriesView(_message.Message):
         part_of: _builtins.str = ...,
         repositories: _abc.Iterable[_deposits_pb2.RepositoryView] | None = ...,
         votes: _abc.Iterable[_series_work_pb2.VoteCount] | None = ...,
+        same_as: _abc.Iterable[_operator_links_pb2.SameAsView] | None = ...,
+        notes: _abc.Iterable[_operator_links_pb2.NoteView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notes", b"notes", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "same_as", b"same_as", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -4034,12 +4049,12 @@ class AlarmView(_message.Message):
     RAISE_TIME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """immediate (one came in), unacknowledged (nobody said a word in time) or escalated (a hub was
-    told so).
+    told so); about a peer's questions; or deconfliction (two agencies work on one series).
     """
     referral: _builtins.str
-    """The referral."""
+    """The referral; of deconfliction the reference that both agencies have."""
     series: _builtins.str
-    """The series."""
+    """The series; empty where it is not known."""
     sender: _builtins.str
     """Who told."""
     recipient: _builtins.str

@@ -9,6 +9,7 @@ from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__acces
 from tieline.v1 import operator_clock_pb2 as tieline_dot_v1_dot_operator__clock__pb2
 from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
 from tieline.v1 import operator_deposits_pb2 as tieline_dot_v1_dot_operator__deposits__pb2
+from tieline.v1 import operator_links_pb2 as tieline_dot_v1_dot_operator__links__pb2
 from tieline.v1 import operator_operations_pb2 as tieline_dot_v1_dot_operator__operations__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
@@ -114,6 +115,21 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/MergeSeries',
                 request_serializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
+                _registered_method=True)
+        self.ListSameAs = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListSameAs',
+                request_serializer=tieline_dot_v1_dot_operator__links__pb2.ListSameAsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__links__pb2.ListSameAsResponse.FromString,
+                _registered_method=True)
+        self.AddNote = channel.unary_unary(
+                '/tieline.v1.OperatorService/AddNote',
+                request_serializer=tieline_dot_v1_dot_operator__links__pb2.AddNoteRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__links__pb2.AddNoteResponse.FromString,
+                _registered_method=True)
+        self.AnswerSameAs = channel.unary_unary(
+                '/tieline.v1.OperatorService/AnswerSameAs',
+                request_serializer=tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsResponse.FromString,
                 _registered_method=True)
         self.RetractSeries = channel.unary_unary(
                 '/tieline.v1.OperatorService/RetractSeries',
@@ -452,6 +468,27 @@ class OperatorServiceServicer:
 
     def MergeSeries(self, request, context):
         """Makes an own series part of another. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSameAs(self, request, context):
+        """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddNote(self, request, context):
+        """Writes about a series to those who share it. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerSameAs(self, request, context):
+        """Confirms or refuses that two series are one. Caller: officer. Since v1.3.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -860,6 +897,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.MergeSeries,
                     request_deserializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.SerializeToString,
+            ),
+            'ListSameAs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSameAs,
+                    request_deserializer=tieline_dot_v1_dot_operator__links__pb2.ListSameAsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__links__pb2.ListSameAsResponse.SerializeToString,
+            ),
+            'AddNote': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddNote,
+                    request_deserializer=tieline_dot_v1_dot_operator__links__pb2.AddNoteRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__links__pb2.AddNoteResponse.SerializeToString,
+            ),
+            'AnswerSameAs': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerSameAs,
+                    request_deserializer=tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsResponse.SerializeToString,
             ),
             'RetractSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.RetractSeries,
@@ -1477,6 +1529,87 @@ class OperatorService:
             '/tieline.v1.OperatorService/MergeSeries',
             tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSameAs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListSameAs',
+            tieline_dot_v1_dot_operator__links__pb2.ListSameAsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__links__pb2.ListSameAsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddNote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AddNote',
+            tieline_dot_v1_dot_operator__links__pb2.AddNoteRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__links__pb2.AddNoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerSameAs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/AnswerSameAs',
+            tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__links__pb2.AnswerSameAsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from tieline.v1 import operator_access_pb2 as _operator_access_pb2
 from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
 from tieline.v1 import operator_deposits_pb2 as _operator_deposits_pb2
+from tieline.v1 import operator_links_pb2 as _operator_links_pb2
 from tieline.v1 import operator_operations_pb2 as _operator_operations_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
@@ -76,6 +77,12 @@ class OperatorServiceStub:
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     MergeSeries: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]
     """Makes an own series part of another. Caller: officer. Since v1.3."""
+    ListSameAs: _grpc.UnaryUnaryMultiCallable[_operator_links_pb2.ListSameAsRequest, _operator_links_pb2.ListSameAsResponse]
+    """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3."""
+    AddNote: _grpc.UnaryUnaryMultiCallable[_operator_links_pb2.AddNoteRequest, _operator_links_pb2.AddNoteResponse]
+    """Writes about a series to those who share it. Caller: officer. Since v1.3."""
+    AnswerSameAs: _grpc.UnaryUnaryMultiCallable[_operator_links_pb2.AnswerSameAsRequest, _operator_links_pb2.AnswerSameAsResponse]
+    """Confirms or refuses that two series are one. Caller: officer. Since v1.3."""
     RetractSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]
@@ -214,6 +221,12 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     MergeSeries: _aio.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]  # type: ignore[assignment]
     """Makes an own series part of another. Caller: officer. Since v1.3."""
+    ListSameAs: _aio.UnaryUnaryMultiCallable[_operator_links_pb2.ListSameAsRequest, _operator_links_pb2.ListSameAsResponse]  # type: ignore[assignment]
+    """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3."""
+    AddNote: _aio.UnaryUnaryMultiCallable[_operator_links_pb2.AddNoteRequest, _operator_links_pb2.AddNoteResponse]  # type: ignore[assignment]
+    """Writes about a series to those who share it. Caller: officer. Since v1.3."""
+    AnswerSameAs: _aio.UnaryUnaryMultiCallable[_operator_links_pb2.AnswerSameAsRequest, _operator_links_pb2.AnswerSameAsResponse]  # type: ignore[assignment]
+    """Confirms or refuses that two series are one. Caller: officer. Since v1.3."""
     RetractSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.RetractSeriesRequest, _operator_pb2.RetractSeriesResponse]  # type: ignore[assignment]
     """Withdraws an own series or narrows it, here and at everybody who was told. Caller: officer."""
     ReferSeries: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReferSeriesRequest, _operator_pb2.ReferSeriesResponse]  # type: ignore[assignment]
@@ -433,6 +446,30 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.MergeSeriesResponse, _abc.Awaitable[_operator_pb2.MergeSeriesResponse]]:
         """Makes an own series part of another. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def ListSameAs(
+        self,
+        request: _operator_links_pb2.ListSameAsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_links_pb2.ListSameAsResponse, _abc.Awaitable[_operator_links_pb2.ListSameAsResponse]]:
+        """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AddNote(
+        self,
+        request: _operator_links_pb2.AddNoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_links_pb2.AddNoteResponse, _abc.Awaitable[_operator_links_pb2.AddNoteResponse]]:
+        """Writes about a series to those who share it. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AnswerSameAs(
+        self,
+        request: _operator_links_pb2.AnswerSameAsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_links_pb2.AnswerSameAsResponse, _abc.Awaitable[_operator_links_pb2.AnswerSameAsResponse]]:
+        """Confirms or refuses that two series are one. Caller: officer. Since v1.3."""
 
     @_abc_1.abstractmethod
     def RetractSeries(

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tieline.v1 import deposits_pb2 as _deposits_pb2
 from tieline.v1 import envelope_pb2 as _envelope_pb2
+from tieline.v1 import links_pb2 as _links_pb2
 from tieline.v1 import requests_pb2 as _requests_pb2
 from tieline.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
@@ -85,6 +86,8 @@ class Payload(_message.Message):
     PERMISSION_REQUEST_FIELD_NUMBER: _builtins.int
     PERMISSION_FIELD_NUMBER: _builtins.int
     TRANSFER_NOTICE_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     REFERRAL_CORRECTION_FIELD_NUMBER: _builtins.int
     SERIES_MERGE_FIELD_NUMBER: _builtins.int
     TOLD_OUTSIDE_FIELD_NUMBER: _builtins.int
@@ -190,6 +193,14 @@ class Payload(_message.Message):
         """Data went outside the union for a child in danger. Since v1.2."""
 
     @_builtins.property
+    def same_as(self) -> _links_pb2.SameAsWord:
+        """Two agencies' series are one, or are not. Since v1.3."""
+
+    @_builtins.property
+    def note(self) -> _links_pb2.Note:
+        """A person writes about a series that both have. Since v1.3."""
+
+    @_builtins.property
     def referral_correction(self) -> Global___ReferralCorrection:
         """The countries that were told for a series stand no longer, or again. Since v1.3."""
 
@@ -253,6 +264,8 @@ class Payload(_message.Message):
         permission_request: _requests_pb2.PermissionRequest | None = ...,
         permission: _requests_pb2.Permission | None = ...,
         transfer_notice: _requests_pb2.TransferNotice | None = ...,
+        same_as: _links_pb2.SameAsWord | None = ...,
+        note: _links_pb2.Note | None = ...,
         referral_correction: Global___ReferralCorrection | None = ...,
         series_merge: Global___SeriesMerge | None = ...,
         told_outside: Global___ToldOutside | None = ...,
@@ -262,11 +275,11 @@ class Payload(_message.Message):
         tip: Global___TipRelay | None = ...,
         deposit_report: _deposits_pb2.DepositReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "referral_correction", "series_merge", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "same_as", "note", "referral_correction", "series_merge", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 

@@ -31,7 +31,7 @@ class SeriesEvent(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """status or merged."""
+    """status, merged or same_as."""
     agency: _builtins.str
     """Whose person did it."""
     person: _builtins.str

@@ -41,14 +41,16 @@ class AlarmKind(enum.StrEnum):
     """A peer asked digests that no files have."""
     REPEATED = "repeated-lists"
     """A peer asked lists that are almost the same, many times."""
+    DECONFLICTION = "deconfliction"
+    """Another agency works on the same series; see meeting.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """One alarm. ``raised`` and ``ended`` are None until then. No personal text.
 
-    About a peer's questions ``sender`` is the peer, ``referral`` the question or "", and ``series``
-    is empty.
+    Of a meeting ``referral`` is its reference. About a peer's questions ``sender`` is the peer,
+    ``referral`` the question or "", and ``series`` is empty.
     """
 
     id: str

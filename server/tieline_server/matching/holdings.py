@@ -129,6 +129,15 @@ class HoldingColumn:
         found = {number for import_no, number in self._pairs_of(series) if import_no in imports}
         return int(self._counts[list(found)].sum())
 
+    def held(self) -> list[tuple[HoldingSet, int]]:
+        """Return the sets that items have, and how many items have each."""
+        counts = self._counts
+        return [
+            (one, int(count))
+            for one, count in zip(self._sets[: len(counts)], counts.tolist(), strict=False)
+            if one and count > 0
+        ]
+
     def _pairs_of(self, series: int) -> Iterator[tuple[int, int]]:
         """Yield (import, set number) of the sets that name a series."""
         for number in self._of_series.get(series, ()):

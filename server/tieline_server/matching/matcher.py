@@ -119,6 +119,10 @@ class Matcher(Upkeep):
         """Return the holdings that a number stands for."""
         return self._holdings.set_of(number)
 
+    def held(self) -> list[tuple[HoldingSet, int]]:
+        """Return in which ways items are held, and how many items in each."""
+        return self._holdings.held()
+
     def imports_of(self, series: int) -> set[int]:
         """Return the imports that hold items in a series, or did."""
         return self._holdings.imports_of(series)

@@ -43,6 +43,8 @@ from tieline_server.services.incoming import Handled, Message
 from tieline_server.services.sending import send
 
 _AT_ONCE = 100
+_TOLD = (AlarmKind.ESCALATED, AlarmKind.DECONFLICTION)
+"""Of what others did; no referral of this agency waits for a person."""
 
 
 class Alarms:
@@ -93,7 +95,7 @@ class Alarms:
         raised: list[Alarm] = []
         woken: set[str] = set()
         for alarm in tx.alarms.due(now, _AT_ONCE):
-            if alarm.kind is AlarmKind.ESCALATED or alarm.kind in ABOUT_QUESTIONS:
+            if alarm.kind in _TOLD or alarm.kind in ABOUT_QUESTIONS:
                 # Somebody else's referral, or none: nothing of it is here.
                 tx.alarms.raise_at(alarm.id, now)
                 _log_entry(node, tx, alarm, "", "", ())

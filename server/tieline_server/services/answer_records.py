@@ -11,9 +11,11 @@ from tieline_client.errors import StorageUnavailable, WrongState
 from tieline_client.identifiers import new_id
 from tieline_client.packed import distinct
 
+from tieline_server.domain.alarm import Alarm
 from tieline_server.domain.ports import Ids, Record
 from tieline_server.domain.ports.sketches import AskedSketch
 from tieline_server.domain.request import Request, RequestKind, Side
+from tieline_server.services import deconflicting
 from tieline_server.services.answer_state import Answer
 from tieline_server.services.context import Node, clean
 from tieline_server.services.legal_basis import legal_basis
@@ -73,6 +75,18 @@ class AnswerRecords:
         answer.looked_up.clear()
         with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
             self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
+
+    def _met(self, peer: str, answer: Answer) -> list[Alarm]:
+        """The notices that the asker works on what is in series here."""
+        node, payload = self._node, answer.payload
+        if payload.purpose != deconflicting.PURPOSE or not answer.hits:
+            return []
+        numbers = sorted(answer.disclosing.met)[: limits.DECONFLICTION_SERIES]
+        found = node.store.read(lambda tx: tx.series.disclosable(numbers)) if numbers else {}
+        series = {one.id for one in found.values()}
+        return deconflicting.met_by_question(
+            node, payload.id, payload.case_ref, peer, node.agency, series
+        )
 
     def _basis(self, peer: str, answer: Answer) -> dict[str, object]:
         """On what law an answer goes outside the union."""

@@ -266,6 +266,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
         )
 
         waiting = answer.disclosing.waiting()
+        met = self._met(peer, answer)
         basis: Any = self._basis(peer, answer) if answer.hits else {}
 
         def settle(tx: Record) -> None:
@@ -286,6 +287,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
                     at=now,
                 )
             )
+            for alarm in met:
+                tx.alarms.set(alarm)
             tx.sketches.put(self._sketch(peer, answer))
             tx.audit.append(
                 node.entry(
@@ -306,6 +309,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
             )
 
         node.store.note(settle)
+        if met:
+            node.alarmed()
         answer.reserved = answer.kept = True
         if answer.known:
             node.budgets.refund(answer.charge)

@@ -35,6 +35,7 @@ from tieline_server.services.permissions import Held, held
 from tieline_server.services.referring import original_envelope
 from tieline_server.services.restricting import exclusion, restriction_of, still
 from tieline_server.services.retracting import accompany
+from tieline_server.services.same_as import claim
 from tieline_server.services.sending import send, send_group
 from tieline_server.services.views import broadcast_view, find_series, inbox_entry
 
@@ -270,7 +271,7 @@ class Broadcasting:
         body.id, body.broadcast, body.kind = new_id(), broadcast_id, kind
         body.answer_time.CopyFrom(timestamp(now))
 
-        def work(tx: Tx) -> tuple[operator_pb2.InboxEntry, str]:
+        def work(tx: Tx) -> tuple[operator_pb2.InboxEntry, set[str]]:
             broadcast = tx.broadcasts.get(broadcast_id)
             if broadcast is None or broadcast.direction is not Direction.IN:
                 raise NotFound(f"no broadcast {broadcast_id[:40]!r} came in; see `tieline inbox`")
@@ -309,11 +310,18 @@ class Broadcasting:
                     country=body.country,
                 )
             )
+            told = {broadcast.sender}
+            if kind == AnswerKind.OURS.value:
+                why = person.name, broadcast.purpose, broadcast.case_ref
+                told.add(claim(node, tx, body.series, broadcast.series, *why))
             fresh = tx.broadcasts.get(broadcast_id)
-            return inbox_entry(tx, broadcast=fresh), broadcast.sender
+            return inbox_entry(tx, broadcast=fresh), told - {""}
 
-        entry, hub = node.store.write(work)
-        node.wake(hub)
+        entry, told = node.store.write(work)
+        for agency in told:
+            node.wake(agency)
+        if kind == AnswerKind.OURS.value:
+            node.alarmed()
         return entry
 
 

@@ -18,13 +18,16 @@ from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.asked_list import AskedList
 from tieline_client.errors import MalformedMessage
+from tieline_client.identifiers import series_owner
 from tieline_client.overlap_answers import Gathering, PeerAnswer, SharedSeries
 
 from tieline_server.domain.policy import Disclosure
+from tieline_server.domain.same_as import Overlap
 from tieline_server.services.context import Node, Person
 from tieline_server.services.own_items import OwnItems, Part
 from tieline_server.services.peer_question import PeerResult
 from tieline_server.services.peer_round import Announced, Chosen, PeerRound, Terms, choose_peers
+from tieline_server.services.proposing import propose
 
 Responses = Iterator[operator_pb2.CompareCollectionResponse]
 _LEVELS = {one.label: one for one in Disclosure}
@@ -77,6 +80,7 @@ class Comparison:
         for refused in self._chosen.refused:
             yield self._end(refused, 0)
         names = self._own_series()
+        propose(self._node, self._overlaps(names))
         for agency, compared in self._peers.items():
             if compared.end.status == "answered" and compared.end.reason and not compared.shared:
                 compared.end.status = "pending"
@@ -144,6 +148,16 @@ class Comparison:
         numbers = sorted({own for one in self._peers.values() for own, _ in one.pairs} - {0})
         found = self._node.store.read(lambda tx: tx.series.disclosable(numbers))
         return {0: ("", ""), **{number: (one.id, one.name) for number, one in found.items()}}
+
+    def _overlaps(self, names: dict[int, tuple[str, str]]) -> Iterator[Overlap]:
+        """Yield what own series share with series that peers name, where they tell their size."""
+        for agency, compared in self._peers.items():
+            if compared.end.status != "answered":
+                continue
+            for (own, theirs), shared in compared.pairs.items():
+                items = compared.series[theirs].items if theirs else None
+                if own and items and series_owner(theirs) == agency:
+                    yield Overlap(names[own][0], theirs, shared, self._totals[own], items)
 
     def _rows(
         self, agency: str, compared: _Compared, names: dict[int, tuple[str, str]]

@@ -26,6 +26,7 @@ from tieline_server.domain.budget import Budgets
 from tieline_server.domain.numbering import Numbering
 from tieline_server.domain.policy import Action, Decision, Party, PolicyDecider, Question
 from tieline_server.domain.ports import Matching, Store, TombstoneLedger
+from tieline_server.domain.same_as import Likeness
 from tieline_server.domain.series import DutyContact
 from tieline_server.domain.targets import Targets
 from tieline_server.services.budgeting import Budgeting
@@ -108,6 +109,8 @@ class Defaults:
     """How a repository numbers series."""
     targets: Targets = field(default_factory=Targets)
     """How long the steps of referrals may take."""
+    likeness: Likeness = field(default_factory=Likeness)
+    """What proposes that two agencies' series are one."""
 
     def handling(self, today: date) -> Handling:
         """What an import without other word is held under."""

@@ -109,6 +109,10 @@ class Disclosing:
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
     _waits: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Of a number, the series (0: none) whose release waits for a person."""
+    met: set[int] = field(default_factory=set)
+    """Series, by number, in which items are that the peer learns are here."""
+    _hit: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By number, the series in which its items are known to the peer to be here."""
     _waiting: list[tuple[Ids, Ids]] = field(default_factory=list)
     """Items of which more waits for a person, and their numbers."""
     _decided: tuple[Mapping[int, Grant], Mapping[int, datetime]] | None = None
@@ -132,6 +136,8 @@ class Disclosing:
                 lambda tx: tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
             )
             kept[kept] = sure
+        for number in np.unique(numbers[at][kept]).tolist():
+            self.met.update(self._hit[number])
         self._wait(hits, numbers[at], waits & (kept | ~told[at]))
         disclosed = hits.where(kept)
         ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
@@ -179,6 +185,11 @@ class Disclosing:
                 self._series[series]
                 for (_, series), level in zip(one, levels[number], strict=True)
                 if series and level >= Disclosure.REFERENCE
+            )
+            self._hit[number] = tuple(
+                series
+                for (_, series), level in zip(one, levels[number], strict=True)
+                if series and level > Disclosure.NOTHING
             )
             highest = max(levels[number], default=Disclosure.NOTHING)
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))

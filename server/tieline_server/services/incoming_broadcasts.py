@@ -9,7 +9,8 @@ from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
 from tieline_client.identifiers import check_id, series_owner
 from tieline_client.payloads import moment
 
-from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
+from tieline_server.domain.broadcast import AnswerKind, Broadcast, BroadcastRecipientState
+from tieline_server.domain.meeting import meeting
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction
@@ -111,6 +112,9 @@ class IncomingBroadcasts:
             if answer is None:
                 return
             tx.broadcasts.add_answer(answer)
+            if answer.kind is AnswerKind.OURS:
+                now, asked = node.clock(), broadcast.series
+                tx.alarms.set(meeting(broadcast.id, asked, message.peer, node.agency, now))
             series = tx.series.get(tx.aliases.current(broadcast.series))
             if series is not None and answer.country:
                 assessment = Assessment(

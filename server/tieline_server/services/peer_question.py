@@ -48,6 +48,10 @@ class PeerResult:
     receipt: bytes = b""
     question: bytes = b""
     """The signed header that the receipt is for."""
+    request: str = ""
+    """The question's id, once it was answered."""
+    named: tuple[str, ...] = ()
+    """Series that the answer names, at most so many as a notice tells of."""
 
     def messages(self) -> Iterator[operator_pb2.AskOverlapResponse]:
         """Yield what the peer answered, then its end."""
@@ -80,6 +84,7 @@ class _Seen:
     """What an answer has said so far."""
 
     series: set[int] = field(default_factory=set)
+    named: list[str] = field(default_factory=list)
     last: dict[int, int] = field(default_factory=dict)
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
@@ -161,6 +166,7 @@ class PeerQuestion:
         told = result.end
         result.receipt = end.receipt.SerializeToString()
         result.question = envelope.SerializeToString()
+        result.request, result.named = self._payload.id, tuple(seen.named)
         told.receipt, told.disclosure, told.truncated = receipt.id, end.disclosure, end.truncated
         if end.HasField("count"):
             told.count = end.count
@@ -200,6 +206,8 @@ class PeerQuestion:
             if entry.index in known or not entry.index:
                 raise MalformedMessage(f"{self._agency} gives two series one index")
             known.add(entry.index)
+            if len(self._seen.named) < limits.DECONFLICTION_SERIES:
+                self._seen.named.append(entry.id)
 
     # 2
     def _take_hits(self, batch: exchange_pb2.HitBatch) -> int:

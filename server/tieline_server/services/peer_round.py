@@ -24,11 +24,12 @@ from tieline_client import limits
 from tieline_client.errors import InvalidInput, StorageUnavailable
 from tieline_client.identifiers import new_id
 
+from tieline_server.domain.alarm import Alarm
 from tieline_server.domain.audit import AuditEntry, salted
 from tieline_server.domain.policy import Action, Disclosure
 from tieline_server.domain.ports import Record
 from tieline_server.domain.request import Request, RequestKind, Side, parse_wish
-from tieline_server.services import asked_lists
+from tieline_server.services import asked_lists, deconflicting
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
@@ -248,9 +249,22 @@ class PeerRound:
         if self._keeping is not None:
             self._keeping.result()
         waiting = [self._waiting(one.end) for one in results if one.end.request]
-        self._log([self._result_entry(one.end, one) for one in results], waiting)
+        met = [alarm for one in results for alarm in self._met(one)]
+        self._log([self._result_entry(one.end, one) for one in results], waiting, met)
+        if met:
+            self._node.alarmed()
         self._pending.difference_update(one.end.agency for one in results)
         return results
+
+    def _met(self, result: PeerResult) -> list[Alarm]:
+        """The notices that the peer holds what is being asked for."""
+        terms, peer = self._terms, result.end.agency
+        if terms.purpose != deconflicting.PURPOSE or not (result.request and result.overlaps):
+            return []
+        return deconflicting.met_by_question(
+            *(self._node, result.request, terms.case_ref),
+            *(self._node.agency, peer, result.named),
+        )
 
     def close(self) -> None:
         """Log who has not ended as broken off."""
@@ -309,8 +323,15 @@ class PeerRound:
             level=terms.wish,
         )
 
-    def _log(self, entries: list[AuditEntry], waiting: Sequence[Request] = ()) -> None:
+    def _log(
+        self,
+        entries: list[AuditEntry],
+        waiting: Sequence[Request] = (),
+        met: Sequence[Alarm] = (),
+    ) -> None:
         def append(tx: Record) -> None:
+            for alarm in met:
+                tx.alarms.set(alarm)
             for request in waiting:
                 tx.requests.add(request)
             for entry in entries:

@@ -23,7 +23,7 @@ from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
-from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, requests_pb2, series_pb2
+from tieline.v1 import delivery_pb2, envelope_pb2, links_pb2, payload_pb2, requests_pb2, series_pb2
 from tieline_client.errors import (
     InvalidInput,
     NotFound,
@@ -46,11 +46,13 @@ from tieline_server.services.incoming import Effect, Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_merges import IncomingMerges
+from tieline_server.services.incoming_notes import IncomingNotes
 from tieline_server.services.incoming_outside import IncomingOutside
 from tieline_server.services.incoming_referrals import IncomingReferrals
 from tieline_server.services.incoming_reports import IncomingReports
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
+from tieline_server.services.incoming_same_as import IncomingSameAs
 from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.leading import IncomingLead
@@ -63,6 +65,7 @@ from tieline_server.services.standing_words import check_sequence
 
 _log = structlog.get_logger(__name__)
 
+_ALARMING = ("referral", "escalation", "same_as", "broadcast_answer")
 _BATCH = "/tieline.v1.DeliveryService/DeliverBatch"
 Response = delivery_pb2.DeliverResponse
 OnRefusal = Callable[[Refusal], None]
@@ -102,6 +105,8 @@ class Receiving:
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
             "series_merge": IncomingMerges(node).merge,
+            "note": IncomingNotes(node).note,
+            "same_as": IncomingSameAs(node).same_as,
             "referral_correction": IncomingCorrections(node).correction,
             "tip": IncomingTips(node).tip,
             "referral_lead": IncomingLead(node).lead,
@@ -254,7 +259,7 @@ class Receiving:
                 woken |= one.message.woken
                 items |= reference is not None
                 upload |= one.message.kind == "upload"
-                alarm |= one.message.kind in ("referral", "escalation")
+                alarm |= one.message.kind in _ALARMING
                 retracted |= one.message.kind in ("retraction", "purge_receipt")
             elif came.reply == int(Reply.REFUSED) and reference is not None:
                 attachments.drop_incoming(self._node, peer, reference.id)
@@ -422,7 +427,7 @@ def _series_of(payload: payload_pb2.Payload) -> str:
     body = getattr(payload, payload.WhichOneof("body") or "", None)
     if isinstance(body, requests_pb2.Release):
         return body.series.id
-    if isinstance(body, payload_pb2.TipRelay):
+    if isinstance(body, payload_pb2.TipRelay | links_pb2.SameAsWord | links_pb2.Note):
         return body.series
     notice = _notice_of(payload)
     return notice.id if notice is not None else ""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, series_pb2
 from tieline_client import limits
 from tieline_client.errors import InvalidInput
-from tieline_client.identifiers import series_owner
+from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import Audience, moment, open_payload
 
 from tieline_server.domain.broadcast import Broadcast, BroadcastRecipientState
@@ -38,8 +38,10 @@ from tieline_server.domain.request import (
     parse_level,
     parse_use,
 )
+from tieline_server.domain.same_as import LinkState, SameAs, Word, later
 from tieline_server.domain.series import Origin, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
+from tieline_server.domain.series_note import SeriesNote
 from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
 from tieline_server.services.context import Node
@@ -151,6 +153,8 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "release": payload.release.series.id,
         "tip": payload.tip.series,
         "deposit_report": payload.deposit_report.series,
+        "same_as": payload.same_as.series,
+        "note": payload.note.series,
         "permission_request": payload.permission_request.id,
         "permission": payload.permission.request,
     }
@@ -449,6 +453,28 @@ def _tip(node: Node, tx: Tx, told: _Told) -> None:
         tx.clues.relayed(body.id, told.message.recipient, told.message.created)
 
 
+def _same_as(node: Node, tx: Tx, told: _Told) -> None:
+    """What this agency said of two series, under a new id here where the link is gone."""
+    payload, body = told.payload, told.payload.same_as
+    word = Word(LinkState(body.state), moment(body.say_time), payload.person)
+    link = tx.same_as.between(body.series, body.other)
+    if link is None:
+        link = SameAs(new_id(), body.series, body.other, told.message.created)
+        tx.same_as.add(link)
+    if later(link.ours, word) is word:
+        tx.same_as.say(link.id, word, payload.purpose, payload.case_ref)
+
+
+def _note(node: Node, tx: Tx, told: _Told) -> None:
+    """What this agency wrote, where the series is still here."""
+    payload, body = told.payload, told.payload.note
+    if tx.series.get(body.series) is None:
+        return
+    at, whom = moment(body.note_time), (told.message.recipient,)
+    whole = tx.aliases.current(body.series)
+    tx.notes.add(SeriesNote(body.id, whole, node.agency, payload.person, at, body.text, whom))
+
+
 _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral": _referral,
     "referral_step": _referral_step,
@@ -458,6 +484,8 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral_lead": _referral_lead,
     "broadcast": _broadcast,
     "broadcast_answer": _broadcast_answer,
+    "note": _note,
+    "same_as": _same_as,
     "upload": _upload,
     "upload_step": _upload_step,
     "deposit_report": _deposit_report,

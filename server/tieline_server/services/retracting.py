@@ -29,6 +29,7 @@ from tieline_server.domain.retraction import (
     check_narrowing,
     told,
 )
+from tieline_server.domain.same_as import LinkState, Word
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.upload import UploadState, UploadStep
 from tieline_server.services.context import Node, Person, clean
@@ -265,7 +266,7 @@ def agencies_told(node: Node, tx: Tx, series: str) -> frozenset[str]:
         broadcasts,
         tx.uploads.find(Direction.OUT, series),
         tx.requests.released_to(series),
-    )
+    ) | tx.same_as.told(series)
 
 
 def _mark(node: Node, tx: Tx, retraction: Retraction) -> None:
@@ -285,6 +286,12 @@ def _mark(node: Node, tx: Tx, retraction: Retraction) -> None:
                     at=now,
                 )
             )
+    for link in tx.same_as.of(series):
+        word = Word(LinkState.WITHDRAWN, now, retraction.person)
+        if link.own == series and retraction.excludes(link.peer):
+            tx.same_as.say(link.id, word, link.purpose, link.case_ref)
+        elif link.other == series and retraction.excludes(node.agency):
+            tx.same_as.heard(replace(link, theirs=word))
     for upload in tx.uploads.find(series=series):
         if retraction.excludes(upload.repository) and upload.state is not UploadState.WITHDRAWN:
             tx.uploads.add_step(

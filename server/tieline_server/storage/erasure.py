@@ -17,6 +17,7 @@ from tieline_server.storage import tallies
 from tieline_server.storage.clues import erase as erase_clues
 from tieline_server.storage.items import Items
 from tieline_server.storage.operations import erase as erase_from_operations
+from tieline_server.storage.same_as import erase as erase_links
 from tieline_server.storage.schema import (
     alarms,
     assessments,
@@ -42,15 +43,18 @@ from tieline_server.storage.schema import (
     request_series,
     requests,
     retractions,
+    same_as,
     series,
     series_events,
     series_keys,
+    series_notes,
     series_references,
     tip_relays,
     tips,
     uploads,
     votes,
 )
+from tieline_server.storage.series_notes import erase as erase_notes
 from tieline_server.storage.session import Session
 from tieline_server.storage.types import UtcTime
 
@@ -61,12 +65,13 @@ ERASED_FROM = (
     *(requests, request_series),
     *(clues, tips, tip_relays),
     *(operation_series, evaluations),
+    *(clues, tips, tip_relays, same_as, series_notes),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
 _CARRIERS = (
-    *("referral", "referral_correction", "broadcast", "upload", "release", "tip"),
-    "deposit_report",
+    *("referral", "referral_correction", "broadcast", "upload"),
+    *("release", "tip", "deposit_report", "same_as", "note"),
 )
 """Kinds of messages that carry a series; the others are words about it."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
@@ -132,6 +137,8 @@ class Erasure:
         self._run(delete(request_series).where(request_series.c.series == series_id))
         erase_clues(self._session, series_id)
         erase_from_operations(self._session, series_id)
+        erase_links(self._session, series_id)
+        erase_notes(self._session, series_id)
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_events).where(series_events.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))

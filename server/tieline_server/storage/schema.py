@@ -70,7 +70,8 @@ from tieline_server.storage.schema_retraction import (
     retraction_sources,
     retractions,
 )
-from tieline_server.storage.schema_series_work import series_aliases, series_events
+from tieline_server.storage.schema_same_as import same_as
+from tieline_server.storage.schema_series_work import series_aliases, series_events, series_notes
 from tieline_server.storage.schema_standings import (
     standing_lanes,
     standing_ranges,
@@ -81,6 +82,8 @@ __all__ = [
     "evaluations",
     "operation_series",
     "operations",
+    "series_notes",
+    "same_as",
     "clues",
     "tip_relays",
     "tips",

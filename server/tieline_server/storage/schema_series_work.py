@@ -20,6 +20,18 @@ series_events = Table(
     Column("after", Words, nullable=False),
     Column("text", Words, nullable=False),
 )
+series_notes = Table(
+    "series_notes",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("series", Words, nullable=False, index=True),
+    Column("agency", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("text", Words, nullable=False),
+    Column("told", Words, nullable=False),
+)
+"""``told`` is a JSON list."""
 series_aliases = Table(
     "series_aliases",
     metadata,

@@ -25,8 +25,10 @@ from tieline_server.storage.people import Meta, Operators, Queries
 from tieline_server.storage.referrals import Referrals
 from tieline_server.storage.requests import Requests
 from tieline_server.storage.retractions import Retractions
+from tieline_server.storage.same_as import SameAsRows
 from tieline_server.storage.savepoint import savepoint
 from tieline_server.storage.series import SeriesRows
+from tieline_server.storage.series_notes import SeriesNotes
 from tieline_server.storage.session import Session
 from tieline_server.storage.sketches import Sketches
 from tieline_server.storage.standings import Standings
@@ -41,6 +43,7 @@ class SqlRecord:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.queries = Queries(session)
+        self.alarms = Alarms(session)
         self.requests = Requests(session)
         self.audit = Audit(session)
         self.sketches = Sketches(session)
@@ -63,6 +66,8 @@ class SqlTx:
         self.deposits = Deposits(session)
         self.aliases = Aliases(session)
         self.votes = VoteCounts(session)
+        self.same_as = SameAsRows(session)
+        self.notes = SeriesNotes(session)
         self.referrals = Referrals(session)
         self.uploads = Uploads(session)
         self.broadcasts = Broadcasts(session)

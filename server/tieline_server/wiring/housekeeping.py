@@ -17,6 +17,7 @@ from tieline_client.errors import TielineError
 from tieline_server.rpc.server import Endpoint
 from tieline_server.services.attachments import drop_stale
 from tieline_server.services.processes import forget
+from tieline_server.services.proposing import Proposing
 from tieline_server.services.sketches import erase_old_sketches
 from tieline_server.wiring.certificates import look_at_operator_cas, renew_leaf
 from tieline_server.wiring.clock import utc_now
@@ -56,6 +57,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("contact peers", parts.contacts.hourly),
         Job("start delivery loops", parts.delivery.start),
         Job("follow the database", parts.store.index.refresh),
+        Job("propose what is one", Proposing(parts.node).look),
         *([Job("forget processes", lambda: forget(parts.store))] if parts.processes else []),
         Job("tidy the index", parts.node.matching.tidy_if_idle),
         Job("tidy the known-good index", parts.store.known_good.tidy_if_idle),

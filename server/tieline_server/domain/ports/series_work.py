@@ -7,6 +7,7 @@ from typing import Protocol
 from tieline_server.domain.category_votes import VoteCount
 from tieline_server.domain.merging import Alias
 from tieline_server.domain.series_life import EventKind, SeriesEvent
+from tieline_server.domain.series_note import SeriesNote
 
 
 class HistoryRepository(Protocol):
@@ -38,4 +39,14 @@ class AliasRepository(Protocol):
 class VoteRepository(Protocol):
     def of(self, series: str) -> tuple[VoteCount, ...]:
         """How a series' items were judged, by scheme and code."""
+        ...
+
+
+class NoteRepository(Protocol):
+    def add(self, note: SeriesNote) -> bool:
+        """Add a note; False when its id is known."""
+        ...
+
+    def of(self, series: str) -> list[SeriesNote]:
+        """The notes on a series, oldest first."""
         ...

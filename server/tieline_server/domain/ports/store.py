@@ -31,9 +31,11 @@ from tieline_server.domain.ports.people import (
 )
 from tieline_server.domain.ports.requests import RequestRepository
 from tieline_server.domain.ports.retraction import ErasureRepository, RetractionRepository
+from tieline_server.domain.ports.same_as import SameAsRepository
 from tieline_server.domain.ports.series_work import (
     AliasRepository,
     HistoryRepository,
+    NoteRepository,
     VoteRepository,
 )
 from tieline_server.domain.ports.sketches import SketchRepository
@@ -62,6 +64,10 @@ class Tx(Protocol):
     def aliases(self) -> AliasRepository: ...
     @property
     def votes(self) -> VoteRepository: ...
+    @property
+    def same_as(self) -> SameAsRepository: ...
+    @property
+    def notes(self) -> NoteRepository: ...
     @property
     def referrals(self) -> ReferralRepository: ...
     @property
@@ -116,6 +122,8 @@ class Record(Protocol):
     def queries(self) -> QueryRepository: ...
     @property
     def requests(self) -> RequestRepository: ...
+    @property
+    def alarms(self) -> AlarmRepository: ...
     @property
     def audit(self) -> AuditRepository: ...
     @property
