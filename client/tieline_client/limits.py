@@ -328,6 +328,34 @@ REQUESTS_SHOWN = 1_000
 RETENTION_DEFAULT = timedelta(days=3 * 365)
 """Reviewed at the latest after three years (2016/794 Art. 31; 2016/680 Art. 5)."""
 
+WATCH_RECORDS = 1_000_000
+"""Items of one standing query; more are several."""
+WATCHES_MOST = 200
+"""Standing queries that an agency has at a time."""
+WATCHED_RECORDS_MOST = 5_000_000
+"""Items of all of them together: what a peer's default budget lets ask in a day."""
+WATCH_LIFE = timedelta(days=366)
+"""Longest time that a standing query may stand; then a person states it anew."""
+WATCH_PART_RECORDS = 250_000
+"""Items of a standing query that are asked in one question, so that a budget or a node that
+ends half-way costs no more than the rest."""
+WATCH_PIECE_DIGESTS = 20_000
+"""Digests of a standing query that come, and are kept, in one piece."""
+WATCH_COMING = timedelta(hours=1)
+"""A standing query whose list has not come to its end by then is dropped."""
+WATCH_HOUR = 2
+"""Hour of the day, UTC, from which on standing queries are asked anew."""
+WATCH_LOOK = timedelta(minutes=1)
+"""How often it is looked at whether a standing query is due, or ends."""
+WATCH_CLAIM = timedelta(minutes=30)
+"""A run that is not heard of for so long left its peers to the next."""
+WATCH_RETRY = timedelta(hours=1)
+"""A peer that could not be reached is tried again after this."""
+WATCH_RUN_SECONDS = 4 * 3600.0
+"""A person's run of all standing queries."""
+WATCH_NOTICES_SHOWN = 200
+WATCH_SERIES_NAMED = 100
+"""Series that one notice of a match names at most."""
 LIST_IN_ENTRY_BYTES = 24 * 1024
 """An asked list up to this is kept in its audit entry, a longer one in a file of its own."""
 AUDIT_KEPT = timedelta(days=3 * 365 + 1)

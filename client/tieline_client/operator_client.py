@@ -28,6 +28,7 @@ from tieline_client.operator_links import LinkCalls
 from tieline_client.operator_operations import OperationCalls
 from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
+from tieline_client.operator_watches import WatchCalls
 from tieline_client.overlap_answers import Event
 from tieline_client.record_stream import source_name
 
@@ -36,7 +37,14 @@ Leaf = tuple[int, bytes, bytes]
 
 
 class OperatorClient(
-    ClockCalls, ClueCalls, DepositCalls, LinkCalls, OperationCalls, PeopleCalls, RequestCalls
+    ClockCalls,
+    ClueCalls,
+    DepositCalls,
+    LinkCalls,
+    OperationCalls,
+    PeopleCalls,
+    RequestCalls,
+    WatchCalls,
 ):
     """The methods of OperatorService; a context manager.
 

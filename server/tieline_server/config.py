@@ -39,6 +39,7 @@ from tieline_client.limits import (
     QUERY_SECONDS,
     QUERY_SECONDS_MOST,
     RECORDS_PER_QUERY,
+    WATCH_HOUR,
 )
 
 from tieline_server.config_clock import ClockSettings, clock_lines
@@ -143,6 +144,8 @@ class NodeConfig(BaseSettings):
     information: Annotated[int, Field(ge=1, le=4)] = 4
     audit_keep_days: Annotated[int, Field(ge=30, le=36_500)] = AUDIT_KEPT.days
     """Entries of the audit log are erased after so many days, unless a hold keeps them."""
+    watch_hour: Annotated[int, Field(ge=0, le=23)] = WATCH_HOUR
+    """Hour of the day, UTC, from which on standing queries are asked anew."""
     policies: str = ""
     """Folder of the agency's own Cedar rules; empty: the default set."""
     query_seconds: Annotated[float, Field(gt=0, le=QUERY_SECONDS_MOST)] = QUERY_SECONDS
@@ -342,6 +345,8 @@ def to_toml(config: NodeConfig) -> str:
         f"information = {config.information}",
         "# The audit log's entries are erased after so many days (see the agency's law):",
         f"audit_keep_days = {config.audit_keep_days}",
+        "# Standing queries are asked anew each night from this hour on, UTC:",
+        f"watch_hour = {config.watch_hour}",
         f"count_least = {config.count_least}",
         "",
         "[budgets]  # what a peer may ask in a day; `tieline budget` shows and changes it",

@@ -40,6 +40,7 @@ from tieline_server.services.log_retention import LogRetention
 from tieline_server.services.processes import Processes
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
+from tieline_server.services.watch_runs import WatchRuns
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust.directory_refresh import DirectoryRefresher
@@ -108,6 +109,7 @@ class RunningNode:
         """End calls, delivery and storage in this order; what was acknowledged is durable."""
         parts = self.parts
         parts.stopping.set()
+        parts.watches.stop()
         self._housekeeper.hurry()
         parts.relaying.stop()
         parts.refresher.stop()
@@ -237,6 +239,7 @@ def _put_together(
         online=online,
         refresher=refresher,
         retention=LogRetention(node, timedelta(days=config.audit_keep_days)),
+        watches=WatchRuns(node, config.watch_hour, contacts.contact),
     )
     refresher.changed = partial(directory_changed, parts)
     node.wake = delivery.wake

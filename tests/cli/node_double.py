@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
-from tieline.v1 import auditor_pb2, auditor_pb2_grpc
+from tieline.v1 import auditor_pb2, auditor_pb2_grpc, operator_watches_pb2
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_pb2_grpc as pb_grpc
 from tieline.v1.operator_access_pb2 import DESCRIPTOR as ACCESS
@@ -54,6 +54,7 @@ METHODS = {
     for name, method in service.methods_by_name.items()
 }
 _STREAMS = (
+    "AddWatch",
     *("Import", "AskOverlap", "AskBrief", "CompareCollection", "ExportSeries"),
     "ReconcileDeposits",
     *("ListAuditEntries", "ListEvidence", "ListAsked"),
@@ -192,6 +193,24 @@ class NodeDouble:
     def ReconcileDeposits(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         self.requests.setdefault("ReconcileDeposits", []).append(request)
         yield from self.answers.get("ReconcileDeposits", ())
+
+    def AddWatch(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        header = next(parts).header
+        self.requests.setdefault("AddWatch", []).append(header)
+        self.digests = []
+        for part in parts:
+            kind = DigestKind(part.column.list.kind)
+            each = list(rows(kind, part.column.list.digests))
+            assert len(part.column.items) == len(each)
+            self.digests += [format_digest(kind, one) for one in each]
+        answer = self.answers.get("AddWatch")
+        if isinstance(answer, Refusal):
+            answer.abort(context)
+        yield from answer or [
+            operator_watches_pb2.AddWatchResponse(
+                watch=operator_watches_pb2.WatchView(header=header)
+            )
+        ]
 
     def ListAuditEntries(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         leaves = self.answers["ListAuditEntries"]

@@ -64,6 +64,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "series refer": (SERIES, *WHY),
     "series withdraw": (SERIES, "--reason", "r"),
     "series narrow": (SERIES, "--only", "es-gc", "--reason", "r"),
+    "watch add": ("{list}", "--until", "2099-01-01", *WHY),
+    "watch list": (),
+    "watch show": (ID, "--matches"),
+    "watch remove": (ID,),
+    "watch run": (),
     "series status": (SERIES, "--to", "closed"),
     "series merge": (SERIES, ID),
     "series note": (SERIES, "--text", "t", *WHY),
@@ -107,7 +112,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "requests ask": (SERIES, "--permission", "pass-on"),
     "requests vital-interests": ("us-fbi", "--grounds", "g", *WHY),
 }
-ELSEWHERE = {"version", "operator add", "audit export", "clue export"}
+ELSEWHERE = {"version", "operator add", "audit export", "clue export", "watch export"}
 """No text of others is shown: `version` asks nobody, a profile and an export are files."""
 
 
@@ -211,6 +216,7 @@ def _fill(served: Served, text: str) -> None:
     answers["AskOverlap"] = _peer_answer(text)
     answers["CompareCollection"] = _comparison(text)
     answers["ExportSeries"] = [hostile(METHODS["ExportSeries"].output_type, text)]
+    answers["AddWatch"] = [hostile(METHODS["AddWatch"].output_type, text)]
     answers["ListAsked"] = [hostile(METHODS["ListAsked"].output_type, text)]
     answers["ListEvidence"] = []
     entry = dict.fromkeys(

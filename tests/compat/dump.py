@@ -97,6 +97,15 @@ def _work_on(pt: Node, told: str) -> None:
     pt.run("operation", "new", "Taskforce 7", *days).ok()
     pt.run("operation", "add", "Taskforce 7", told).ok()
     pt.run("operation", "assign", "Taskforce 7", told, "--agency", ES, "--person", "Eva").ok()
+    _watch(pt)
+
+
+def _watch(pt: Node) -> None:
+    """A standing query that matched at a peer, with its notice; a peer says its generation."""
+    file = pt.home.parent / "watched.txt"
+    file.write_text("".join(f"sha1:{_sha1('Who', n)}\n" for n in range(3)))
+    pt.run("watch", "add", file, "--until", f"{datetime.now(UTC).year + 1}-01-01", *WHY).ok()
+    pt.run("watch", "run").ok()
 
 
 def _link(pt: Node, es: Node, folder: Path) -> None:

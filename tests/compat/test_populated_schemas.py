@@ -202,6 +202,7 @@ _OFTEN_EMPTY = {
     *("audit_pending", "incoming_attachments", "incoming_chunks"),  # for moments only
     *("budgets", "audit_holds"),  # set by hand
     "equivocations",  # only where a log was forked
+    "watch_series",  # only where a peer names its series
     "destinations",  # what 0001 kept of them later ones keep otherwise
     *("item_fills", "item_links", "votes", "vote_kinds", "series_references", "exclusions"),
 }

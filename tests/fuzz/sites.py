@@ -65,7 +65,13 @@ SITES: dict[str, str] = {
     "server/tieline_server/storage/series.py:_assessment": _DATABASE,
     "server/tieline_server/services/processes.py:_read": _DATABASE,
     "server/tieline_server/services/receiving.py:Receiving._renewed": "signed payloads",
-    "server/tieline_server/services/asked_lists.py:_from_entry": _DATABASE,
+    "server/tieline_server/services/asked_lists.py:_entry_of": _DATABASE,
+    "server/tieline_server/services/asked_lists.py:read": _DATABASE,
+    "server/tieline_server/services/watch_lists.py:opened": OWN
+    + "pieces that were sealed here, opened by their key",
+    "server/tieline_server/services/watch_runs.py:_receipt": OWN
+    + "a receipt that was opened and checked when it came",
+    "server/tieline_server/storage/watches.py:_watch": _DATABASE,
     "server/tieline_server/services/asked_lists.py:opened": "kept lists",
     "server/tieline_server/services/auditing.py:Auditing.evidence": _STORED_ENVELOPE,
     "server/tieline_server/services/auditing.py:Auditing.receipt": _STORED_ENVELOPE,

@@ -53,6 +53,7 @@ from tieline_server.rpc.interceptors import Guard
 from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.operator import NodeFacts, OperatorServicer
 from tieline_server.services.people import IssuedLeaf, People
+from tieline_server.services.watch_runs import WatchRuns
 from tieline_server.storage.engine import open_store
 
 from tests.rpc.guarded import only_reason
@@ -153,6 +154,7 @@ def grpc_servicer(bench: Bench, greeted: list[str]) -> tuple[Any, Any, Any]:
             target_name=f"{PT}.demo.invalid",
         ),
         status=lambda: pb.GetStatusResponse(agency=PT, federation="demo"),
+        run_watches=WatchRuns(running.node).run,
     )
     return (
         OperatorServicer(running.node, People(running.node, _issue, _issue), facts),

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,15 +27,18 @@ from tieline.v1 import operator_links_pb2 as links
 from tieline.v1 import operator_operations_pb2 as operations
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import operator_requests_pb2 as asking
+from tieline.v1 import operator_watches_pb2 as watching
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import TielineError
 from tieline_client.identifiers import new_id
 from tieline_client.inert import plain
+from tieline_client.payloads import timestamp
 from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.operator import OperatorServicer
 from tieline_server.services.clues import ClueDesk
 from tieline_server.services.operations import OperationDesk
 from tieline_server.services.tips import TipDesk
+from tieline_server.services.watch_runs import WatchRuns
 
 from tests.rpc.descriptors import services
 from tests.services.bench import (
@@ -93,7 +97,9 @@ class Desk:
     def __init__(self, running: Running) -> None:
         self.running = running
         self.servicer = OperatorServicer(
-            running.node, cast(Any, None), cast(Any, SimpleNamespace(access=None))
+            running.node,
+            cast(Any, None),
+            cast(Any, SimpleNamespace(access=None, run_watches=WatchRuns(running.node).run)),
         )
         caller = Caller(running.agency, "ana", ROLES, 1, bytes(32))
         self.context = CallContext(cast(Any, None), caller, time.monotonic() + 600)
@@ -279,6 +285,19 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return deposits.RecordDropRequest(
                 repository=INTERPOL, drop=f"drop-{number}", series=[made], **WHY
             )
+        case "AddWatch":
+            until = timestamp(bench.now + timedelta(days=9))
+            header = watching.WatchHeader(
+                name="n", reference="r", records=1, counts=[0, 1], until_time=until,
+                list_digest=hashlib.sha256(_sha1(1)).digest(),
+                contact=watching.WatchContact(organization="o", name="n", email="e", title="t"),
+                purpose=PURPOSE, case_ref=CASE,
+            )  # fmt: skip
+            column = digests_pb2.DigestColumn(list=BATCH, items=[0])
+            return [
+                watching.AddWatchRequest(header=header),
+                watching.AddWatchRequest(column=column),
+            ]
         case "AskPermission":
             return asking.AskPermissionRequest(
                 series=_series(pt, number), action="pass-on", agencies=[ES], note="n", **WHY

@@ -36,6 +36,7 @@ from tieline_client.cli import (
     same_as,
     series_work,
     uploads,
+    watches,
 )
 from tieline_client.cli.groups import Group, group
 from tieline_client.cli.output import Json, emit, line, run, say
@@ -120,6 +121,7 @@ def _build() -> typer.Typer:
     app.add_typer(clock.app, name="clock")
     app.add_typer(clues.app, name="clue")
     app.add_typer(operations.app, name="operation")
+    app.add_typer(watches.app, name="watch")
     app.command("broadcast")(broadcasts.broadcast)
     app.command("broadcasts")(broadcasts.broadcasts)
     drops.add_to(uploads.app)

@@ -13,6 +13,7 @@ from tieline.v1 import operator_links_pb2 as tieline_dot_v1_dot_operator__links_
 from tieline.v1 import operator_operations_pb2 as tieline_dot_v1_dot_operator__operations__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
 from tieline.v1 import operator_requests_pb2 as tieline_dot_v1_dot_operator__requests__pb2
+from tieline.v1 import operator_watches_pb2 as tieline_dot_v1_dot_operator__watches__pb2
 from tieline.v1 import series_work_pb2 as tieline_dot_v1_dot_series__work__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -320,6 +321,31 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/ReportOperation',
                 request_serializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.FromString,
+                _registered_method=True)
+        self.AddWatch = channel.stream_stream(
+                '/tieline.v1.OperatorService/AddWatch',
+                request_serializer=tieline_dot_v1_dot_operator__watches__pb2.AddWatchRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__watches__pb2.AddWatchResponse.FromString,
+                _registered_method=True)
+        self.ListWatches = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListWatches',
+                request_serializer=tieline_dot_v1_dot_operator__watches__pb2.ListWatchesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__watches__pb2.ListWatchesResponse.FromString,
+                _registered_method=True)
+        self.GetWatch = channel.unary_unary(
+                '/tieline.v1.OperatorService/GetWatch',
+                request_serializer=tieline_dot_v1_dot_operator__watches__pb2.GetWatchRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__watches__pb2.GetWatchResponse.FromString,
+                _registered_method=True)
+        self.RemoveWatch = channel.unary_unary(
+                '/tieline.v1.OperatorService/RemoveWatch',
+                request_serializer=tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchResponse.FromString,
+                _registered_method=True)
+        self.RunWatches = channel.unary_unary(
+                '/tieline.v1.OperatorService/RunWatches',
+                request_serializer=tieline_dot_v1_dot_operator__watches__pb2.RunWatchesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__watches__pb2.RunWatchesResponse.FromString,
                 _registered_method=True)
         self.AddOperator = channel.unary_unary(
                 '/tieline.v1.OperatorService/AddOperator',
@@ -761,6 +787,41 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddWatch(self, request_iterator, context):
+        """Keeps a standing query: header first, then its columns. Caller: analyst. Since v1.4.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWatches(self, request, context):
+        """Standing queries. Caller: analyst, officer. Since v1.4.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWatch(self, request, context):
+        """One with its notices and what matched. Caller: analyst, officer. Since v1.4.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveWatch(self, request, context):
+        """Ends one and erases its list. Caller: analyst. Since v1.4.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunWatches(self, request, context):
+        """Asks now what peers have that is new. Caller: analyst. Since v1.4.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddOperator(self, request, context):
         """Adds a person or gives one a new certificate. Caller: admin.
         """
@@ -1102,6 +1163,31 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ReportOperation,
                     request_deserializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.SerializeToString,
+            ),
+            'AddWatch': grpc.stream_stream_rpc_method_handler(
+                    servicer.AddWatch,
+                    request_deserializer=tieline_dot_v1_dot_operator__watches__pb2.AddWatchRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__watches__pb2.AddWatchResponse.SerializeToString,
+            ),
+            'ListWatches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWatches,
+                    request_deserializer=tieline_dot_v1_dot_operator__watches__pb2.ListWatchesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__watches__pb2.ListWatchesResponse.SerializeToString,
+            ),
+            'GetWatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWatch,
+                    request_deserializer=tieline_dot_v1_dot_operator__watches__pb2.GetWatchRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__watches__pb2.GetWatchResponse.SerializeToString,
+            ),
+            'RemoveWatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveWatch,
+                    request_deserializer=tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchResponse.SerializeToString,
+            ),
+            'RunWatches': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunWatches,
+                    request_deserializer=tieline_dot_v1_dot_operator__watches__pb2.RunWatchesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__watches__pb2.RunWatchesResponse.SerializeToString,
             ),
             'AddOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.AddOperator,
@@ -2636,6 +2722,141 @@ class OperatorService:
             '/tieline.v1.OperatorService/ReportOperation',
             tieline_dot_v1_dot_operator__operations__pb2.ReportOperationRequest.SerializeToString,
             tieline_dot_v1_dot_operator__operations__pb2.ReportOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddWatch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tieline.v1.OperatorService/AddWatch',
+            tieline_dot_v1_dot_operator__watches__pb2.AddWatchRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__watches__pb2.AddWatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWatches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListWatches',
+            tieline_dot_v1_dot_operator__watches__pb2.ListWatchesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__watches__pb2.ListWatchesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/GetWatch',
+            tieline_dot_v1_dot_operator__watches__pb2.GetWatchRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__watches__pb2.GetWatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveWatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RemoveWatch',
+            tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__watches__pb2.RemoveWatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunWatches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RunWatches',
+            tieline_dot_v1_dot_operator__watches__pb2.RunWatchesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__watches__pb2.RunWatchesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -15,6 +15,7 @@ from tieline.v1 import operator_links_pb2 as _operator_links_pb2
 from tieline.v1 import operator_operations_pb2 as _operator_operations_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
 from tieline.v1 import operator_requests_pb2 as _operator_requests_pb2
+from tieline.v1 import operator_watches_pb2 as _operator_watches_pb2
 from tieline.v1 import series_work_pb2 as _series_work_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -161,6 +162,16 @@ class OperatorServiceStub:
     """An operation with its triage list. Caller: analyst, officer. Since v1.3."""
     ReportOperation: _grpc.UnaryUnaryMultiCallable[_operator_operations_pb2.ReportOperationRequest, _operator_operations_pb2.ReportOperationResponse]
     """An operation's figures. Caller: analyst, officer. Since v1.3."""
+    AddWatch: _grpc.StreamStreamMultiCallable[_operator_watches_pb2.AddWatchRequest, _operator_watches_pb2.AddWatchResponse]
+    """Keeps a standing query: header first, then its columns. Caller: analyst. Since v1.4."""
+    ListWatches: _grpc.UnaryUnaryMultiCallable[_operator_watches_pb2.ListWatchesRequest, _operator_watches_pb2.ListWatchesResponse]
+    """Standing queries. Caller: analyst, officer. Since v1.4."""
+    GetWatch: _grpc.UnaryUnaryMultiCallable[_operator_watches_pb2.GetWatchRequest, _operator_watches_pb2.GetWatchResponse]
+    """One with its notices and what matched. Caller: analyst, officer. Since v1.4."""
+    RemoveWatch: _grpc.UnaryUnaryMultiCallable[_operator_watches_pb2.RemoveWatchRequest, _operator_watches_pb2.RemoveWatchResponse]
+    """Ends one and erases its list. Caller: analyst. Since v1.4."""
+    RunWatches: _grpc.UnaryUnaryMultiCallable[_operator_watches_pb2.RunWatchesRequest, _operator_watches_pb2.RunWatchesResponse]
+    """Asks now what peers have that is new. Caller: analyst. Since v1.4."""
     AddOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _grpc.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]
@@ -305,6 +316,16 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """An operation with its triage list. Caller: analyst, officer. Since v1.3."""
     ReportOperation: _aio.UnaryUnaryMultiCallable[_operator_operations_pb2.ReportOperationRequest, _operator_operations_pb2.ReportOperationResponse]  # type: ignore[assignment]
     """An operation's figures. Caller: analyst, officer. Since v1.3."""
+    AddWatch: _aio.StreamStreamMultiCallable[_operator_watches_pb2.AddWatchRequest, _operator_watches_pb2.AddWatchResponse]  # type: ignore[assignment]
+    """Keeps a standing query: header first, then its columns. Caller: analyst. Since v1.4."""
+    ListWatches: _aio.UnaryUnaryMultiCallable[_operator_watches_pb2.ListWatchesRequest, _operator_watches_pb2.ListWatchesResponse]  # type: ignore[assignment]
+    """Standing queries. Caller: analyst, officer. Since v1.4."""
+    GetWatch: _aio.UnaryUnaryMultiCallable[_operator_watches_pb2.GetWatchRequest, _operator_watches_pb2.GetWatchResponse]  # type: ignore[assignment]
+    """One with its notices and what matched. Caller: analyst, officer. Since v1.4."""
+    RemoveWatch: _aio.UnaryUnaryMultiCallable[_operator_watches_pb2.RemoveWatchRequest, _operator_watches_pb2.RemoveWatchResponse]  # type: ignore[assignment]
+    """Ends one and erases its list. Caller: analyst. Since v1.4."""
+    RunWatches: _aio.UnaryUnaryMultiCallable[_operator_watches_pb2.RunWatchesRequest, _operator_watches_pb2.RunWatchesResponse]  # type: ignore[assignment]
+    """Asks now what peers have that is new. Caller: analyst. Since v1.4."""
     AddOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.AddOperatorRequest, _operator_pb2.AddOperatorResponse]  # type: ignore[assignment]
     """Adds a person or gives one a new certificate. Caller: admin."""
     GetAccess: _aio.UnaryUnaryMultiCallable[_operator_access_pb2.GetAccessRequest, _operator_access_pb2.GetAccessResponse]  # type: ignore[assignment]
@@ -776,6 +797,46 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_operations_pb2.ReportOperationResponse, _abc.Awaitable[_operator_operations_pb2.ReportOperationResponse]]:
         """An operation's figures. Caller: analyst, officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def AddWatch(
+        self,
+        request_iterator: _MaybeAsyncIterator[_operator_watches_pb2.AddWatchRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_watches_pb2.AddWatchResponse], _abc.AsyncIterator[_operator_watches_pb2.AddWatchResponse]]:
+        """Keeps a standing query: header first, then its columns. Caller: analyst. Since v1.4."""
+
+    @_abc_1.abstractmethod
+    def ListWatches(
+        self,
+        request: _operator_watches_pb2.ListWatchesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_watches_pb2.ListWatchesResponse, _abc.Awaitable[_operator_watches_pb2.ListWatchesResponse]]:
+        """Standing queries. Caller: analyst, officer. Since v1.4."""
+
+    @_abc_1.abstractmethod
+    def GetWatch(
+        self,
+        request: _operator_watches_pb2.GetWatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_watches_pb2.GetWatchResponse, _abc.Awaitable[_operator_watches_pb2.GetWatchResponse]]:
+        """One with its notices and what matched. Caller: analyst, officer. Since v1.4."""
+
+    @_abc_1.abstractmethod
+    def RemoveWatch(
+        self,
+        request: _operator_watches_pb2.RemoveWatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_watches_pb2.RemoveWatchResponse, _abc.Awaitable[_operator_watches_pb2.RemoveWatchResponse]]:
+        """Ends one and erases its list. Caller: analyst. Since v1.4."""
+
+    @_abc_1.abstractmethod
+    def RunWatches(
+        self,
+        request: _operator_watches_pb2.RunWatchesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_watches_pb2.RunWatchesResponse, _abc.Awaitable[_operator_watches_pb2.RunWatchesResponse]]:
+        """Asks now what peers have that is new. Caller: analyst. Since v1.4."""
 
     @_abc_1.abstractmethod
     def AddOperator(

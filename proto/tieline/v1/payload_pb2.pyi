@@ -96,6 +96,7 @@ class Payload(_message.Message):
     COUNTERSIGNATURE_FIELD_NUMBER: _builtins.int
     TIP_FIELD_NUMBER: _builtins.int
     DEPOSIT_REPORT_FIELD_NUMBER: _builtins.int
+    WATCH_NOTICE_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
     """The federation's name."""
     version: _builtins.str
@@ -232,6 +233,10 @@ class Payload(_message.Message):
     def deposit_report(self) -> _deposits_pb2.DepositReport:
         """Where a deposited series stands at the repository. Since v1.3."""
 
+    @_builtins.property
+    def watch_notice(self) -> Global___WatchNotice:
+        """A standing query of the sender matched at the recipient. Since v1.4."""
+
     def __init__(
         self,
         *,
@@ -274,12 +279,13 @@ class Payload(_message.Message):
         countersignature: Global___Countersignature | None = ...,
         tip: Global___TipRelay | None = ...,
         deposit_report: _deposits_pb2.DepositReport | None = ...,
+        watch_notice: Global___WatchNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "watch_notice", b"watch_notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version", "watch_notice", b"watch_notice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "same_as", "note", "referral_correction", "series_merge", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "same_as", "note", "referral_correction", "series_merge", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report", "watch_notice"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -344,6 +350,8 @@ class QueryHeader(_message.Message):
     WISH_FIELD_NUMBER: _builtins.int
     READS_HANDLING_FIELD_NUMBER: _builtins.int
     VITAL_INTERESTS_FIELD_NUMBER: _builtins.int
+    SINCE_GENERATION_FIELD_NUMBER: _builtins.int
+    SINCE_EPOCH_FIELD_NUMBER: _builtins.int
     mode: Global___QueryMode.ValueType
     """How to match."""
     records: _builtins.int
@@ -360,6 +368,13 @@ class QueryHeader(_message.Message):
     """
     reads_handling: _builtins.bool
     """The asker reads how series are handled (SeriesEntry.handling). Since v1.2."""
+    since_generation: _builtins.int
+    """Answer only for items that came to count after this generation of the asked index, as a receipt
+    of this list named it; 0 answers for all. Ignored unless `since_epoch` is the asked side's
+    epoch. Charged as any question. Since v1.4.
+    """
+    since_epoch: _builtins.str
+    """The epoch of that receipt. Since v1.4."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Digests by kind, in the order of DigestKind: MD5, SHA-1, SHA-256, PDQ."""
@@ -380,10 +395,12 @@ class QueryHeader(_message.Message):
         wish: _builtins.int = ...,
         reads_handling: _builtins.bool = ...,
         vital_interests: _requests_pb2.VitalInterests | None = ...,
+        since_generation: _builtins.int = ...,
+        since_epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vital_interests", b"vital_interests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "reads_handling", b"reads_handling", "records", b"records", "vital_interests", b"vital_interests", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "reads_handling", b"reads_handling", "records", b"records", "since_epoch", b"since_epoch", "since_generation", b"since_generation", "vital_interests", b"vital_interests", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,6 +418,7 @@ class Receipt(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     ANSWER_DIGEST_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     """Id of the query's payload."""
     request_digest: _builtins.bytes
@@ -413,6 +431,8 @@ class Receipt(_message.Message):
     """SHA-256 over the serialised hit batches in the order sent."""
     disclosure: _builtins.str
     """nothing, hit, count, reference or detail: the most that was disclosed."""
+    epoch: _builtins.str
+    """The asked side's epoch, as in Standing: `generation` counts within it. Since v1.4."""
     def __init__(
         self,
         *,
@@ -422,10 +442,11 @@ class Receipt(_message.Message):
         hits: _builtins.int = ...,
         answer_digest: _builtins.bytes = ...,
         disclosure: _builtins.str = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_digest", b"answer_digest", "disclosure", b"disclosure", "generation", b"generation", "hits", b"hits", "request", b"request", "request_digest", b"request_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_digest", b"answer_digest", "disclosure", b"disclosure", "epoch", b"epoch", "generation", b"generation", "hits", b"hits", "request", b"request", "request_digest", b"request_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1236,3 +1257,61 @@ class TipRelay(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TipRelay: _TypeAlias = TipRelay  # noqa: Y015
+
+@_typing.final
+class WatchNotice(_message.Message):
+    """A standing query of the sender matched what the recipient answered for. Since v1.4."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WATCH_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CONTACT_NAME_FIELD_NUMBER: _builtins.int
+    CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
+    CONTACT_PHONE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of this notice."""
+    watch: _builtins.str
+    """UUIDv7 of the standing query."""
+    request: _builtins.str
+    """The question that the recipient answered."""
+    records: _builtins.int
+    """Watched items."""
+    matched: _builtins.int
+    """Of them, those that matched at the recipient so far."""
+    priority: _builtins.int
+    """0 to 255; a higher one goes first."""
+    reference: _builtins.str
+    """The reference number of the standing query."""
+    contact_name: _builtins.str
+    """Whom to call."""
+    contact_email: _builtins.str
+    """Electronic mail."""
+    contact_phone: _builtins.str
+    """Telephone."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        watch: _builtins.str = ...,
+        request: _builtins.str = ...,
+        records: _builtins.int = ...,
+        matched: _builtins.int = ...,
+        priority: _builtins.int = ...,
+        reference: _builtins.str = ...,
+        contact_name: _builtins.str = ...,
+        contact_email: _builtins.str = ...,
+        contact_phone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_email", b"contact_email", "contact_name", b"contact_name", "contact_phone", b"contact_phone", "id", b"id", "matched", b"matched", "priority", b"priority", "records", b"records", "reference", b"reference", "request", b"request", "watch", b"watch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchNotice: _TypeAlias = WatchNotice  # noqa: Y015

@@ -11,6 +11,7 @@ a word of it is in doubt. One contact:
    sent to it.
 4. Checkpoints of audit logs are swapped and countersigned (services/witnessing.py).
 5. What a peer of another version can do may have changed: what was parked for it goes again.
+6. Each says how often its index changed (services/generations.py); standing queries wait for it.
 
 A peer of before v1.1 knows no contact; it is taken as it is.
 """
@@ -31,6 +32,7 @@ from tieline_client.errors import TielineError, UnknownMethod
 from tieline_server.delivery.waits import wait_seconds
 from tieline_server.domain.ports import Tx
 from tieline_server.services.context import Node
+from tieline_server.services.generations import hear
 from tieline_server.services.recovering import put_back
 from tieline_server.services.standing import Said, Standings, Verdict
 from tieline_server.services.standing_answers import blank_archive
@@ -159,6 +161,8 @@ class Contacts:
                 return
             standing = response.standing
             verdict = self._hear(agency, standing, said)  # 1
+            if verdict.ok:
+                hear(self._node, agency, standing.epoch, response)  # 6
             if not standing.again or standing.again == answer:
                 break
             answer = standing.again  # 2
@@ -172,7 +176,9 @@ class Contacts:
         self, agency: str, answer: str
     ) -> tuple[Said, delivery_pb2.ContactResponse | None]:
         said = self._node.store.read(lambda tx: self._standings.mine(tx, agency, answer=answer))
-        request = delivery_pb2.ContactRequest(standing=said.standing)
+        request = delivery_pb2.ContactRequest(
+            standing=said.standing, generation=self._node.store.index.stored()
+        )
         try:
             return said, self._node.peers.contact(agency, request)
         except UnknownMethod:

@@ -43,14 +43,18 @@ class AlarmKind(enum.StrEnum):
     """A peer asked lists that are almost the same, many times."""
     DECONFLICTION = "deconfliction"
     """Another agency works on the same series; see meeting.py."""
+    WATCH_MATCH = "watch-match"
+    """A standing query of this agency matched at a peer."""
+    WATCHED = "watched-by-peer"
+    """A standing query of a peer matched here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """One alarm. ``raised`` and ``ended`` are None until then. No personal text.
 
-    Of a meeting ``referral`` is its reference. About a peer's questions ``sender`` is the peer,
-    ``referral`` the question or "", and ``series`` is empty.
+    Of a meeting ``referral`` is its reference. About questions ``sender`` is the peer,
+    ``referral`` the question, the standing query or "", and ``series`` is empty.
     """
 
     id: str
@@ -65,7 +69,10 @@ class Alarm:
 
 
 PATTERNS = frozenset({AlarmKind.LOW_HITS, AlarmKind.CRAFTED, AlarmKind.REPEATED})
-ABOUT_QUESTIONS = PATTERNS | {AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT}
+ABOUT_QUESTIONS = PATTERNS | {
+    *(AlarmKind.BUDGET_LOW, AlarmKind.BUDGET_SPENT),
+    *(AlarmKind.WATCH_MATCH, AlarmKind.WATCHED),
+}
 """Nothing that a person does with a referral ends these."""
 
 

@@ -28,6 +28,7 @@ from tieline_server.rpc.operator_operations import OperationMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
 from tieline_server.rpc.operator_requests import RequestMethods
 from tieline_server.rpc.operator_series import SeriesMethods
+from tieline_server.rpc.operator_watches import Run, WatchMethods
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.asking import Question
 from tieline_server.services.broadcasting import Broadcasting
@@ -58,6 +59,7 @@ class NodeFacts:
     access: Access
     status: Callable[[], pb.GetStatusResponse]
     examine: Callable[[], doctor_pb2.ExamineResponse]
+    run_watches: Run
 
 
 def _person(context: grpc.ServicerContext) -> Person:
@@ -99,6 +101,7 @@ class OperatorServicer(
     PeopleMethods,
     RequestMethods,
     SeriesMethods,
+    WatchMethods,
 ):
     """One method per RPC."""
 
@@ -107,6 +110,7 @@ class OperatorServicer(
         self._take_clues(node)
         self._take_operations(node)
         self._take_links(node)
+        self._take_watches(node, facts.run_watches)
         self._node, self._people, self._facts = node, people, facts
         self._access = facts.access
         self._series = SeriesWork(node)

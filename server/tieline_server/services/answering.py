@@ -126,6 +126,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
         with about(payload.purpose, payload.case_ref, payload.person):
             charge, decision, stated = self._admit(peer, payload, header)
         generation = node.store.index.refresh()
+        known = query.since_epoch == node.epoch and query.since_generation <= generation
         disclosing = Disclosing(
             node,
             peer,
@@ -134,6 +135,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
             parse_wish(query.wish),
             with_handling=query.reads_handling,
             endangered=stated and self._answers_endangered(peer, payload),
+            since=query.since_generation if known else 0,
         )
         sketcher = Sketcher(node.key_for(SKETCHES))
         rules = decision.rules
@@ -259,6 +261,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                     hits=answer.hits,
                     answer_digest=digest.digest(),
                     disclosure=answer.disclosing.level.label,
+                    epoch=node.epoch,
                 ),
             ),
             Audience(agency=peer),
@@ -268,8 +271,13 @@ class Answerer(AnswerAdmission, AnswerRecords):
         waiting = answer.disclosing.waiting()
         met = self._met(peer, answer)
         basis: Any = self._basis(peer, answer) if answer.hits else {}
+        sketch = self._sketch(peer, answer)
+        again = False
+        """Whether only what is new of a list was answered that was looked up whole before."""
 
         def settle(tx: Record) -> None:
+            nonlocal again
+            again = bool(answer.disclosing.since) and tx.sketches.asked_before(sketch)
             self._log_items(tx, peer, answer)
             answer.request = self._wait(tx, peer, answer, *waiting)
             tx.queries.finish(
@@ -289,7 +297,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
             )
             for alarm in met:
                 tx.alarms.set(alarm)
-            tx.sketches.put(self._sketch(peer, answer))
+            tx.sketches.put(sketch)
             tx.audit.append(
                 node.entry(
                     "query.answered",
@@ -304,6 +312,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                     disclosure=answer.disclosing.level.label,
                     generation=answer.generation,
                     **salted(payload.query.list_digest),
+                    **({"since": answer.disclosing.since} if answer.disclosing.since else {}),
                     **basis,
                 )
             )
@@ -315,7 +324,9 @@ class Answerer(AnswerAdmission, AnswerRecords):
         if answer.known:
             node.budgets.refund(answer.charge)
         else:
-            day = node.budgets.settled(answer.charge, payload.query.records, answer.hits)
+            # Few hits in what is new are no sign: that list was judged by its first answer.
+            judged = 0 if again else payload.query.records
+            day = node.budgets.settled(answer.charge, judged, answer.hits)
             node.watch.ended(peer, payload.id, payload.query.records, day)
         yield from self._let_go(answer)
         end = exchange_pb2.OverlapEnd(

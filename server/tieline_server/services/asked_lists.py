@@ -77,12 +77,33 @@ def write(node: Node, question: str, batches: Iterable[DigestBatch]) -> None:
         ) from None
 
 
+def keep(node: Node, watch: str, batches: Iterable[DigestBatch]) -> None:
+    """Keep the list of a standing query, once, for as long as the log speaks of its newest run.
+
+    Raises StorageUnavailable.
+    """
+    path = _path(node, watch)
+    if path.is_file():
+        os.utime(path)
+    else:
+        path.with_suffix(".part").unlink(missing_ok=True)
+        write(node, watch, batches)
+
+
 def read(node: Node, question: str) -> Iterator[DigestBatch]:
     """Yield a list that was kept. Raises NotFound, StorageUnavailable when it was tampered with."""
     check_id(question, "question")
     path = _path(node, question)
-    data = path.read_bytes() if path.is_file() else _from_entry(node, question)
-    yield from opened(node.key_for(LISTS), question, data)
+    if not path.is_file():
+        entry = _entry_of(node, question)
+        if kept := entry.get("list"):
+            yield from opened(node.key_for(LISTS), question, base64.b64decode(kept))
+            return
+        question = check_id(entry.get("watch", ""), "standing query")
+        path = _path(node, question)
+        if not path.is_file():
+            raise _not_kept(question)
+    yield from opened(node.key_for(LISTS), question, path.read_bytes())
 
 
 def opened(key: bytes, question: str, data: bytes) -> Iterator[DigestBatch]:
@@ -116,15 +137,20 @@ def erase_before(node: Node, time: datetime) -> int:
     return count
 
 
-def _from_entry(node: Node, question: str) -> bytes:
+def _entry_of(node: Node, question: str) -> dict[str, str]:
+    """Return what the entry of a question says of its list. Raises NotFound."""
     found = node.store.read(lambda tx: tx.audit.mentioning(question, 100))
     for record in found:
         entry = json.loads(record.leaf)
         if entry["action"] == "query.asked" and question in entry["subjects"]:
-            kept = entry["detail"].get("list")
-            if kept:
-                return base64.b64decode(kept)
-    raise NotFound(
+            detail: dict[str, str] = entry["detail"]
+            if detail.get("list") or detail.get("watch"):
+                return detail
+    raise _not_kept(question)
+
+
+def _not_kept(question: str) -> NotFound:
+    return NotFound(
         f"no list of question {question} is kept: it was erased, or asked by another agency"
     )
 

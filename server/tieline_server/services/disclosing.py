@@ -74,13 +74,14 @@ class _Outcome:
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     """What policy says of holdings of one import and series, all of which are held under the same;
-    ``level`` None where they do not count."""
+    ``level`` None where they do not count; ``generation`` from which on they do."""
 
     level: Disclosure | None
     pending: bool = False
     rules: tuple[str, ...] = ()
     case_ref: str = ""
     handling: Handling | None = None
+    generation: int = 0
 
 
 _NEVER = _Verdict(None)
@@ -100,6 +101,8 @@ class Disclosing:
     wish: Disclosure = DEFAULT_WISH
     with_handling: bool = False
     endangered: bool = False
+    since: int = 0
+    """Items none of whose holdings came to count after this generation are passed over."""
     level: Disclosure = Disclosure.NOTHING
     rules: set[str] = field(default_factory=set)
     erasures: int = -1
@@ -173,6 +176,9 @@ class Disclosing:
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
         pairs = {pair for one in sets.values() for pair in one}
         self._judged.update(self._verdicts(pairs - self._judged.keys()))
+        for number in [one for one in fresh if self.since and not self._is_new(sets[one])]:
+            self._outcomes[number], self._waits[number] = _Outcome(Disclosure.NOTHING, ()), ()
+            del sets[number]
         levels = {number: self._levels(number, one) for number, one in sets.items()}
         named: dict[int, Disclosure] = {}
         for number, one in sets.items():
@@ -194,6 +200,14 @@ class Disclosing:
             highest = max(levels[number], default=Disclosure.NOTHING)
             self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
         return messages
+
+    def _is_new(self, held: HoldingSet) -> bool:
+        """Whether any way in which an item is held came to count after ``since``.
+
+        Imports are numbered as they come to count, so no look at the changes is needed, and what
+        more is held of an old item is new.
+        """
+        return any(self._judged[pair].generation > self.since for pair in held)
 
     def _levels(self, number: int, held: HoldingSet) -> tuple[Disclosure, ...]:
         """Return what may be said of each way in which an item is held."""
@@ -256,7 +270,7 @@ class Disclosing:
         if held is None:
             return _NEVER
         if held.excludes(self.peer):
-            return _Verdict(Disclosure.NOTHING, case_ref=held.case_ref)
+            return _Verdict(Disclosure.NOTHING, case_ref=held.case_ref, generation=held.generation)
         grants, used = self._decided_before()
         grant = None if series is None else grants.get(series)
         question = learning(self.node, self.peer, self.purpose, held)
@@ -276,7 +290,9 @@ class Disclosing:
         refused = grant is not None and grant.level is Disclosure.NOTHING
         waits = not refused and min(decision.confirmable, self.wish) > level
         told = level is not Disclosure.NOTHING
-        return _Verdict(level, waits, rules if told else (), held.case_ref, held.handling)
+        return _Verdict(
+            *(level, waits, rules if told else (), held.case_ref, held.handling, held.generation)
+        )
 
     def _introduce(self, levels: dict[int, Disclosure]) -> list[exchange_pb2.OverlapResponse]:
         """Give series their indexes in this answer and return the messages that say so."""

@@ -28,6 +28,8 @@ class Under:
     only: frozenset[str] | None = None
     owner: str = ""
     """The agency that provided it."""
+    generation: int = 0
+    """The generation from which its import counts."""
 
     def excludes(self, agency: str) -> bool:
         """Whether this agency may learn nothing of it."""
@@ -51,9 +53,11 @@ def held_now(tx: Tx, wanted: Iterable[Pair]) -> dict[Pair, Under]:
         if held is None or (terms is not None and terms.withdrawn):
             continue
         if terms is None:
-            found[pair] = Under(held.handling, held.case_ref, owner=held.agency)
+            found[pair] = Under(
+                held.handling, held.case_ref, owner=held.agency, generation=held.generation
+            )
         else:
             handling = stricter(held.handling, terms.handling)
             owner = series_owner(terms.id)
-            found[pair] = Under(handling, held.case_ref, terms.only, owner)
+            found[pair] = Under(handling, held.case_ref, terms.only, owner, held.generation)
     return found

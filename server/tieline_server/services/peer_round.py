@@ -138,11 +138,28 @@ class Announced:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A list of a standing query: what it is kept under, and by peer the epoch and generation of
+    the receipt after which all is new."""
+
+    watch: str
+    since: Mapping[str, tuple[str, int]]
+
+
 class PeerRound:
     """A list on its way to peers and back. Used by one thread; `close` ends it."""
 
-    def __init__(self, node: Node, terms: Terms, chosen: Chosen, announced: Announced) -> None:
+    def __init__(
+        self,
+        node: Node,
+        terms: Terms,
+        chosen: Chosen,
+        announced: Announced,
+        rerun: Rerun | None = None,
+    ) -> None:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
+        self._rerun = rerun
         self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
         self._verify: Callable[[], None] | None = None
         self._number = new_id()
@@ -166,8 +183,11 @@ class PeerRound:
         self._verify = verify
         announced, terms = self._announced, self._terms
         asked = self._chosen.peers if any(announced.counts) else ()
-        kept: dict[str, str] = {}
-        if asked and verify is None and asked_lists.short(announced.counts):
+        kept: dict[str, Any] = {}
+        if self._rerun is not None:  # its list is kept once, not anew every night
+            since = {one: at for one, (_, at) in self._rerun.since.items() if one in asked}
+            kept = {"watch": self._rerun.watch, "since": since}
+        elif asked and verify is None and asked_lists.short(announced.counts):
             kept["list"] = asked_lists.in_entry(self._node, self._number, lists())
         elif asked:
             self._keeping = _KEEPING.submit(
@@ -214,6 +234,7 @@ class PeerRound:
 
     def _question(self, agency: str) -> PeerQuestion:
         announced, terms = self._announced, self._terms
+        since = self._rerun.since.get(agency) if self._rerun is not None else None
         query = payload_pb2.QueryHeader(
             mode=payload_pb2.QUERY_MODE_NEAR if terms.near else payload_pb2.QUERY_MODE_EXACT,
             records=announced.records,
@@ -224,6 +245,8 @@ class PeerRound:
             wish=int(terms.wish),
             reads_handling=True,
             vital_interests=self._chosen.stated.get(agency),
+            since_epoch=since[0] if since else "",
+            since_generation=since[1] if since else 0,
         )
         payload = payload_pb2.Payload(
             id=new_id(),

@@ -2,7 +2,8 @@
 
 Each erasure is a row that survives a crash, and goes through states, each durable before the next:
 
-1. ``erasing``: the ledger of tombstones has it, on disk, before the first row goes. Holdings go in
+1. ``erasing``: the ledger of tombstones has it, on disk, before the first row goes. What of it is
+   watched leaves the lists of standing queries (watch_striking.py). Holdings go in
    batches, so that others write meanwhile; with the last go the series' own rows, the words of
    referrals, and every stored message about it.
 2. ``erased``: nothing of it is in a table. The index is written anew without it, by every process
@@ -32,6 +33,7 @@ from tieline_server.services.incoming_retractions import answer
 from tieline_server.services.processes import Processes
 from tieline_server.services.retracting import catch_up
 from tieline_server.services.tombstones import erasure_entry
+from tieline_server.services.watch_striking import strike
 
 _log = structlog.get_logger(__name__)
 
@@ -100,6 +102,7 @@ class Purging:
         if purge.series:
             for peer, attachment in node.store.read(lambda tx: tx.erasure.staged(purge.series)):
                 drop_incoming(node, peer, attachment)
+            strike(node, purge.series)
         while node.store.write(lambda tx: self._batch(tx, purge)).more:
             pass
 

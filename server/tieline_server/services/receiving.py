@@ -55,6 +55,7 @@ from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_same_as import IncomingSameAs
 from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
+from tieline_server.services.incoming_watches import IncomingWatches
 from tieline_server.services.leading import IncomingLead
 from tieline_server.services.notices import logged_references
 from tieline_server.services.recovering import catch_up
@@ -112,6 +113,7 @@ class Receiving:
             "referral_lead": IncomingLead(node).lead,
             "told_outside": IncomingOutside(node).told_outside,
             "deposit_report": IncomingReports(node).report,
+            "watch_notice": IncomingWatches(node).watch_notice,
             "escalation": IncomingEscalations(node).escalation,
             "request_answer": requests.request_answer,
             "release": requests.release,

@@ -13,6 +13,7 @@ from tieline_client.errors import InvalidInput
 
 from tieline_server.domain.ports import Store, Tx
 from tieline_server.services.context import Node
+from tieline_server.services.generations import hear
 from tieline_server.services.recovering import sent_by
 from tieline_server.services.referring import parse_urgency
 from tieline_server.services.standing import Standings, Verdict
@@ -37,11 +38,14 @@ class StandingAnswers:
             return verdict, self._standings.marked(answer, verdict)
 
         verdict, standing = self._node.store.write(work)
+        if verdict.ok:
+            hear(self._node, peer, request.standing.epoch, request)
         if verdict.wake:
             self._node.ready(peer)
         if verdict.again:
             self._node.contact(peer)
-        return delivery_pb2.ContactResponse(standing=standing)
+        generation = self._node.store.index.stored()
+        return delivery_pb2.ContactResponse(standing=standing, generation=generation)
 
     def fetch_sent(
         self, peer: str, request: delivery_pb2.FetchSentRequest

@@ -53,6 +53,7 @@ from tieline_server.storage.schema import (
     tips,
     uploads,
     votes,
+    watch_series,
 )
 from tieline_server.storage.series_notes import erase as erase_notes
 from tieline_server.storage.session import Session
@@ -63,9 +64,9 @@ ERASED_FROM = (
     *(series, series_references, series_events, assessments, referrals, referral_steps),
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
-    *(clues, tips, tip_relays),
     *(operation_series, evaluations),
     *(clues, tips, tip_relays, same_as, series_notes),
+    watch_series,
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 
@@ -139,6 +140,7 @@ class Erasure:
         erase_from_operations(self._session, series_id)
         erase_links(self._session, series_id)
         erase_notes(self._session, series_id)
+        self._run(delete(watch_series).where(watch_series.c.series == series_id))
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_events).where(series_events.c.series == series_id))
         self._run(delete(series_references).where(series_references.c.series == series_id))

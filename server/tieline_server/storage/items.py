@@ -105,7 +105,9 @@ class Items:
         held: dict[int, HeldUnder] = {}
         for chunk in _chunks(sorted(numbers)):
             for row in self._run(_HELD_UNDER, {"numbers": chunk}):
-                held[row.no] = HeldUnder(row.id, row_handling(row), row.case_ref, row.agency)
+                held[row.no] = HeldUnder(
+                    row.id, row_handling(row), row.case_ref, row.agency, row.generation
+                )
         return held
 
     def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:

@@ -77,6 +77,14 @@ from tieline_server.storage.schema_standings import (
     standing_ranges,
     standings,
 )
+from tieline_server.storage.schema_watches import (
+    peer_generations,
+    watch_notices,
+    watch_peers,
+    watch_pieces,
+    watch_series,
+    watches,
+)
 
 __all__ = [
     "evaluations",
@@ -84,6 +92,12 @@ __all__ = [
     "operations",
     "series_notes",
     "same_as",
+    "peer_generations",
+    "watch_notices",
+    "watch_peers",
+    "watch_pieces",
+    "watch_series",
+    "watches",
     "clues",
     "tip_relays",
     "tips",

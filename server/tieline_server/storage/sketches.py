@@ -32,6 +32,13 @@ class Sketches:
         rows = self._run(found.order_by(_C.at.desc(), _C.request.desc()).limit(limit))
         return [AskedSketch(**row._mapping) for row in rows]
 
+    def asked_before(self, sketch: AskedSketch) -> bool:
+        """Whether its peer asked such a list before; see the port."""
+        found = select(_C.request).where(
+            _C.peer == sketch.peer, _C.sketch == sketch.sketch, _C.request != sketch.request
+        )
+        return self._run(found.limit(1)).first() is not None
+
     def any_before(self, time: datetime) -> bool:
         """Whether there is anything older."""
         return self._run(select(_C.request).where(_C.at < time).limit(1)).first() is not None

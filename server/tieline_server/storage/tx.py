@@ -34,6 +34,7 @@ from tieline_server.storage.sketches import Sketches
 from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
 from tieline_server.storage.vote_counts import VoteCounts
+from tieline_server.storage.watches import Watches
 from tieline_server.storage.witness import Witness
 
 
@@ -73,6 +74,7 @@ class SqlTx:
         self.broadcasts = Broadcasts(session)
         self.clues = Clues(session)
         self.operations = Operations(session)
+        self.watches = Watches(session)
         self.outbox = Outbox(session)
         self.inbox = Inbox(session)
         self.attachments = Attachments(session)

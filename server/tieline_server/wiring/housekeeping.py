@@ -55,6 +55,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("erase old sketches", lambda: erase_old_sketches(parts.node)),
         Job("erase old audit entries", parts.retention.hourly),
         Job("contact peers", parts.contacts.hourly),
+        Job("ask standing queries", parts.watches.look),
         Job("start delivery loops", parts.delivery.start),
         Job("follow the database", parts.store.index.refresh),
         Job("propose what is one", Proposing(parts.node).look),

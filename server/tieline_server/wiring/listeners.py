@@ -116,6 +116,7 @@ def operator_port(parts: Parts) -> Endpoint:
         access=partial(access, parts),
         status=NodeStatus(parts).now,
         examine=Doctor(parts).examine,
+        run_watches=parts.watches.run,
     )
     people = OperatorIdentifier(
         config.agency,

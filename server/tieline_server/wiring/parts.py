@@ -18,6 +18,7 @@ from tieline_server.services.log_retention import LogRetention
 from tieline_server.services.processes import Processes
 from tieline_server.services.purging import Purging
 from tieline_server.services.refusals import Refusals
+from tieline_server.services.watch_runs import WatchRuns
 from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.node_identity import NodeIdentity
@@ -46,6 +47,7 @@ class Parts:
     alarms: AlarmClock
     contacts: Contacts
     retention: LogRetention
+    watches: WatchRuns
     online: OnlineHalf
     refresher: DirectoryRefresher
     reviews: list[Callable[[], object]] = field(default_factory=list)

@@ -77,6 +77,8 @@ class HeldUnder:
     case_ref: str
     agency: str
     """Whose items they are: of the peer that sent them, or the own."""
+    generation: int = 0
+    """From which on it counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,10 @@ class SketchRepository(Protocol):
         """A peer's sketches from ``since`` on, newest first."""
         ...
 
+    def asked_before(self, sketch: AskedSketch) -> bool:
+        """Whether its peer asked a list with this sketch, under another request."""
+        ...
+
     def any_before(self, time: datetime) -> bool: ...
     def erase_before(self, time: datetime) -> int:
         """Erase what is older; return how many were."""

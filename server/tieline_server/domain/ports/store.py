@@ -40,6 +40,7 @@ from tieline_server.domain.ports.series_work import (
 )
 from tieline_server.domain.ports.sketches import SketchRepository
 from tieline_server.domain.ports.standings import StandingRepository
+from tieline_server.domain.ports.watches import WatchRepository
 from tieline_server.domain.ports.witness import HoldRepository, WitnessRepository
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class Tx(Protocol):
     def clues(self) -> ClueRepository: ...
     @property
     def operations(self) -> OperationRepository: ...
+    @property
+    def watches(self) -> WatchRepository: ...
     @property
     def outbox(self) -> OutboxRepository: ...
     @property
