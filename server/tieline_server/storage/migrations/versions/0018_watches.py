@@ -1,15 +1,15 @@
 """Standing queries, their encrypted lists, how far peers were asked, notices, peers' generations.
 
-Revision ID: 0017
-Revises: 0016
+Revision ID: 0018
+Revises: 0017
 """
 
 import sqlalchemy as sa
 from alembic import op
 from tieline_server.storage.types import UtcTime, Words
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
