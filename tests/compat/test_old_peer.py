@@ -218,5 +218,8 @@ def test_nothing_stayed_behind_and_nothing_newer_was_sent(trial: Federation, old
         sql = "SELECT kind, state FROM outbox WHERE recipient = ? AND state != 'delivered'"
         return [row for agency in (NEW, HUB, REPOSITORY) for row in trial[agency].rows(sql, OLD)]
 
-    wait_for("everything for the old peer is delivered", lambda: not waiting())
+    try:
+        wait_for("everything for the old peer is delivered", lambda: not waiting())
+    except AssertionError:
+        raise AssertionError(waiting()) from None
     assert old("received")["unparsed"] == 0

@@ -37,6 +37,8 @@ from tieline_server.rpc.call import CallContext, Caller
 from tieline_server.rpc.operator import OperatorServicer
 from tieline_server.services.clues import ClueDesk
 from tieline_server.services.operations import OperationDesk
+from tieline_server.services.proposing import Proposing
+from tieline_server.services.same_as import Linking
 from tieline_server.services.tips import TipDesk
 from tieline_server.services.watch_runs import WatchRuns
 
@@ -112,6 +114,19 @@ class Desk:
                 return answer
             return list(answer)
         return None
+
+
+def _link(bench: Bench, number: int) -> str:
+    """Two series of two agencies that share nearly all: what the node proposes of them."""
+    shared = records(range(30_000 + 20 * number, 30_010 + 20 * number))
+    bench[ES].refer(bench[ES].series(shared, f"T{number}"), agency=PT)
+    bench.flow()
+    pt = bench[PT]
+    ours = pt.series(shared, f"O{number}")
+    pt.store.index.refresh(wait=True)
+    Proposing(pt.node).look()
+    (link,) = Linking(pt.node).find(ours)
+    return link.id
 
 
 def _sha1(*numbers: int) -> bytes:
@@ -265,6 +280,10 @@ def _request(bench: Bench, method: str, number: int) -> Any:
             return operations.GetOperationRequest(operation=_operation(pt, number))
         case "ReportOperation":
             return operations.ReportOperationRequest(operation=_operation(pt, number))
+        case "ListSameAs":
+            return links.ListSameAsRequest(series=_series(pt, number))
+        case "AnswerSameAs":
+            return links.AnswerSameAsRequest(id=_link(bench, number), confirm=True, **WHY)
         case "AddNote":
             series = _series(pt, number)
             pt.refer(series, agency=ES)
