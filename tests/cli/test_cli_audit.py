@@ -207,6 +207,29 @@ def test_what_was_done_to_an_export_is_named(
     assert run("audit", "verify", exported).code == 1
 
 
+def test_any_entry_edited_removed_moved_or_cut_off_is_named(run: Run, exported: Path) -> None:
+    header, *leaves = exported.read_bytes().split(b"\n")[:-1]
+    changed: list[tuple[str, int, list[bytes]]] = []
+    for at, leaf in enumerate(leaves):
+        other = leaf.replace(b'"at":"2', b'"at":"1')
+        assert other != leaf
+        changed += [
+            ("edited", at, [*leaves[:at], other, *leaves[at + 1 :]]),
+            ("removed", at, [*leaves[:at], *leaves[at + 1 :]]),
+            ("cut off", at, leaves[:at]),
+        ]
+    for at in range(len(leaves) - 1):
+        moved = [*leaves[:at], leaves[at + 1], leaves[at], *leaves[at + 2 :]]
+        changed.append(("moved", at, moved))
+    named = []
+    for what, at, lines in changed:
+        exported.write_bytes(b"\n".join([header, *lines]) + b"\n")
+        result = run("audit", "verify", exported, "--json")
+        named.append((what, at, result.code, result.document["position"]))
+    assert named == [(what, at, 1, at) for what, at, _ in changed]
+    assert len(named) == 4 * 9 - 1
+
+
 def test_marks_that_were_changed_too_do_not_help_the_forger(run: Run, exported: Path) -> None:
     header, *leaves = exported.read_bytes().split(b"\n")[:-1]
     document = json.loads(header)

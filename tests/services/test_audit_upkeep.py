@@ -288,6 +288,32 @@ def _entries(running: Running) -> list[dict[str, Any]]:
     return [json.loads(one.leaf) for one in found if one.leaf]
 
 
+def test_a_held_question_keeps_its_list_and_its_receipt(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    for node in (es, pt):
+        _log(node, 2)  # something else is erased beside it
+    es.ask(records(range(900), kinds="sha1 md5"), PT)
+    (question,) = cast(list[str], es.audit("query.asked")[0]["subjects"])
+    answered = cast(list[str], pt.audit("query.answered")[0]["subjects"])[0]
+    holds = {node: LogRetention(node.node).hold(ANA, "DPA 7/26", CASE, "", "") for node in (es, pt)}
+
+    def kept() -> tuple[bool, bool]:
+        there = pt.store.read(lambda tx: tx.queries.by_request(answered)) is not None
+        assert es.node.scratch is not None
+        return (es.node.scratch / "asked" / f"{question}.list").is_file(), there
+
+    assert kept() == (True, True)
+    bench.now += YEARS + timedelta(days=20_000)  # the file's own time is that of this machine
+    for node in (es, pt):
+        assert LogRetention(node.node).erase() > 0
+    assert kept() == (True, True)
+    assert any(True for _ in Auditing(es.node, dict).asked_list(ANA, question))
+    for node, hold in holds.items():
+        LogRetention(node.node).release(ANA, hold.id)
+        LogRetention(node.node).erase()
+    assert kept() == (False, False)
+
+
 # --- the asker's own lists ------------------------------------------------------------------------
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tieline.v1 import operator_clues_pb2, operator_pb2, requests_pb2
+from tieline.v1 import operator_clues_pb2, operator_pb2, requests_pb2, series_work_pb2
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.clues import ClueDesk
 from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.tips import TipDesk
@@ -89,6 +90,18 @@ def test_a_tip(bench: Bench) -> None:
     TipDesk(pt.node).relay(ANA, relay)
     (relayed,) = _details(pt, "tip.relayed")
     assert relayed["legal_basis"] == AGREED
+
+
+def test_a_merge(bench: Bench) -> None:
+    pt = bench[PT]
+    assert bench[ICE]
+    whole, part = pt.series(records(range(3)), "Azul"), pt.series(records(range(3, 6)), "Verde")
+    pt.refer(part, agency=ICE)
+    bench.flow()
+    request = series_work_pb2.MergeSeriesRequest(series=whole, merged=part)
+    Merging(pt.node).merge(ANA, request)
+    (merged,) = _details(pt, "series.merged")
+    assert merged["legal_basis"] == AGREED
 
 
 def test_a_deposit_and_a_broadcast(bench: Bench) -> None:

@@ -41,6 +41,8 @@ class Due:
 
     ranges: tuple[tuple[int, int], ...]
     held: int
+    subjects: frozenset[str]
+    """What the held entries are about: their kept lists and receipts stay as well."""
     last: bool
     """Whether a record came that is not yet past its time: what follows is younger."""
     first_held: int | None
@@ -55,16 +57,18 @@ def due(records: Iterable[AuditRecord], before: datetime, holds: Sequence[Hold])
     """Look through records in order of position; those without a leaf were erased before."""
     ranges: list[tuple[int, int]] = []
     held, first_held = 0, None
+    subjects: set[str] = set()
     for record in records:
         if not record.leaf:
             continue
         entry = json.loads(record.leaf)
         if datetime.fromisoformat(entry["at"]) >= before:
-            return Due(tuple(ranges), held, True, first_held)
+            return Due(tuple(ranges), held, frozenset(subjects), True, first_held)
         if entry["action"] == ERASED:
             continue
         if any(one.covers(entry) for one in holds):
             held += 1
+            subjects.update(entry.get("subjects", ()))
             first_held = record.position if first_held is None else first_held
             continue
         at = record.position
@@ -72,4 +76,4 @@ def due(records: Iterable[AuditRecord], before: datetime, holds: Sequence[Hold])
             ranges[-1] = (ranges[-1][0], at)
         else:
             ranges.append((at, at))
-    return Due(tuple(ranges), held, False, first_held)
+    return Due(tuple(ranges), held, frozenset(subjects), False, first_held)

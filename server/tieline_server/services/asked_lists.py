@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,11 +126,14 @@ def opened(key: bytes, question: str, data: bytes) -> Iterator[DigestBatch]:
         number += 1
 
 
-def erase_before(node: Node, time: datetime) -> int:
-    """Delete files of questions from before; return how many. Entries go by themselves."""
+def erase_before(node: Node, time: datetime, kept: Collection[str] = ()) -> int:
+    """Delete files of questions from before, but for those ``kept``; return how many. Entries go by
+    themselves."""
     count = 0
     folder = _folder(node)
     for path in folder.iterdir() if folder.is_dir() else ():
+        if path.stem in kept:
+            continue
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < time:
             path.unlink(missing_ok=True)
             count += 1

@@ -28,6 +28,7 @@ from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.upload import Upload, UploadState
 from tieline_server.services.context import Node
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.sending import send
 
@@ -135,6 +136,7 @@ def _tell(node: Node, tx: Tx, series: Series, upload: Upload, person: str) -> bo
             rules=decision.rules,
             status=body.status,
             number=body.number,
+            **legal_basis(node, [upload.sender]),
         )
     )
     if not decision.allowed:

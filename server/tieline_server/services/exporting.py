@@ -33,6 +33,7 @@ from tieline_server.domain.series import Series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.deposit_reports import is_repository
 from tieline_server.services.deposit_reports import views as deposit_views
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.permissions import held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.views import find_series, series_view
@@ -246,4 +247,6 @@ class Export:
         permissions = sorted({one.permission for one in self._leaving if one.permission})
         if permissions:
             about["permissions"] = permissions
+        if request.recipient:
+            about |= legal_basis(self._node, [request.recipient])
         return replace(entry, detail=about | detail)

@@ -23,6 +23,7 @@ from tieline_server.domain.referral import Direction, Referral, ReferralState, R
 from tieline_server.services.context import Node, Person
 from tieline_server.services.correcting import may_learn
 from tieline_server.services.incoming import Handled, Message, stated_time
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.sending import send
 
@@ -88,6 +89,7 @@ def _say(
             case_ref=referral.case_ref,
             subjects=(referral.id, referral.series),
             lead=lead,
+            **legal_basis(node, [to]),
         )
     )
 

@@ -5,7 +5,8 @@
    the tree, so that every proof still holds, and its salt went with it, so that nobody can guess it
    back.
 3. The entry ``audit.erased`` names the positions, in the same transaction.
-4. Kept lists and answered questions of before go too, and the database's files are scrubbed.
+4. Kept lists and answered questions of before go too, but for those that a held entry is about, and
+   the database's files are scrubbed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tieline_client import limits
 from tieline_client.errors import InvalidInput, NotFound, TielineError
 from tieline_client.identifiers import new_id
 
-from tieline_server.domain.log_retention import ERASED, Hold, due
+from tieline_server.domain.log_retention import ERASED, Due, Hold, due
 from tieline_server.domain.ports import Tx
 from tieline_server.services import asked_lists
 from tieline_server.services.context import Node, Person, clean
@@ -48,30 +49,36 @@ class LogRetention:
         before = self._node.clock() - self._keep
         total, start = 0, int(self._node.store.read(lambda tx: tx.meta.get(_MARK) or "0"))
         first_held: int | None = None
+        kept: set[str] = set()
         while True:
             position = start
-            count, seen, last, held = self._node.store.write(
+            found, seen = self._node.store.write(
                 lambda tx, at=position: self._batch(tx, at, before)  # type: ignore[misc]
             )
-            total += count
-            first_held = held if first_held is None else first_held
+            total += found.count
+            kept |= found.subjects
+            first_held = found.first_held if first_held is None else first_held
             start += seen
-            if last or not seen:
+            if found.last or not seen:
                 break
         mark = str(start if first_held is None else first_held)
-        if total:
-            self._node.store.write(lambda tx: tx.meta.set(_MARK, mark))
-            asked_lists.erase_before(self._node, before)
+
+        def end(tx: Tx) -> int:
+            if total:
+                tx.meta.set(_MARK, mark)
+            return tx.queries.erase_before(before, kept)
+
+        gone = self._node.store.write(end) + asked_lists.erase_before(self._node, before, kept)
+        if total or gone:
             self._scrub()
         return total
 
-    def _batch(self, tx: Tx, start: int, before: datetime) -> tuple[int, int, bool, int | None]:
+    def _batch(self, tx: Tx, start: int, before: datetime) -> tuple[Due, int]:
         records = tx.audit.records(start, limits.ERASED_AT_ONCE)
         found = due(records, before, tx.holds.find())
         for first, last in found.ranges:
             tx.audit.erase(first, last)
         if found.ranges:
-            tx.queries.erase_before(before)
             ranges = [list(one) for one in found.ranges]
             tx.audit.append(
                 self._node.entry(
@@ -83,7 +90,7 @@ class LogRetention:
                     rule=f"kept {self._keep.days} days",
                 )
             )
-        return found.count, len(records), found.last, found.first_held
+        return found, len(records)
 
     def _scrub(self) -> None:
         try:

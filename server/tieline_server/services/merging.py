@@ -22,6 +22,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import EventKind, SeriesEvent
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.correcting import correct
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.linking import tell_merge
 from tieline_server.services.restricting import restriction_of
@@ -86,6 +87,7 @@ class Merging:
                     case_ref=kept.case_ref,
                     subjects=(kept.id, part.id),
                     told=sorted(told),
+                    **legal_basis(node, sorted(told)),
                 )
             )
             return detailed_view(tx, find_series(tx, kept.id)), told

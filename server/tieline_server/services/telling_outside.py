@@ -30,6 +30,7 @@ from tieline_server.domain.referral import (
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.restricting import still, why_excluded
 from tieline_server.services.sending import send
@@ -198,6 +199,7 @@ class TellingOutside:
                 country=referral.country,
                 reference=reference,
                 told=sorted(recipients),
+                **legal_basis(node, sorted(recipients)),
             )
         )
         return recipients

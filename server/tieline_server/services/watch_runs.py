@@ -51,6 +51,7 @@ from tieline_server.services import asked_lists, watch_lists
 from tieline_server.services.admission import listed
 from tieline_server.services.comparing import gathered
 from tieline_server.services.context import Node, clean
+from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.peer_question import PeerResult
 from tieline_server.services.peer_round import (
     Announced,
@@ -425,6 +426,7 @@ class WatchRuns:
                 records=watch.records,
                 percent=percent(matched, watch.records),
                 told=notice.told,
+                **(legal_basis(node, [peer]) if notice.told else {}),
             )
         )
         if notice.told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -122,9 +123,16 @@ class Queries:
         row = self._run(select(queries).where(queries.c.request == request).limit(1)).first()
         return None if row is None else AnsweredQuery(**row._mapping)
 
-    def erase_before(self, time: datetime) -> int:
-        """Erase answered queries of before; their ids stay known."""
-        return self._run(delete(queries).where(queries.c.at < time)).rowcount
+    def erase_before(self, time: datetime, kept: Collection[str] = ()) -> int:
+        """Erase answered queries of before, but for those ``kept``; their ids stay known."""
+        if not kept:
+            return self._run(delete(queries).where(queries.c.at < time)).rowcount
+        found = select(queries.c.peer, queries.c.request).where(queries.c.at < time)
+        going = [row for row in self._run(found).all() if row.request not in kept]
+        for peer, request in going:
+            mine = (queries.c.peer == peer, queries.c.request == request)
+            self._run(delete(queries).where(*mine))
+        return len(going)
 
 
 class Meta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -75,8 +76,9 @@ class QueryRepository(Protocol):
     def answered(self, peer: str, request: str) -> AnsweredQuery | None: ...
     def find(self, limit: int = 1000) -> list[AnsweredQuery]: ...
     def by_request(self, request: str) -> AnsweredQuery | None: ...
-    def erase_before(self, time: datetime) -> int:
-        """Erase what was answered before; ids stay, so that nothing is answered anew."""
+    def erase_before(self, time: datetime, kept: Collection[str] = ()) -> int:
+        """Erase what was answered before, but for the questions ``kept``; ids stay, so that nothing
+        is answered anew."""
         ...
 
 
