@@ -28,7 +28,7 @@ class ClockCalls(OperatorConnection):
         request = make(pb.ListClockRequest, series=series)
         return self.call(self.stub.ListClock, request)
 
-    def clock_report(
+    def get_clock_report(
         self, series: Sequence[str] = (), operation: str = ""
     ) -> operator_clock_pb2.ClockReport:
         """How long the steps take; of these series, those of an operation, or of all."""

@@ -273,7 +273,7 @@ def test_answers_to_a_broadcast(run: Run, served: Served) -> None:
         ("outbox", "--state", "lost"),
         ("series", "nonsense"),
         ("nonsense",),
-        ("watch", "list"),
+        ("watch", "nonsense"),
         ("--nonsense",),
     ],
 )

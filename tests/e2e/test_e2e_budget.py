@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.federation import WHY, Federation, tieline
+from tests.e2e.federation import WHY, Federation, tieline, wait_for
 
 PT, ES = "pt-pj", "es-gc"
 
@@ -95,6 +95,7 @@ def test_an_admin_raises_it_and_it_holds_through_a_restart(
     (here,) = es.run("budget").ok().json["peers"]
     assert (here["budget"], here["spent"], here["stated_by"]) == (100, 22, "admin")
     assert es.run("budget", "reset", PT).ok().json["budget"] == 12
-    assert made[PT].ask(_list(tmp_path, 50), *more).code == 3
+    # It has only just come back: who asks meanwhile may still be told that it is not there.
+    wait_for("refused", lambda: made[PT].ask(_list(tmp_path, 50), *more).code == 3)
     assert es.run("budget", "set", "xx-nobody", "5").code == 1
     assert es.run("budget", "set", PT, "-5").code == 2

@@ -114,7 +114,7 @@ def test_all_settings_but_those_with_safe_defaults_are_written() -> None:
     left_out = {name for name in NodeConfig.model_fields if f"{name} = " not in text}
     assert left_out == {
         *("policies", "query_seconds", "contact", "budgets", "numbering", "clock"),
-        *("alarm_command", "peer_calls_per_second"),
+        *("same_as", "alarm_command", "peer_calls_per_second"),
     }
     assert "[contact]" in text
 

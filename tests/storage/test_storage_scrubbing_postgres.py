@@ -182,3 +182,27 @@ def test_a_transaction_of_before_puts_it_off(postgres_cluster: PostgresCluster) 
     finally:
         place.matching.close()
         place.store.close()
+
+
+def test_samples_of_a_column_that_a_trigger_names_go_too(postgres_cluster: PostgresCluster) -> None:
+    """As autovacuum may leave them at any moment: the table is empty, its samples are not."""
+    place = Place(postgres_cluster)
+    row = (
+        "INSERT INTO outbox SELECT 'id' || n, 'pg-gone-' || n % 5, 1, 'k', 's', 0, '', n, 'queued',"
+        " 0, NULL, NULL, '', ''::bytea FROM generate_series(1, 500) n"
+    )
+    tallies = "SELECT count(*), coalesce(sum(queued), 0) FROM outbox_tallies WHERE queued > 0"
+    sampled = "SELECT count(*) FROM pg_stats WHERE tablename = 'outbox' AND attname = 'recipient'"
+    try:
+        with closing(postgres_cluster.connect(place.name)) as connection:
+            connection.execute(row)
+            connection.execute("ANALYZE outbox")
+            connection.execute("DELETE FROM outbox")
+            assert connection.execute(sampled).fetchone() == (1,)
+            place.scrub()
+            assert connection.execute(sampled).fetchone() == (0,)
+            connection.execute(row)  # the triggers are there again
+            assert connection.execute(tallies).fetchone() == (5, 500)
+    finally:
+        place.matching.close()
+        place.store.close()

@@ -96,7 +96,7 @@ def report(
     Example: tieline clock report --json --home ./europol-ec3
     """
     with connect(profile, home) as client:
-        made = client.clock_report(series or (), operation)
+        made = client.get_clock_report(series or (), operation)
     document = {
         "sent": _part(made.sent),
         "received": _part(made.received),

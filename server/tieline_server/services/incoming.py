@@ -170,7 +170,8 @@ def innermost(
     node: Node, envelope: envelope_pb2.Envelope, holder: str, kind: str
 ) -> payload_pb2.Payload:
     """Return the payload inside envelopes of a kind, each of which was made for the signer of the
-    one around it; the outermost for ``holder``. Raises SignatureRefused."""
+    one around it; the outermost for ``holder``. They may have expired: who was to hand them on was
+    perhaps cut off for long, and they disclose nothing. Raises SignatureRefused."""
     for _ in range(limits.PASS_ONS_MOST):
         payload = open_payload(
             envelope,
@@ -178,6 +179,7 @@ def innermost(
             issuer=None,
             audience=Audience(agency=holder),
             now=node.clock(),
+            lasting=True,
         )
         if payload.WhichOneof("body") != kind:
             raise SignatureRefused(f"the envelope inside is no {kind}")

@@ -28,6 +28,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tieline_server.storage.erasure import ERASED_FROM
 from tieline_server.storage.errors import translating
+from tieline_server.storage.prepared import driver_of
 
 SCRUB_LOCK = 7_430_004
 """PostgreSQL advisory lock of the process that rewrites."""
@@ -47,6 +48,11 @@ _NO_VALUES = text(
     " JOIN pg_attribute a ON a.attrelid = CAST(CAST(:name AS text) AS regclass)"
     " AND a.attname = s.attname"
     " WHERE s.schemaname = current_schema() AND s.tablename = CAST(:name AS text) AND a.attnum > 0"
+)
+
+_TRIGGERS = text(
+    "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger"
+    " WHERE tgrelid = CAST(CAST(:name AS text) AS regclass) AND NOT tgisinternal"
 )
 
 
@@ -110,9 +116,20 @@ class PostgresScrubber:
 
 def _drop_samples(connection: Connection, table: str) -> None:
     """ANALYZE leaves the samples of a table that has become empty; naming a column's type drops
-    those of that column, and rewrites nothing."""
-    for column, kind in connection.execute(_NO_VALUES, {"name": table}).all():
-        connection.execute(text(f'ALTER TABLE {table} ALTER COLUMN "{column}" TYPE {kind}'))
+    those of that column, and rewrites nothing. A column that a trigger names keeps its type while
+    there is one, so triggers are made again in the same transaction."""
+    columns = connection.execute(_NO_VALUES, {"name": table}).all()
+    if not columns:
+        return
+    triggers = connection.execute(_TRIGGERS, {"name": table}).all()
+    statements = [f'DROP TRIGGER "{name}" ON {table}' for name, _ in triggers]
+    statements += [
+        f'ALTER TABLE {table} ALTER COLUMN "{name}" TYPE {kind}' for name, kind in columns
+    ]
+    statements += [made for _, made in triggers]
+    with driver_of(connection).transaction():
+        for statement in statements:
+            driver_of(connection).execute(statement)
 
 
 def _tried(connection: Connection, statement: str, needs: str) -> list[str]:
