@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from tieline.v1 import payload_pb2
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, SignatureRefused
@@ -80,6 +81,7 @@ def _say(
         ),
     )
     send(node, tx, payload, recipient=to, lane=referral.urgency, subject=referral.id)
+    basis: Any = legal_basis(node, [to])
     tx.audit.append(
         node.entry(
             "referral.lead",
@@ -89,7 +91,7 @@ def _say(
             case_ref=referral.case_ref,
             subjects=(referral.id, referral.series),
             lead=lead,
-            **legal_basis(node, [to]),
+            **basis,
         )
     )
 

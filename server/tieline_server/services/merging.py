@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tieline.v1 import operator_pb2, series_work_pb2
 from tieline_client import limits
@@ -80,6 +81,7 @@ class Merging:
             for agency in sorted(told):
                 tell_merge(node, tx, alias, agency)
             told |= _bring_together(node, tx, kept, part, person)
+            basis: Any = legal_basis(node, sorted(told))
             tx.audit.append(
                 node.entry(
                     "series.merged",
@@ -87,7 +89,7 @@ class Merging:
                     case_ref=kept.case_ref,
                     subjects=(kept.id, part.id),
                     told=sorted(told),
-                    **legal_basis(node, sorted(told)),
+                    **basis,
                 )
             )
             return detailed_view(tx, find_series(tx, kept.id)), told

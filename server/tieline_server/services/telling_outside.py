@@ -12,6 +12,8 @@ A retraction reaches these by other means as well: they stand as withdrawn in th
 
 from __future__ import annotations
 
+from typing import Any
+
 from tieline.v1 import operator_clock_pb2, operator_pb2, payload_pb2
 from tieline_client.errors import InvalidInput, PolicyRefused
 from tieline_client.identifiers import check_country, new_id, series_owner
@@ -188,6 +190,7 @@ class TellingOutside:
                 lane=referral.urgency,
                 subject=referral.id,
             )
+        basis: Any = legal_basis(node, sorted(recipients))
         tx.audit.append(
             node.entry(
                 "referral.told_outside",
@@ -199,7 +202,7 @@ class TellingOutside:
                 country=referral.country,
                 reference=reference,
                 told=sorted(recipients),
-                **legal_basis(node, sorted(recipients)),
+                **basis,
             )
         )
         return recipients

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import structlog
@@ -413,6 +414,7 @@ class WatchRuns:
                 due=now,
             )
         )
+        basis: Any = legal_basis(node, [peer]) if notice.told else {}
         tx.audit.append(
             node.entry(
                 "watch.matched",
@@ -426,7 +428,7 @@ class WatchRuns:
                 records=watch.records,
                 percent=percent(matched, watch.records),
                 told=notice.told,
-                **(legal_basis(node, [peer]) if notice.told else {}),
+                **basis,
             )
         )
         if notice.told:
