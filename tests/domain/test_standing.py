@@ -121,6 +121,16 @@ TestOneHistory = OneHistory.TestCase
 TestOneHistory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+def test_a_word_asked_for_before_a_renewal_does_not_bring_the_old_epoch_back() -> None:
+    """Found by the machine above: two answers under way, the newer heard first."""
+    first = begun()
+    second = first.next(epoch=name(), start=2, life=name())
+    known = judge(Known(), second.word(), Known()).known
+    late = judge(known, first.word(), Known())
+    assert (late.finding, late.known) == (Finding.STALE, known)
+    assert judge(known, second.word(), known).finding in BELIEVED
+
+
 class Images(RuleBasedStateMachine):
     """A node of which old images come back, or live beside it; every word is asked for."""
 

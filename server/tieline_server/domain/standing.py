@@ -133,8 +133,9 @@ class Judgement:
 def judge(known: Known, word: Word, asked: Known | None = None) -> Judgement:
     """Judge a word against what is ``known`` now and what was known when it was ``asked`` for."""
     finding, why = _compare(known, word)
-    if finding is Finding.RENEWED and asked is None:
-        # Two epochs may follow one another while a word of the first is on its way.
+    if finding is Finding.RENEWED and (asked is None or asked.epoch != known.epoch):
+        # Two epochs may follow one another while a word of the first is on its way, asked for or
+        # not: one that was asked for before the second was known proves nothing against it.
         return Judgement(Finding.STALE, why, known)  # 2
     if finding not in BAD:
         return Judgement(finding, why, _after(known, word, finding))  # 1
