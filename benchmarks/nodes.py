@@ -101,7 +101,6 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         told = {"ports": ports, "schema": _schema(), "made": time.time()}
         noted.write_text(json.dumps(told))
     agencies = [node.agency for node in made]
-    given = _BUDGETS[0] in os.environ
     os.environ.setdefault(*_BUDGETS)
     try:
         for start in range(0, len(agencies), AT_ONCE):
@@ -111,8 +110,6 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         yield made
     finally:
         made.close()
-        if not given:
-            del os.environ[_BUDGETS[0]]
 
 
 def _schema() -> str:
