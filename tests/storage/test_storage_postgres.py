@@ -82,6 +82,42 @@ def test_a_stuck_sequencer_closes_the_node_and_opens_it_again(
         assert b"waits" in verify(store)[0].leaf
 
 
+def test_a_sequencer_that_is_slower_than_the_writers_closes_the_node(
+    postgres_cluster: PostgresCluster,
+    database: str,
+    holder: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """The head moves all the time, by a holder of the lease that takes one where three come."""
+    url = make_url(postgres_cluster.url(database))
+    behind = ""
+    with closing(PostgresStore(url, clock=now, lag_seconds=1.0)) as store:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not behind:
+            assert time.monotonic() < deadline, "the node stayed open"
+            try:
+                for number in range(3):
+                    store.write(lambda tx, n=number: tx.audit.append(entry(f"w{n}")))  # type: ignore[misc]
+            except StorageUnavailable as error:
+                behind = error.message
+            holder.execute(
+                "DELETE FROM audit_pending WHERE no = (SELECT min(no) FROM audit_pending)"
+            )
+            time.sleep(0.02)
+        assert "audit log" in behind and "behind" in behind
+        holder.execute("SELECT pg_advisory_unlock(%s)", [SEQUENCER_LOCK])
+        until(lambda: store.read(lambda tx: tx.audit.size()) > 0, pause=0.05)
+        store.drain()
+
+        def open_again() -> bool:
+            try:
+                store.write(lambda tx: tx.audit.append(entry("after")))
+            except StorageUnavailable:
+                return False
+            return True
+
+        until(open_again, pause=0.05)
+
+
 def test_what_waits_is_placed_by_the_next_process(
     postgres_cluster: PostgresCluster,
     database: str,

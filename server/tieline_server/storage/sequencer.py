@@ -2,9 +2,9 @@
 
 Each node process runs this thread; an advisory lock lets one at a time place leaves, so processes
 on one database share one log. Entries are in ``audit_pending`` from the commit of their effect on;
-nothing is lost when a process dies, the next holder goes on. When the oldest pending entry stays
-for longer than the lag allowed, or the database cannot be asked, the node takes no more writes
-(fail closed, threats.md 4).
+nothing is lost when a process dies, the next holder goes on. When the oldest pending entry has
+waited for longer than the lag allowed, whether or not others before it moved on meanwhile, or the
+database cannot be asked, the node takes no more writes (fail closed, threats.md 4).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tieline_server.storage.audit import place, read_edge
 from tieline_server.storage.bulk import Bulk
 from tieline_server.storage.errors import translating, unavailable
 from tieline_server.storage.schema import audit_pending
+from tieline_server.storage.waiting import LOOK_SECONDS, Waiting
 
 SEQUENCER_LOCK = 7_430_002
 """PostgreSQL advisory lock of the process that places leaves."""
@@ -37,8 +38,8 @@ class Sequencer:
         self._lag_seconds = lag_seconds
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._oldest: int | None = None
-        self._since = time.monotonic()
+        self._looked = time.monotonic()
+        self._waiting = Waiting(self._looked)
         self._thread = threading.Thread(target=self._serve, name="audit-sequencer", daemon=True)
         self._thread.start()
 
@@ -48,7 +49,7 @@ class Sequencer:
 
     def check(self) -> None:
         """Raise StorageUnavailable while entries wait too long for their positions."""
-        lag = time.monotonic() - self._since
+        lag = self._waiting.age(time.monotonic())
         if lag > self._lag_seconds:
             raise unavailable(f"the audit log is {lag:.0f} s behind")
 
@@ -69,9 +70,10 @@ class Sequencer:
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()
             try:
-                while self._move(wait=False) and not self._stop.wait(GATHER_SECONDS):
-                    pass
                 self._look()
+                while self._move(wait=False) and not self._stop.wait(GATHER_SECONDS):
+                    if time.monotonic() - self._looked > LOOK_SECONDS:
+                        self._look()
             except Exception:  # noqa: BLE001 - the lag grows and `check` refuses writes
                 self._stop.wait(POLL_SECONDS)
 
@@ -92,9 +94,9 @@ class Sequencer:
         return True
 
     def _look(self) -> None:
-        """Note since when the oldest entry waits."""
+        """Note what waits; between batches too, since under load there is always another."""
+        c = audit_pending.c
         with self._engine.connect() as connection, connection.begin():
-            oldest = connection.scalar(select(func.min(audit_pending.c.no)))
-        if oldest is None or oldest != self._oldest:
-            self._since = time.monotonic()
-        self._oldest = oldest
+            row = connection.execute(select(func.min(c.no), func.max(c.no))).one()
+        self._looked = time.monotonic()
+        self._waiting.look(row[0], row[1], self._looked)
