@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 BENCH := build/bench-venv
+# Empty is unset: without bytecode every process would compile a thousand modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo taskforce test-taskforce test test-faults schema-dump fuzz audit-deps lint proto lock bench bench-quick
 .DEFAULT_GOAL := help

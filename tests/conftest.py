@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
+
+# Where the environment forbids bytecode, each of hundreds of node processes would compile a
+# thousand modules anew: a second of CPU apiece.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _FIRST = ("e2e", "faults")
 """Folders whose files take longest: begun last, they would leave one of two workers idle."""
