@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import os
-import stat
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from tieline.v1 import operator_pb2
 from tieline_client import keys
 from tieline_client.certificates import Kind
-from tieline_client.cli.common import connect
+from tieline_client.cli import uncollected
+from tieline_client.cli.groups import Place, group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.errors import ConfigurationError, UsageError
-from tieline_client.inert import inert
-from tieline_client.payloads import moment
 from tieline_client.profile import utc_now
 
-from tieline_server.backup.cli import backup, restore
 from tieline_server.config import Home, make_config, numba_cache
-from tieline_server.directory_cli import directory_app, directory_document
-from tieline_server.passphrase_cli import passphrase
-from tieline_server.rekey_cli import rekey, restate, revoke
-from tieline_server.renew_cli import renew
-from tieline_server.resync_cli import resync
 
-app = typer.Typer(no_args_is_help=True, help="Make, join and run the node of one agency.")
+_ELSEWHERE = {
+    "backup": Place(
+        "tieline_server.backup.cli:backup",
+        "Example: tieline node backup /srv/tieline /backup/tieline-2026-11-23",
+    ),
+    "restore": Place(
+        "tieline_server.backup.cli:restore",
+        "Example: tieline node restore /srv/tieline /backup/tieline-2026-11-23",
+    ),
+    "resync": Place(
+        "tieline_server.resync_cli:resync", "Example: tieline node resync /srv/tieline"
+    ),
+    "passphrase": Place(
+        "tieline_server.passphrase_cli:passphrase", "Example: tieline node passphrase /srv/tieline"
+    ),
+    "renew": Place(
+        "tieline_server.renew_cli:renew",
+        "Example: tieline node renew /srv/tieline --import leaf.pem",
+    ),
+    "rekey": Place(
+        "tieline_server.rekey_cli:rekey", "Example: tieline node rekey /srv/tieline --ca --signing"
+    ),
+    "revoke": Place(
+        "tieline_server.rekey_cli:revoke", "Example: tieline node revoke /srv/tieline 5f3a"
+    ),
+    "restate": Place(
+        "tieline_server.rekey_cli:restate", "Example: tieline node restate /srv/tieline"
+    ),
+    "status": Place(
+        "tieline_server.status_cli:status", "Example: tieline node status /srv/tieline"
+    ),
+    "directory": Place("tieline_server.directory_cli:directory_app"),
+}
 
-app.command(epilog="Example: tieline node backup /srv/tieline /backup/tieline-2026-11-23")(backup)
-app.command(epilog="Example: tieline node restore /srv/tieline /backup/tieline-2026-11-23")(restore)
-app.command(epilog="Example: tieline node resync /srv/tieline")(resync)
-app.command(epilog="Example: tieline node passphrase /srv/tieline")(passphrase)
-app.command(epilog="Example: tieline node renew /srv/tieline --import leaf.pem")(renew)
-
-app.command(epilog="Example: tieline node rekey /srv/tieline --ca --signing")(rekey)
-app.command(epilog="Example: tieline node revoke /srv/tieline 5f3a")(revoke)
-app.command(epilog="Example: tieline node restate /srv/tieline")(restate)
-app.add_typer(directory_app)
+app = group("Make, join and run the node of one agency.", places=_ELSEWHERE)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 
@@ -213,77 +226,7 @@ def serve(home: HomeArgument) -> None:
     """Run until SIGTERM; prints a line that is just "ready" on stderr once both ports answer."""
     os.umask(0o077)
     numba_cache(Home(home))
-    from tieline_server.main import serve as serve_node  # noqa: PLC0415 - after the cache is set
+    with uncollected():
+        from tieline_server.main import serve as serve_node  # noqa: PLC0415 - after the cache is set
 
     serve_node(home)
-
-
-def _attachment(one: operator_pb2.Attachment) -> dict[str, str | None]:
-    since = moment(one.since).isoformat() if one.HasField("since") else None
-    return {"agency": one.agency, "since": since, "reason": one.reason or None}
-
-
-def _purge(one: operator_pb2.PurgeView) -> dict[str, object]:
-    return {
-        "series": one.series,
-        "cause": one.cause,
-        "state": one.state,
-        "holdings": one.holdings,
-        "began": moment(one.create_time).isoformat(),
-        "reason": one.reason,
-    }
-
-
-def _last_backup(answer: operator_pb2.GetStatusResponse) -> dict[str, str] | None:
-    if not answer.HasField("backup_time"):
-        return None
-    return {
-        "made": moment(answer.backup_time).isoformat(),
-        "expires": moment(answer.backup_expire_time).isoformat(),
-    }
-
-
-@app.command(epilog="Example: tieline node status /srv/tieline")
-@run
-def status(
-    home: HomeArgument,
-    profile: Annotated[
-        Path | None, typer.Option(help="Who asks, if not the first operator.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the running node: directory, leaf, queues, and what needs attention."""
-    Home(home).check()
-    with connect(profile, None if profile else home) as client:
-        answer = client.get_status()
-    result = {
-        "alarms": [
-            f"{one.kind} {one.referral} {one.sender} > {one.recipient}"
-            f" since {moment(one.raise_time).isoformat()}"
-            for one in answer.alarms
-        ],
-        "agency": answer.agency,
-        "federation": answer.federation,
-        "role": answer.role,
-        "countries": list(answer.countries),
-        "directory_version": answer.directory_version,
-        "directory_expires": moment(answer.directory_expire_time).isoformat(),
-        "directory": directory_document(answer.directory),
-        "leaf_expires": moment(answer.leaf_expire_time).isoformat(),
-        "queued": dict(answer.queued),
-        "purges": [_purge(one) for one in answer.purges],
-        "listen": answer.listen,
-        "attached_to": [_attachment(one) for one in answer.attached_to],
-        "attached_here": [_attachment(one) for one in answer.attached_here],
-        "started": moment(answer.start_time).isoformat(),
-        "backup": _last_backup(answer),
-        "warnings": list(answer.warnings),
-        "mode": f"{stat.S_IMODE(home.stat().st_mode):04o}",
-    }
-
-    def show() -> None:
-        for key, value in result.items():
-            line(f"{key:20} {inert(str(value))}")
-
-    emit(as_json, result, show)
-    sys.stdout.flush()

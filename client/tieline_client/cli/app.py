@@ -1,8 +1,8 @@
 """The root of the `tieline` command: which words lead to which module, and how errors leave it.
 
-Commands of the server (`node`, `federation`, `policy`) come from entry points of the group
-``tieline.commands`` and are loaded when they are named, so that a question to a node does not wait
-for the imports of one.
+A command's module is imported when the command is named, so that none waits for the imports of the
+others. Commands of the server (`node`, `federation`, `policy`) come from entry points of the group
+``tieline.commands``.
 """
 
 from __future__ import annotations
@@ -16,35 +16,39 @@ from typing import Annotated, Any
 import typer
 
 from tieline_client import WIRE_MAJOR, WIRE_MINOR, __version__
-from tieline_client.cli import (
-    audit_witness,
-    broadcasts,
-    budgets,
-    clock,
-    clues,
-    doctor,
-    drops,
-    export,
-    hashes,
-    inbox,
-    operations,
-    operators,
-    outbox,
-    overlap,
-    peers,
-    requests,
-    same_as,
-    series_work,
-    uploads,
-    watches,
-)
-from tieline_client.cli.groups import Group, group
+from tieline_client.cli.groups import Group, Place, group, load
 from tieline_client.cli.output import Json, emit, line, run, say
-from tieline_client.errors import EXIT_FAILED, EXIT_USAGE, ConfigurationError
+from tieline_client.errors import EXIT_FAILED, EXIT_USAGE
 
 ENTRY_POINTS = "tieline.commands"
 _INTERRUPTED = 130
 """As shells report SIGINT."""
+_HELP = "Which hashes do other agencies hold too, and who can act on it?"
+_PLACES = {
+    name: Place(f"tieline_client.cli.{place}")
+    for name, place in {
+        "hashes": "hashes:app",
+        "overlap": "overlap:overlap",
+        "requests": "requests:app",
+        "series": "series_work:app",
+        "inbox": "inbox:app",
+        "outbox": "outbox:outbox",
+        "clock": "clock:app",
+        "clue": "clues:app",
+        "operation": "operations:app",
+        "watch": "watches:app",
+        "broadcast": "broadcasts:broadcast",
+        "broadcasts": "broadcasts:broadcasts",
+        "upload": "uploads:app",
+        "uploads": "uploads:uploads",
+        "export": "export:export",
+        "peers": "peers:peers",
+        "operator": "operators:app",
+        "budget": "budgets:app",
+        "audit": "audit_witness:app",
+        "doctor": "doctor:doctor",
+    }.items()
+}
 
 
 class Root(Group):
@@ -64,45 +68,17 @@ class Root(Group):
         if own is not None:
             return own
         found = [each for each in _extra() if each.name == cmd_name]
-        return _load(found[0]) if found else None
+        return load(cmd_name, Place(f"{found[0].module}:{found[0].attr}")) if found else None
 
 
 def _extra() -> list[EntryPoint]:
     return sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.name)
 
 
-def _load(entry: EntryPoint) -> Any:
-    try:
-        brought = entry.load()
-    except ImportError as error:
-        brought = _absent(entry.name, error.name or "a module")
-    command = typer.main.get_command(brought)
-    command.name = entry.name
-    return command
-
-
-def _absent(name: str, missing: str) -> typer.Typer:
-    """Return a command that says what to install."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-    @app.command(
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        help="Not installed here: needs the node's parts, tieline[node].",
-    )
-    @run
-    def tell() -> None:
-        raise ConfigurationError(
-            f"`tieline {name}` needs the node's parts ({missing} is missing); "
-            "install them with: pip install 'tieline[node]'"
-        )
-
-    return app
-
-
 def _build() -> typer.Typer:
-    app = group("Which hashes do other agencies hold too, and who can act on it?", kind=Root)
+    app = group(_HELP, kind=Root, places=_PLACES)
 
-    @app.callback(help="Which hashes do other agencies hold too, and who can act on it?")
+    @app.callback(help=_HELP)
     def root(
         _version: Annotated[
             bool,
@@ -111,28 +87,6 @@ def _build() -> typer.Typer:
     ) -> None:
         """Take --version."""
 
-    app.add_typer(hashes.app, name="hashes")
-    app.command("overlap")(overlap.overlap)
-    app.add_typer(requests.app, name="requests")
-    series_work.app.add_typer(same_as.app, name="same-as")
-    app.add_typer(series_work.app, name="series")
-    app.add_typer(inbox.app, name="inbox")
-    app.command("outbox")(outbox.outbox)
-    app.add_typer(clock.app, name="clock")
-    app.add_typer(clues.app, name="clue")
-    app.add_typer(operations.app, name="operation")
-    app.add_typer(watches.app, name="watch")
-    app.command("broadcast")(broadcasts.broadcast)
-    app.command("broadcasts")(broadcasts.broadcasts)
-    drops.add_to(uploads.app)
-    app.add_typer(uploads.app, name="upload")
-    app.command("uploads")(uploads.uploads)
-    app.command("export")(export.export)
-    app.command("peers")(peers.peers)
-    app.add_typer(operators.app, name="operator")
-    app.add_typer(budgets.app, name="budget")
-    app.add_typer(audit_witness.app, name="audit")
-    app.command("doctor")(doctor.doctor)
     app.command("version")(version)
     return app
 

@@ -33,12 +33,6 @@ FolderOption = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to `tieline upload`."""
-    app.command("drop")(drop)
-    app.command("reconcile")(reconcile)
-
-
 @run
 def drop(
     series: Annotated[

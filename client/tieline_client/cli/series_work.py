@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tieline_client.cli import same_as, views
 from tieline_client.cli import series as plain
-from tieline_client.cli import views
 from tieline_client.cli.common import (
     CaseOption,
     HomeOption,
@@ -22,6 +22,7 @@ from tieline_client.cli.series import SeriesArgument
 from tieline_client.cli.tables import show_fields, show_series
 
 app = plain.app
+app.add_typer(same_as.app, name="same-as")
 Status = Literal["triaged", "under_evaluation", "localised", "identified", "closed"]
 
 

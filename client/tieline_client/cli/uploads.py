@@ -17,7 +17,7 @@ from tieline_client.cli.common import (
     parse_agency,
     usage,
 )
-from tieline_client.cli.groups import group
+from tieline_client.cli.groups import Place, group
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.tables import upload_rows
 from tieline_client.errors import UsageError
@@ -31,6 +31,7 @@ app = group(
     "--purpose victim-identification --case 2026-118",
     default="deposit",
     takes_words=True,
+    places={name: Place(f"tieline_client.cli.drops:{name}") for name in ("drop", "reconcile")},
 )
 
 Step = Literal["media_requested", "media_received", "numbered", "withdrawn"]

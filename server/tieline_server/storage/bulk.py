@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -147,6 +146,8 @@ class PostgresBulk:
     def insert(
         self, connection: Connection, table: Table, names: Sequence[str], rows: Rows
     ) -> None:
+        import psycopg  # noqa: PLC0415 - slow, and not needed on SQLite
+
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         statement = psycopg.sql.SQL("COPY {} ({}) FROM STDIN").format(

@@ -9,7 +9,6 @@ from sqlalchemy.exc import ArgumentError
 from tieline_client.errors import ConfigurationError
 
 from tieline_server.domain.ports import Clock, Matching, Store
-from tieline_server.storage.postgres import PostgresStore
 from tieline_server.storage.sqlite import SqliteStore
 
 
@@ -39,6 +38,9 @@ def open_store(
             Path(str(parsed.database)), clock=clock, matching=matching, known_good=known_good
         )
     if parsed.get_backend_name() == "postgresql":
+        # Its driver is slow to import.
+        from tieline_server.storage.postgres import PostgresStore  # noqa: PLC0415
+
         return PostgresStore(
             parsed.set(drivername="postgresql+psycopg"),
             clock=clock,

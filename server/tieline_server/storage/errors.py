@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 from sqlalchemy import exc
 from tieline_client.errors import (
     InvalidInput,
@@ -48,24 +48,29 @@ def translate(error: Exception) -> Exception:
     """Return the Tieline error for what a database (or SQLAlchemy) raised; others as they are."""
     if isinstance(error, TielineError):
         return error
-    cause: BaseException | None = error
+    cause: BaseException = error
     if isinstance(error, exc.StatementError) and error.orig is not None:
         cause = error.orig
     if isinstance(cause, TielineError):
         return cause
-    if isinstance(
-        cause, OverflowError | sqlite3.DataError | psycopg.DataError | UnicodeEncodeError
-    ):
+    overflows = (OverflowError, sqlite3.DataError, UnicodeEncodeError, *_postgres("DataError"))
+    if isinstance(cause, overflows):
         return InvalidInput("a value is too large or broken for the database; check the input")
-    if isinstance(cause, sqlite3.IntegrityError | psycopg.IntegrityError):
+    if isinstance(cause, (sqlite3.IntegrityError, *_postgres("IntegrityError"))):
         return AlreadyStored("an entry with this id exists, or what it belongs to does not")
     if isinstance(cause, sqlite3.DatabaseError) and any(w in str(cause) for w in _CORRUPT):
         return corrupt()
-    if isinstance(cause, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted):
+    if isinstance(cause, _postgres("DataCorrupted", "IndexCorrupted")):
         return corrupt()
-    if isinstance(cause, sqlite3.Error | psycopg.Error | exc.TimeoutError | exc.DBAPIError):
+    if isinstance(cause, (sqlite3.Error, exc.TimeoutError, exc.DBAPIError, *_postgres("Error"))):
         return unavailable(cause)
     return error
+
+
+def _postgres(*names: str) -> tuple[type[BaseException], ...]:
+    """Return these classes of errors; none where the driver was never imported, nor raised any."""
+    driver = sys.modules.get("psycopg")
+    return () if driver is None else tuple(getattr(driver.errors, name) for name in names)
 
 
 def corrupt() -> StorageCorrupt:
@@ -87,6 +92,5 @@ def unavailable(cause: BaseException | str) -> StorageUnavailable:
 def may_retry(error: Exception, attempt: int) -> bool:
     """Whether running the same work again may succeed, after ``attempt`` retries (PostgreSQL)."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    if not isinstance(cause, psycopg.Error):
-        return False
-    return cause.sqlstate in _RETRY or (cause.sqlstate == _TAKEN and attempt == 0)
+    state = getattr(cause, "sqlstate", None)
+    return state in _RETRY or (state == _TAKEN and attempt == 0)
