@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from tieline_client import tls
+from tieline_client.payload_kinds import unread
 from tieline_server.trust.directory_store import DirectoryStore
 
 from tests.e2e.federation import WHY, Federation, Node, federation, wait_for
@@ -214,12 +215,20 @@ def test_a_new_node_deposits_and_refers_with_chunks_beside_an_old_one(
 
 
 def test_nothing_stayed_behind_and_nothing_newer_was_sent(trial: Federation, old: OldPeer) -> None:
-    def waiting() -> list[Any]:
-        sql = "SELECT kind, state FROM outbox WHERE recipient = ? AND state != 'delivered'"
+    def left() -> list[Any]:
+        sql = "SELECT kind, state, reason FROM outbox WHERE recipient = ? AND state != 'delivered'"
         return [row for agency in (NEW, HUB, REPOSITORY) for row in trial[agency].rows(sql, OLD)]
+
+    def waiting() -> list[Any]:
+        return [row for row in left() if row[0] not in unread("v1.0")]
 
     try:
         wait_for("everything for the old peer is delivered", lambda: not waiting())
     except AssertionError:
         raise AssertionError(waiting()) from None
+    newer = [row for row in left() if row[0] in unread("v1.0")]
+    assert "deposit_report" in {kind for kind, _, _ in newer}  # of the deposit that was numbered
+    for kind, state, reason in newer:
+        assert state == "parked"
+        assert f"{OLD} speaks v1.0 and reads no {kind}" in reason
     assert old("received")["unparsed"] == 0

@@ -244,6 +244,8 @@ class Running:
         self._places = itertools.count(1)
         self.one_by_one = False
         """Whether it takes no batches, as before v1.1."""
+        self.wire = WIRE_VERSION
+        """What its Hello says that it speaks."""
 
     def close(self) -> None:
         """End delivery, then storage."""
@@ -498,8 +500,8 @@ class Lines:
 
     def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
         """What a Hello would say."""
-        old = self._there(agency).one_by_one
-        return ("v1.0", frozenset()) if old else (WIRE_VERSION, frozenset(CAPABILITIES))
+        there = self._there(agency)
+        return ("v1.0", frozenset()) if there.one_by_one else (there.wire, frozenset(CAPABILITIES))
 
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest

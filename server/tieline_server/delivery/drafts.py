@@ -8,6 +8,7 @@ from datetime import datetime
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.errors import TielineError, UnknownMethod
+from tieline_client.payload_kinds import unread, why_unread
 
 from tieline_server.domain.messages import OutMessage, OutState, Reply
 from tieline_server.domain.ports import Tx
@@ -42,19 +43,26 @@ def next_batch(tx: Tx, agency: str, size: int, now: datetime) -> Batch:
     """Return up to ``size`` messages for an agency.
 
     Of one subject only the first goes: when the peer puts it off, those behind it must not have
-    gone. What waits behind a parked message is parked with it.
+    gone. What waits behind a parked message is parked with it. What the peer's version of the wire
+    cannot read is parked without asking, and holds up nothing that it can read.
     """
     due = tx.outbox.due(agency, size, limits.DELIVERY_BATCH_BYTES)
     batch = Batch()
     if not due:
         return batch
-    behind = tx.outbox.behind(agency, {one.subject for one in due})
+    wire = tx.standings.known(agency).wire
+    newer = unread(wire)
+    behind = tx.outbox.behind(agency, {one.subject for one in due}, passing=newer)
     seen: set[str] = set()
     for message in due:
+        draft = draft_of(message)
+        if message.kind in newer:
+            why = UnknownMethod(why_unread(agency, wire, message.kind))
+            batch.decided.append((draft, answer_of(Reply.UNSUPPORTED, why)))
+            continue
         if message.subject and message.subject in seen:
             break
         seen.add(message.subject)
-        draft = draft_of(message)
         state, until = behind.get(message.subject, (None, None))
         if state is OutState.PARKED:
             parked = UnknownMethod("it waits behind a parked message")

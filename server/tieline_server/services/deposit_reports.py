@@ -33,8 +33,6 @@ from tieline_server.services.restricting import why_excluded
 from tieline_server.services.sending import send
 
 KIND = "deposit_report"
-_BEFORE = ("v1.0", "v1.1", "v1.2")
-"""Versions of the wire that know no such report."""
 
 
 def is_repository(node: Node) -> bool:
@@ -120,8 +118,6 @@ def report(node: Node, tx: Tx, series_id: str, person: str) -> set[str]:
 def _tell(node: Node, tx: Tx, series: Series, upload: Upload, person: str) -> bool:
     if why_excluded(tx, series.id, upload.sender):
         return False
-    if tx.standings.known(upload.sender).wire in _BEFORE:
-        return False  # parked there, it would hold up what else is said of the series
     question = learning(node, series, upload.sender, node.agency, upload.purpose)
     decision = node.policy.decide(question)
     body = compose(node, tx, series)

@@ -111,15 +111,17 @@ class Outbox:
         return None if lane is None else Urgency(lane)
 
     def behind(
-        self, recipient: str, subjects: Collection[str]
+        self, recipient: str, subjects: Collection[str], *, passing: Collection[str] = ()
     ) -> dict[str, tuple[OutState, datetime | None]]:
         """Return which of these subjects have a message that is parked, or put off and until when:
-        those behind it wait with it."""
+        those behind it wait with it, but not behind one of the kinds ``passing``."""
         found = select(_C.subject, _C.state, _C.held_until).where(
             _C.subject.in_(list(subjects)),
             _C.recipient == recipient,
             (_C.state == OutState.PARKED.value) | (_QUEUED & _C.held_until.is_not(None)),
         )
+        if passing:
+            found = found.where(_C.kind.not_in(sorted(passing)))
         waiting: dict[str, tuple[OutState, datetime | None]] = {}
         for subject, state, until in self._run(found):
             known = waiting.get(subject)

@@ -159,9 +159,10 @@ class OutboxRepository(Protocol):
         ...
 
     def behind(
-        self, recipient: str, subjects: Collection[str]
+        self, recipient: str, subjects: Collection[str], *, passing: Collection[str] = ()
     ) -> dict[str, tuple[OutState, datetime | None]]:
-        """Which of these subjects have a message that is parked, or put off and until when."""
+        """Which of these subjects have a message that is parked, or put off and until when; those
+        of the kinds ``passing`` hold nothing up."""
         ...
 
     def settle(
