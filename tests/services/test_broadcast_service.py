@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 from tieline.v1 import operator_pb2, series_pb2
-from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, TielineError
+from tieline_client.errors import (
+    InvalidInput,
+    NotFound,
+    PolicyRefused,
+    RoleRefused,
+    TielineError,
+    WrongState,
+)
 from tieline_server.services.broadcasting import Broadcasting
+from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 
 from tests.services.bench import (
@@ -82,6 +90,53 @@ def test_an_elimination_takes_a_country_out_and_ours_names_a_series(bench: Bench
         "ours": ours,
     }
     assert not SeriesWork(hub.node).get(series).likely_countries
+
+
+def test_what_the_hub_may_not_learn_is_not_said_to_be_ours(bench: Bench) -> None:
+    hub, es = bench[HUB], bench[ES]
+    _broadcast(hub, hub.series(records(range(2))), question="Whose tiles?")
+    bench.flow()
+    broadcast = es.inbox()[0].id
+    red = series_pb2.Handling(code=0, tlp=5, source="A", information=1)
+    restricted = es.load(records(range(2)), series="Nosso", handling=red).series[0]
+    narrowed = es.series(records(range(5, 7)), name="Estreito")
+    withdrawn = es.series(records(range(8, 9)), name="Retirado")
+    for series, request in (
+        (narrowed, {"kind": "narrow", "limited": True, "only": [PT]}),
+        (withdrawn, {"kind": "withdraw"}),
+    ):
+        taken = operator_pb2.RetractSeriesRequest(series=series, reason="court", **request)  # type: ignore[arg-type]
+        Retracting(es.node).retract(ANA, taken)
+    for series, error in (
+        (restricted, PolicyRefused),
+        (narrowed, PolicyRefused),
+        (withdrawn, WrongState),
+    ):
+        with pytest.raises(error):
+            _answer(es, broadcast, "ours", series=series)
+    bench.flow()
+    (shown,) = Broadcasting(hub.node).find()
+    assert not shown.answers
+    assert es.audit("broadcast.ours") == []
+
+
+def test_ours_is_logged_with_its_rules_and_taken_back_from_the_hub(bench: Bench) -> None:
+    hub, es, pt = bench[HUB], bench[ES], bench[PT]
+    asked = es.series(records(range(2)))
+    es.refer(asked, agency=HUB)
+    bench.flow()
+    _broadcast(hub, asked)
+    bench.flow()
+    ours = pt.series(records(range(2)), name="Nosso")
+    _answer(pt, pt.inbox()[0].id, "ours", series=ours)
+    bench.flow()
+    (logged,) = pt.audit("broadcast.ours")
+    assert ours in logged["subjects"] and logged["rules"]  # type: ignore[operator]
+    taken = operator_pb2.RetractSeriesRequest(series=ours, kind="withdraw", reason="court")
+    Retracting(pt.node).retract(ANA, taken)
+    bench.flow()
+    (logged,) = pt.audit("series.withdrawn")
+    assert logged["detail"]["told"] == [ES, HUB]  # type: ignore[index]
 
 
 def test_somebody_elses_series_is_not_ours(bench: Bench) -> None:

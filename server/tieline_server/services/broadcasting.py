@@ -35,7 +35,7 @@ from tieline_server.services.permissions import Held, held
 from tieline_server.services.referring import original_envelope
 from tieline_server.services.restricting import exclusion, restriction_of, still
 from tieline_server.services.retracting import accompany
-from tieline_server.services.same_as import claim
+from tieline_server.services.same_as import claim, link_question
 from tieline_server.services.sending import send, send_group
 from tieline_server.services.views import broadcast_view, find_series, inbox_entry
 
@@ -245,7 +245,9 @@ class Broadcasting:
     def answer(
         self, person: Person, request: operator_pb2.AnswerBroadcastRequest
     ) -> operator_pb2.InboxEntry:
-        """Assess, eliminate or claim a broadcast series. Raises NotFound or InvalidInput."""
+        """Assess, eliminate or claim a broadcast series. Raises NotFound or InvalidInput; claiming
+        tells the hub an own series' reference: PolicyRefused where policy does not let it learn
+        that, WrongState for one that was taken back. Nothing is said then."""
         try:
             kind = AnswerKind(request.kind)
         except ValueError:
@@ -277,6 +279,7 @@ class Broadcasting:
                 raise NotFound(f"no broadcast {broadcast_id[:40]!r} came in; see `tieline inbox`")
             if broadcast.state is BroadcastRecipientState.WITHDRAWN:
                 raise WrongState("the series is withdrawn by its owner")
+            rules = _may_claim(node, tx, broadcast, body.series) if body.series else ()
             if kind == ACKNOWLEDGE:
                 if broadcast.state is not BroadcastRecipientState.DELIVERED:
                     raise WrongState(f"the broadcast is {broadcast.state.value} already")
@@ -306,12 +309,15 @@ class Broadcasting:
                     peer=broadcast.sender,
                     purpose=broadcast.purpose,
                     case_ref=broadcast.case_ref,
-                    subjects=(broadcast.id, broadcast.series),
+                    subjects=(broadcast.id, broadcast.series, *filter(None, [body.series])),
+                    rules=rules,
                     country=body.country,
+                    **(legal_basis(node, [broadcast.sender]) if body.series else {}),
                 )
             )
             told = {broadcast.sender}
             if kind == AnswerKind.OURS.value:
+                accompany(node, tx, body.series, broadcast.sender)
                 why = person.name, broadcast.purpose, broadcast.case_ref
                 told.add(claim(node, tx, body.series, broadcast.series, *why))
             fresh = tx.broadcasts.get(broadcast_id)
@@ -323,6 +329,17 @@ class Broadcasting:
         if kind == AnswerKind.OURS.value:
             node.alarmed()
         return entry
+
+
+def _may_claim(node: Node, tx: Tx, broadcast: Broadcast, own: str) -> tuple[str, ...]:
+    """Ask policy whether the hub may learn an own series' reference, a person releasing it; return
+    the rules that let it. Raises PolicyRefused, WrongState."""
+    series = tx.series.get(own)
+    if series is None:
+        raise NotFound("the own series is no longer here; see `tieline series list`")
+    series = still(tx, series, broadcast.sender)
+    question = link_question(node, series, broadcast.sender, broadcast.purpose)
+    return node.allow(question, f"telling {broadcast.sender} of {own}")
 
 
 def answer_in(message: payload_pb2.BroadcastAnswer, agency: str, person: str) -> BroadcastAnswer:

@@ -265,7 +265,7 @@ def agencies_told(node: Node, tx: Tx, series: str) -> frozenset[str]:
         tx.referrals.find(Direction.OUT, series),
         broadcasts,
         tx.uploads.find(Direction.OUT, series),
-        tx.requests.released_to(series),
+        (*tx.requests.released_to(series), *tx.broadcasts.claimed_to(series)),
     ) | tx.same_as.told(series)
 
 

@@ -153,6 +153,19 @@ class Broadcasts:
             for row in _ANSWERS.rows(self._session, {"of": broadcast})
         ]
 
+    def claimed_to(self, series: str) -> list[str]:
+        """Return the hubs that this agency told, in answer to a broadcast, that it has a series."""
+        found = (
+            select(broadcasts.c.sender)
+            .join(broadcast_answers, broadcast_answers.c.broadcast == broadcasts.c.id)
+            .where(
+                broadcasts.c.direction == Direction.IN.value,
+                broadcast_answers.c.series == series,
+            )
+            .distinct()
+        )
+        return list(self._session.connection.scalars(found.order_by(broadcasts.c.sender)))
+
 
 def _broadcast(row: Row[Any]) -> Broadcast:
     return Broadcast(
