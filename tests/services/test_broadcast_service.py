@@ -105,7 +105,7 @@ def test_what_the_hub_may_not_learn_is_not_said_to_be_ours(bench: Bench) -> None
         (narrowed, {"kind": "narrow", "limited": True, "only": [PT]}),
         (withdrawn, {"kind": "withdraw"}),
     ):
-        taken = operator_pb2.RetractSeriesRequest(series=series, reason="court", **request)  # type: ignore[arg-type]
+        taken = operator_pb2.RetractSeriesRequest(series=series, reason="court", **request)
         Retracting(es.node).retract(ANA, taken)
     for series, error in (
         (restricted, PolicyRefused),
