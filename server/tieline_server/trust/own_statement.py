@@ -20,6 +20,7 @@ from tieline_client import keys, limits
 from tieline_client.errors import ConfigurationError, TielineError, WrongState
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from tieline_server.domain.expiry import ANNOUNCED_AHEAD
 from tieline_server.trust import files, statements
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.online_half import OnlineHalf
@@ -93,12 +94,14 @@ class OwnStatements:
     def change(self, edit: Edit, now: datetime) -> Signed | None:
         """Apply an edit, sign and write it; None where it changes nothing.
 
-        What is pending is signed anew where the directory knows another key of ours by now.
+        What is pending is signed anew where the directory knows another key of ours by now, and
+        what stands is once its end is announced.
         """
         before = self.stated()
         after = edit(before)
         pending = self.pending()
-        if after == before and (pending is None or self._under_known_key(pending)):
+        unchanged = after == before and (pending is None or self._under_known_key(pending))
+        if unchanged and not self._ending(now):
             return pending
         own = statements.to_bytes(
             statements.check(OwnStatement, after.model_dump(mode="json"), "the statement")
@@ -117,6 +120,13 @@ class OwnStatements:
         files.write_atomic(self._folder / _STATEMENT, signed.statement, mode=0o600)
         files.write_atomic(self._folder / _METADATA, signed.metadata, mode=0o600)
         return signed
+
+    def _ending(self, now: datetime) -> bool:
+        """Whether what this agency signed last ends within the time that is announced."""
+        written = files.read_bounded(self._folder / _METADATA, limits.DIRECTORY_FILE_BYTES)
+        held = self._copy().roles[self._agency]
+        ends = [read_role(one).signed.expires for one in (written, held) if one is not None]
+        return now >= max(ends) - ANNOUNCED_AHEAD
 
     def hand_in(self, peers: Peers, online: OnlineHalf, now: datetime) -> None:
         """Hand in what the directory does not hold yet, to the first hub that takes it.

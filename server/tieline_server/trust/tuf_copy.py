@@ -110,22 +110,27 @@ class TufCopy:
     @property
     def expires(self) -> datetime:
         """The earliest expiry of the four top-level roles."""
-        parsed = (
-            self.parsed_root,
-            self.parsed_timestamp,
-            self.parsed_snapshot,
-            self.parsed_targets,
-        )
-        return min(part.expires for part in parsed)
+        return min(self.role_ends.values())
+
+    @property
+    def role_ends(self) -> dict[str, datetime]:
+        """When each of the four top-level roles expires."""
+        return {
+            "root": self.parsed_root.expires,
+            "targets": self.parsed_targets.expires,
+            "snapshot": self.parsed_snapshot.expires,
+            "timestamp": self.parsed_timestamp.expires,
+        }
 
     @cached_property
-    def _role_expiries(self) -> dict[str, datetime]:
+    def agency_ends(self) -> dict[str, datetime]:
+        """When each agency's own metadata expires."""
         roles = self.roles.items()
         return {name: Metadata[Targets].from_bytes(data).signed.expires for name, data in roles}
 
     def lapsed(self, now: datetime) -> frozenset[str]:
         """Return the agencies whose own metadata has expired by ``now``."""
-        return frozenset(name for name, ends in self._role_expiries.items() if now >= ends)
+        return frozenset(name for name, ends in self.agency_ends.items() if now >= ends)
 
     def directory(self, now: datetime) -> Directory:
         """Return the Directory that the files add up to.

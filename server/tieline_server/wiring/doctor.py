@@ -87,7 +87,7 @@ class Doctor:
 
     def _endings(self) -> Iterator[Finding]:
         now = utc_now()
-        for one in endings(self._parts):
+        for one in endings(self._parts, now):
             if one.over(now):
                 yield Finding("expiry", State.FAILED, one.words(now), one.advice)
             elif one.due(now):

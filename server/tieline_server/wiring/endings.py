@@ -9,49 +9,26 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import structlog
+from cryptography.x509 import load_pem_x509_certificate
+from tieline_client.certificates import Kind
 from tieline_client.limits import NODE_LEAF_LIFE
 
 from tieline_server.backup import records
 from tieline_server.domain.expiry import ANNOUNCED_AHEAD, Ending, announced
-from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
 
 _log = structlog.get_logger(__name__)
 
 _DAILY = timedelta(days=1)
+_NEXT_NODE_CA = "node-ca.next.pem"
 _RENEWED_BY_NOW = NODE_LEAF_LIFE / 4
 """A leaf that renews itself at half-life and has so little left did not."""
 
 
-def endings(parts: Parts) -> Iterator[Ending]:
-    """Yield what ends, whether or not it is near."""
-    identity, directory = parts.identity, parts.directory.current()
-    here = identity.node_ca.authority is not None
-    yield Ending(
-        "the node's leaf",
-        identity.expires,
-        "see the log for why it does not renew itself"
-        if here
-        else "have HOME/node.csr of `tieline node renew` signed and --import it",
-        _RENEWED_BY_NOW if here else ANNOUNCED_AHEAD,
-    )
-    for authority, option in (
-        (identity.node_ca, "--ca"),
-        (identity.operator_cas.issuing, "--operator-ca"),
-    ):
-        yield Ending(
-            f"the {authority.kind.value} CA",
-            authority.certificate.not_valid_after_utc,
-            f"begin its replacement with `tieline node rekey HOME {option}`",
-        )
-    for key in directory.member(parts.config.agency).signing_keys:
-        if key.not_after is not None and key.covers(utc_now()):
-            yield Ending("the signing key", key.not_after, "publish its successor")
-    yield Ending(
-        "the directory",
-        directory.expires,
-        "its authority must run `tieline federation publish`, and this node get the result",
-    )
+def endings(parts: Parts, now: datetime) -> Iterator[Ending]:
+    """Yield what ends, whether or not it is near; no two are called the same."""
+    yield from _certificates(parts)
+    yield from _directory(parts, now)
     for person in parts.store.read(lambda tx: list(tx.operators.find())):
         if person.revoked is None and person.expires is not None:
             yield Ending(
@@ -64,6 +41,65 @@ def endings(parts: Parts) -> Iterator[Ending]:
         yield Ending("the last backup", last.expires, "make another with `tieline node backup`")
 
 
+def _certificates(parts: Parts) -> Iterator[Ending]:
+    """The leaf, and the CAs that are in use or about to be."""
+    identity = parts.identity
+    here = identity.node_ca.authority is not None
+    yield Ending(
+        "the node's leaf",
+        identity.expires,
+        "see the log for why it does not renew itself"
+        if here
+        else "have HOME/node.csr of `tieline node renew` signed and --import it",
+        _RENEWED_BY_NOW if here else ANNOUNCED_AHEAD,
+    )
+    cas = identity.operator_cas
+    for authority, option in ((identity.node_ca, "--ca"), (cas.present, "--operator-ca")):
+        yield Ending(
+            f"the {authority.kind.value} CA",
+            authority.certificate.not_valid_after_utc,
+            f"begin its replacement with `tieline node rekey HOME {option}`",
+        )
+    path = parts.home.certs / _NEXT_NODE_CA
+    coming = [load_pem_x509_certificate(path.read_bytes())] if path.is_file() else []
+    for kind, certificates in (
+        (Kind.NODE, coming),
+        (Kind.OPERATOR, [cas.upcoming.certificate] if cas.upcoming else []),
+    ):
+        for certificate in certificates:
+            yield Ending(
+                f"the next {kind.value} CA",
+                certificate.not_valid_after_utc,
+                "take it up with `tieline node rekey HOME --finish`, then begin another",
+            )
+
+
+def _directory(parts: Parts, now: datetime) -> Iterator[Ending]:
+    """The directory, its parts, and what it says of this agency."""
+    agency, directory = parts.config.agency, parts.directory.current()
+    copy = parts.directory.copy()
+    for key in directory.member(agency).signing_keys:
+        if key.not_after is not None and key.covers(now):
+            yield Ending("the signing key", key.not_after, "publish its successor")
+    publish = "its authority must run `tieline federation publish`, and this node get the result"
+    first = ", ".join(role for role, ends in copy.role_ends.items() if ends == copy.expires)
+    yield Ending("the directory", copy.expires, f"of its parts {first} first: {publish}")
+    by_role = {
+        "root": "its authority must run `tieline federation rotate`, and the holders sign it",
+        "targets": "its authority must run `tieline federation renew`, and the holders sign it",
+    }
+    for role, ends in copy.role_ends.items():
+        if ends != copy.expires:  # that one is announced as the directory already
+            yield Ending(f"the directory's {role}", ends, by_role.get(role, publish))
+    own = copy.agency_ends.get(agency)
+    if own is not None:
+        yield Ending(
+            "this agency's part of the directory",
+            own,
+            "sign it anew with `tieline node restate HOME`; peers find no keys of it afterwards",
+        )
+
+
 class Announcer:
     """Says in the log, once a day, what ends before long."""
 
@@ -71,13 +107,12 @@ class Announcer:
         self._parts = parts
         self._said: datetime | None = None
 
-    def daily(self) -> None:
+    def daily(self, now: datetime) -> None:
         """Say it, unless it was said within a day."""
-        now = utc_now()
         if self._said is not None and self._said <= now < self._said + _DAILY:
             return
         self._said = now
-        for one in announced(endings(self._parts), now):
+        for one in announced(endings(self._parts, now), now):
             _log.warning(
                 "expiry.announced",
                 what=one.what,

@@ -40,13 +40,14 @@ class Job:
 
 def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
     """Return the jobs of a node, in their order."""
+    announcer = Announcer(parts)
     return [
         Job("close if damaged", lambda: _close_if_damaged(parts, endpoints)),
         Job("look at the directory", parts.refresher.look),
         Job("end what it refuses", lambda: review(parts)),
         Job("renew the leaf", lambda: renew_leaf(parts)),
         Job("look at operator CAs", lambda: look_at_operator_cas(parts)),
-        Job("announce what ends", Announcer(parts).daily),
+        Job("announce what ends", lambda: announcer.daily(utc_now())),
         Job("close channels that were replaced", parts.peers.tidy),
         Job("log counted refusals", lambda: parts.refusals.write_due(utc_now())),
         Job("log what was relayed", lambda: parts.relaying.keep_house(parts.store, utc_now)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import structlog
@@ -25,19 +26,19 @@ _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = 10.0
 
 
-def lines(parts: Parts) -> Iterator[str]:
+def lines(parts: Parts, now: datetime) -> Iterator[str]:
     """Yield the document line by line; every figure is a gauge."""
-    now = utc_now()
+    ending = list(endings(parts, now))
     yield from _gauge("tieline_up", "1 while the node serves.", [({}, 1)])
     yield from _gauge(
         "tieline_expiry_timestamp_seconds",
         "When it ends by itself, seconds since 1970.",
-        [({"what": one.what}, one.ends.timestamp()) for one in endings(parts)],
+        [({"what": one.what}, one.ends.timestamp()) for one in ending],
     )
     yield from _gauge(
         "tieline_expiry_announced",
         "1 for what ends before long or has ended.",
-        [({"what": one.what}, int(one.due(now))) for one in endings(parts)],
+        [({"what": one.what}, int(one.due(now))) for one in ending],
     )
     directory = parts.directory.current()
     yield from _gauge(
@@ -58,7 +59,7 @@ def lines(parts: Parts) -> Iterator[str]:
     yield from _gauge(
         "tieline_warnings",
         "What `tieline node status` warns of.",
-        [({}, len(NodeStatus(parts).now().warnings))],
+        [({}, len(NodeStatus(parts).at(now).warnings))],
     )
 
 
@@ -89,7 +90,7 @@ class MetricsPort:
                     self.send_error(404)
                     return
                 try:
-                    body = "".join(f"{line}\n" for line in lines(parts)).encode()
+                    body = "".join(f"{line}\n" for line in lines(parts, utc_now())).encode()
                 except TielineError as error:
                     _log.warning("metrics.failed", reason=error.reason)
                     self.send_error(503)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from itertools import islice
 
@@ -38,6 +39,10 @@ class NodeStatus:
 
     def now(self) -> operator_pb2.GetStatusResponse:
         """Return the status as it stands."""
+        return self.at(utc_now())
+
+    def at(self, now: datetime) -> operator_pb2.GetStatusResponse:
+        """Return the status, judged at a time."""
         parts = self._parts
         config, directory = parts.config, parts.directory.current()
         member = directory.member(config.agency)
@@ -68,12 +73,12 @@ class NodeStatus:
         if last is not None:
             status.backup_time.CopyFrom(timestamp(last.created))
             status.backup_expire_time.CopyFrom(timestamp(last.expires))
-        status.warnings.extend(self._warnings(directory))
+        status.warnings.extend(self._warnings(directory, now))
         parts.relaying.tell(status)
         status.directory.CopyFrom(standing(parts.directory, parts.online, parts.refresher.problem))
         return status
 
-    def _warnings(self, directory: Directory) -> Iterator[str]:
+    def _warnings(self, directory: Directory, now: datetime) -> Iterator[str]:
         store = self._parts.store
         if warning := at_rest.plain_keys_warning(self._parts.home):
             yield warning[:500]
@@ -91,10 +96,9 @@ class NodeStatus:
         yield from islice(BudgetDesk(self._parts.node).warnings(), _BUDGETS_WARNED)
         for trouble in store.read(witness_troubles):
             yield trouble[:500]
-        for warning in reminding.warnings(store, utc_now()):
+        for warning in reminding.warnings(store, now):
             yield warning[:500]
-        now = utc_now()
-        for one in announced(endings(self._parts), now):
+        for one in announced(endings(self._parts, now), now):
             yield one.words(now)[:500]
         for problem in (self._parts.refresher.problem, self._parts.online.problem):
             if problem:
@@ -102,7 +106,7 @@ class NodeStatus:
         yield from _operator_ca(self._parts)
         yield from _left_behind(store)
         try:
-            directory.check_fresh(utc_now())
+            directory.check_fresh(now)
         except TielineError as error:
             yield error.message[:500]
 
