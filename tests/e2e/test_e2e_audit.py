@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.checkout import ROOT, Checkout
 from tests.e2e.federation import Federation, tieline, wait_for
-
-_COMMAND = Path(sys.executable).with_name("tieline")
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +30,26 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
         made.close()
 
 
-def _elsewhere(folder: Path, *words: object) -> tuple[int, Any]:
-    """Run a command in a process that has no home, no profile and no node."""
-    done = subprocess.run(
-        [_COMMAND, *map(str, words), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("authority") / "checkout")
 
 
-def test_an_export_is_verified_on_a_machine_that_has_nothing_but_the_file(
-    trial: Federation, tmp_path: Path
+def test_the_other_checkout_has_the_client_alone(elsewhere: Checkout) -> None:
+    for name in ("tieline_server", "sqlalchemy", "cedarpy", "numba"):
+        done = elsewhere.python(f"import {name}")
+        assert done.returncode == 1
+        assert f"No module named '{name}'" in done.stderr
+    shown = elsewhere.python("import tieline_client, tieline.v1 as v; print(tieline_client, v)")
+    assert shown.stdout.count(str(elsewhere.folder)) == 2, shown
+    assert str(ROOT) not in shown.stdout
+    code, said = elsewhere.tieline("node", "status", ".")
+    assert code != 0
+    assert "node" in said
+
+
+def test_an_export_is_verified_by_another_checkout_that_has_nothing_but_the_file(
+    trial: Federation, elsewhere: Checkout, tmp_path: Path
 ) -> None:
     pt, es = trial["pt-pj"], trial["es-gc"]
     hashes = tmp_path / "hashes.csv"
@@ -73,43 +71,52 @@ def test_an_export_is_verified_on_a_machine_that_has_nothing_but_the_file(
     assert "Disclosures" in report.read_text("utf-8")
     root = hashlib.sha256((trial.authority / "public" / "root.json").read_bytes()).hexdigest()
 
-    nothing = tmp_path / "elsewhere"
-    nothing.mkdir()
-    code, document = _elsewhere(nothing, "audit", "verify", export, "--root", root)
+    code, document = elsewhere.tieline("audit", "verify", export, "--root", root)
     assert (code, document["verified"], document["agency"]) == (0, True, "pt-pj")
     assert document["against"].startswith("countersigned by es-gc, europol-ec3 up to ")
     public = trial.authority / "public"
-    code, document = _elsewhere(
-        nothing, "audit", "verify", export, "--root", root, "--public", public
+    code, document = elsewhere.tieline(
+        "audit", "verify", export, "--root", root, "--public", public
     )
     assert (code, document["verified"]) == (0, True)
 
     # Without the root it says what it is worth; with another one nothing is believed.
-    code, document = _elsewhere(nothing, "audit", "verify", export)
+    code, document = elsewhere.tieline("audit", "verify", export)
     assert (code, document["against"]) == (0, "self-consistent only")
-    code, said = _elsewhere(nothing, "audit", "verify", export, "--root", "ab" * 32)
+    code, said = elsewhere.tieline("audit", "verify", export, "--root", "ab" * 32)
     assert code != 0
     assert "fingerprint" in said
 
-    # An entry cut out of the file is named.
+    # An entry that was edited, cut out, put elsewhere, or lost from the end is named.
     lines = export.read_bytes().splitlines(keepends=True)
-    (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:3] + lines[4:]))
-    code, document = _elsewhere(nothing, "audit", "verify", tmp_path / "cut.jsonl", "--root", root)
-    assert (code, document["position"]) == (1, 2)
+    last = len(lines) - 2  # the first line is the header
+    entry = json.loads(lines[3])
+    entry["person"] = "somebody-else"
+    edited = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    for name, position, forged in (
+        ("edited", 2, [*lines[:3], edited, *lines[4:]]),
+        ("cut", 2, [*lines[:3], *lines[4:]]),
+        ("swapped", 2, [*lines[:3], lines[4], lines[3], *lines[5:]]),
+        ("lost", last, lines[:-1]),
+    ):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_bytes(b"".join(forged))
+        code, document = elsewhere.tieline("audit", "verify", file, "--root", root)
+        assert (code, document["verified"], document["position"]) == (1, False, position), name
 
     # The lost tail shows against the checkpoint that the peer holds.
     held, later = tmp_path / "held", tmp_path / "later.jsonl"
     es.run("audit", "witnesses", held, "--held", "pt-pj").ok()
     pt.run("audit", "export", later).ok()  # what is held may be newer than the first file
-    code, document = _elsewhere(
-        nothing, "audit", "verify", later, "--root", root, "--checkpoint", held
+    code, document = elsewhere.tieline(
+        "audit", "verify", later, "--root", root, "--checkpoint", held
     )
     assert (code, document["verified"]) == (0, True)
 
     # The receipt of the answer.
     (receipt,) = receipts.iterdir()
-    code, document = _elsewhere(
-        nothing, "audit", "verify", receipt, "--root", root, "--public", public
+    code, document = elsewhere.tieline(
+        "audit", "verify", receipt, "--root", root, "--public", public
     )
     told = (document["asker"], document["answerer"], document["records"], document["hits"])
     assert (code, told) == (0, ("pt-pj", "es-gc", 50, 50))
@@ -145,7 +152,7 @@ def test_holds_and_proofs_at_the_command_line(trial: Federation, tmp_path: Path)
 
 
 def test_an_export_of_a_period_and_its_report_through_the_command(
-    trial: Federation, tmp_path: Path
+    trial: Federation, elsewhere: Checkout, tmp_path: Path
 ) -> None:
     node = trial["es-gc"]
     entries = node.audit()
@@ -162,9 +169,7 @@ def test_an_export_of_a_period_and_its_report_through_the_command(
     page = report.read_text("utf-8")
     assert "verifies (countersigned by " in page and "DOES NOT" not in page
 
-    nothing = tmp_path / "elsewhere"
-    nothing.mkdir()
-    code, document = _elsewhere(nothing, "audit", "verify", export, "--root", root)
+    code, document = elsewhere.tieline("audit", "verify", export, "--root", root)
     assert (code, document["verified"]) == (0, True)
     assert document["against"].startswith("countersigned by ")
     # What was before is there as hashes alone; what is inside is whole.
@@ -178,9 +183,7 @@ def test_an_export_of_a_period_and_its_report_through_the_command(
     hidden = hashlib.sha256(b"\0" + lines[at].rstrip(b"\n")).hexdigest()
     forged = [*lines[:at], b'{"outside":"%b"}\n' % hidden.encode(), *lines[at + 1 :]]
     (tmp_path / "forged.jsonl").write_bytes(b"".join(forged))
-    code, document = _elsewhere(
-        nothing, "audit", "verify", tmp_path / "forged.jsonl", "--root", root
-    )
+    code, document = elsewhere.tieline("audit", "verify", tmp_path / "forged.jsonl", "--root", root)
     assert (code, document["verified"], document["position"]) == (1, False, at - 1)
 
     # Neither is overwritten, and what makes no sense leaves nothing.

@@ -120,7 +120,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_timestamp": "directory files",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_snapshot": "directory files",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.parsed_targets": "directory files",
-    "server/tieline_server/trust/tuf_copy.py:TufCopy._role_expiries": "directory files",
+    "server/tieline_server/trust/tuf_copy.py:TufCopy.agency_ends": "directory files",
     "server/tieline_server/trust/tuf_copy.py:_fetch": "directory files",
     "server/tieline_server/trust/tuf_online.py:_described": "directory files",
     "client/tieline_client/cli/doctor.py:_profile": "profiles",
@@ -149,6 +149,9 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/rollover.py:Rollover._drop_other_key": OWN
     + "HOME/certs, mode 0600",
     "server/tieline_server/trust/rollover.py:_der": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/wiring/endings.py:_next_node_ca": (
+        OWN + "the next CA in the home, checked when `node rekey` put it there"
+    ),
     "server/tieline_server/trust/tuf_copy.py:_role_names": "directory files",
     "server/tieline_server/services/deciding.py:_series_view": _DATABASE,
     "server/tieline_server/services/permissions.py:held": _STORED_ENVELOPE,

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import structlog
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, load_pem_x509_certificate
 from tieline_client.certificates import Kind
 from tieline_client.limits import NODE_LEAF_LIFE
 
 from tieline_server.backup import records
+from tieline_server.config import Home
 from tieline_server.domain.expiry import ANNOUNCED_AHEAD, Ending, announced
 from tieline_server.wiring.parts import Parts
 
@@ -60,18 +61,23 @@ def _certificates(parts: Parts) -> Iterator[Ending]:
             authority.certificate.not_valid_after_utc,
             f"begin its replacement with `tieline node rekey HOME {option}`",
         )
-    path = parts.home.certs / _NEXT_NODE_CA
-    coming = [load_pem_x509_certificate(path.read_bytes())] if path.is_file() else []
-    for kind, certificates in (
-        (Kind.NODE, coming),
-        (Kind.OPERATOR, [cas.upcoming.certificate] if cas.upcoming else []),
+    for kind, certificate in (
+        (Kind.NODE, _next_node_ca(parts.home)),
+        (Kind.OPERATOR, cas.upcoming.certificate if cas.upcoming else None),
     ):
-        for certificate in certificates:
+        if certificate is not None:
             yield Ending(
                 f"the next {kind.value} CA",
                 certificate.not_valid_after_utc,
                 "take it up with `tieline node rekey HOME --finish`, then begin another",
             )
+
+
+def _next_node_ca(home: Home) -> Certificate | None:
+    try:
+        return load_pem_x509_certificate((home.certs / _NEXT_NODE_CA).read_bytes())
+    except (OSError, ValueError):  # none, or one that --finish will refuse
+        return None
 
 
 def _directory(parts: Parts, now: datetime) -> Iterator[Ending]:
