@@ -20,5 +20,5 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 __version__ = "0.1.0"
 
 WIRE_MAJOR = "v1"
-WIRE_MINOR = 4
+WIRE_MINOR = 5
 """Additions to the wire raise the minor; a peer's Hello says what it speaks."""

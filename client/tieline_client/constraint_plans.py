@@ -139,6 +139,7 @@ _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_TLS_RECORDS: _tls_records,
     constraints_pb2.BYTES_KIND_DIRECTORY_FILE: _text_part,
     constraints_pb2.BYTES_KIND_DIRECTORY_JSON: _json_object,
+    constraints_pb2.BYTES_KIND_SALT: _exactly_or_absent,
 }
 _FIXED_LENGTHS = {
     constraints_pb2.BYTES_KIND_SHA256: (32,),

@@ -64,13 +64,18 @@ class PeerClient(PeerConnection):
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
-        """Send a signed header and the batches; yield each checked response as it comes."""
+        """Send a signed header and the batches; yield each checked response as it comes.
+
+        ``salt`` is that of a salted list, as its header says.
+        """
 
         sent = CheckedStream(self._check_again)
 
         def requests() -> Iterator[bytes]:
-            yield exchange_pb2.OverlapRequest(header=header).SerializeToString()
+            first = exchange_pb2.OverlapRequest(header=header, list_salt=salt)
+            yield first.SerializeToString()
             for batch in batches:
                 yield batch.message
 
@@ -102,6 +107,7 @@ class PeerClient(PeerConnection):
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask few digests in one message; yield what `overlap` would.
 
@@ -109,7 +115,7 @@ class PeerClient(PeerConnection):
         """
         self.hello()
         request = exchange_pb2.OverlapBriefRequest(
-            header=header, lists=(one.to_wire() for one in batches)
+            header=header, lists=(one.to_wire() for one in batches), list_salt=salt
         )
         with self._translated():
             data = self._overlap_brief(request, timeout=timeout, metadata=self._stated())

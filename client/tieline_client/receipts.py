@@ -6,7 +6,7 @@
 
 A receipt then proves: at this time, by this generation of its index, that agency answered exactly
 this question, with so many hits and this disclosure; the question proves what list was asked (its
-digest), by whom, for which purpose and case.
+digest, with the asker's salt: list_salt.py), by whom, for which purpose and case.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Receipt:
     question: envelope_pb2.Envelope
     receipt: envelope_pb2.Envelope
     files: Files
+    salt: bytes = b""
+    """Of a salted list, where the asker made the file: with the list it shows what was asked."""
 
     def save(self, path: Path) -> None:
         """Write it to a new file, mode 0600. Raises ConfigurationError."""
@@ -48,6 +50,7 @@ class Receipt:
             "format": FORMAT,
             "question": encoded(self.question),
             "receipt": encoded(self.receipt),
+            "list_salt": self.salt.hex(),
             "directory": {name: data.decode() for name, data in sorted(self.files.items())},
         }
         try:
@@ -76,6 +79,7 @@ class Receipt:
                     for name, text in dict(document.get("directory") or {}).items()
                     if wanted(str(name))
                 },
+                bytes.fromhex(str(document.get("list_salt", ""))),
             )
         except OSError as error:
             raise FormatError(
@@ -93,6 +97,7 @@ class Proven:
     receipt: payload_pb2.Payload
     asked: datetime
     answered: datetime
+    salt: bytes = b""
 
     def document(self) -> Mapping[str, Any]:
         """Return it as JSON."""
@@ -109,6 +114,7 @@ class Proven:
             "answered": self.answered,
             "records": query.records,
             "list_digest": query.list_digest,
+            "list_salt": self.salt,
             "generation": said.generation,
             "hits": said.hits,
             "disclosure": said.disclosure,
@@ -130,7 +136,9 @@ def verify(saved: Receipt, directory: Directory | None) -> Proven:
         raise SignatureRefused("the receipt is for another question than the one beside it")
     if (question.audience, receipt.audience) != (receipt.issuer, question.issuer):  # 3
         raise SignatureRefused("question and receipt are not of the same two agencies")
-    return Proven(question, receipt, moment(question.issue_time), moment(receipt.issue_time))
+    return Proven(
+        question, receipt, moment(question.issue_time), moment(receipt.issue_time), saved.salt
+    )
 
 
 def _opened(envelope: envelope_pb2.Envelope, directory: Directory | None) -> payload_pb2.Payload:

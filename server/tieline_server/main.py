@@ -36,6 +36,7 @@ from tieline_server.policy.loading import default_folder
 from tieline_server.relay.relaying import Relaying
 from tieline_server.services.context import Node
 from tieline_server.services.importing import leftovers
+from tieline_server.services.list_secrets import forget_bare_digests
 from tieline_server.services.log_retention import LogRetention
 from tieline_server.services.processes import Processes
 from tieline_server.services.purging import Purging
@@ -85,6 +86,8 @@ class RunningNode:
         if self._heartbeat is not None:  # from here on erasures wait for this process, too
             self._heartbeat.start()
             parts.purging.rewrite()
+        if forget_bare_digests(parts.node):
+            parts.store.scrub()
         parts.purging.erase()  # what a restored backup brought back is gone before anybody asks
         under_way = parts.store.read(lambda tx: frozenset(tx.attachments.staged_imports()))
         left = leftovers(parts.store, under_way)

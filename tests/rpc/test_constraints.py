@@ -204,6 +204,11 @@ def _sequence(length: int) -> bytes:
         (exchange_pb2.HelloRequest(nonce=bytes(32)), exchange_pb2.HelloRequest(nonce=bytes(33))),
         (exchange_pb2.HelloRequest(nonce=SHA), exchange_pb2.HelloRequest()),
         (
+            exchange_pb2.OverlapBriefRequest(list_salt=SHA),
+            exchange_pb2.OverlapBriefRequest(list_salt=SHA[:31]),
+        ),
+        (exchange_pb2.OverlapRequest(), exchange_pb2.OverlapRequest(list_salt=bytes(33))),
+        (
             payload_pb2.QueryHeader(list_digest=SHA),
             payload_pb2.QueryHeader(list_digest=SHA[:31]),
         ),

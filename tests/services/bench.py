@@ -411,11 +411,12 @@ class Lines:
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask, and have the answer pass whoever tampers with it."""
 
         def parsed() -> Iterator[exchange_pb2.OverlapRequest | DigestBatch]:
-            first = exchange_pb2.OverlapRequest(header=header)
+            first = exchange_pb2.OverlapRequest(header=header, list_salt=salt)
             yield constraints.open_nested(first.SerializeToString(), exchange_pb2.OverlapRequest)
             for batch in batches:
                 data = batch.message
@@ -433,9 +434,10 @@ class Lines:
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask few digests."""
-        return self.overlap(agency, header, batches, timeout)
+        return self.overlap(agency, header, batches, timeout, salt)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import sqlite3
 import tracemalloc
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from tieline.v1 import exchange_pb2, operator_pb2
+from tieline.v1 import envelope_pb2, exchange_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.asked_list import AskedList, AskTerms, ListBuilder
 from tieline_client.digest_batch import DigestBatch
@@ -26,7 +27,9 @@ from tieline_client.errors import (
     UnknownMethod,
 )
 from tieline_client.formats.record import Record
+from tieline_client.list_salt import committed
 from tieline_server.services.asking import Question
+from tieline_server.services.list_secrets import salt_of
 
 from tests.services.bench import (
     ABUSE,
@@ -117,11 +120,17 @@ def test_a_known_good_record_is_not_asked_by_any_of_its_digests(bench: Bench) ->
     (asked,) = bench[ES].audit("query.asked")
     (answered,) = bench[PT].audit("query.answered")
     expected = _list(records((0, 2, 3)))
-    for entry in (asked, answered):
+    (result,) = bench[ES].audit("query.result")
+    question = cast(dict[str, str], result["detail"])["question"]
+    envelope = envelope_pb2.Envelope.FromString(base64.b64decode(question))
+    header = payload_pb2.Payload.FromString(envelope.payload)
+    announced = committed(salt_of(bench[ES].node, header.id), expected.digest)
+    assert header.query.list_digest == announced
+    for entry, digest in ((asked, expected.digest), (answered, announced)):
         assert entry["detail"]["records"] == 3  # type: ignore[index]
         detail = cast(dict[str, str], entry["detail"])
         salt = bytes.fromhex(detail["list_salt"])
-        assert detail["list_digest"] == hashlib.sha256(salt + expected.digest).hexdigest()
+        assert detail["list_digest"] == hashlib.sha256(salt + digest).hexdigest()
     assert asked["detail"]["excluded"] == 1  # type: ignore[index]
 
 

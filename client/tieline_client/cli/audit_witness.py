@@ -207,7 +207,7 @@ def receipt(
     """
     with connect(profile, home) as client:
         found = auditor.get_receipt(client, number)
-    Receipt(found.question, found.receipt, {}).save(file)
+    Receipt(found.question, found.receipt, {}, found.list_salt).save(file)
     emit(as_json, {"file": file}, lambda: line(f"written to {file}"))
 
 

@@ -158,7 +158,9 @@ def _save_receipts(
         if folder is None or not number:
             continue
         found = get_receipt(client, number)
-        Receipt(found.question, found.receipt, {}).save(folder / f"{agency}-{number}.json")
+        Receipt(found.question, found.receipt, {}, found.list_salt).save(
+            folder / f"{agency}-{number}.json"
+        )
 
 
 def _finish(ends: Mapping[str, End | None]) -> None:

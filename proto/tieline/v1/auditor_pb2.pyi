@@ -407,6 +407,9 @@ class GetReceiptResponse(_message.Message):
 
     QUESTION_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    LIST_SALT_FIELD_NUMBER: _builtins.int
+    list_salt: _builtins.bytes
+    """The salt of the list, where this agency asked it and its header is of a salted list."""
     @_builtins.property
     def question(self) -> _envelope_pb2.Envelope:
         """The signed QueryHeader."""
@@ -420,10 +423,11 @@ class GetReceiptResponse(_message.Message):
         *,
         question: _envelope_pb2.Envelope | None = ...,
         receipt: _envelope_pb2.Envelope | None = ...,
+        list_salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_salt", b"list_salt", "question", b"question", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

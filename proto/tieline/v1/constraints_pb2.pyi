@@ -59,6 +59,8 @@ class _BytesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesKind.V
     """
     BYTES_KIND_DIRECTORY_JSON: _BytesKind.ValueType  # 14
     """A JSON object of the directory, held against the key of the agency that signed it."""
+    BYTES_KIND_SALT: _BytesKind.ValueType  # 15
+    """Random bytes that the caller chose, of exactly the stated length, or none."""
 
 class BytesKind(_BytesKind, metaclass=_BytesKindEnumTypeWrapper):
     """What a bytes field may hold. Nothing else travels: a picture has no field to travel in."""
@@ -97,6 +99,8 @@ signatures and hashes of the directory before anything is kept.
 """
 BYTES_KIND_DIRECTORY_JSON: BytesKind.ValueType  # 14
 """A JSON object of the directory, held against the key of the agency that signed it."""
+BYTES_KIND_SALT: BytesKind.ValueType  # 15
+"""Random bytes that the caller chose, of exactly the stated length, or none."""
 Global___BytesKind: _TypeAlias = BytesKind  # noqa: Y015
 
 @_typing.final

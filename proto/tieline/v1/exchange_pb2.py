@@ -29,7 +29,7 @@ from tieline.v1 import envelope_pb2 as tieline_dot_v1_dot_envelope__pb2
 from tieline.v1 import series_pb2 as tieline_dot_v1_dot_series__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tieline/v1/exchange.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\x1a\x18tieline/v1/digests.proto\x1a\x19tieline/v1/envelope.proto\x1a\x17tieline/v1/series.proto\"`\n\x0cHelloRequest\x12\x17\n\x05nonce\x18\x01 \x01(\x0c\x42\x08\xea\xc7\x18\x04\x08\x05\x10 \x12\x1c\n\x0cwire_version\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x19\n\x11\x64irectory_version\x18\x03 \x01(\x04\"4\n\rHelloResponse\x12#\n\x05proof\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\"i\n\x0eOverlapRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.tieline.v1.EnvelopeH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.tieline.v1.DigestListH\x00\x42\x06\n\x04part\"\xbb\x01\n\x0fOverlapResponse\x12)\n\x06series\x18\x01 \x01(\x0b\x32\x17.tieline.v1.SeriesEntryH\x00\x12$\n\x04hits\x18\x02 \x01(\x0b\x32\x14.tieline.v1.HitBatchH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.tieline.v1.OverlapEndH\x00\x12(\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x17.tieline.v1.SeriesBatchH\x00\x42\x06\n\x04part\"?\n\x0bSeriesBatch\x12\x30\n\x06series\x18\x01 \x03(\x0b\x32\x17.tieline.v1.SeriesEntryB\x07\xea\xc7\x18\x03\x18\xe8\x07\"j\n\x13OverlapBriefRequest\x12$\n\x06header\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12-\n\x05lists\x18\x02 \x03(\x0b\x32\x16.tieline.v1.DigestListB\x06\xea\xc7\x18\x02\x18\x04\"K\n\x14OverlapBriefResponse\x12\x33\n\x05parts\x18\x01 \x03(\x0b\x32\x1b.tieline.v1.OverlapResponseB\x07\xea\xc7\x18\x03\x18\xe8\x07\"\xa2\x02\n\x0bSeriesEntry\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\x02id\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\x12\x15\n\x04name\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x06status\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x1d\n\nreferences\x18\x05 \x03(\tB\t\xea\xc7\x18\x05\x10\x89\x02\x18@\x12\x1d\n\x0c\x63ontact_name\x18\x06 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1e\n\rcontact_email\x18\x07 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1d\n\rcontact_phone\x18\x08 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x12\n\x05items\x18\t \x01(\x04H\x00\x88\x01\x01\x12&\n\x08handling\x18  \x01(\x0b\x32\x14.tieline.v1.HandlingB\x08\n\x06_items\"\x9d\x01\n\x08HitBatch\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.tieline.v1.DigestKind\x12\x1a\n\tpositions\x18\x02 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x90N\x12\x1a\n\tdistances\x18\x03 \x03(\rB\x07\xea\xc7\x18\x03\x18\x90N\x12\x17\n\x06series\x18\x04 \x03(\rB\x07\xea\xc7\x18\x03\x18\x90N\x12\x1a\n\tambiguous\x18\x05 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x90N\"\xd2\x01\n\nOverlapEnd\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12\x1a\n\ndisclosure\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x12\n\x05\x63ount\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07pending\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12&\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x16.tieline.v1.BudgetLeft\x12\x17\n\x07request\x18  \x01(\tB\x06\xea\xc7\x18\x02\x10$B\x08\n\x06_count\"Z\n\nBudgetLeft\x12\x0c\n\x04left\x18\x01 \x01(\x04\x12\x0e\n\x06\x62udget\x18\x02 \x01(\x04\x12.\n\nreset_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xea\x01\n\x0f\x45xchangeService\x12<\n\x05Hello\x12\x18.tieline.v1.HelloRequest\x1a\x19.tieline.v1.HelloResponse\x12\x46\n\x07Overlap\x12\x1a.tieline.v1.OverlapRequest\x1a\x1b.tieline.v1.OverlapResponse(\x01\x30\x01\x12Q\n\x0cOverlapBrief\x12\x1f.tieline.v1.OverlapBriefRequest\x1a .tieline.v1.OverlapBriefResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tieline/v1/exchange.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\x1a\x18tieline/v1/digests.proto\x1a\x19tieline/v1/envelope.proto\x1a\x17tieline/v1/series.proto\"`\n\x0cHelloRequest\x12\x17\n\x05nonce\x18\x01 \x01(\x0c\x42\x08\xea\xc7\x18\x04\x08\x05\x10 \x12\x1c\n\x0cwire_version\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x19\n\x11\x64irectory_version\x18\x03 \x01(\x04\"4\n\rHelloResponse\x12#\n\x05proof\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\"\x86\x01\n\x0eOverlapRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.tieline.v1.EnvelopeH\x00\x12\'\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x16.tieline.v1.DigestListH\x00\x12\x1b\n\tlist_salt\x18\x03 \x01(\x0c\x42\x08\xea\xc7\x18\x04\x08\x0f\x10 B\x06\n\x04part\"\xbb\x01\n\x0fOverlapResponse\x12)\n\x06series\x18\x01 \x01(\x0b\x32\x17.tieline.v1.SeriesEntryH\x00\x12$\n\x04hits\x18\x02 \x01(\x0b\x32\x14.tieline.v1.HitBatchH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.tieline.v1.OverlapEndH\x00\x12(\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x17.tieline.v1.SeriesBatchH\x00\x42\x06\n\x04part\"?\n\x0bSeriesBatch\x12\x30\n\x06series\x18\x01 \x03(\x0b\x32\x17.tieline.v1.SeriesEntryB\x07\xea\xc7\x18\x03\x18\xe8\x07\"\x87\x01\n\x13OverlapBriefRequest\x12$\n\x06header\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12-\n\x05lists\x18\x02 \x03(\x0b\x32\x16.tieline.v1.DigestListB\x06\xea\xc7\x18\x02\x18\x04\x12\x1b\n\tlist_salt\x18\x03 \x01(\x0c\x42\x08\xea\xc7\x18\x04\x08\x0f\x10 \"K\n\x14OverlapBriefResponse\x12\x33\n\x05parts\x18\x01 \x03(\x0b\x32\x1b.tieline.v1.OverlapResponseB\x07\xea\xc7\x18\x03\x18\xe8\x07\"\xa2\x02\n\x0bSeriesEntry\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\x02id\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\x12\x15\n\x04name\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x06status\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x1d\n\nreferences\x18\x05 \x03(\tB\t\xea\xc7\x18\x05\x10\x89\x02\x18@\x12\x1d\n\x0c\x63ontact_name\x18\x06 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1e\n\rcontact_email\x18\x07 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1d\n\rcontact_phone\x18\x08 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x12\n\x05items\x18\t \x01(\x04H\x00\x88\x01\x01\x12&\n\x08handling\x18  \x01(\x0b\x32\x14.tieline.v1.HandlingB\x08\n\x06_items\"\x9d\x01\n\x08HitBatch\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.tieline.v1.DigestKind\x12\x1a\n\tpositions\x18\x02 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x90N\x12\x1a\n\tdistances\x18\x03 \x03(\rB\x07\xea\xc7\x18\x03\x18\x90N\x12\x17\n\x06series\x18\x04 \x03(\rB\x07\xea\xc7\x18\x03\x18\x90N\x12\x1a\n\tambiguous\x18\x05 \x03(\x04\x42\x07\xea\xc7\x18\x03\x18\x90N\"\xd2\x01\n\nOverlapEnd\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.tieline.v1.Envelope\x12\x1a\n\ndisclosure\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x12\n\x05\x63ount\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07pending\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12&\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x16.tieline.v1.BudgetLeft\x12\x17\n\x07request\x18  \x01(\tB\x06\xea\xc7\x18\x02\x10$B\x08\n\x06_count\"Z\n\nBudgetLeft\x12\x0c\n\x04left\x18\x01 \x01(\x04\x12\x0e\n\x06\x62udget\x18\x02 \x01(\x04\x12.\n\nreset_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xea\x01\n\x0f\x45xchangeService\x12<\n\x05Hello\x12\x18.tieline.v1.HelloRequest\x1a\x19.tieline.v1.HelloResponse\x12\x46\n\x07Overlap\x12\x1a.tieline.v1.OverlapRequest\x1a\x1b.tieline.v1.OverlapResponse(\x01\x30\x01\x12Q\n\x0cOverlapBrief\x12\x1f.tieline.v1.OverlapBriefRequest\x1a .tieline.v1.OverlapBriefResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLOREQUEST'].fields_by_name['nonce']._serialized_options = b'\352\307\030\004\010\005\020 '
   _globals['_HELLOREQUEST'].fields_by_name['wire_version']._loaded_options = None
   _globals['_HELLOREQUEST'].fields_by_name['wire_version']._serialized_options = b'\352\307\030\002\020\020'
+  _globals['_OVERLAPREQUEST'].fields_by_name['list_salt']._loaded_options = None
+  _globals['_OVERLAPREQUEST'].fields_by_name['list_salt']._serialized_options = b'\352\307\030\004\010\017\020 '
   _globals['_SERIESBATCH'].fields_by_name['series']._loaded_options = None
   _globals['_SERIESBATCH'].fields_by_name['series']._serialized_options = b'\352\307\030\003\030\350\007'
   _globals['_OVERLAPBRIEFREQUEST'].fields_by_name['lists']._loaded_options = None
   _globals['_OVERLAPBRIEFREQUEST'].fields_by_name['lists']._serialized_options = b'\352\307\030\002\030\004'
+  _globals['_OVERLAPBRIEFREQUEST'].fields_by_name['list_salt']._loaded_options = None
+  _globals['_OVERLAPBRIEFREQUEST'].fields_by_name['list_salt']._serialized_options = b'\352\307\030\004\010\017\020 '
   _globals['_OVERLAPBRIEFRESPONSE'].fields_by_name['parts']._loaded_options = None
   _globals['_OVERLAPBRIEFRESPONSE'].fields_by_name['parts']._serialized_options = b'\352\307\030\003\030\350\007'
   _globals['_SERIESENTRY'].fields_by_name['id']._loaded_options = None
@@ -76,24 +80,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLOREQUEST']._serialized_end=278
   _globals['_HELLORESPONSE']._serialized_start=280
   _globals['_HELLORESPONSE']._serialized_end=332
-  _globals['_OVERLAPREQUEST']._serialized_start=334
-  _globals['_OVERLAPREQUEST']._serialized_end=439
-  _globals['_OVERLAPRESPONSE']._serialized_start=442
-  _globals['_OVERLAPRESPONSE']._serialized_end=629
-  _globals['_SERIESBATCH']._serialized_start=631
-  _globals['_SERIESBATCH']._serialized_end=694
-  _globals['_OVERLAPBRIEFREQUEST']._serialized_start=696
-  _globals['_OVERLAPBRIEFREQUEST']._serialized_end=802
-  _globals['_OVERLAPBRIEFRESPONSE']._serialized_start=804
-  _globals['_OVERLAPBRIEFRESPONSE']._serialized_end=879
-  _globals['_SERIESENTRY']._serialized_start=882
-  _globals['_SERIESENTRY']._serialized_end=1172
-  _globals['_HITBATCH']._serialized_start=1175
-  _globals['_HITBATCH']._serialized_end=1332
-  _globals['_OVERLAPEND']._serialized_start=1335
-  _globals['_OVERLAPEND']._serialized_end=1545
-  _globals['_BUDGETLEFT']._serialized_start=1547
-  _globals['_BUDGETLEFT']._serialized_end=1637
-  _globals['_EXCHANGESERVICE']._serialized_start=1640
-  _globals['_EXCHANGESERVICE']._serialized_end=1874
+  _globals['_OVERLAPREQUEST']._serialized_start=335
+  _globals['_OVERLAPREQUEST']._serialized_end=469
+  _globals['_OVERLAPRESPONSE']._serialized_start=472
+  _globals['_OVERLAPRESPONSE']._serialized_end=659
+  _globals['_SERIESBATCH']._serialized_start=661
+  _globals['_SERIESBATCH']._serialized_end=724
+  _globals['_OVERLAPBRIEFREQUEST']._serialized_start=727
+  _globals['_OVERLAPBRIEFREQUEST']._serialized_end=862
+  _globals['_OVERLAPBRIEFRESPONSE']._serialized_start=864
+  _globals['_OVERLAPBRIEFRESPONSE']._serialized_end=939
+  _globals['_SERIESENTRY']._serialized_start=942
+  _globals['_SERIESENTRY']._serialized_end=1232
+  _globals['_HITBATCH']._serialized_start=1235
+  _globals['_HITBATCH']._serialized_end=1392
+  _globals['_OVERLAPEND']._serialized_start=1395
+  _globals['_OVERLAPEND']._serialized_end=1605
+  _globals['_BUDGETLEFT']._serialized_start=1607
+  _globals['_BUDGETLEFT']._serialized_end=1697
+  _globals['_EXCHANGESERVICE']._serialized_start=1700
+  _globals['_EXCHANGESERVICE']._serialized_end=1934
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,9 @@ class OverlapRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    LIST_SALT_FIELD_NUMBER: _builtins.int
+    list_salt: _builtins.bytes
+    """With the header of a salted list: its salt. Since v1.5."""
     @_builtins.property
     def header(self) -> _envelope_pb2.Envelope:
         """A signed QueryHeader."""
@@ -97,10 +100,11 @@ class OverlapRequest(_message.Message):
         *,
         header: _envelope_pb2.Envelope | None = ...,
         batch: _digests_pb2.DigestList | None = ...,
+        list_salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "list_salt", b"list_salt", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
@@ -184,6 +188,9 @@ class OverlapBriefRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     LISTS_FIELD_NUMBER: _builtins.int
+    LIST_SALT_FIELD_NUMBER: _builtins.int
+    list_salt: _builtins.bytes
+    """The salt of a salted list. Since v1.5."""
     @_builtins.property
     def header(self) -> _envelope_pb2.Envelope:
         """A signed QueryHeader."""
@@ -197,10 +204,11 @@ class OverlapBriefRequest(_message.Message):
         *,
         header: _envelope_pb2.Envelope | None = ...,
         lists: _abc.Iterable[_digests_pb2.DigestList] | None = ...,
+        list_salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lists", b"lists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "list_salt", b"list_salt", "lists", b"lists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

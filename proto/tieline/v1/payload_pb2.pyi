@@ -352,12 +352,15 @@ class QueryHeader(_message.Message):
     VITAL_INTERESTS_FIELD_NUMBER: _builtins.int
     SINCE_GENERATION_FIELD_NUMBER: _builtins.int
     SINCE_EPOCH_FIELD_NUMBER: _builtins.int
+    SALTED_FIELD_NUMBER: _builtins.int
     mode: Global___QueryMode.ValueType
     """How to match."""
     records: _builtins.int
     """Asked records; a record is one item whatever number of digests it has."""
     list_digest: _builtins.bytes
-    """SHA-256 over all packed digests, kinds in that order."""
+    """SHA-256 over all packed digests, kinds in that order; of a salted list, SHA-256 of its 32 bytes
+    of salt and that.
+    """
     radius: _builtins.int
     """Radius of a near query, at most 31."""
     epoch: _builtins.str
@@ -375,6 +378,10 @@ class QueryHeader(_message.Message):
     """
     since_epoch: _builtins.str
     """The epoch of that receipt. Since v1.4."""
+    salted: _builtins.bool
+    """Whether the list is salted. The salt travels beside the header, and the asked side forgets it:
+    what it keeps tells nobody what was asked, and the asker can show it. Since v1.5.
+    """
     @_builtins.property
     def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Digests by kind, in the order of DigestKind: MD5, SHA-1, SHA-256, PDQ."""
@@ -397,10 +404,11 @@ class QueryHeader(_message.Message):
         vital_interests: _requests_pb2.VitalInterests | None = ...,
         since_generation: _builtins.int = ...,
         since_epoch: _builtins.str = ...,
+        salted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vital_interests", b"vital_interests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "reads_handling", b"reads_handling", "records", b"records", "since_epoch", b"since_epoch", "since_generation", b"since_generation", "vital_interests", b"vital_interests", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "epoch", b"epoch", "list_digest", b"list_digest", "mode", b"mode", "radius", b"radius", "reads_handling", b"reads_handling", "records", b"records", "salted", b"salted", "since_epoch", b"since_epoch", "since_generation", b"since_generation", "vital_interests", b"vital_interests", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

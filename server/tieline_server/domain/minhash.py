@@ -108,9 +108,10 @@ def resemblance(one: bytes, other: bytes) -> float:
 
 
 def resemblances(one: bytes, others: list[bytes]) -> NDArray[np.float64]:
-    """Return `resemblance` of one list to each of several."""
-    left: U32 = np.frombuffer(one, dtype="<u4")
-    right: U32 = np.frombuffer(b"".join(others), dtype="<u4").reshape(len(others), BINS)
+    """Return `resemblance` of one list to each of several; what follows a sketch is left out."""
+    left: U32 = np.frombuffer(one, dtype="<u4", count=BINS)
+    packed = b"".join(other[:SKETCH_BYTES] for other in others)
+    right: U32 = np.frombuffer(packed, dtype="<u4").reshape(len(others), BINS)
     either = ((left != EMPTY) | (right != EMPTY)).sum(axis=1)
     equal = ((left == right) & (left != EMPTY)).sum(axis=1)
     shares: NDArray[np.float64] = equal / np.maximum(either, 1)

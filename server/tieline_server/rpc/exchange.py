@@ -11,6 +11,7 @@ from tieline_client.digest_batch import DigestBatch
 from tieline_client.directory_client import DIRECTORY
 from tieline_client.errors import LimitExceeded, MalformedMessage
 from tieline_client.identifiers import SpiffeId
+from tieline_client.list_salt import SALTED_LISTS
 from tieline_client.payloads import Audience
 from tieline_client.peer_client import CHECKPOINTS, DELIVER_BATCH, RELAY, STANDING
 from tieline_client.peer_connection import WIRE_VERSION
@@ -28,6 +29,7 @@ CAPABILITIES = (
     RELAY,
     CHECKPOINTS,
     DIRECTORY,
+    SALTED_LISTS,
 )
 
 
@@ -81,7 +83,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> exchange_pb2.OverlapBriefResponse:
         """Answer a query of few digests."""
         requests: list[exchange_pb2.OverlapRequest | DigestBatch] = [
-            exchange_pb2.OverlapRequest(header=request.header)
+            exchange_pb2.OverlapRequest(header=request.header, list_salt=request.list_salt)
         ]
         requests += map(DigestBatch.from_wire, request.lists)
         answer = self._answerer.answer(caller_of(context).agency, requests)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
-from tieline.v1 import envelope_pb2, payload_pb2
+from tieline.v1 import payload_pb2
 from tieline_client.errors import TielineError
 
 from tieline_server.domain.budget import units_of
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.services.budgeting import Charge
 from tieline_server.services.context import Node, clean
+from tieline_server.services.list_secrets import header_mark
 from tieline_server.services.vital_interests import check_stated, endangered, standing
 
 
@@ -21,7 +21,7 @@ class AnswerAdmission:
     _node: Node
 
     def _admit(
-        self, peer: str, payload: payload_pb2.Payload, header: envelope_pb2.Envelope
+        self, peer: str, payload: payload_pb2.Payload, request_digest: bytes
     ) -> tuple[Charge, Decision, bool]:
         """Take the units, then ask policy; what policy refuses costs nothing.
 
@@ -29,9 +29,8 @@ class AnswerAdmission:
         """
         node, query = self._node, payload.query
         units = units_of(query.records, query.counts)
-        charge = node.budgets.charge(
-            peer, payload.purpose, payload.id, hashlib.sha256(header.payload).digest(), units
-        )
+        mark = header_mark(node, request_digest)
+        charge = node.budgets.charge(peer, payload.purpose, payload.id, mark, units)
         try:
             decision = node.may_ask(
                 *(peer, node.agency, payload.purpose),

@@ -19,6 +19,7 @@ from tieline_server.services import deconflicting
 from tieline_server.services.answer_state import Answer
 from tieline_server.services.context import Node, clean
 from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.list_secrets import list_mark
 from tieline_server.services.vital_interests import standing, stated_out
 
 _ITEMS_LOGGED = 10_000
@@ -63,9 +64,16 @@ class AnswerRecords:
             payload.person,
             payload.purpose,
             payload.query.records,
-            answer.sketcher.sketch(),
+            answer.sketcher.sketch() + list_mark(self._node, answer.list_digest.digest()),
             self._node.clock(),
         )
+
+    def _logged_digest(self, answer: Answer) -> bytes:
+        """What the log's salted digest is made of: a salt that stands beside it keeps nobody from
+        guessing a list by its bare digest."""
+        if answer.payload.query.salted:
+            return answer.payload.query.list_digest
+        return list_mark(self._node, answer.list_digest.digest())
 
     def _broke_off(self, peer: str, answer: Answer) -> None:
         """Keep the sketch of a list that did not come to its end: it was looked up all the same."""

@@ -37,6 +37,9 @@ class Answer:
     disclosing: Disclosing
     sketcher: Sketcher
     charge: Charge
+    request_digest: bytes
+    """SHA-256 of the signed header, which the receipt names and nothing keeps."""
+    salt: bytes
     list_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)

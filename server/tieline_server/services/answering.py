@@ -18,6 +18,7 @@ body proved to be the announced one, lest one payment buy several lists.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from tieline_client.errors import (
     InvalidInput,
     MalformedMessage,
 )
+from tieline_client.list_salt import SALT_BYTES, is_list
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.domain.audit import salted
@@ -75,7 +77,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
         if not isinstance(first, exchange_pb2.OverlapRequest) or not first.HasField("header"):
             raise MalformedMessage("a query starts with its signed header")
         self._standings.check_peer(peer)
-        answer = self._open(peer, first.header)
+        answer = self._open(peer, first.header, first.list_salt)
         try:
             for request in incoming:
                 self._take(answer, _batch_of(request))
@@ -101,7 +103,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                 self._broke_off(peer, answer)
 
     # 1
-    def _open(self, peer: str, header: envelope_pb2.Envelope) -> Answer:
+    def _open(self, peer: str, header: envelope_pb2.Envelope, salt: bytes) -> Answer:
         node = self._node
         payload = open_payload(
             header,
@@ -120,11 +122,14 @@ class Answerer(AnswerAdmission, AnswerRecords):
                 f"at most {limits.RECORDS_PER_QUERY} records and radius {limits.NEAR_RADIUS}"
             )
         self._standings.check_epoch(peer, query.epoch)
+        if query.salted and len(salt) != SALT_BYTES:
+            raise InvalidInput("the header is of a salted list, and its salt did not come")
         if not payload.person:
             raise InvalidInput("the query names no person")
         node.check_purpose(payload.purpose, payload.case_ref)
         with about(payload.purpose, payload.case_ref, payload.person):
-            charge, decision, stated = self._admit(peer, payload, header)
+            request_digest = hashlib.sha256(header.payload).digest()
+            charge, decision, stated = self._admit(peer, payload, request_digest)
         generation = node.store.index.refresh()
         known = query.since_epoch == node.epoch and query.since_generation <= generation
         disclosing = Disclosing(
@@ -138,8 +143,10 @@ class Answerer(AnswerAdmission, AnswerRecords):
             since=query.since_generation if known else 0,
         )
         sketcher = Sketcher(node.key_for(SKETCHES))
-        rules = decision.rules
-        return Answer(payload, header, rules, generation, disclosing, sketcher, charge)
+        return Answer(
+            *(payload, header, decision.rules, generation, disclosing, sketcher, charge),
+            *(request_digest, salt),
+        )
 
     # 2
     def _take(self, answer: Answer, batch: DigestBatch) -> None:
@@ -240,7 +247,10 @@ class Answerer(AnswerAdmission, AnswerRecords):
     def _check_body(answer: Answer) -> None:
         query = answer.payload.query
         announced = {DigestKind(at): count for at, count in enumerate(query.counts, 1) if count}
-        if answer.counts != announced or answer.list_digest.digest() != query.list_digest:
+        came = answer.list_digest.digest()
+        if answer.counts != announced or not is_list(
+            query.list_digest, came, salted=query.salted, salt=answer.salt
+        ):
             raise InvalidInput("the digests are not those that the header announces; no receipt")
 
     def _end(self, peer: str, answer: Answer) -> Iterator[exchange_pb2.OverlapResponse]:
@@ -256,7 +266,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                 case_ref=payload.case_ref,
                 receipt=payload_pb2.Receipt(
                     request=payload.id,
-                    request_digest=answer.charge.header_digest,
+                    request_digest=answer.request_digest,
                     generation=answer.generation,
                     hits=answer.hits,
                     answer_digest=digest.digest(),
@@ -272,6 +282,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
         met = self._met(peer, answer)
         basis: Any = self._basis(peer, answer) if answer.hits else {}
         sketch = self._sketch(peer, answer)
+        kept = payload.query.salted
+        """Whether header and receipt may stay: of an older asker both name the bare digest."""
         again = False
         """Whether only what is new of a list was answered that was looked up whole before."""
 
@@ -288,10 +300,10 @@ class Answerer(AnswerAdmission, AnswerRecords):
                     purpose=payload.purpose,
                     case_ref=payload.case_ref,
                     header_digest=answer.charge.header_digest,
-                    header=answer.header.SerializeToString(),
+                    header=answer.header.SerializeToString() if kept else b"",
                     records=payload.query.records,
                     hits=answer.hits,
-                    receipt=receipt.SerializeToString(),
+                    receipt=receipt.SerializeToString() if kept else b"",
                     at=now,
                 )
             )
@@ -311,7 +323,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                     hits=answer.hits,
                     disclosure=answer.disclosing.level.label,
                     generation=answer.generation,
-                    **salted(payload.query.list_digest),
+                    **salted(self._logged_digest(answer)),
                     **({"since": answer.disclosing.since} if answer.disclosing.since else {}),
                     **basis,
                 )

@@ -22,6 +22,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.services import asked_lists
 from tieline_server.services.consulting import Consultations
 from tieline_server.services.context import Node, Person
+from tieline_server.services.list_secrets import salt_shown
 from tieline_server.services.witnessing import Witnessing
 
 _PIECE_CHARS = 2_000
@@ -156,6 +157,11 @@ class Auditing:
         store = self._node.store
         answered = store.read(lambda tx: tx.queries.by_request(number))
         if answered is not None:
+            if not answered.header:
+                raise NotFound(
+                    f"question and receipt of {number} are not kept: {answered.peer} asked by a"
+                    " wire of before v1.5, whose header could be guessed; it has both"
+                )
             return pb.GetReceiptResponse(
                 question=envelope_pb2.Envelope.FromString(answered.header),
                 receipt=envelope_pb2.Envelope.FromString(answered.receipt),
@@ -166,9 +172,11 @@ class Auditing:
             if entry["action"] == "query.result" and number in entry["subjects"]:
                 if not detail.get("receipt"):
                     continue
+                question = _envelope(detail.get("question", ""))
                 return pb.GetReceiptResponse(
-                    question=_envelope(detail.get("question", "")),
+                    question=question,
                     receipt=_envelope(detail["receipt"]),
+                    list_salt=salt_shown(self._node, question),
                 )
         raise NotFound(f"no receipt {number} is in this node's log; copy the id from an answer")
 

@@ -51,6 +51,7 @@ class Peers(Protocol):
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]: ...
     def overlap_brief(
         self,
@@ -58,6 +59,7 @@ class Peers(Protocol):
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]: ...
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest

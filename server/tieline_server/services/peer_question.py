@@ -28,9 +28,11 @@ from tieline_client.errors import (
 )
 from tieline_client.hit_columns import check_hits, names_known
 from tieline_client.identifiers import check_id
+from tieline_client.list_salt import SALTED_LISTS, committed
 from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.services.context import Node
+from tieline_server.services.list_secrets import salt_of
 from tieline_server.services.spool import Kept
 from tieline_server.services.standing import Standings
 
@@ -102,12 +104,18 @@ class PeerQuestion:
     ) -> None:
         self._node, self._agency = node, agency
         self._payload, self._counts, self._deadline = payload, counts, deadline
+        self._list_digest = payload.query.list_digest
+        self._salt = salt_of(node, payload.id)
         self._seen = _Seen()
         self._envelope: envelope_pb2.Envelope | Exception | None = None
 
-    def seal(self) -> None:
-        """Sign the header; what is wrong with that, `ask` tells."""
-        node = self._node
+    def seal(self, *, salted: bool = True) -> None:
+        """Sign the header; what is wrong with that, `ask` tells. Peers of before v1.5 know no
+        ``salted`` list."""
+        node, query = self._node, self._payload.query
+        query.salted = salted
+        digest = self._list_digest
+        query.list_digest = committed(self._salt, digest) if salted else digest
         try:
             Standings(node).check_peer(self._agency)
             self._envelope = node.sealer.seal(
@@ -141,7 +149,10 @@ class PeerQuestion:
         return result
 
     def _exchange(self, result: PeerResult, lists: Lists) -> None:
-        seen, envelope = self._seen, self._envelope
+        seen = self._seen
+        if not isinstance(self._envelope, Exception) and not self._takes_salt():
+            self.seal(salted=False)
+        envelope = self._envelope
         if isinstance(envelope, Exception):
             raise envelope
         assert envelope is not None
@@ -179,21 +190,27 @@ class PeerQuestion:
             told.budget.CopyFrom(end.budget)
             self._node.budgets_heard.told(self._agency, end.budget, self._node.clock())
 
+    def _takes_salt(self) -> bool:
+        return SALTED_LISTS in self._node.peers.abilities(self._agency)[1]
+
     def _responses(
         self, envelope: envelope_pb2.Envelope, lists: Lists
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask in one message where that will do."""
         peers = self._node.peers
+        salt = self._salt if self._payload.query.salted else b""
         if sum(self._counts) <= limits.DIGESTS_BRIEF:
             try:
-                yield from peers.overlap_brief(self._agency, envelope, lists(), self._deadline)
+                yield from peers.overlap_brief(
+                    self._agency, envelope, lists(), self._deadline, salt
+                )
                 return
             except UnknownMethod:
                 pass
             except LimitExceeded as error:
                 if error.metadata.get("check") != "BRIEF":
                     raise
-        yield from peers.overlap(self._agency, envelope, lists(), self._deadline)
+        yield from peers.overlap(self._agency, envelope, lists(), self._deadline, salt)
 
     # 1
     def _take_series(self, entries: Sequence[exchange_pb2.SeriesEntry]) -> None:

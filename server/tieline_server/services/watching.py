@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-from tieline.v1 import envelope_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 
@@ -112,7 +111,7 @@ class Watch:
             return None
         shares = resemblances(mine.sketch, [one.sketch for one in others])
         earlier = [
-            _earlier(other, float(share), mine, asked, tx.queries.answered(peer, other.request))
+            _earlier(other, float(share), mine, tx.queries.answered(peer, other.request))
             for other, share in zip(others, shares, strict=True)
             if share >= limits.LISTS_ALIKE
         ]
@@ -168,17 +167,11 @@ def _earlier(
     other: AskedSketch,
     share: float,
     mine: AskedSketch,
-    asked: AnsweredQuery,
     then: AnsweredQuery | None,
 ) -> Earlier:
-    """A long list of which one digest was exchanged mostly has the same sketch: only the lists'
-    own digests, which stand in the signed headers, say that two are the same."""
-    same = other.sketch == mine.sketch if then is None else _digest(then) == _digest(asked)
+    """A long list of which one digest was exchanged mostly has the same sketch: what stands behind
+    that, the list's own keyed digest, says whether two are the same."""
+    both = min(len(other.sketch), len(mine.sketch))  # before wire v1.5 without the digest
+    same = other.sketch[:both] == mine.sketch[:both]
     today = mine.at - other.at < timedelta(days=1)
     return Earlier(then.case_ref if then else "", share, same, today)
-
-
-def _digest(query: AnsweredQuery) -> bytes:
-    envelope = envelope_pb2.Envelope.FromString(query.header)
-    digest: bytes = payload_pb2.Payload.FromString(envelope.payload).query.list_digest
-    return digest

@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select
+from sqlalchemy import Row, bindparam, delete, func, select, update
 from tieline_client.errors import RequestIdReused
 
 from tieline_server.domain.ports import AnsweredQuery, Operator
@@ -122,6 +122,12 @@ class Queries:
         """Return an answered query by its id, whoever asked."""
         row = self._run(select(queries).where(queries.c.request == request).limit(1)).first()
         return None if row is None else AnsweredQuery(**row._mapping)
+
+    def forget_headers(self) -> int:
+        """Drop all headers and receipts and what would tell one; return how many ids there were."""
+        gone = {"header_digest": b""}
+        self._run(update(queries).values(gone | {"header": b"", "receipt": b""}))
+        return self._run(update(query_ids).values(gone)).rowcount
 
     def erase_before(self, time: datetime, kept: Collection[str] = ()) -> int:
         """Erase answered queries of before, but for those ``kept``; their ids stay known."""

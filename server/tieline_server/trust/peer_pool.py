@@ -205,9 +205,10 @@ class PeerPool:
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask a peer; see PeerClient.overlap."""
-        return self.client(agency).overlap(header, batches, timeout)
+        return self.client(agency).overlap(header, batches, timeout, salt)
 
     def overlap_brief(
         self,
@@ -215,9 +216,10 @@ class PeerPool:
         header: envelope_pb2.Envelope,
         batches: Iterable[DigestBatch],
         timeout: float,
+        salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
         """Ask a peer few digests; see PeerClient.overlap_brief."""
-        return self.client(agency).overlap_brief(header, batches, timeout)
+        return self.client(agency).overlap_brief(header, batches, timeout, salt)
 
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest

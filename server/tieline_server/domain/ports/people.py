@@ -37,7 +37,9 @@ class OperatorRepository(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredQuery:
-    """A query as this node answered it: the header proves what was asked."""
+    """A query as this node answered it. The header proves what was asked once the asker shows list
+    and salt; of an asker that salts none, header and receipt are empty. ``header_digest`` is keyed
+    (services/list_secrets.py)."""
 
     request: str
     peer: str
@@ -76,6 +78,10 @@ class QueryRepository(Protocol):
     def answered(self, peer: str, request: str) -> AnsweredQuery | None: ...
     def find(self, limit: int = 1000) -> list[AnsweredQuery]: ...
     def by_request(self, request: str) -> AnsweredQuery | None: ...
+    def forget_headers(self) -> int:
+        """Drop every header and receipt and what would tell one; their ids stay, and fit none."""
+        ...
+
     def erase_before(self, time: datetime, kept: Collection[str] = ()) -> int:
         """Erase what was answered before, but for the questions ``kept``; ids stay, so that nothing
         is answered anew."""

@@ -11,7 +11,7 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True)
 class AskedSketch:
     """What is known for thirty days of a list that a peer asked; ``sketch`` as domain/minhash.py
-    makes it under the node's key."""
+    makes it under the node's key, followed by the whole list's keyed digest."""
 
     peer: str
     request: str
