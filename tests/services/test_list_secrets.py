@@ -126,7 +126,7 @@ def _ask_as_before(bench: Bench, **changes: object) -> list[exchange_pb2.Overlap
         payload_pb2.Payload(query=payload_pb2.QueryHeader(**(fields | changes))),  # type: ignore[arg-type]
         PT,
     )
-    requests = [
+    requests: list[exchange_pb2.OverlapRequest | DigestBatch] = [
         exchange_pb2.OverlapRequest(header=header),
         DigestBatch.of(DigestKind.SHA1, _sha1()),
     ]
@@ -209,7 +209,7 @@ def test_a_salted_list_wants_its_salt(bench: Bench, salt: bytes) -> None:
         salted=True,
     )
     header = bench[ES].seal(payload_pb2.Payload(query=query), PT)
-    requests = [
+    requests: list[exchange_pb2.OverlapRequest | DigestBatch] = [
         exchange_pb2.OverlapRequest(header=header, list_salt=salt),
         DigestBatch.of(DigestKind.SHA1, _sha1()),
     ]

@@ -2,8 +2,8 @@
 
 As asker: the salt of each question's list (tieline_client/list_salt.py), derived from the node's
 key and the question's id, so that it can be named again for as long as the key is there. As the
-asked side: keyed digests in place of those of lists and headers, by which the node itself knows the same
-list or header again.
+asked side: keyed digests in place of those of lists and headers, by which the node itself knows
+the same list or header again.
 """
 
 from __future__ import annotations
