@@ -79,6 +79,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/auditing.py:Auditing.search": _DATABASE,
     "server/tieline_server/services/auditing.py:_envelope": _STORED_ENVELOPE,
     "server/tieline_server/services/incoming_broadcasts.py:_check_first": _STORED_ENVELOPE,
+    "server/tieline_server/services/list_secrets.py:salt_shown": _STORED_ENVELOPE,
     "server/tieline_server/services/peer_question.py:PeerResult.messages": OWN
     + "answers that came in as checked messages and were spooled",
     "server/tieline_server/services/receiving.py:_notice_of": "signed payloads",
@@ -93,7 +94,6 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/deposit_reports.py:views": _STORED_ENVELOPE,
     "server/tieline_server/services/retracting.py:tell": _STORED_ENVELOPE,
     "server/tieline_server/services/spool.py:Kept.__iter__": OWN + "a spool without a name",
-    "server/tieline_server/services/watching.py:_digest": _STORED_ENVELOPE,
     "server/tieline_server/services/witnessing.py:_envelopes": _STORED_ENVELOPE,
     "server/tieline_server/storage/bulk.py:SqliteBulk.digests": _DATABASE,
     "server/tieline_server/storage/migrations/versions/0004_retraction.py:_series": _DATABASE,
