@@ -28,6 +28,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "near_memory": (_M, 10 * _M),
     "group_commit": (0, 0),
     "broadcast": (10, 50),
+    "policy_decision": (0, 0),
     "three_peers": (_M // 10, _M),
     "audit_cost": (_M // 10, _M),
     "ingest": (_M, 51 * _M),

@@ -85,6 +85,9 @@ TARGETS = {
     "audit_wall": Target(
         "auditing of a 10,000-hash question, of its time", "share", "", 0.50, 0.30, _M
     ),
+    "policy_decision": Target(
+        "a policy decision: the slowest of all cases", "ms", "", 1.0, 0.5, 0
+    ),
     "broadcast": Target(
         "broadcast of 4 KB to 50 nodes", "messages/s", "unary gRPC echo", 0.25, 0.4, 50
     ),

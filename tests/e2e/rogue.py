@@ -191,6 +191,8 @@ class Impostor:
     seen: list[tuple[str, bytes]] = field(default_factory=list)
     """Every (method, message) but Hellos, and a method without a message as (method, b"")."""
     hellos: list[bytes] = field(default_factory=list)
+    resumed: list[bool] = field(default_factory=list)
+    """Of each Hello: whether its connection resumed a TLS session of before."""
     closing: threading.Event = field(default_factory=threading.Event)
 
     def service(self, details: Any) -> Any:
@@ -213,6 +215,8 @@ class Impostor:
     def _greet(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         for request in requests:
             self.hellos.append(request)
+            reused = context.auth_context().get("ssl_session_reused", ())
+            self.resumed.append(list(reused) == [b"true"])
             answer = self.hello(request)
             if answer is None:
                 while context.is_active() and not self.closing.wait(0.05):

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from grpc.experimental import session_cache  # type: ignore[attr-defined]
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
 from tieline_client import keys, limits, tls
 from tieline_client.certificates import LeafCache
@@ -58,7 +59,8 @@ class Server:
         self.sealer = Sealer(FEDERATION, ICE, key)
         self.leaf = tls.to_der(self.agency.identity.leaf_pem)
         self.impostor = Impostor(self._hello, lambda _method, _sent: [b""])
-        address = held.enter_context(
+        self._held = held
+        self._address = held.enter_context(
             serving(
                 self.impostor,
                 "127.0.0.1:0",
@@ -66,12 +68,16 @@ class Server:
                 [self.world.agencies[OWN].node_ca.der],
             )
         )
-        self.client = held.enter_context(
+        self.client = self.connect()
+
+    def connect(self) -> PeerClient:
+        """Another client of the same node; it connects by itself."""
+        return self._held.enter_context(
             closing(
                 PeerClient(
                     own_agency=OWN,
                     agency=ICE,
-                    endpoints=[address],
+                    endpoints=[self._address],
                     directory=lambda: self.world.directory,
                     identity=self.world.agencies[OWN].identity,
                     leaves=LeafCache(FEDERATION),
@@ -122,6 +128,44 @@ def _server(change: Callable[[Server], None]) -> str:
         told = _told(lambda: list(server.client.overlap(header, batches, SECONDS)))
         assert (server.impostor.seen == []) == (told != SERVED), server.impostor.seen
         return told
+
+
+def _resumed(change: Callable[[Server], None]) -> str:
+    """A session ticket from before: the new connection is resumed, not proved anew.
+
+    The node's own channels keep no tickets (`_not_resumed`), so this one's options are added to.
+    """
+    cache = session_cache.ssl_session_cache_lru(4)
+    honest = tls.channel_options
+
+    def keeping(*words: Any, **named: Any) -> Any:
+        return [*honest(*words, **named), ("grpc.ssl_session_cache", cache)]
+
+    with ExitStack() as held, mock.patch.object(tls, "channel_options", keeping):
+        server = Server(held)
+        server.client.hello()
+        server.client.close()
+        second = server.connect()
+        second.hello()
+        second.close()
+        assert server.impostor.resumed == [False, True]  # the second did resume the first
+        change(server)
+        batches: list[DigestBatch] = []
+        header = envelope_pb2.Envelope(payload_type="t")
+        told = _told(lambda: list(server.connect().overlap(header, batches, SECONDS)))
+        assert (server.impostor.seen == []) == (told != SERVED), server.impostor.seen
+        assert all(server.impostor.resumed[1:]), server.impostor.resumed
+        return told
+
+
+def _not_resumed() -> str:
+    """As the node's client is: each connection is proved anew."""
+    with ExitStack() as held:
+        server = Server(held)
+        for client in (server.client, server.connect(), server.connect()):
+            client.hello()
+            client.close()
+        return "resumed" if any(server.impostor.resumed) else SERVED
 
 
 def _asking(change: Callable[[Server], None]) -> str:
@@ -184,6 +228,9 @@ def rows() -> Rows:
     ]
     for name, alter_server, expected in servers:
         add(f"next call: {name}", partial(_server, alter_server), expected)
+    add("new connections of the node's own client: none is resumed", _not_resumed, SERVED)
+    for name, alter_server, expected in servers:
+        add(f"resumed session: {name}", partial(_resumed, alter_server), expected)
     under_way = {"its agency is revoked": "CERTIFICATE_AGENCY", "its signing key is withdrawn": ""}
     for name, alter_server, expected in servers:
         meets = under_way.get(name, expected)

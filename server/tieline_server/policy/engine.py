@@ -8,6 +8,7 @@ reload swaps rules and cache together, and keeps the old ones when the new folde
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import lru_cache
@@ -35,6 +36,8 @@ from tieline_server.policy.cases import CaseFailure, run_cases
 from tieline_server.policy.loading import Rule, RuleBook, load_rules
 
 _POLICY_ID = re.compile(r"policy\d+")
+_PAIRS_PARSED = 512
+"""Askers and holders of which the parsed form is kept."""
 _ERRORS_SHOWN = 8
 _ERROR_CHARS = 300
 
@@ -65,6 +68,10 @@ class PolicyEngine:
         """Read the folder again; raise ConfigurationError and keep the old rules if it is unfit."""
         self._current = _Rules(load_rules(self._folder))
 
+    def forget(self) -> None:
+        """Drop the decisions that are remembered: each is made anew, as at the start."""
+        self._current.forget()
+
     def decide(self, question: Question) -> Decision:
         """Return the decision; a question out of bounds is denied, never raised."""
         return self._current.decide(question)
@@ -88,7 +95,13 @@ class _Rules:
         self.book = book
         self._cached = lru_cache(maxsize=DECISIONS_CACHED)(self._evaluate)
         self._disclosed = lru_cache(maxsize=DECISIONS_CACHED)(self._highest)
+        self._parsed = lru_cache(maxsize=_PAIRS_PARSED)(self._parse)
         self._check_every_action()
+
+    def forget(self) -> None:
+        """Empty both caches."""
+        self._cached.cache_clear()
+        self._disclosed.cache_clear()
 
     def decide(self, question: Question) -> Decision:
         """Bound, then decide; only questions in bounds reach the cache."""
@@ -129,7 +142,7 @@ class _Rules:
 
     def _evaluate(self, question: Question) -> Decision:
         answer = cedarpy.is_authorized(
-            _request(question), self.book.policies, _entities(question), self.book.schema
+            _request(question), self.book.policies, self._entities(question), self.book.schema
         )
         errors = tuple(map(self._named, answer.diagnostics.errors[:_ERRORS_SHOWN]))
         rules = sorted(
@@ -144,6 +157,21 @@ class _Rules:
             why = f"no rule lists {question.action} here for {question.purpose}; unlisted is denied"
             return Decision(False, (), (), why)
         return Decision(answer.allowed, ids, (), "; ".join(rule.why for rule in rules))
+
+    def _entities(self, question: Question) -> cedarpy.Entities | list[dict[str, Any]]:
+        """Return the parties, parsed once for all questions between the two.
+
+        Those that Cedar refuses are given as they are: its answer says why, and decides nothing.
+        """
+        try:
+            return self._parsed(question.asker, question.holder)
+        except ValueError:
+            return _entities(question.asker, question.holder)
+
+    def _parse(self, asker: Party, holder: Party) -> cedarpy.Entities:
+        return cedarpy.Entities.from_json_str(
+            json.dumps(_entities(asker, holder)), self.book.schema
+        )
 
     def _named(self, error: str) -> str:
         """Put the rule's own id in place of Cedar's position, on one bounded line."""
@@ -161,7 +189,10 @@ class _Rules:
             for urgency in (None, Urgency.ROUTINE):
                 question = Question(action, party, party, "victim-identification", urgency=urgency)
                 answer = cedarpy.is_authorized(
-                    _request(question), self.book.policies, _entities(question), self.book.schema
+                    _request(question),
+                    self.book.policies,
+                    self._entities(question),
+                    self.book.schema,
                 )
                 if answer.decision is cedarpy.Decision.NoDecision:
                     raise ConfigurationError(
@@ -248,10 +279,10 @@ def _request(question: Question) -> dict[str, Any]:
     }
 
 
-def _entities(question: Question) -> list[dict[str, Any]]:
+def _entities(asker: Party, holder: Party) -> list[dict[str, Any]]:
     """The two parties; one and the same is listed once, two that differ under one id are refused
     by Cedar."""
-    parties = dict.fromkeys((question.asker, question.holder))
+    parties = dict.fromkeys((asker, holder))
     return [
         {
             "uid": _uid(party.agency),
