@@ -37,6 +37,13 @@ page. To write it anew: `python -m tests.e2e.hostile_table`.
 - `UNKNOWN_AGENCY`: the client does not even connect.
 - *honest*: that use is what the certificate was issued for.
 
+The `pki-` lines are of an agency with an existing PKI: an RSA-3072 root, under it the RSA-3072
+issuing CA that the directory pins. What that CA signs itself is let in both ways, with P-256 and
+RSA leaves, whether or not the chain comes along (`tests/trust/test_existing_pki.py`, and at a
+running node); nothing above, beside or below it counts. A CA that has name constraints itself, is
+expired, or is weak is not admitted (`CERTIFICATE_MALFORMED`, `CERTIFICATE_AUTHORITY`,
+`CERTIFICATE_WEAK`).
+
 | certificate | what it is | as caller at a node | as server seen by a client |
 |---|---|---|---|
 """

@@ -81,6 +81,7 @@ def hostile_federation(root: Path) -> Iterator[HostileFederation]:
         victim_operators=rogues[VICTIM].authority(Kind.OPERATOR),
         other=rogues[OTHER].authority(),
         unbounded=spare.unbounded,
+        pki=spare.pki,
         stale=spare.stale,
     )
     try:

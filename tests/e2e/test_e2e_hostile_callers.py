@@ -34,7 +34,7 @@ from tests.e2e.hostile_world import (
 from tests.e2e.rogue import SECONDS
 from tests.trust.forging import CLIENT, DAY, SERVER, Forged, Forger, node_names
 from tests.trust.handshakes import ACCEPTED, Row, hostile_identity
-from tests.trust.hostile import HANDSHAKE, hostile_cases
+from tests.trust.hostile import HANDSHAKE, honest_of_pki, hostile_cases
 
 GET_STATS = "/tieline.v1.OperatorService/GetStats"
 
@@ -70,6 +70,14 @@ def rows(stage: HostileFederation, met: Counter[tuple[str, str]]) -> dict[str, R
 def test_honest_nodes_are_served(stage: HostileFederation) -> None:
     for rogue in stage.rogues.values():
         assert as_caller(stage, rogue.identity) == ACCEPTED
+
+
+def test_leaves_of_an_existing_pki_are_let_in_both_ways(stage: HostileFederation) -> None:
+    """RSA root, RSA issuing CA under it, which is what the directory pins."""
+    for leaf_key, chain in (("p256", False), ("rsa", False), ("rsa", True)):
+        case = honest_of_pki(stage.world, leaf_key, chain=chain)
+        assert as_caller(stage, hostile_identity(case)) == ACCEPTED, case.name
+        assert as_server(stage, case) == ACCEPTED, case.name
 
 
 def test_each_forged_node_gets_what_its_line_says(rows: dict[str, Row]) -> None:

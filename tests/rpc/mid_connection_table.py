@@ -36,9 +36,9 @@ change* ends no connection: what the caller may ask and be told under its new ro
 by call (`tests/policy/test_policy_oracle.py`). What hangs on the role itself ends: a hub that is
 none any more relays no new connection, a node that can be called has no standing stream.
 
-A *resumed session* of a server is one of a client that keeps session tickets, which the node's own does
-not: TLS then looks at no certificate and no CA anew. What holds all the same is the signed Hello, which
-comes first on every connection and shows the leaf.
+A *resumed session* of a server is one of a client that keeps session tickets, which the node's own
+does not: TLS then looks at no certificate and no CA anew. What holds all the same is the signed
+Hello, which comes first on every connection and shows the leaf.
 
 | who | when | gets |
 |---|---|---|

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
 from asn1crypto import algos
 from asn1crypto import x509 as asn1_x509
@@ -29,13 +31,110 @@ DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
+class Issuer:
+    """A CA of an existing PKI, with its key: RSA of 3072 bits."""
+
+    certificate: x509.Certificate
+    key: rsa.RSAPrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    def certify(
+        self,
+        name: str,
+        key: rsa.RSAPrivateKey,
+        now: datetime,
+        *,
+        start: timedelta = -DAY,
+        end: timedelta = 1000 * DAY,
+        path_length: int | None = None,
+        constrained: x509.NameConstraints | None = None,
+    ) -> Issuer:
+        """Return a CA below this one."""
+        return Issuer(
+            _ca(name, key, self.certificate.subject, self.key, now + start, now + end,
+                path_length, constrained, identifier_of(self.certificate)),
+            key,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExistingPki:
+    """A country's own PKI: a root, under it the issuing CA that the directory pins, and others."""
+
+    root: Issuer
+    issuing: Issuer
+    sibling: Issuer
+    """Another issuing CA under the same root, which nobody pins."""
+
+
+@cache
+def rsa_key(name: str, bits: int = 3072) -> rsa.RSAPrivateKey:
+    """Return a key of this process by name: they take a second to make."""
+    return rsa.generate_private_key(65537, bits)
+
+
+def make_pki(agency: str, now: datetime) -> ExistingPki:
+    """Make a root and two issuing CAs under it, all RSA-3072, none with a path length."""
+    key = rsa_key("root")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{agency} root")])
+    root = Issuer(
+        _ca(f"{agency} root", key, name, key, now - DAY, now + 3000 * DAY, None, None, b""), key
+    )
+    return ExistingPki(
+        root=root,
+        issuing=root.certify(f"{agency} issuing CA 3", rsa_key("issuing"), now),
+        sibling=root.certify(f"{agency} issuing CA 4", rsa_key("sibling"), now),
+    )
+
+
+def _ca(
+    name: str,
+    key: rsa.RSAPrivateKey,
+    issuer: x509.Name,
+    issuer_key: rsa.RSAPrivateKey,
+    start: datetime,
+    end: datetime,
+    path_length: int | None,
+    constrained: x509.NameConstraints | None,
+    authority: bytes,
+) -> x509.Certificate:
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(identifier, critical=False)
+    )
+    if authority:
+        aki = x509.AuthorityKeyIdentifier(authority, None, None)
+        builder = builder.add_extension(aki, critical=False)
+    if constrained is not None:
+        builder = builder.add_extension(constrained, critical=True)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+@dataclass(frozen=True)
 class World:
     """The honest CAs that hostile certificates are made around.
 
     ``victim`` and ``victim_operators`` belong to the agency that is impersonated, ``other`` is
     another member's node CA, ``unbounded`` a third member's that comes from an existing PKI and
-    has no path length. ``stale`` is a node CA of the victim that the directory still pins though
-    it has expired; a test without it leaves it None.
+    has no path length; ``pki`` is what stands above and beside it there. ``stale`` is a node CA of
+    the victim that the directory still pins though it has expired; a test without it leaves it
+    None.
     """
 
     federation: str
@@ -44,6 +143,7 @@ class World:
     victim_operators: AgencyAuthority
     other: AgencyAuthority
     unbounded: AgencyAuthority | None = None
+    pki: ExistingPki | None = None
     stale: AgencyAuthority | None = None
     revoked_serial: int = 0x7E57ED
 
@@ -67,34 +167,23 @@ def make_world(federation: str = "demo", now: datetime | None = None) -> World:
     def create(kind: Kind, agency: str, at: datetime = moment) -> AgencyAuthority:
         return create_authority(kind, federation, agency, keys.generate(), now=at)
 
+    pki = make_pki("fr-ofmin", moment)
     return World(
         federation=federation,
         now=moment,
+        pki=pki,
         victim=create(Kind.NODE, "pt-pj"),
         victim_operators=create(Kind.OPERATOR, "pt-pj"),
         other=create(Kind.NODE, "us-ice"),
-        unbounded=_existing_pki(federation, "fr-ofmin", moment),
+        unbounded=_existing_pki(federation, "fr-ofmin", pki),
         stale=create(Kind.NODE, "pt-pj", moment - 4000 * DAY),
     )
 
 
-def _existing_pki(federation: str, agency: str, now: datetime) -> AgencyAuthority:
-    key = keys.generate()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{agency} issuing CA 3")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + 1000 * DAY)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return AgencyAuthority(Kind.NODE, federation, agency, certificate, key)
+def _existing_pki(federation: str, agency: str, pki: ExistingPki) -> AgencyAuthority:
+    """Its issuing CA, as the agency's authority. Only the forgers issue with it."""
+    key: Any = pki.issuing.key
+    return AgencyAuthority(Kind.NODE, federation, agency, pki.issuing.certificate, key)
 
 
 @dataclass(frozen=True)

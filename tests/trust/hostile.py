@@ -24,10 +24,12 @@ from tests.trust.forging import (
     SERVER,
     Forged,
     Forger,
+    Issuer,
     World,
     altered,
     identifier_of,
     node_names,
+    rsa_key,
     self_signed,
     signed_with_sha1,
     usage,
@@ -62,7 +64,17 @@ class HostileCase:
 
 def hostile_cases(world: World) -> list[HostileCase]:
     """Forge every case against ``world``, in the order of the table."""
-    families = (_times, _issuers, _descendants, _purposes, _names, _identities, _strengths, _rest)
+    families = (
+        _times,
+        _issuers,
+        _descendants,
+        _pki,
+        _purposes,
+        _names,
+        _identities,
+        _strengths,
+        _rest,
+    )
     return [case for family in families for case in family(world)]
 
 
@@ -175,6 +187,52 @@ def _descendants(world: World) -> Iterator[HostileCase]:
         chain=[middle],
         agency=agency,
     )
+
+
+def honest_of_pki(world: World, leaf_key: str, *, chain: bool) -> HostileCase:
+    """An honest leaf of an existing PKI's pinned CA, of key "p256" or "rsa", in a case's form."""
+    assert world.unbounded is not None
+    assert world.pki is not None
+    pki, agency = world.pki, world.unbounded.agency
+    key = rsa_key("leaf") if leaf_key == "rsa" else None
+    leaf = Forger(world, pki.issuing.certificate, pki.issuing.key).leaf(agency, key=key)
+    links = [Forged(one.certificate, one.key) for one in (pki.issuing, pki.root) if chain]
+    words = f"{leaf_key}, {'with its chain' if chain else 'alone'}"
+    return _case(world, words, "honest", leaf, NOT_APPLICABLE, chain=links, agency=agency)
+
+
+def _pki(world: World) -> Iterator[HostileCase]:
+    """An existing PKI whose issuing CA is pinned: what else stands in it counts for nothing."""
+    if world.unbounded is None or world.pki is None:
+        return
+    agency, now, pki = world.unbounded.agency, world.now, world.pki
+
+    def case(
+        name: str, description: str, issuer: Issuer, outcome: str, *chain: Issuer
+    ) -> HostileCase:
+        leaf = Forger(world, issuer.certificate, issuer.key).leaf(agency)
+        links = [Forged(one.certificate, one.key) for one in chain]
+        return _case(world, name, description, leaf, outcome, chain=links, agency=agency)
+
+    sibling, key = pki.sibling, rsa_key("below")
+    description = "issued beside the pinned CA, under the same RSA root; sends its chain"
+    yield case("pki-sibling", description, sibling, HANDSHAKE, sibling, pki.root)
+    description = "issued by the root above the pinned CA; sends it"
+    yield case("pki-root", description, pki.root, HANDSHAKE, pki.root)
+    below = pki.issuing.certify(f"{agency} issuing CA 3 a", key, now)
+    description = "issued by an intermediate below the pinned CA; sends it"
+    yield case("pki-below", description, below, "CERTIFICATE_ISSUER", below)
+    ended = pki.issuing.certify(f"{agency} issuing CA 3 b", key, now, start=-9 * DAY, end=-DAY)
+    description = "as before, and the intermediate has expired"
+    yield case("pki-below-expired", description, ended, HANDSHAKE, ended)
+    narrow = x509.NameConstraints(None, [x509.DNSName("invalid")])
+    other = pki.issuing.certify(f"{agency} issuing CA 3 c", key, now, constrained=narrow)
+    description = "as before, and the intermediate's name constraints exclude its names"
+    yield case("pki-below-constrained", description, other, HANDSHAKE, other)
+    fitting = x509.NameConstraints([x509.DNSName("invalid")], None)
+    other = pki.issuing.certify(f"{agency} issuing CA 3 d", key, now, constrained=fitting)
+    description = "as before, and its name constraints allow its names"
+    yield case("pki-below-allowed", description, other, "CERTIFICATE_ISSUER", other)
 
 
 def _purposes(world: World) -> Iterator[HostileCase]:
