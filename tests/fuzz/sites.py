@@ -69,7 +69,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/asked_lists.py:read": _DATABASE,
     "server/tieline_server/services/watch_lists.py:opened": OWN
     + "pieces that were sealed here, opened by their key",
-    "server/tieline_server/services/watch_runs.py:_receipt": OWN
+    "server/tieline_server/services/watch_notices.py:checked_receipt": OWN
     + "a receipt that was opened and checked when it came",
     "server/tieline_server/storage/watches.py:_watch": _DATABASE,
     "server/tieline_server/services/asked_lists.py:opened": "kept lists",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from tieline.v1 import operator_watches_pb2 as pb
@@ -29,8 +28,12 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import moment, show_rows
-from tieline_client.digest_batch import DigestBatch
-from tieline_client.digests import format_digest
+from tieline_client.cli.watch_views import (
+    matched_hashes,
+    notice_document,
+    peer_row,
+    watch_document,
+)
 from tieline_client.errors import EXIT_FAILED, EXIT_REFUSED, EXIT_UNREACHABLE, UsageError
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.formats.record import Rejected
@@ -249,11 +252,11 @@ def show(
     document = watch_document(found.watch)
     document["notices"] = [notice_document(one) for one in found.notices]
     if matches:
-        document["matches"] = {one.agency: list(_hashes(one)) for one in found.matches}
+        document["matches"] = {one.agency: list(matched_hashes(one)) for one in found.matches}
 
     def render() -> None:
         columns = ("peer", "status", "matched", "%", "asked", "next", "reason")
-        show_rows(columns, [_peer_row(one) for one in document["peers"]], "nobody was asked yet")
+        show_rows(columns, [peer_row(one) for one in document["peers"]], "nobody was asked yet")
         notices = [
             (
                 one["id"],
@@ -380,87 +383,3 @@ def parse_until(text: str) -> datetime | None:
     if not day:
         return None
     return datetime.combine(date.fromisoformat(day) + timedelta(days=1), time(), UTC)
-
-
-def watch_document(view: pb.WatchView) -> dict[str, Any]:
-    """Return a standing query as JSON says it."""
-    header = view.header
-    return {
-        "id": view.id,
-        "name": header.name,
-        "state": view.state,
-        "items": header.records,
-        "excluded": header.excluded,
-        "near": header.near,
-        "priority": header.priority,
-        "reference": header.reference,
-        "alert": header.alert,
-        "purpose": header.purpose,
-        "case": header.case_ref,
-        "person": view.person,
-        "created": views.when(view, "create_time"),
-        "until": views.when(header, "until_time"),
-        "ended": views.when(view, "end_time"),
-        "asks": list(header.peers),
-        "peers": [
-            {
-                "agency": one.agency,
-                "status": one.status,
-                "reason": one.reason,
-                "matched": one.matched,
-                "percent": one.percent,
-                "asked": views.when(one, "ask_time"),
-                "generation": one.generation,
-                "part": one.part,
-                "next": views.when(one, "next_time"),
-            }
-            for one in view.peers
-        ],
-    }
-
-
-def notice_document(view: pb.WatchNoticeView) -> dict[str, Any]:
-    """Return a notice as JSON says it."""
-    return {
-        "id": view.id,
-        "agency": view.agency,
-        "time": views.when(view, "time"),
-        "fresh": view.fresh,
-        "matched": view.matched,
-        "items": view.records,
-        "percent": view.percent,
-        "receipt": view.receipt,
-        "told": view.told,
-        "series": [
-            {
-                "id": one.id,
-                "status": one.status,
-                "references": list(one.references),
-                "contact": {
-                    "name": one.contact_name,
-                    "email": one.contact_email,
-                    "phone": one.contact_phone,
-                },
-            }
-            for one in view.series
-        ],
-    }
-
-
-def _hashes(matches: pb.WatchMatches) -> Iterator[str]:
-    for one in matches.lists:
-        batch = DigestBatch.from_wire(one)
-        for row in batch.rows:
-            yield format_digest(batch.kind, row.tobytes())
-
-
-def _peer_row(one: Mapping[str, Any]) -> Sequence[object]:
-    return (
-        one["agency"],
-        one["status"],
-        one["matched"],
-        one["percent"],
-        moment(one["asked"]),
-        moment(one["next"]),
-        one["reason"],
-    )

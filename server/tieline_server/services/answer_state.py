@@ -15,7 +15,8 @@ from tieline_client.digests import DigestKind
 from tieline_server.domain.minhash import U32, Sketcher
 from tieline_server.domain.ports import Ids
 from tieline_server.services.budgeting import Charge
-from tieline_server.services.disclosing import Disclosing, Hits
+from tieline_server.services.disclosing import Disclosing
+from tieline_server.services.hits import Hits
 
 
 class Found(NamedTuple):

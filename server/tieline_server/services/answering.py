@@ -47,7 +47,8 @@ from tieline_server.services.answer_admission import AnswerAdmission
 from tieline_server.services.answer_records import AnswerRecords, distinct_items
 from tieline_server.services.answer_state import Answer, Found
 from tieline_server.services.context import Node, about, clean
-from tieline_server.services.disclosing import Disclosing, Hits
+from tieline_server.services.disclosing import Disclosing
+from tieline_server.services.hits import Hits
 from tieline_server.services.sketches import SKETCHES
 from tieline_server.services.standing import Standings
 

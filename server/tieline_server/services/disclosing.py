@@ -22,45 +22,15 @@ from tieline_client.handling import Handling, stricter
 
 from tieline_server.domain.holding import Way, decided
 from tieline_server.domain.policy import Action, Disclosure, Question
-from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids, Rows
+from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids
 from tieline_server.domain.request import DEFAULT_WISH, Grant
 from tieline_server.services.context import Node
 from tieline_server.services.held_under import Pair, Under, held_under
+from tieline_server.services.hits import Hits, hit_batches
 from tieline_server.services.notices import handling_out
 
-Distances = npt.NDArray[np.int32]
 _SERIES_TEXT_CHARS = limits.FREE_TEXT_PER_MESSAGE_CHARS // 2
 """Text of the series of one message; the cap on a message's text is twice that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """Pairs of position in the asked list and item, positions ascending; ``rows`` (n, width) are
-    the digests that matched, ``distances`` (n,) those of near hits."""
-
-    kind: DigestKind
-    positions: Ids
-    items: Ids
-    rows: Rows
-    distances: Distances | None
-
-    @classmethod
-    def joined(cls, parts: Sequence[Hits]) -> Hits:
-        """Return hits of one kind, one after another."""
-        if len(parts) == 1:
-            return parts[0]
-        near = [one.distances for one in parts if one.distances is not None]
-        return cls(
-            parts[0].kind,
-            np.concatenate([one.positions for one in parts]),
-            np.concatenate([one.items for one in parts]),
-            np.concatenate([one.rows for one in parts]),
-            np.concatenate(near) if near else None,
-        )
-
-    def where(self, kept: npt.NDArray[np.bool_]) -> Hits:
-        distances = None if self.distances is None else self.distances[kept]
-        return Hits(self.kind, self.positions[kept], self.items[kept], self.rows[kept], distances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +114,7 @@ class Disclosing:
         self._wait(hits, numbers[at], waits & (kept | ~told[at]))
         disclosed = hits.where(kept)
         ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
-        messages += _batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
+        messages += hit_batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
         return messages, disclosed.items, len(disclosed.items)
 
     def _wait(
@@ -363,33 +333,6 @@ class Disclosing:
         items = hits.items[shared].tolist()
         conflicting = self.node.store.read(lambda tx: tx.items.conflicting(items))
         return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
-
-
-def _batches(
-    hits: Hits, series: Sequence[tuple[int, ...]], at: Ids, ambiguous: Ids | None
-) -> list[exchange_pb2.OverlapResponse]:
-    """Return hits as messages; one in several series repeats. ``at`` leads from a hit to its
-    entry of ``series``."""
-    lengths = np.array([max(len(one), 1) for one in series], dtype=np.int64)
-    flat = np.array([index for one in series for index in one or (0,)], dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    repeats = lengths[at]
-    row = np.repeat(np.arange(len(at)), repeats)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    named = flat[starts[at][row] + within]
-    positions = hits.positions[row]
-    messages = []
-    for start in range(0, len(row), limits.HITS_PER_BATCH):
-        part = slice(start, start + limits.HITS_PER_BATCH)
-        batch = exchange_pb2.HitBatch(kind=int(hits.kind), positions=positions[part].tolist())  # type: ignore[arg-type]
-        if named[part].any():
-            batch.series.extend(named[part].tolist())
-        if hits.distances is not None:
-            batch.distances.extend(hits.distances[row[part]].tolist())
-        if ambiguous is not None:
-            batch.ambiguous.extend(ambiguous[np.isin(ambiguous, positions[part])].tolist())
-        messages.append(exchange_pb2.OverlapResponse(hits=batch))
-    return messages
 
 
 def learning(node: Node, peer: str, purpose: str, held: Under) -> Question:
