@@ -30,6 +30,8 @@ from tieline_client.profile import Profile, utc_now
 from tieline_server.config import make_config
 from tieline_server.homes import make_home
 
+from tests.e2e.forking import nursery
+
 T = TypeVar("T")
 
 PURPOSE = "victim-identification"
@@ -139,8 +141,13 @@ class Node:
         return self
 
     def launch(self, **environment: str) -> None:
-        """Start the process without waiting for it."""
+        """Start the process without waiting for it; executed where it gets an environment."""
         assert not self.running, f"{self.agency} runs already"
+        forks = None if environment else nursery()
+        if forks is not None:
+            words = ("node", "serve", str(self.home))
+            self.process = forks.launch(words, self.log, os.environ)
+            return
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [_COMMAND, "node", "serve", str(self.home)],
