@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,14 +37,26 @@ def _name(dump: Path) -> str:
     return f"{dump.parent.name}-{dump.name.partition('.')[0]}"
 
 
-@pytest.fixture(params=_DUMPS, ids=_name)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A database as an earlier version left it."""
-    path = tmp_path / "database.sqlite3"
-    with contextlib.closing(sqlite3.connect(path)) as made:
-        made.executescript(gzip.decompress(request.param.read_bytes()).decode())
-    path.chmod(0o600)
-    return path
+@dataclass(frozen=True)
+class Brought:
+    """A database as an earlier version left it, and as it stands since this one opened it."""
+
+    earlier: Path
+    later: Path
+
+
+@pytest.fixture(scope="module", params=_DUMPS, ids=_name)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Brought:
+    """One database, brought forward once for all that is looked at."""
+    folder = tmp_path_factory.mktemp("brought")
+    made = Brought(folder / "earlier.sqlite3", folder / "later.sqlite3")
+    with contextlib.closing(sqlite3.connect(made.earlier)) as filled:
+        filled.executescript(gzip.decompress(request.param.read_bytes()).decode())
+    made.earlier.chmod(0o600)
+    shutil.copy(made.earlier, made.later)
+    with _opened(made.later):
+        pass
+    return made
 
 
 @contextlib.contextmanager
@@ -67,11 +81,14 @@ def _rows(path: Path, sql: str) -> list[Any]:
         return database.execute(sql).fetchall()
 
 
-def test_a_database_comes_forward_with_all_its_rows(database: Path) -> None:
-    before = _counts(database)
-    messages = _rows(database, "SELECT id, recipient, envelope, state, sequence FROM outbox")
-    came = _rows(database, "SELECT sender, id, envelope, reply FROM inbox ORDER BY sender, id")
-    with _opened(database) as store:
+def test_a_database_comes_forward_with_all_its_rows(database: Brought) -> None:
+    before = _counts(database.earlier)
+    messages = _rows(
+        database.earlier, "SELECT id, recipient, envelope, state, sequence FROM outbox"
+    )
+    sql = "SELECT sender, id, envelope, reply FROM inbox ORDER BY sender, id"
+    came = _rows(database.earlier, sql)
+    with _opened(database.later) as store:
         for number, recipient, envelope, state, sequence in messages:
             kept = store.read(lambda tx, n=number, to=recipient: tx.outbox.get(to, n))  # type: ignore[misc]
             assert kept is not None
@@ -80,26 +97,21 @@ def test_a_database_comes_forward_with_all_its_rows(database: Path) -> None:
             found = store.read(lambda tx, s=sender, n=number: tx.inbox.get(s, n))  # type: ignore[misc]
             assert found is not None
             assert (found.envelope, int(found.reply)) == (envelope, reply)
-    assert _counts(database) == before
-    assert _rows(database, "SELECT version_num FROM alembic_version") == [(REVISION,)]
-    assert _rows(database, "PRAGMA integrity_check") == [("ok",)]
+    assert _counts(database.later) == before
+    assert _rows(database.later, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert _rows(database.later, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_database_comes_forward_once(database: Path) -> None:
-    with _opened(database):
+def test_a_database_comes_forward_once(database: Brought) -> None:
+    between = _counts(database.later)
+    with _opened(database.later):
         pass
-    between = _counts(database)
-    with _opened(database):
-        pass
-    assert _counts(database) == between
+    assert _counts(database.later) == between
 
 
-def test_every_value_comes_forward(database: Path) -> None:
+def test_every_value_comes_forward(database: Brought) -> None:
     """Row by row: what stood in a column that is still there stands in it unchanged."""
-    before = _everything(database)
-    with _opened(database):
-        pass
-    after = _everything(database)
+    before, after = _everything(database.earlier), _everything(database.later)
     for table, (columns, rows) in before.items():
         if table in _BY_MIGRATION or table not in after:
             continue
@@ -130,17 +142,15 @@ def _everything(path: Path) -> dict[str, tuple[list[str], list[Any]]]:
         }
 
 
-def test_what_is_known_good_stays_known_good(database: Path) -> None:
-    told = _everything(database)["exclusions"]
+def test_what_is_known_good_stays_known_good(database: Brought) -> None:
+    told = _everything(database.earlier)["exclusions"]
     kind = told[0].index("kind") if "kind" in told[0] else None
     before = {
         bytes(row[told[0].index("digest")]) if kind is not None else _digest(row) for row in told[1]
     }
-    with _opened(database):
-        pass
-    rows = _rows(database, "SELECT md5, sha1, sha256 FROM exclusions")
+    rows = _rows(database.later, "SELECT md5, sha1, sha256 FROM exclusions")
     assert {_digest(row) for row in rows} == before
-    tallied = _rows(database, "SELECT coalesce(sum(exclusions), 0) FROM import_tallies")
+    tallied = _rows(database.later, "SELECT coalesce(sum(exclusions), 0) FROM import_tallies")
     assert tallied == [(len(rows),)]
 
 
@@ -148,20 +158,23 @@ def _digest(row: Sequence[Any]) -> bytes:
     return next(bytes(one) for one in row if isinstance(one, bytes))
 
 
-def test_what_waits_is_counted_as_it_stands(database: Path) -> None:
-    with _opened(database) as store:
+def test_what_waits_is_counted_as_it_stands(database: Brought) -> None:
+    with _opened(database.later) as store:
         told = store.read(lambda tx: list(tx.outbox.destinations()))
     waits = "SELECT recipient, count(*) FROM outbox WHERE state = 'queued' GROUP BY recipient"
-    assert {one.agency: one.queued for one in told if one.queued} == dict(_rows(database, waits))
+    assert {one.agency: one.queued for one in told if one.queued} == dict(
+        _rows(database.later, waits)
+    )
 
 
-def test_standings_retractions_and_alarms_read_back(database: Path) -> None:
-    there = _everything(database)
-    with _opened(database) as store:
+def test_standings_retractions_and_alarms_read_back(database: Brought) -> None:
+    there = _everything(database.earlier)
+    with _opened(database.later) as store:
         peers = store.read(lambda tx: tx.standings.peers())
         said = store.read(lambda tx: tx.retractions.standing())
         words = store.read(lambda tx: {agency: tx.standings.mine(agency) for agency in peers})
-    settled = dict(_rows(database, "SELECT sender, max(sequence) FROM inbox GROUP BY sender"))
+    sql = "SELECT sender, max(sequence) FROM inbox GROUP BY sender"
+    settled = dict(_rows(database.later, sql))
     for agency, word in words.items():
         highest = max((lane.highest for lane in word.lanes.values()), default=0)
         assert highest >= settled.get(agency, 0)
