@@ -574,15 +574,14 @@ def test_commands_of_other_distributions_are_loaded_or_explained(
 
     from tieline_client.cli import app
 
-    monkeypatch.setattr(
-        app,
-        "entry_points",
-        lambda group: [EntryPoint("node", "no_such_module:app", group)],
-    )
+    entry = EntryPoint("node", "no_such_module:app", app.ENTRY_POINTS)
+    monkeypatch.setattr(app, "_extra", lambda: {"node": entry})
+    app._command.cache_clear()
     result = run("node", "serve", "HOME", "--json")
     assert result.code == 1
     assert "tieline[node]" in result.err
     assert "node" in run("--help").out
+    app._command.cache_clear()
 
 
 def test_the_entry_point_is_main() -> None:

@@ -173,8 +173,8 @@ class Machines:
 
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    monkeypatch.setenv(VARIABLE, str(ROOT / "build" / "numba-cache"))
-    warm(ROOT / "build" / "numba-cache")
+    monkeypatch.setenv(VARIABLE, str(ROOT / "build" / "kernels"))
+    warm(ROOT / "build" / "kernels")
     made = Machines(tmp_path, {block.machine for block in _machine_blocks()})
     yield made
     made.stop()

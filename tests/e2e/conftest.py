@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_CACHE = Path(__file__).parents[2] / "build" / "numba-cache"
+_CACHE = Path(__file__).parents[2] / "build" / "kernels"
+"""That of all tests, and of `make demo`."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,7 +19,10 @@ def _kernels() -> Iterator[None]:
     from tieline_server.matching.warm import VARIABLE, warm
 
     before = os.environ.get(VARIABLE)
-    warm(_CACHE)
+    _CACHE.parent.mkdir(exist_ok=True)
+    with _CACHE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers would compile them twice
+        warm(_CACHE)
     yield
     if before is None:
         del os.environ[VARIABLE]

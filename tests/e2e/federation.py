@@ -7,16 +7,20 @@ one of their own (``tieline_process``). Waiting is polling with a deadline, neve
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +31,9 @@ from typing import Any, TypeVar
 from tieline_client.cli import main
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import Profile, utc_now
-from tieline_server.config import make_config
+from tieline_server.config import Home, make_config
 from tieline_server.homes import make_home
+from tieline_server.storage.engine import open_store
 
 from tests.e2e.forking import nursery
 
@@ -321,6 +326,9 @@ class Federation:
 
     def join(self, node: Node) -> None:
         """Let a node trust the federation; the copy it gets is of now."""
+        database = node.home / "database.sqlite3"
+        if not Home(node.home).config().database and not database.exists():
+            shutil.copy(_empty_database(), database)
         tieline("node", "join", node.home, "--federation", self.authority / "public").ok()
 
     def start(self, *agencies: str) -> Federation:
@@ -359,6 +367,15 @@ class Federation:
                 process.wait()
                 stuck.append(f"{agency}\n{self.nodes[agency].log.read_text()}")
         assert not stuck, f"not ended within {STOP_SECONDS} s of SIGTERM: {'; '.join(stuck)}"
+
+
+@functools.cache
+def _empty_database() -> Path:
+    """Return a database with all tables and no rows: to make them takes longer than to join."""
+    path = Path(tempfile.mkdtemp(prefix="tieline-tables-")) / "database.sqlite3"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    open_store(f"sqlite:///{path}", clock=utc_now).close()
+    return path
 
 
 def _wait_version(client: OperatorClient, version: int) -> None:

@@ -54,25 +54,26 @@ _PLACES = {
 class Root(Group):
     """The root group: its own commands, and those that other distributions bring."""
 
-    def names(self) -> list[str]:
-        """Return the names of all commands without loading any."""
-        return [*super().names(), *(each.name for each in _extra())]
+    def knows(self, word: str) -> bool:
+        """Whether a command has this name; without loading it."""
+        return super().knows(word) or word in _extra()
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return them for the help."""
-        return self.names()
+        return [*self.commands, *(name for name in _extra() if name not in self.commands)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; one that another distribution brings is loaded now."""
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
-        found = [each for each in _extra() if each.name == cmd_name]
-        return load(cmd_name, Place(f"{found[0].module}:{found[0].attr}")) if found else None
+        if not super().knows(cmd_name) and (found := _extra().get(cmd_name)) is not None:
+            self.commands[cmd_name] = load(cmd_name, Place(found.value))
+        return super().get_command(ctx, cmd_name)
 
 
-def _extra() -> list[EntryPoint]:
-    return sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.name)
+@functools.cache
+def _extra() -> dict[str, EntryPoint]:
+    """Return the commands of other distributions; to look for them takes as long as a call."""
+    found = entry_points(group=ENTRY_POINTS)
+    return {each.name: each for each in sorted(found, key=lambda each: each.name)}
 
 
 def _build() -> typer.Typer:

@@ -112,9 +112,9 @@ class Group(TyperGroup):
         """Put the command's name first, then parse as usual."""
         return super().parse_args(ctx, self._ordered(args))
 
-    def names(self) -> list[str]:
-        """Return the names of the commands."""
-        return list(self.commands)
+    def knows(self, word: str) -> bool:
+        """Whether a command has this name."""
+        return word in self.commands
 
     def _ordered(self, args: list[str]) -> list[str]:
         own = {name for parameter in self.params for name in parameter.opts} | {"--help"}
@@ -123,7 +123,7 @@ class Group(TyperGroup):
             if args[first] in own:
                 return args
             first += 2 if args[first] in _WITH_VALUE else 1
-        if first < len(args) and args[first] in self.names():
+        if first < len(args) and self.knows(args[first]):
             return [args[first], *args[:first], *args[first + 1 :]]
         if self.default and (first >= len(args) or self.takes_words or first > 0):
             return [self.default, *args]
