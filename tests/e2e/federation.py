@@ -117,11 +117,13 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = WAIT_SECO
     """Poll until ``look`` returns something true; fail with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
+        ended = time.monotonic()
+        assert ended < deadline, f"not within {seconds} s: {what}"
+        time.sleep(max(0.05, ended - began))  # half the time is the nodes'
 
 
 class Node:
