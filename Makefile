@@ -7,11 +7,11 @@ BENCH := build/bench-venv
 # Empty is unset: without bytecode every process would compile a thousand modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo taskforce test-taskforce test test-faults schema-dump fuzz audit-deps lint proto lock bench bench-quick
+.PHONY: help setup demo taskforce test-taskforce test test-faults schema-dump fuzz audit-deps scan-tls lint proto lock bench bench-quick
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | taskforce | test | test-faults | fuzz | audit-deps | lint | bench | bench-quick | setup | proto | lock"
+	@echo "make demo | taskforce | test | test-faults | fuzz | audit-deps | scan-tls | lint | bench | bench-quick | setup | proto | lock"
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ lock: ## resolve the floors of pyproject.toml anew; names no registry
 
 proto: setup
 	$(BIN)/python scripts/generate_proto.py
+
+scan-tls: setup ## sslyze (AGPL, in an environment of its own) against both listeners: half a minute
+	$(PYTHON) -m venv build/sslyze && build/sslyze/bin/pip install --quiet sslyze
+	$(BIN)/python scripts/scan_tls.py build/sslyze/bin/python
 
 lint: setup
 	$(BIN)/ruff check .
