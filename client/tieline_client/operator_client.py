@@ -28,6 +28,7 @@ from tieline_client.operator_links import LinkCalls
 from tieline_client.operator_operations import OperationCalls
 from tieline_client.operator_people import PeopleCalls
 from tieline_client.operator_requests import RequestCalls
+from tieline_client.operator_sharing import SharingCalls
 from tieline_client.operator_watches import WatchCalls
 from tieline_client.overlap_answers import Event
 from tieline_client.record_stream import source_name
@@ -44,6 +45,7 @@ class OperatorClient(
     OperationCalls,
     PeopleCalls,
     RequestCalls,
+    SharingCalls,
     WatchCalls,
 ):
     """The methods of OperatorService; a context manager.
@@ -327,47 +329,7 @@ class OperatorClient(
         )
         return self.call(self.stub.AnswerBroadcast, request).entry
 
-    # --- broadcasts, uploads -------------------------------------------------------------------
-
-    def broadcast_series(
-        self, series: Sequence[str], group: str, *, purpose: str, case_ref: str, question: str = ""
-    ) -> Sequence[pb.BroadcastView]:
-        """Ask a group, one broadcast for each series."""
-        request = make(
-            pb.BroadcastSeriesRequest,
-            series=series,
-            group=group,
-            purpose=purpose,
-            case_ref=case_ref,
-            question=question,
-        )
-        return self.call(self.stub.BroadcastSeries, request, limits.ACTION_SECONDS).broadcasts
-
-    def list_broadcasts(self) -> Sequence[pb.BroadcastView]:
-        """Sent broadcasts, newest first."""
-        return self.call(self.stub.ListBroadcasts, pb.ListBroadcastsRequest()).broadcasts
-
-    def upload_series(
-        self, series: Sequence[str], repository: str, *, purpose: str, case_ref: str
-    ) -> Sequence[pb.UploadView]:
-        """Deposit series in a repository, one upload for each."""
-        request = make(
-            pb.UploadSeriesRequest,
-            series=series,
-            repository=repository,
-            purpose=purpose,
-            case_ref=case_ref,
-        )
-        return self.call(self.stub.UploadSeries, request, limits.ACTION_SECONDS).uploads
-
-    def list_uploads(self) -> Sequence[pb.UploadView]:
-        """Deposits made or received, newest first."""
-        return self.call(self.stub.ListUploads, pb.ListUploadsRequest()).uploads
-
-    def step_upload(self, upload: str, state: str, reference: str = "") -> pb.UploadView:
-        """Move a received deposit on."""
-        request = make(pb.StepUploadRequest, id=upload, state=state, reference=reference)
-        return self.call(self.stub.StepUpload, request).upload
+    # --- exports -------------------------------------------------------------------------------
 
     def export_series(
         self,

@@ -50,7 +50,7 @@ from tieline_server.config import Home
 from tieline_server.policy.cases import load_cases
 from tieline_server.policy.loading import default_folder, load_rules
 from tieline_server.services import item_chunks
-from tieline_server.services.witnessing import stated
+from tieline_server.services.witness_words import stated
 from tieline_server.storage.tombstone_ledger import FileLedger
 from tieline_server.trust import (
     bundle,

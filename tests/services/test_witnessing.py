@@ -17,7 +17,7 @@ from tieline_client.payloads import Audience
 from tieline_server.delivery.contacts import Contacts
 from tieline_server.domain import merkle
 from tieline_server.domain.witness import Equivocation, Finding
-from tieline_server.services.witnessing import witness_troubles
+from tieline_server.services.witness_words import witness_troubles
 
 from tests.services.bench import ES, FR, HUB, PT, Bench, Running, records
 from tests.services.rewriting import edited, rewrite

@@ -14,10 +14,10 @@ from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import InvalidInput, MalformedMessage
 from tieline_client.records_in import record_in
 
-from tieline_server.domain.audit import AuditRecord
 from tieline_server.domain.policy import Action
 from tieline_server.domain.request import Request
 from tieline_server.rpc.call import caller_of
+from tieline_server.rpc.operator_audit import AuditMethods
 from tieline_server.rpc.operator_budgets import BudgetMethods
 from tieline_server.rpc.operator_clock import ClockMethods
 from tieline_server.rpc.operator_clues import ClueMethods
@@ -46,9 +46,6 @@ from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.telling import Telling
 from tieline_server.services.uploading import Uploading
-
-_AUDIT_PAGE = 500
-_AUDIT_PAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +88,7 @@ def _bundled(
 
 
 class OperatorServicer(
+    AuditMethods,
     BudgetMethods,
     ClockMethods,
     ClueMethods,
@@ -390,45 +388,3 @@ class OperatorServicer(
     ) -> doctor_pb2.ExamineResponse:
         """What `tieline doctor` shows."""
         return self._facts.examine()
-
-    def GetAuditHead(
-        self, request: pb.GetAuditHeadRequest, context: grpc.ServicerContext
-    ) -> pb.GetAuditHeadResponse:
-        """Size and root of the log."""
-        size, root = self._node.store.read(lambda tx: (tx.audit.size(), tx.audit.root()))
-        return pb.GetAuditHeadResponse(size=size, root=root)
-
-    def ListAuditEntries(
-        self, request: pb.ListAuditEntriesRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.ListAuditEntriesResponse]:
-        """Entries in order. Reading the log is itself logged."""
-        person = _person(context)
-        entry = self._node.entry(
-            "audit.read", person=person.name, start=request.start, limit=request.limit
-        )
-        end = self._node.store.read(lambda tx: tx.audit.size())
-        if request.limit:
-            end = min(end, request.start + request.limit)
-        self._node.store.write(lambda tx: tx.audit.append(entry))
-        start = request.start
-        while start < end:
-            page = self._audit_page(start, min(_AUDIT_PAGE, end - start))
-            if not page:
-                return
-            yield pb.ListAuditEntriesResponse(
-                start=start,
-                leaves=[one.shown for one in page],
-                hashes=[one.leaf_hash for one in page],
-            )
-            start += len(page)
-
-    def _audit_page(self, start: int, limit: int) -> list[AuditRecord]:
-        """Records from ``start`` that fit into one message, at least one."""
-        records = list(self._node.store.read(lambda tx: tx.audit.records(start, limit)))
-        total, kept = 0, 0
-        for one in records:
-            total += len(one.leaf) + 8
-            if kept and total > min(_AUDIT_PAGE_BYTES, limits.MESSAGE_BYTES):
-                break
-            kept += 1
-        return records[:kept]

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from google.protobuf.message import DecodeError
 from tieline.v1 import audit_pb2, envelope_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.checkpoints import (
@@ -50,6 +49,7 @@ from tieline_server.domain.witness import (
     words,
 )
 from tieline_server.services.context import Node
+from tieline_server.services.witness_words import envelopes_of, heads_told, stated
 
 _log = structlog.get_logger(__name__)
 
@@ -74,11 +74,11 @@ class Witnessing:
 
         def work(tx: Tx) -> tuple[int, list[Checkpoint]]:
             known = tx.witness.head(peer)
-            return known.size if known else 0, _told(tx, peer)
+            return known.size if known else 0, heads_told(tx, peer)
 
         known, heads = self._node.store.read(work)
         return audit_pb2.SwapCheckpointsResponse(
-            checkpoint=own, proof=proof, known=known, held=_envelopes(heads)
+            checkpoint=own, proof=proof, known=known, held=envelopes_of(heads)
         )
 
     def countersign(
@@ -123,13 +123,13 @@ class Witnessing:
         node = self._node
 
         def work(tx: Tx) -> tuple[Checkpoint | None, list[Checkpoint]]:
-            return tx.witness.head(peer), _told(tx, peer)
+            return tx.witness.head(peer), heads_told(tx, peer)
 
         known, heads = node.store.read(work)
         answer = node.peers.swap_checkpoints(
             peer,
             audit_pb2.SwapCheckpointsRequest(
-                since=known.size if known else 0, held=_envelopes(heads)
+                since=known.size if known else 0, held=envelopes_of(heads)
             ),
         )
         # 1
@@ -373,39 +373,9 @@ class Witnessing:
         )
 
 
-def witness_troubles(tx: Tx) -> list[str]:
-    """What the node's people have to know of logs that do not hold, a line for each proof."""
-    return [
-        f"audit log: {one.why}; the proof is kept: `tieline audit witnesses --proof {one.id} FILE`"
-        for one in tx.witness.equivocations()
-    ]
-
-
 def try_contact(witnessing: Witnessing, peer: str) -> None:
     """`Witnessing.contact` for the end of another contact, which it must not make fail."""
     try:
         witnessing.contact(peer)
     except TielineError as error:
         _log.info("witnessing.failed", peer=peer, reason=error.reason, text=error.message)
-
-
-def stated(envelope: envelope_pb2.Envelope) -> tuple[str, str, int, bytes]:
-    """What it says it is, unverified: good enough to pass over what was verified before."""
-    try:
-        payload = payload_pb2.Payload.FromString(envelope.payload)
-    except DecodeError:
-        return "", "", 0, b""  # never remembered, so refused in its turn
-    said = payload.checkpoint
-    return payload.issuer, said.epoch, said.size, said.root
-
-
-def _told(tx: Tx, peer: str) -> list[Checkpoint]:
-    """Return the heads that a peer is told: its own, so that it learns if its log is another now,
-    and the newest of others."""
-    own = tx.witness.head(peer)
-    others = tx.witness.heads(peer, limits.HEADS_TOLD - 1)
-    return [*([own] if own else []), *others]
-
-
-def _envelopes(heads: Sequence[Checkpoint]) -> list[envelope_pb2.Envelope]:
-    return [envelope_pb2.Envelope.FromString(one.envelope) for one in heads]

@@ -14,7 +14,6 @@ process writes to this file while a node serves from it (`IndexFeed`).
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
-from tieline_client.errors import StorageCorrupt, StorageUnavailable, TielineError
+from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
 from tieline_server.storage.audit import Edge, place, read_edge
@@ -36,6 +35,7 @@ from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
+from tieline_server.storage.sqlite_file import driver_of, prepare_file, read_only, reason_of
 from tieline_server.storage.sqlite_guard import cover, give_way, look_through
 from tieline_server.storage.turns import Job, Turns
 from tieline_server.storage.tx import SqlRecord, SqlTx
@@ -53,7 +53,6 @@ READERS = 8
 READERS_MOST = 32
 REMEMBERED = 10_000
 """Things remembered at once; then all are forgotten."""
-_HEADER = b"SQLite format 3\x00"
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -84,7 +83,7 @@ class SqliteStore:
         self.known_good = ExclusionFeed(known_good, self._read_session)
         self._group_works = group_works
         self._bulk = SqliteBulk()
-        _prepare_file(path)
+        prepare_file(path)
         self._scrubber = Scrubber(path)
         url = URL.create("sqlite+pysqlite", database=str(path))
         self._writing = _engine(url, "BEGIN IMMEDIATE", poolclass=NullPool)
@@ -96,7 +95,7 @@ class SqliteStore:
             max_overflow=READERS_MOST - READERS,
             pool_timeout=QUEUE_SECONDS,
         )
-        event.listen(self._reading, "connect", _read_only)
+        event.listen(self._reading, "connect", read_only)
         self._connection: Connection | None = None
         self._edge: Edge | None = None
         self._data_version = 0
@@ -222,7 +221,7 @@ class SqliteStore:
         committing = False
         try:
             connection = self._open()
-            driver = _driver(connection)
+            driver = driver_of(connection)
             driver.execute("BEGIN IMMEDIATE")
             edge = self._edge_now(connection)
             until = time.monotonic() + GROUP_SECONDS
@@ -247,7 +246,7 @@ class SqliteStore:
             if damaged:
                 self._damage.note(corrupt())
             for job in jobs:  # an exception of its own each: threads write their traces into it
-                job.error = job.error or (corrupt() if damaged else unavailable(_root(error)))
+                job.error = job.error or (corrupt() if damaged else unavailable(reason_of(error)))
             if not isinstance(error, Exception):
                 first.error = error
             return jobs
@@ -293,9 +292,9 @@ class SqliteStore:
         except BaseException as error:
             job.error = translate(error) if isinstance(error, Exception) else error
             self._damage.note(job.error)
-            driver = _driver(connection)
+            driver = driver_of(connection)
             if not driver.in_transaction:
-                raise unavailable(_root(error)) from error
+                raise unavailable(reason_of(error)) from error
             driver.execute("ROLLBACK")
             if connection.in_transaction():  # SQLAlchemy's own note of it
                 connection.rollback()
@@ -315,7 +314,7 @@ class SqliteStore:
         session = self._session(connection, writing=True)
         before = len(changes), len(listed)
         session.uncommitted, session.listed = changes, listed
-        driver = _driver(connection)
+        driver = driver_of(connection)
         driver.execute("SAVEPOINT work")
         try:
             assert job.work is not None
@@ -324,7 +323,7 @@ class SqliteStore:
             job.error = translate(error) if isinstance(error, Exception) else error
             self._damage.note(job.error)
             if not driver.in_transaction:
-                raise unavailable(_root(error)) from error
+                raise unavailable(reason_of(error)) from error
             driver.execute("ROLLBACK TO work")
             del changes[before[0] :], listed[before[1] :]
         else:
@@ -333,7 +332,7 @@ class SqliteStore:
 
     def _edge_now(self, connection: Connection) -> Edge:
         """Return the log's edge: as the last group left it, unless someone else wrote since."""
-        version = _driver(connection).execute("PRAGMA data_version").fetchone()[0]
+        version = driver_of(connection).execute("PRAGMA data_version").fetchone()[0]
         if self._edge is None or version != self._data_version:
             self._edge, self._data_version = read_edge(connection), version
             self._memory = {}
@@ -354,7 +353,7 @@ class SqliteStore:
             connection.close()
         if cover_commit:
             with contextlib.suppress(Exception), self._writing.connect() as fresh:
-                cover(_driver(fresh))
+                cover(driver_of(fresh))
 
     # --- opening ---
 
@@ -382,13 +381,6 @@ class SqliteStore:
                 migrate(connection)
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
-    """Return the driver's own connection: what needs no building is said to it directly."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
-
-
 def _engine(url: URL, begin: str, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
 
@@ -403,36 +395,7 @@ def _engine(url: URL, begin: str, **pool: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if not _driver(connection).in_transaction:  # the writer has begun by itself
-            _driver(connection).execute(begin)
+        if not driver_of(connection).in_transaction:  # the writer has begun by itself
+            driver_of(connection).execute(begin)
 
     return engine
-
-
-def _read_only(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA query_only=ON")
-
-
-def _prepare_file(path: Path) -> None:
-    """Make the file for its owner alone; SQLite gives its side files the same mode."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-            header = os.pread(descriptor, len(_HEADER), 0)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StorageUnavailable(
-            f"cannot open the database {path}: {error.strerror}; check the path and its permissions"
-        ) from error
-    if header and header != _HEADER:
-        raise corrupt()
-
-
-def _root(error: BaseException) -> BaseException | str:
-    """Return what to name as the reason, without an outer message twice."""
-    orig = getattr(error, "orig", None)
-    if isinstance(error, TielineError):
-        return error.message.partition("(")[2].rpartition(")")[0] or error.message
-    return orig if isinstance(orig, BaseException) else error

@@ -21,7 +21,7 @@ from tieline_server.services.alarms import Alarms
 from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.people import left_with
 from tieline_server.services.standing_words import troubles
-from tieline_server.services.witnessing import witness_troubles
+from tieline_server.services.witness_words import witness_troubles
 from tieline_server.trust.directory_status import standing
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.endings import endings
