@@ -189,8 +189,9 @@ def search_table(asked: Asked, view: NearView, dead: Tombstones, best: Nearest) 
         steps = 0
         for at in range(view.groups.shape[0]):
             left = _limit(q, asked.radius, best) + 1 - steps
-            group[:] = view.groups[at]
-            group[2] = min(group[2], group[1] + left)
+            # One by one: a slice's check of shapes would take a seventh of all compiling.
+            group[0], group[1] = view.groups[at, 0], view.groups[at, 1]
+            group[2] = min(view.groups[at, 2], group[1] + left)
             if left <= 0:
                 break
             steps += group[2] - group[1]
