@@ -13,7 +13,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 _FIRST = ("e2e", "faults")
-"""Folders whose files take longest: begun last, they would leave one of two workers idle."""
+"""Folders whose files take longest: begun last, they would leave the other workers idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
