@@ -165,6 +165,7 @@ RECORDS_PER_IMPORT_BATCH = 2_000
 RECORDS_PER_COLUMNS = 10_000
 """Records of one batch in columns: one transaction of staging."""
 VOTES_PER_RECORD = 16
+REFERENCES_PER_RECORD = 16
 RECORDS_PER_STAGE_TRANSACTION = 10_000
 SERIES_PER_EXPORT = 256
 DIFFERENCES_LISTED = 1_000
@@ -183,6 +184,14 @@ RECORD_BYTES = 8 * 1024 * 1024
 """One record of a JSON or XML file, with everything nested in it."""
 ALTERNATIVE_HASHES = 64
 """Entries of one record's AlternativeHashes that are looked at."""
+GRAPH_TERMS = 8_192
+"""Names that the context of a CASE file explains."""
+GRAPH_TERM_STEPS = 16
+"""Names that one of them is explained through."""
+GRAPH_NODE_VALUES = 20_000
+"""Values in one node of a graph; what a container lists is read one by one and not counted."""
+GRAPH_PART_BYTES = 256 * 1024
+"""A node that others refer to (facet, hash, marking), as it is kept aside."""
 LINE_BYTES = 64 * 1024
 LINES_PER_BLOCK = RECORDS_PER_COLUMNS
 LINE_BLOCK_BYTES = 2 * 1024 * 1024

@@ -144,7 +144,7 @@ def test_any_binary_file_is_refused(write: Callable[[bytes], Path]) -> None:
         (b"\xef\xbb\xbf", "white space"),
         (
             b"Dear colleague,\nthe list follows.\n",
-            "the format is none of VICS JSON, ICSE-style CSV",
+            "the format is none of VICS JSON, CASE JSON-LD, ICSE-style CSV",
         ),
         (b'{"a": 1}', "not VICS"),
         (b"[1, 2]", "not VICS"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tieline_client.errors import FormatError
 from tieline_client.formats import FileFormat, Record, Rejected, detect, open_records
+from tieline_client.formats.case_terms import UCO
 
 MD5 = "0123456789abcdef0123456789abcdef"
 VALID = {
@@ -36,6 +38,36 @@ VALID = {
         f"<fingerprints><md5>{MD5}</md5></fingerprints></image></images></queryResult>"
     ),
     FileFormat.LIST: f"# x\n{MD5}  é\n\\SHA1 (x) = {MD5}01234567\npdq:{MD5}{MD5},50\n",
+    FileFormat.CASE: json.dumps(
+        {
+            "@context": {"core": f"{UCO}core/", "@vocab": f"{UCO}observable/"},
+            "@graph": [
+                {
+                    "@id": "kb:1",
+                    "core:hasFacet": [
+                        {"@type": "ContentDataFacet", "hash": {"@id": "_:1"}, "sizeInBytes": 5}
+                    ],
+                    "core:tag": ["category=vics-us:1", "baseline=true", "other"],
+                    "core:modifiedTime": {"@value": "2020-01-02T03:04:05Z"},
+                    "core:externalReference": {
+                        "core:definingContext": "icse",
+                        "core:externalIdentifier": "7",
+                    },
+                },
+                {
+                    "@id": "kb:s",
+                    "@type": "core:Grouping",
+                    "core:name": "é",
+                    "core:object": [{"@id": "kb:1"}],
+                },
+                {
+                    "@id": "_:1",
+                    f"{UCO}types/hashMethod": "MD5",
+                    f"{UCO}types/hashValue": {"@type": "x", "@value": MD5},
+                },
+            ],
+        }
+    ),
     FileFormat.CSV: f'md5;pdq;quality;category;series\n{MD5};{MD5}{MD5};50;vics-us:1;"é;"\n',
 }
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)

@@ -16,7 +16,8 @@ from rdflib import Graph, Literal, URIRef
 from rdflib.namespace import RDF
 from rdflib.term import Node
 from tieline_client.formats import Record, Vote
-from tieline_client.formats.outgoing_case import CONTEXT, CaseWriter
+from tieline_client.formats.case_terms import BELONGS_TAG, CONTEXT
+from tieline_client.formats.outgoing_case import CaseWriter
 
 from tests.formats.test_outgoing import FACTS, records_of_all_kinds
 
@@ -104,7 +105,9 @@ def _read(content: bytes) -> list[Record]:
         )
         for tag in map(str, graph.objects(item, _term("uco-core:tag"))):
             name, _, value_text = tag.partition("=")
-            if name == "category":
+            if tag == BELONGS_TAG:
+                record.entire = True
+            elif name == "category":
                 scheme, _, code = value_text.rpartition(":")
                 record.votes = (*record.votes, Vote(scheme, code))
             else:
@@ -124,7 +127,9 @@ def _read(content: bytes) -> list[Record]:
 
 
 def _comparable(record: Record) -> str:
-    return repr(replace(record, number=0, series=None, votes=tuple(sorted(record.votes))))
+    belongs = not record.votes
+    votes = tuple(sorted(record.votes))
+    return repr(replace(record, number=0, series=None, votes=votes, entire=belongs))
 
 
 @settings(max_examples=12, deadline=None, phases=[Phase.generate])

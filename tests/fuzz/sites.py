@@ -12,6 +12,7 @@ OWN = "its own: "
 _DATABASE = OWN + "what this node put into its database"
 _INDEX = OWN + "an index snapshot, derived, held by a digest and rebuilt at will"
 _STORED_ENVELOPE = OWN + "an envelope that was opened and checked before it was stored"
+_ASIDE = OWN + "what the reader of a graph kept aside, in a database without a name"
 
 SITES: dict[str, str] = {
     "client/tieline_client/audit_evidence.py:decoded": "audit evidence",
@@ -33,6 +34,9 @@ SITES: dict[str, str] = {
     "client/tieline_client/dropping.py:_manifest": "drops",
     "client/tieline_client/formats/block_reading.py:_nsrl_block": "block files",
     "client/tieline_client/formats/blocks.py:_unhex": "block files",
+    "client/tieline_client/formats/case_aside.py:Aside.find": _ASIDE,
+    "client/tieline_client/formats/case_aside.py:Aside.series_of": _ASIDE,
+    "client/tieline_client/formats/case_aside.py:Aside.untold": _ASIDE,
     "client/tieline_client/formats/fields.py:read_digest": "record files",
     "client/tieline_client/formats/hashlists.py:parse_line": "record files",
     "client/tieline_client/formats/hashlists.py:_bare": "record files",

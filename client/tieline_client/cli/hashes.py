@@ -51,7 +51,7 @@ class ImportAs(StrEnum):
     EXCLUSIONS = "exclusions"
 
 
-Format = Literal["auto", "vics", "icse", "hashdeep", "nsrl", "ncmec", "list", "csv"]
+Format = Literal["auto", "vics", "case", "icse", "hashdeep", "nsrl", "ncmec", "list", "csv"]
 
 
 @app.command("import")
@@ -91,8 +91,8 @@ def import_files(
 
     Single records that cannot be used are listed and the rest counts. A file that counts already
     under the same options is skipped, so a command that was interrupted can be repeated. VICS JSON,
-    ICSE-style CSV, hashdeep, md5sum and its kin, NSRL, NCMEC XML, PDQ lists and Tieline's own CSV
-    are read.
+    CASE JSON-LD, ICSE-style CSV, hashdeep, md5sum and its kin, NSRL, NCMEC XML, PDQ lists and
+    Tieline's own CSV are read.
 
     Example: tieline hashes import seizure.json --series "Case 12" --case 2026-118 --home ./pt-pj
     """

@@ -32,11 +32,12 @@ class FileFormat(enum.StrEnum):
     NCMEC = "ncmec"
     LIST = "list"
     CSV = "csv"
+    CASE = "case"
 
 
 _KNOWN = (
-    "VICS JSON, ICSE-style CSV, hashdeep, NSRL, NCMEC XML, lists of md5sum and its kin, "
-    "one hash a line, PDQ lists, Tieline's CSV"
+    "VICS JSON, CASE JSON-LD, ICSE-style CSV, hashdeep, NSRL, NCMEC XML, lists of md5sum and its "
+    "kin, one hash a line, PDQ lists, Tieline's CSV"
 )
 
 # (offset, first bytes). Sources: the formats' own specifications; ISO/IEC 14496-12 for "ftyp".
@@ -78,6 +79,9 @@ _PACKED = (
     (257, b"ustar", "tar"),
 )
 _VICS = re.compile(r'"(?:@odata\.context|odata\.metadata|value)"\s*:')
+_CASE = re.compile(r'"@(?:context|graph)"\s*:')
+_NODES = re.compile(r'\[\s*\{\s*"@(?:id|type)"\s*:')
+"""An array of nodes, as tools write JSON-LD that has no context."""
 _NCMEC = re.compile(rf"<(?:[\w.-]+:)?{ncmec.ROOT}[\s/>]")
 
 
@@ -150,10 +154,15 @@ def _detect_text(head: str, name: str) -> FileFormat:
     if not text:
         raise FormatError(name, None, "the file holds nothing but white space")
     if text.startswith(("{", "[")):
+        if _CASE.search(text) or _NODES.match(text):
+            return FileFormat.CASE
         if _VICS.search(text):
             return FileFormat.VICS
         raise FormatError(
-            name, None, "JSON, but not VICS: no '@odata.context', 'odata.metadata' or 'value'"
+            name,
+            None,
+            "JSON, but not VICS: no '@odata.context', 'odata.metadata' or 'value'; "
+            "nor CASE: no '@context' or '@graph'",
         )
     if text.startswith("<"):
         if _NCMEC.search(text):

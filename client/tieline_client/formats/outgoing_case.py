@@ -2,8 +2,8 @@
 
 A series is a ``uco-core:Grouping``; each of its items is an ``ObservableObject`` with a
 ``ContentDataFacet``. A node may be said in parts, so the grouping names its items as they come and
-nothing is kept. What UCO has no property for (category with its scheme, flags, counts) are tags,
-``NAME=VALUE``. Under what it may be used is a marking that series and items carry.
+nothing is kept. What UCO has no property for stands in tags (case_terms.py). Under what it may be
+used is a marking that series and items carry. What reads it back is case.py.
 """
 
 from __future__ import annotations
@@ -12,36 +12,25 @@ import json
 import uuid
 from typing import Any, BinaryIO
 
+from tieline_client.formats.case_terms import (
+    BELONGS_TAG,
+    CONTEXT,
+    COUNT_TAGS,
+    FLAG_TAGS,
+    HASHES,
+    NO_MARKING,
+    QUALITY_TAG,
+    SERIES_CONTEXT,
+    holds_vote,
+    vote_tag,
+)
 from tieline_client.formats.outgoing import DESCRIBING, SeriesFacts, Writer
 from tieline_client.formats.record import Record, Vote
 
-_UCO = "https://ontology.unifiedcyberontology.org/uco/"
-CONTEXT = {
-    "uco-core": f"{_UCO}core/",
-    "uco-identity": f"{_UCO}identity/",
-    "uco-marking": f"{_UCO}marking/",
-    "uco-observable": f"{_UCO}observable/",
-    "uco-types": f"{_UCO}types/",
-    "xsd": "http://www.w3.org/2001/XMLSchema#",
-}
 _NAMES = uuid.UUID("5b0c4f0e-2a1c-5d0b-9c6c-4a3f7f0f9d21")
 """Namespace of the graph's names: the same series gives the same names each time."""
-_HASHES = (
-    ("MD5", "md5"),
-    ("SHA1", "sha1"),
-    ("SHA256", "sha256"),
-    ("PDQ", "pdq"),
-    ("PhotoDNA", "photodna"),
-)
-"""Methods, plain words since UCO 1.4, and the record's fields."""
-_TAGGED = (
-    ("victim-identified", "victim_identified"),
-    ("offender-identified", "offender_identified"),
-    ("distributed", "distributed"),
-    ("submissions", "submissions"),
-    ("baseline", "baseline"),
-    ("pdq-quality", "pdq_quality"),
-)
+_TAGGED = (*FLAG_TAGS.items(), *COUNT_TAGS.items(), (QUALITY_TAG, "pdq_quality"))
+_INT64_MOST = 2**63 - 1
 
 
 class CaseWriter(Writer):
@@ -73,7 +62,7 @@ class CaseWriter(Writer):
                     "@id": _name(facts.id, "statement"),
                     "@type": "uco-marking:StatementMarking",
                     "uco-marking:definitionType": "statement",
-                    "uco-marking:statement": facts.marking or "as its provider says",
+                    "uco-marking:statement": facts.marking or NO_MARKING,
                 },
             }
         )
@@ -96,7 +85,7 @@ class CaseWriter(Writer):
             "@id": self._series,
             "@type": "uco-core:Grouping",
             "uco-core:name": facts.name or facts.id,
-            "uco-core:context": "series",
+            "uco-core:context": SERIES_CONTEXT,
             "uco-core:createdBy": {"@id": provider["@id"]},
             "uco-core:objectMarking": {"@id": self._marking},
             "uco-core:description": [f"{name}: {value}" for name, value in properties],
@@ -117,7 +106,7 @@ class CaseWriter(Writer):
         return True
 
     def _lost_votes(self, record: Record) -> list[Vote]:
-        return []
+        return [vote for vote in record.votes if not holds_vote(vote)]
 
     def _write(self, record: Record) -> None:
         item = _name(self._series, str(self.written))
@@ -126,18 +115,22 @@ class CaseWriter(Writer):
             "@type": "uco-observable:ContentDataFacet",
             "uco-observable:hash": [
                 _hash(item, method, value)
-                for method, field in _HASHES
+                for method, field in HASHES
                 if (value := getattr(record, field)) is not None
             ],
         }
-        if record.size is not None:
+        if record.size is not None and record.size > _INT64_MOST:
+            self.losses["size"] += 1
+        elif record.size is not None:
             facet["uco-observable:sizeInBytes"] = {
                 "@type": "xsd:integer",
                 "@value": str(record.size),
             }
         if record.media_type:
             facet["uco-observable:mimeType"] = record.media_type
-        tags = [f"category={vote.scheme}:{vote.code}" for vote in record.votes]
+        tags = [vote_tag(vote) for vote in record.votes if holds_vote(vote)]
+        if not record.votes:
+            tags.append(BELONGS_TAG)
         for tag, field in _TAGGED:
             value = getattr(record, field)
             if value is not None:

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from tieline_client.formats.case import read_case
 from tieline_client.formats.detect import FileFormat, detect_head, file_name, read_head, unreadable
 from tieline_client.formats.hashdeep import read_hashdeep
 from tieline_client.formats.hashlists import read_list
@@ -69,6 +70,8 @@ def open_reader(
     match found:
         case FileFormat.VICS:
             return read_vics(utf8_chunks(path, name, on_progress), name)
+        case FileFormat.CASE:
+            return read_case(utf8_chunks(path, name), utf8_chunks(path, name, on_progress), name)
         case FileFormat.NCMEC:
             return read_ncmec(raw_chunks(path, on_progress), name)
         case FileFormat.NSRL if head.startswith(SQLITE_MAGIC):
