@@ -184,7 +184,7 @@ class ImportHeader(_message.Message):
     source: _builtins.str
     """The file's name, without folders."""
     format: _builtins.str
-    """vics, icse, hashdeep, nsrl, ncmec, list or csv."""
+    """vics, case, icse, hashdeep, nsrl, ncmec, list or csv."""
     file_digest: _builtins.bytes
     """SHA-256 of the file."""
     series: _builtins.str
