@@ -24,7 +24,18 @@ from tieline_server.services.reconciling import Reconciling
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.uploading import Uploading
 
-from tests.services.bench import ANA, CASE, ES, INTERPOL, PT, PURPOSE, Bench, Running, records
+from tests.services.bench import (
+    ANA,
+    CASE,
+    ES,
+    INTERPOL,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    record,
+    records,
+)
 from tests.services.test_deposit_reports import move, reports, show
 from tests.services.test_upload_numbers import step
 
@@ -291,6 +302,28 @@ def test_an_unreachable_repository_is_a_difference(bench: Bench) -> None:
     assert not row.receipt
     assert any(one.startswith(f"{INTERPOL} unreachable") for one in row.differences)
     assert any("is queued" in one for one in row.differences)
+
+
+def test_items_without_an_exact_digest_are_compared_by_what_they_have(bench: Bench) -> None:
+    """A PDQ alone is asked near; another picture close by is not the item."""
+    here, there = bench[PT], bench[INTERPOL]
+    bare = records(range(20, 23), kinds="pdq")
+    sha = records(range(30, 31), kinds="sha256")
+    series = here.series([*SHARED, *bare, *sha], "Azul")
+    gateway = NodeGateway(client(here), INTERPOL)
+    gateway.deposit([series], WHY)
+    bench.flow()
+    (row,) = gateway.reconcile(WHY)
+    assert (row.deposited, row.held, row.missing_count) == (7, 7, 0)
+    assert not list(row.differences) and row.receipt
+    close = bytes([(bare[0].pdq or b"")[0] ^ 1]) + (bare[0].pdq or b"")[1:]
+    late = record(40, kinds="pdq", pdq=close)
+    here.load([late], series="Azul")
+    (row,) = gateway.reconcile(WHY)
+    assert (row.deposited, row.held, row.missing_count) == (8, 7, 1)
+    assert list(row.missing) == [f"pdq:{close.hex()}"]
+    asked = [one["detail"] for one in there.audit("query.answered")]
+    assert [one["records"] for one in asked] == [4, 3, 4, 4]  # type: ignore[index]
 
 
 def test_each_comparison_is_logged_and_receipted(bench: Bench) -> None:

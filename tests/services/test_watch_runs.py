@@ -19,7 +19,7 @@ from tieline_server.services.retracting import Retracting
 from tieline_server.services.watch_runs import WatchRuns
 from tieline_server.services.watches import WatchDesk
 
-from tests.services.bench import ANA, ES, FR, PT, Bench, records, wait_for
+from tests.services.bench import ANA, ES, FR, PT, Bench, record, records, wait_for
 from tests.services.watching_here import (
     by_hand,
     by_night,
@@ -62,6 +62,45 @@ def test_a_list_is_asked_whole_then_for_what_is_new(pair: Bench) -> None:
     newest, oldest = view(pt, number).notices
     assert (newest.fresh, newest.matched, newest.percent) == (1, 6, 60)
     assert (oldest.fresh, oldest.matched, oldest.records) == (5, 5, 10)
+
+
+def _pdq(number: int) -> bytes:
+    return bytes(record(number, kinds="pdq").pdq or b"")
+
+
+def _near(number: int, bits: int) -> bytes:
+    """The PDQ of record ``number`` with so many of its bits turned."""
+    turned = int.from_bytes(_pdq(number)) ^ (2**bits - 1)
+    return turned.to_bytes(32)
+
+
+def test_a_near_match_counts_as_one_and_only_what_is_new_is_asked(pair: Bench) -> None:
+    """A picture close to a watched one: no exact digest of it is shared."""
+    pt, es = pair[PT], pair[ES]
+    watched = records(range(50, 54), kinds="pdq")
+    number = watch(pt, watched, peers=(ES,), near=True)
+    es.load([record(70, kinds="md5 pdq", pdq=_near(50, 31)), record(71, pdq=_near(51, 32))])
+    greet(pair, PT, ES)
+    first = by_hand(pt)[ES]
+    assert (first.status, first.fresh, first.since) == ("answered", 1, False), "31 bits, not 32"
+    es.load([record(72, kinds="sha1 pdq", pdq=_near(52, 5)), record(73, pdq=_near(50, 3))])
+    greet(pair, PT, ES)
+    second = by_hand(pt)[ES]
+    assert (second.status, second.fresh, second.since) == ("answered", 1, True)
+    assert (peer(pt, number, ES).matched, peer(pt, number, ES).percent) == (2, 50)
+    asked = [one["detail"] for one in _asked(pair)]
+    assert [one["hits"] for one in asked] == [1, 2], "two that are new there, one of them news"  # type: ignore[index]
+    assert "since" not in asked[0] and "since" in asked[1]  # type: ignore[operator]
+    newest, oldest = view(pt, number, matches=True).notices
+    assert (oldest.fresh, newest.fresh, newest.matched) == (1, 1, 2)
+    es.load([record(74, pdq=_pdq(53))])
+    pair.now += timedelta(days=1)
+    greet(pair, PT, ES)
+    assert by_night(pt)[ES].fresh == 1, "the same PDQ is the nearest"
+    pair.now += timedelta(days=1)
+    greet(pair, PT, ES)
+    assert not by_night(pt) and by_hand(pt)[ES].status == "unchanged"
+    assert len(_asked(pair)) == 3
 
 
 def test_nothing_is_asked_twice_for_one_generation(pair: Bench) -> None:

@@ -3,14 +3,15 @@
 1. Deposits that stand, and came to the repository as messages. Of each series those items are asked
    that are here; policy is asked as for the deposit itself, since asking shows the digests.
 2. The items are an ordinary question to the repository (peer_round.py): logged here, answered under
-   its rules, with a signed receipt.
+   its rules, with a signed receipt. Each is asked by what it has: its exact digests, or, where it
+   has none, its PDQ; there only the same PDQ is the same item.
 3. What it does not hold is missing. Beside that the row names what does not agree otherwise: a
    deposit that was not delivered, another number, another count in its latest report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -118,10 +119,12 @@ class Reconciling:
         after = 0
         while page := self._page(series, after):
             after = page[-1].id
-            asked = _list_of(page)
             row.deposited += len(page)
-            if not self._answered(page, asked, row):
-                return
+            exact = [item for item in page if _is_exact(item)]
+            bare = [item for item in page if not _is_exact(item)]
+            for items, kinds in ((exact, EXACT_KINDS), (bare, (DigestKind.PDQ,))):
+                if items and not self._answered(items, _list_of(items, kinds), row):
+                    return
 
     def _page(self, series: Series, after: int) -> list[ItemRow]:
         size = limits.COLLECTION_PART_ITEMS
@@ -130,7 +133,8 @@ class Reconciling:
 
     def _answered(self, page: list[ItemRow], asked: AskedList, row: pb.DepositRow) -> bool:
         announced = Announced(len(asked), 0, tuple(asked.counts()), asked.digest)
-        work = PeerRound(self._node, self._terms, self._chosen, announced)
+        terms = replace(self._terms, near=DigestKind.PDQ in asked.columns)
+        work = PeerRound(self._node, terms, self._chosen, announced)
         try:
             work.begin(asked.batches)
             while work.pending:
@@ -142,7 +146,8 @@ class Reconciling:
                         row.differences.append(why[:_WORDS])
                         return False
                     row.receipt = answer.receipt or row.receipt
-                    self._count(page, {int(n) for n in answer.matches.records}, row)
+                    same = answer.matches.records[answer.matches.distances == 0]
+                    self._count(page, {int(n) for n in same}, row)
         finally:
             work.close()
         return True
@@ -172,10 +177,14 @@ class Reconciling:
             row.differences.append(f"numbered {row.number} by its step, {there} in its report")
 
 
-def _list_of(page: list[ItemRow]) -> AskedList:
+def _is_exact(item: ItemRow) -> bool:
+    return any(getattr(item, kind.label) for kind in EXACT_KINDS)
+
+
+def _list_of(page: list[ItemRow], kinds: Iterable[DigestKind]) -> AskedList:
     ids = np.array([item.id for item in page], dtype=np.int64)
     digests = {}
-    for kind in EXACT_KINDS:
+    for kind in kinds:
         found = [(item.id, value) for item in page if (value := getattr(item, kind.label))]
         if found:
             rows = np.frombuffer(b"".join(value for _, value in found), dtype=np.uint8)
