@@ -64,13 +64,15 @@ def rest(made: Federation) -> None:
 
 
 def _cpu_seconds(made: Federation) -> float:
-    ticks = 0
-    for node in made:
-        assert node.process is not None
-        stat = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii")
-        user, system = stat.rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
-        ticks += int(user) + int(system)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(map(cpu_seconds, made))
+
+
+def cpu_seconds(node: Node) -> float:
+    """Return the processor time that a node has taken so far."""
+    assert node.process is not None
+    stat = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii")
+    user, system = stat.rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -36,12 +36,14 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "node_memory": (_M, 51 * _M),
     "incremental": (_M, 51 * _M),
     "collection": (_M, 51 * _M),
+    "watch": (_M // 10, _M),
 }
 """Sizes of the quick and of the full run."""
 QUICK = {
     "group_commit": ("--seconds", "2", "--rounds", "1"),
     "incremental": ("--imports", "100"),
     "collection": ("--rounds", "3", "--own", "20000"),
+    "watch": ("--rounds", "2", "--watched", "100000"),
 }
 """What the quick run cuts short."""
 

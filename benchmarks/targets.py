@@ -76,6 +76,9 @@ TARGETS = {
     "collection": Target(
         "a million items beside a peer's", "s", "", 10, 5, 51 * _M
     ),
+    "watch": Target(
+        "a night's re-run of a million watched hashes at a peer", "s", "", 5, 1, _M
+    ),
     "group_commit": Target(
         "durable writes of 64 callers", "commits/s", "one commit each", 2.5, 4.5, 0
     ),

@@ -3,15 +3,17 @@
 A node holds N items. The hub watches a million SHA-1, of which a thousand are held and a hundred
 will be; the first run asks them whole. Then 10,000 items are imported at the holder, a hundred of
 them watched, and the hub runs again: it has to find these hundred and no others, and asks for what
-is new alone. A third run asks nothing. Printed are the seconds of each, as a person waits for them,
-and those of the re-run times fifty: one peer after another, though peers are asked at once.
+is new alone. A third run asks nothing. The row is the re-run of one peer whose index changed, in
+seconds, as a person waits for it. Beside it the other runs are printed, and the processor time
+that the re-run takes of the asker: fifty such peers cost it no more than fifty times that, and
+those of which nothing is new cost it nothing.
 
 It works on a copy of the holder's folder, which is removed at the end.
 """
 
 from __future__ import annotations
 
-import json
+import statistics
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,52 +26,50 @@ from tieline_client.operator_client import OperatorClient
 from tieline_client.watch_list import WatchOptions
 
 from benchmarks import data, nodes
-from benchmarks.rows import OUT, arguments, size_name
+from benchmarks.rows import arguments, report
 
 KIND = DigestKind.SHA1
 WATCHED, HELD, COMING, FRESH = 1_000_000, 1_000, 100, 10_000
-PEERS = 50
 
 
 def main() -> None:
     """Measure, check, and print."""
-    options = arguments(__doc__, size=1_000_000).parse_args()
+    parser = arguments(__doc__, size=1_000_000, rounds=3)
+    parser.add_argument("--watched", type=int, default=WATCHED, help="hashes of the standing query")
+    options = parser.parse_args()
     size = options.size
+    agains, costs = [], []
     with nodes.copied(options.data, size) as made, TemporaryDirectory() as folder:
         hub, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with hub.client() as asker, holder.client() as importer:
-            watch = add(asker, size)
+            watch = add(asker, size, options.watched, options.rounds)
             whole, found = timed(asker, watch)
             correct = found == (HELD, False, "answered")
-            nodes.fill(importer, nodes.write_csv(Path(folder) / "fresh.csv", size, FRESH))
-            again, found = timed(asker, watch)
-            correct = correct and found == (COMING, True, "answered")
+            for number in range(options.rounds):
+                path = Path(folder) / f"fresh-{number}.csv"
+                nodes.fill(importer, nodes.write_csv(path, size + number * FRESH, FRESH))
+                before = nodes.cpu_seconds(hub)
+                again, found = timed(asker, watch)
+                costs.append(nodes.cpu_seconds(hub) - before)
+                agains.append(again)
+                correct = correct and found == (COMING, True, "answered")
             nothing, found = timed(asker, watch)
             correct = correct and found == (0, False, "unchanged")
-            matched = asker.get_watch(watch).watch.peers[0].matched
-            correct = correct and matched == HELD + COMING
-    row = {
-        "name": f"watch_of_{size_name(size)}",
-        "watched": WATCHED,
-        "new_items": FRESH,
-        "whole_seconds": round(whole, 3),
-        "rerun_seconds": round(again, 3),
-        "nothing_new_seconds": round(nothing, 3),
-        "rerun_seconds_of_50_peers": round(PEERS * again, 1),
-        "correct": correct,
-    }
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{row['name']}.json").write_text(json.dumps(row, indent=1) + "\n")
-    print(json.dumps(row), flush=True)
-    if not correct:
-        raise SystemExit(f"the answers are wrong: {found}, {matched} matched")
+            (peer,) = asker.get_watch(watch).watch.peers
+            correct = correct and peer.matched == HELD + COMING * options.rounds
+    print(
+        f"asked whole in {whole:.2f} s, again in {', '.join(f'{one:.2f}' for one in agains)} s "
+        f"({statistics.median(costs):.2f} s of the asker's processor), "
+        f"{nothing:.2f} s where nothing is new"
+    )
+    report("watch", size, statistics.median(agains), None, correct)
 
 
-def add(client: OperatorClient, size: int) -> str:
-    """Watch a million: some that are held, some that will be, the rest never; return the id."""
+def add(client: OperatorClient, size: int, watched: int, rounds: int) -> str:
+    """Watch some that are held, some that will be, and the rest never; return the id."""
     held = data.digests(KIND, size)[:: max(size // HELD, 1)][:HELD]
-    coming = data.digests(KIND, FRESH, size)[:: FRESH // COMING]
-    never = data.digests(KIND, WATCHED - HELD - COMING, 100 * 1_000_000)
+    coming = data.digests(KIND, FRESH * rounds, size)[:: FRESH // COMING]
+    never = data.digests(KIND, watched - len(held) - len(coming), 100 * 1_000_000)
     asked = AskedList.from_digests(KIND, np.concatenate([held, coming, never]))
     until = datetime.now(UTC) + timedelta(days=1)
     began = time.perf_counter()
@@ -77,7 +77,7 @@ def add(client: OperatorClient, size: int) -> str:
         purpose=nodes.PURPOSE, case_ref=nodes.CASE, until=until, peers=(nodes.HOLDERS[0],)
     )
     made = client.add_watch(asked, stated)
-    print(f"{WATCHED} added in {time.perf_counter() - began:.2f} s", flush=True)
+    print(f"{watched} added in {time.perf_counter() - began:.2f} s", flush=True)
     return made.id
 
 
