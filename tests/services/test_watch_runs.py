@@ -70,7 +70,7 @@ def _pdq(number: int) -> bytes:
 
 def _near(number: int, bits: int) -> bytes:
     """The PDQ of record ``number`` with so many of its bits turned."""
-    turned = int.from_bytes(_pdq(number)) ^ (2**bits - 1)
+    turned = int.from_bytes(_pdq(number)) ^ ((1 << bits) - 1)
     return turned.to_bytes(32)
 
 
