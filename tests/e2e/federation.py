@@ -23,9 +23,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tieline_client.cli import main
@@ -398,14 +399,16 @@ def federation(
     *,
     groups: Sequence[tuple[str, ...]] = (),
     agreements: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> Iterator[Federation]:
     """Make and start a federation: members are admitted first, then all join and serve.
 
-    ``groups`` are (name, agency, ...); ``agreements`` name agencies outside the union.
+    ``groups`` are (name, agency, ...); ``agreements`` name agencies outside the union; ``settings``
+    are more of the configuration of agencies.
     """
     made = Federation(root).found()
     for agency, role, *countries in members:
-        made.init(agency, role, *countries)
+        made.init(agency, role, *countries, **settings.get(agency, {}))  # type: ignore[arg-type]
     for name, *agencies in groups:
         made.change("group", name, *agencies)
     for agency in agreements:
