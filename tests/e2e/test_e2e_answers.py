@@ -229,9 +229,7 @@ def test_who_stays_silent_is_reminded_then_the_hub_and_then_another_is_told(
 
     wait_for("its officers are reminded", lambda: raised(pt, "reminder"))
     for node in (pt, es):
-        wait_for(
-            f"{node} says that nobody has it", lambda node=node: raised(node, "unacknowledged")
-        )
+        wait_for(f"{node} says that nobody has it", partial(raised, node, "unacknowledged"))
     wait_for("the hub is told", lambda: raised(hub, "escalated"))
     entry = _entry(trial["us-ice"], series)
     assert "pt-pj was told on" in entry["referral"]["note"]
