@@ -174,6 +174,7 @@ class Telling:
         views = node.store.write(work)
         for agency in woken:
             node.wake(agency)
+        node.alarmed()
         return views
 
     def _permission(self, series: Series, address: _Address, purpose: str) -> Held | None:
@@ -263,6 +264,7 @@ class Telling:
         view = node.store.write(work)
         for agency in woken - {""}:
             node.wake(agency)
+        node.alarmed()
         return view
 
     def _source(self, series: Series) -> _Source:
