@@ -118,6 +118,14 @@ LISTS_WAITING = 50
 """Lists that wait for being compared; older ones are passed over."""
 PATTERNS_WAITING = 256
 
+# --- splits of series ---
+SPLIT_ITEMS = 20_000
+"""Items split off at once: their digests fit into one message to the own node."""
+SPLIT_MARKS = 6_000
+"""Marks of 32 bytes in one signed word; ENVELOPE_BYTES hold them, forwarded as well."""
+SPLIT_RECORDS_NAMED = 10
+"""Records that a refusal names."""
+
 # --- attachments ---
 ITEMS_PER_CHUNK = 5_000
 ITEMS_PER_ATTACHMENT = 2_000_000

@@ -32,6 +32,7 @@ from tieline_client.operator_sharing import SharingCalls
 from tieline_client.operator_watches import WatchCalls
 from tieline_client.overlap_answers import Event
 from tieline_client.record_stream import source_name
+from tieline_client.split_list import ItemList
 
 Leaf = tuple[int, bytes, bytes]
 """An entry of the audit log: position, leaf, leaf hash."""
@@ -196,6 +197,14 @@ class OperatorClient(
         """Make an own series part of another."""
         request = make(series_work_pb2.MergeSeriesRequest, series=series, merged=merged, text=text)
         return self.call(self.stub.MergeSeries, request).series
+
+    def split_series(
+        self, series: str, name: str, items: ItemList, text: str = ""
+    ) -> pb.SplitSeriesResponse:
+        """Move listed items of an own series to a new one."""
+        request = make(series_work_pb2.SplitSeriesRequest, series=series, name=name, text=text)
+        request.items.extend(items.chunks())
+        return self.call(self.stub.SplitSeries, request)
 
     def retract_series(
         self,

@@ -23,10 +23,15 @@ SINCE: Mapping[str, int] = MappingProxyType(
         **dict.fromkeys(("same_as", "note", "referral_correction", "series_merge"), 3),
         **dict.fromkeys(("told_outside", "referral_lead", "tip", "deposit_report"), 3),
         "watch_notice": 4,
+        "series_split": 5,
     }
 )
 """Every body of a Payload, as the comments of payload.proto have it (tests/client holds them
 together)."""
+
+HOLDS_UP = frozenset({"series_split"})
+"""Kinds that no later message about the same overtakes, even where the peer reads only that one: it
+would say that nothing is left of a series whose items it has under another id."""
 
 _WIRE = re.compile(r"v1\.([0-9]{1,4})")
 

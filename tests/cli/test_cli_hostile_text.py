@@ -71,6 +71,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "watch run": (),
     "series status": (SERIES, "--to", "closed"),
     "series merge": (SERIES, ID),
+    "series split": (SERIES, "--items", "{list}", "--name", "n"),
     "series note": (SERIES, "--text", "t", *WHY),
     "series same-as list": (),
     "series same-as confirm": (ID, *WHY),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -80,6 +81,43 @@ def test_series_merge_names_the_whole_and_its_part(run: Run, served: Served) -> 
     assert (result.document["parts"], result.document["part_of"]) == ([part], "")
     assert part in run("series", "merge", "Case 12", part).out
     assert run("series", "merge", "Case 12").code == 2
+
+
+def test_series_split_sends_the_items_and_shows_both(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    old = f"pt-pj/{new_id()}"
+    served.node.answers["SplitSeries"] = pb.SplitSeriesResponse(
+        series=a_series(split_from=old), old=a_series(split_into=[old]), moved=2, told=["es-gc"]
+    )
+    items = tmp_path / "other-child.txt"
+    sha1, sha256 = "ab" * 20, "cd" * 32
+    items.write_text(f"sha1:{sha1}\nsha256:{sha256}\nsha1:{sha1}\n")
+    base = ("series", "split", "Case 12", "--items", str(items), "--name", "Case 12b")
+    result = run(*base, "--text", "another child", "--json")
+    assert result.code == 0
+    request = served.node.only("SplitSeries")
+    assert (request.series, request.name) == ("Case 12", "Case 12b")
+    assert request.text == "another child"
+    (chunk,) = request.items
+    assert chunk.items == 2
+    assert [one.list.digests.hex() for one in chunk.columns] == [sha1, sha256]
+    assert (result.document["split_from"], result.document["moved"]) == (old, 2)
+    assert result.document["told"] == ["es-gc"]
+    assert result.document["old"]["split_into"] == [old]
+    plain = run(*base).out
+    assert "2 items moved" in plain and "told: es-gc" in plain
+
+
+def test_series_split_refuses_what_names_no_items(run: Run, served: Served, tmp_path: Path) -> None:
+    base = ("series", "split", "Case 12", "--name", "n", "--items")
+    assert run(*base, str(tmp_path / "none.txt")).code == 2
+    bad = tmp_path / "bad.txt"
+    bad.write_text(f"sha1:{'ab' * 20}\nsha1:zz\n")
+    refused = run(*base, str(bad))
+    assert refused.code == 1
+    assert "record 2" in refused.err and "nothing was split" in refused.err
+    assert "SplitSeries" not in served.node.requests
 
 
 def test_series_assess_takes_region_and_clues(run: Run, served: Served) -> None:

@@ -71,6 +71,10 @@ def live(nodes: Federation, folder: Path) -> None:
     pt.run("series", "withdraw", series["Attic"], "--reason", "a mistake").ok()
     pt.run("series", "narrow", series["Ferry"], "--handling", "H2", "--reason", "court").ok()
     _work_on(pt, series["Harbour"])
+    steps = folder / "steps.txt"
+    steps.write_text(f"sha1:{_sha1('Harbour', 0)}\n")
+    split = ("--items", str(steps), "--name", "Harbour steps")
+    pt.run("series", "split", series["Harbour"], *split).ok()
     _link(pt, es, folder)
     _quiet(nodes)
     interpol.stop()

@@ -297,6 +297,13 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "MergeSeries":
             whole, part = _series(pt, number), _series(pt, 20_000 + number)
             return series_work_pb2.MergeSeriesRequest(series=whole, merged=part, text="t")
+        case "SplitSeries":
+            column = digests_pb2.DigestColumn(list=BATCH, items=[0])
+            chunk = digests_pb2.ItemChunk(items=1, columns=[column])
+            series = _series(pt, number)
+            return series_work_pb2.SplitSeriesRequest(
+                series=series, name=f"n{number}", text="t", items=[chunk]
+            )
         case "ReconcileDeposits":
             return deposits.ReconcileDepositsRequest(repository=INTERPOL, **WHY)
         case "RecordDrop":

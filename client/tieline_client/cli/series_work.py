@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -20,6 +21,9 @@ from tieline_client.cli.common import (
 from tieline_client.cli.output import Json, emit, line, run
 from tieline_client.cli.series import SeriesArgument
 from tieline_client.cli.tables import show_fields, show_series
+from tieline_client.errors import InvalidInput, UsageError
+from tieline_client.formats.reading import open_records
+from tieline_client.split_list import read_items
 
 app = plain.app
 app.add_typer(same_as.app, name="same-as")
@@ -70,6 +74,54 @@ def merge(
     with connect(profile, home) as client:
         document = views.series(client.merge_series(series, merged, text))
     emit(as_json, document, lambda: show_series(document))
+
+
+@app.command("split")
+@run
+def split(
+    series: SeriesArgument,
+    *,
+    items: Annotated[
+        Path, typer.Option(metavar="FILE", help="A file of hashes: the items that leave.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="The name of the new series.")],
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in both histories.")] = "",
+    profile: ProfileOption = None,
+    home: HomeOption = None,
+    as_json: Json = False,
+) -> None:
+    """Move items of an own series to a new one: they show somebody else. Officer.
+
+    Referrals, deposits and clues stay with the old series; this agency's assessments are copied.
+    Whoever was told the items is told which series they are of now; refer the new one yourself.
+
+    Example: tieline series split "Case 12" --items other-child.csv --name "Case 12b"
+    """
+    if not items.is_file():
+        raise UsageError(f"there is no file {items}; check the path")
+    listed = read_items(open_records(items))
+    if listed.rejected:
+        first = listed.rejected[0]
+        raise InvalidInput(
+            f"{len(listed.rejected)} records of {items.name} name no item (record {first.record}: "
+            f"{first.reason}); take them out of the file; nothing was split"
+        )
+    with connect(profile, home) as client:
+        made = client.split_series(series, name, listed, text)
+    document = views.series(made.series) | {
+        "moved": made.moved,
+        "told": list(made.told),
+        "old": views.series(made.old),
+    }
+
+    def render() -> None:
+        show_series(document)
+        old = document["old"]
+        line(f"{made.moved} items moved; {old['items']} stay in {old['id']}")
+        if made.told:
+            line(f"told: {', '.join(made.told)}")
+
+    emit(as_json, document, render)
 
 
 @app.command("note")

@@ -97,6 +97,8 @@ def series(value: pb.SeriesView) -> Document:
         "likely_countries": list(value.likely_countries),
         "parts": list(value.parts),
         "part_of": value.part_of,
+        "split_from": value.split_from,
+        "split_into": list(value.split_into),
         "untold_countries": list(value.untold_countries),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,

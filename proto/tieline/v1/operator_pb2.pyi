@@ -1762,6 +1762,8 @@ class SeriesView(_message.Message):
     VOTES_FIELD_NUMBER: _builtins.int
     SAME_AS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    SPLIT_FROM_FIELD_NUMBER: _builtins.int
+    SPLIT_INTO_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1772,6 +1774,8 @@ class SeriesView(_message.Message):
     """Case reference."""
     part_of: _builtins.str
     """The series that its owner made it part of. Since v1.3."""
+    split_from: _builtins.str
+    """The series that items of it were split from. Since v1.5."""
     @_builtins.property
     def notice(self) -> _series_pb2.SeriesNotice:
         """What others are told of it, and its name."""
@@ -1814,6 +1818,10 @@ class SeriesView(_message.Message):
     def notes(self) -> _containers.RepeatedCompositeFieldContainer[_operator_links_pb2.NoteView]:
         """What agencies wrote about it, in order; only where one series is asked for. Since v1.3."""
 
+    @_builtins.property
+    def split_into(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Series that items of it were split off to. Since v1.5."""
+
     def __init__(
         self,
         *,
@@ -1832,10 +1840,12 @@ class SeriesView(_message.Message):
         votes: _abc.Iterable[_series_work_pb2.VoteCount] | None = ...,
         same_as: _abc.Iterable[_operator_links_pb2.SameAsView] | None = ...,
         notes: _abc.Iterable[_operator_links_pb2.NoteView] | None = ...,
+        split_from: _builtins.str = ...,
+        split_into: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notes", b"notes", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "same_as", b"same_as", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notes", b"notes", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "same_as", b"same_as", "split_from", b"split_from", "split_into", b"split_into", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2300,6 +2310,46 @@ class MergeSeriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MergeSeriesResponse: _TypeAlias = MergeSeriesResponse  # noqa: Y015
+
+@_typing.final
+class SplitSeriesResponse(_message.Message):
+    """The new series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    moved: _builtins.int
+    """Items that moved."""
+    @_builtins.property
+    def series(self) -> Global___SeriesView:
+        """The new series."""
+
+    @_builtins.property
+    def old(self) -> Global___SeriesView:
+        """The old one as it is now."""
+
+    @_builtins.property
+    def told(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who is told that they did."""
+
+    def __init__(
+        self,
+        *,
+        series: Global___SeriesView | None = ...,
+        old: Global___SeriesView | None = ...,
+        moved: _builtins.int = ...,
+        told: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["old", b"old", "series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moved", b"moved", "old", b"old", "series", b"series", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitSeriesResponse: _TypeAlias = SplitSeriesResponse  # noqa: Y015
 
 @_typing.final
 class ReferSeriesRequest(_message.Message):

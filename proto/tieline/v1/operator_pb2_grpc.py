@@ -117,6 +117,11 @@ class OperatorServiceStub:
                 request_serializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
                 _registered_method=True)
+        self.SplitSeries = channel.unary_unary(
+                '/tieline.v1.OperatorService/SplitSeries',
+                request_serializer=tieline_dot_v1_dot_series__work__pb2.SplitSeriesRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__pb2.SplitSeriesResponse.FromString,
+                _registered_method=True)
         self.ListSameAs = channel.unary_unary(
                 '/tieline.v1.OperatorService/ListSameAs',
                 request_serializer=tieline_dot_v1_dot_operator__links__pb2.ListSameAsRequest.SerializeToString,
@@ -494,6 +499,13 @@ class OperatorServiceServicer:
 
     def MergeSeries(self, request, context):
         """Makes an own series part of another. Caller: officer. Since v1.3.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SplitSeries(self, request, context):
+        """Moves items of an own series to a new one. Caller: officer. Since v1.5.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -958,6 +970,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.MergeSeries,
                     request_deserializer=tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.SerializeToString,
+            ),
+            'SplitSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitSeries,
+                    request_deserializer=tieline_dot_v1_dot_series__work__pb2.SplitSeriesRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__pb2.SplitSeriesResponse.SerializeToString,
             ),
             'ListSameAs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSameAs,
@@ -1615,6 +1632,33 @@ class OperatorService:
             '/tieline.v1.OperatorService/MergeSeries',
             tieline_dot_v1_dot_series__work__pb2.MergeSeriesRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.MergeSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/SplitSeries',
+            tieline_dot_v1_dot_series__work__pb2.SplitSeriesRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__pb2.SplitSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,8 @@ class OperatorServiceStub:
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     MergeSeries: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]
     """Makes an own series part of another. Caller: officer. Since v1.3."""
+    SplitSeries: _grpc.UnaryUnaryMultiCallable[_series_work_pb2.SplitSeriesRequest, _operator_pb2.SplitSeriesResponse]
+    """Moves items of an own series to a new one. Caller: officer. Since v1.5."""
     ListSameAs: _grpc.UnaryUnaryMultiCallable[_operator_links_pb2.ListSameAsRequest, _operator_links_pb2.ListSameAsResponse]
     """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3."""
     AddNote: _grpc.UnaryUnaryMultiCallable[_operator_links_pb2.AddNoteRequest, _operator_links_pb2.AddNoteResponse]
@@ -232,6 +234,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Moves a series on, or back to be evaluated again. Caller: analyst, officer. Since v1.3."""
     MergeSeries: _aio.UnaryUnaryMultiCallable[_series_work_pb2.MergeSeriesRequest, _operator_pb2.MergeSeriesResponse]  # type: ignore[assignment]
     """Makes an own series part of another. Caller: officer. Since v1.3."""
+    SplitSeries: _aio.UnaryUnaryMultiCallable[_series_work_pb2.SplitSeriesRequest, _operator_pb2.SplitSeriesResponse]  # type: ignore[assignment]
+    """Moves items of an own series to a new one. Caller: officer. Since v1.5."""
     ListSameAs: _aio.UnaryUnaryMultiCallable[_operator_links_pb2.ListSameAsRequest, _operator_links_pb2.ListSameAsResponse]  # type: ignore[assignment]
     """Own series and other agencies' that are one, or may be. Caller: analyst, officer. Since v1.3."""
     AddNote: _aio.UnaryUnaryMultiCallable[_operator_links_pb2.AddNoteRequest, _operator_links_pb2.AddNoteResponse]  # type: ignore[assignment]
@@ -467,6 +471,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.MergeSeriesResponse, _abc.Awaitable[_operator_pb2.MergeSeriesResponse]]:
         """Makes an own series part of another. Caller: officer. Since v1.3."""
+
+    @_abc_1.abstractmethod
+    def SplitSeries(
+        self,
+        request: _series_work_pb2.SplitSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.SplitSeriesResponse, _abc.Awaitable[_operator_pb2.SplitSeriesResponse]]:
+        """Moves items of an own series to a new one. Caller: officer. Since v1.5."""
 
     @_abc_1.abstractmethod
     def ListSameAs(

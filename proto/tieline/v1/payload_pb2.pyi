@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tieline.v1 import deposits_pb2 as _deposits_pb2
+from tieline.v1 import digests_pb2 as _digests_pb2
 from tieline.v1 import envelope_pb2 as _envelope_pb2
 from tieline.v1 import links_pb2 as _links_pb2
 from tieline.v1 import requests_pb2 as _requests_pb2
@@ -90,6 +91,7 @@ class Payload(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     REFERRAL_CORRECTION_FIELD_NUMBER: _builtins.int
     SERIES_MERGE_FIELD_NUMBER: _builtins.int
+    SERIES_SPLIT_FIELD_NUMBER: _builtins.int
     TOLD_OUTSIDE_FIELD_NUMBER: _builtins.int
     REFERRAL_LEAD_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
@@ -210,6 +212,10 @@ class Payload(_message.Message):
         """A series is part of another. Since v1.3."""
 
     @_builtins.property
+    def series_split(self) -> Global___SeriesSplit:
+        """Items of a series are another's. Since v1.5."""
+
+    @_builtins.property
     def told_outside(self) -> Global___ToldOutside:
         """A country that no member serves was told by other means. Since v1.3."""
 
@@ -273,6 +279,7 @@ class Payload(_message.Message):
         note: _links_pb2.Note | None = ...,
         referral_correction: Global___ReferralCorrection | None = ...,
         series_merge: Global___SeriesMerge | None = ...,
+        series_split: Global___SeriesSplit | None = ...,
         told_outside: Global___ToldOutside | None = ...,
         referral_lead: Global___ReferralLead | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
@@ -281,11 +288,11 @@ class Payload(_message.Message):
         deposit_report: _deposits_pb2.DepositReport | None = ...,
         watch_notice: Global___WatchNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "watch_notice", b"watch_notice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "hello", b"hello", "issue_time", b"issue_time", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "purge_receipt", b"purge_receipt", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "series_split", b"series_split", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "watch_notice", b"watch_notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version", "watch_notice", b"watch_notice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "audience_group", b"audience_group", "audience_group_version", b"audience_group_version", "body", b"body", "broadcast", b"broadcast", "broadcast_answer", b"broadcast_answer", "case_ref", b"case_ref", "checkpoint", b"checkpoint", "countersignature", b"countersignature", "deposit_report", b"deposit_report", "escalation", b"escalation", "expire_time", b"expire_time", "federation", b"federation", "hello", b"hello", "id", b"id", "issue_time", b"issue_time", "issuer", b"issuer", "note", b"note", "permission", b"permission", "permission_request", b"permission_request", "person", b"person", "purge_receipt", b"purge_receipt", "purpose", b"purpose", "query", b"query", "receipt", b"receipt", "referral", b"referral", "referral_correction", b"referral_correction", "referral_lead", b"referral_lead", "referral_step", b"referral_step", "release", b"release", "request_answer", b"request_answer", "retraction", b"retraction", "same_as", b"same_as", "series_merge", b"series_merge", "series_split", b"series_split", "tip", b"tip", "told_outside", b"told_outside", "transfer_notice", b"transfer_notice", "upload", b"upload", "upload_step", b"upload_step", "version", b"version", "watch_notice", b"watch_notice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "same_as", "note", "referral_correction", "series_merge", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report", "watch_notice"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "query", "receipt", "referral", "referral_step", "broadcast", "broadcast_answer", "upload", "upload_step", "retraction", "purge_receipt", "escalation", "request_answer", "release", "permission_request", "permission", "transfer_notice", "same_as", "note", "referral_correction", "series_merge", "series_split", "told_outside", "referral_lead", "checkpoint", "countersignature", "tip", "deposit_report", "watch_notice"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -669,6 +676,62 @@ class SeriesMerge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeriesMerge: _TypeAlias = SeriesMerge  # noqa: Y015
+
+@_typing.final
+class SeriesSplit(_message.Message):
+    """The owner says that some items of one of its series are another series' from now on. Who told the
+    series on forwards this to all it told. Since v1.5.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    SPLIT_TIME_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7 of the split, the same for everybody who is told."""
+    series: _builtins.str
+    """The series that the items leave."""
+    @_builtins.property
+    def made(self) -> _series_pb2.SeriesNotice:
+        """The series that they are of: its id, status, restrictions and whom to call, and no more. Forwarded:
+        its id.
+        """
+
+    @_builtins.property
+    def marks(self) -> _digests_pb2.DigestList:
+        """For each digest of each item SHA-256 over "tieline split", a zero byte, `id`, the kind as one byte
+        and the digest. At most 6,000.
+        """
+
+    @_builtins.property
+    def split_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def original(self) -> _envelope_pb2.Envelope:
+        """When forwarded: the envelope in which it came."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        series: _builtins.str = ...,
+        made: _series_pb2.SeriesNotice | None = ...,
+        marks: _digests_pb2.DigestList | None = ...,
+        split_time: _timestamp_pb2.Timestamp | None = ...,
+        original: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made", b"made", "marks", b"marks", "original", b"original", "split_time", b"split_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "made", b"made", "marks", b"marks", "original", b"original", "series", b"series", "split_time", b"split_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesSplit: _TypeAlias = SeriesSplit  # noqa: Y015
 
 @_typing.final
 class ReferralLead(_message.Message):

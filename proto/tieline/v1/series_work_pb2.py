@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tieline.v1 import constraints_pb2 as tieline_dot_v1_dot_constraints__pb2
+from tieline.v1 import digests_pb2 as tieline_dot_v1_dot_digests__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctieline/v1/series_work.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\"\xcb\x01\n\x0bSeriesEvent\x12\x14\n\x04kind\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x16\n\x06person\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06\x62\x65\x66ore\x18\x05 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x05\x61\x66ter\x18\x06 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04text\x18\x07 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"}\n\tVoteCount\x12\x16\n\x06scheme\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x14\n\x04\x63ode\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\r\n\x05items\x18\x03 \x01(\x04\x12\x10\n\x08\x61gencies\x18\x04 \x01(\r\x12\x0f\n\x07trusted\x18\x05 \x01(\x04\x12\x10\n\x08\x64isputed\x18\x06 \x01(\x04\"`\n\x16SetSeriesStatusRequest\x12\x17\n\x06series\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x06status\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"]\n\x12MergeSeriesRequest\x12\x17\n\x06series\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x17\n\x06merged\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctieline/v1/series_work.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\x1a\x18tieline/v1/digests.proto\"\xcb\x01\n\x0bSeriesEvent\x12\x14\n\x04kind\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x10\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x16\n\x06person\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06\x62\x65\x66ore\x18\x05 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x05\x61\x66ter\x18\x06 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04text\x18\x07 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"}\n\tVoteCount\x12\x16\n\x06scheme\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x14\n\x04\x63ode\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\r\n\x05items\x18\x03 \x01(\x04\x12\x10\n\x08\x61gencies\x18\x04 \x01(\r\x12\x0f\n\x07trusted\x18\x05 \x01(\x04\x12\x10\n\x08\x64isputed\x18\x06 \x01(\x04\"`\n\x16SetSeriesStatusRequest\x12\x17\n\x06series\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x06status\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"]\n\x12MergeSeriesRequest\x12\x17\n\x06series\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x17\n\x06merged\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"\x89\x01\n\x12SplitSeriesRequest\x12\x17\n\x06series\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x15\n\x04text\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x12,\n\x05items\x18\x04 \x03(\x0b\x32\x15.tieline.v1.ItemChunkB\x06\xea\xc7\x18\x02\x18\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,12 +62,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MERGESERIESREQUEST'].fields_by_name['merged']._serialized_options = b'\352\307\030\003\020\310\001'
   _globals['_MERGESERIESREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_MERGESERIESREQUEST'].fields_by_name['text']._serialized_options = b'\352\307\030\003\020\320\017'
-  _globals['_SERIESEVENT']._serialized_start=108
-  _globals['_SERIESEVENT']._serialized_end=311
-  _globals['_VOTECOUNT']._serialized_start=313
-  _globals['_VOTECOUNT']._serialized_end=438
-  _globals['_SETSERIESSTATUSREQUEST']._serialized_start=440
-  _globals['_SETSERIESSTATUSREQUEST']._serialized_end=536
-  _globals['_MERGESERIESREQUEST']._serialized_start=538
-  _globals['_MERGESERIESREQUEST']._serialized_end=631
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['series']._loaded_options = None
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['series']._serialized_options = b'\352\307\030\003\020\310\001'
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['name']._serialized_options = b'\352\307\030\003\020\310\001'
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['text']._serialized_options = b'\352\307\030\003\020\320\017'
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['items']._loaded_options = None
+  _globals['_SPLITSERIESREQUEST'].fields_by_name['items']._serialized_options = b'\352\307\030\002\030\004'
+  _globals['_SERIESEVENT']._serialized_start=134
+  _globals['_SERIESEVENT']._serialized_end=337
+  _globals['_VOTECOUNT']._serialized_start=339
+  _globals['_VOTECOUNT']._serialized_end=464
+  _globals['_SETSERIESSTATUSREQUEST']._serialized_start=466
+  _globals['_SETSERIESSTATUSREQUEST']._serialized_end=562
+  _globals['_MERGESERIESREQUEST']._serialized_start=564
+  _globals['_MERGESERIESREQUEST']._serialized_end=657
+  _globals['_SPLITSERIESREQUEST']._serialized_start=660
+  _globals['_SPLITSERIESREQUEST']._serialized_end=797
 # @@protoc_insertion_point(module_scope)

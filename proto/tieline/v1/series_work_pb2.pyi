@@ -3,9 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from tieline.v1 import digests_pb2 as _digests_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,7 +34,7 @@ class SeriesEvent(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """status, merged or same_as."""
+    """status, merged, split or same_as."""
     agency: _builtins.str
     """Whose person did it."""
     person: _builtins.str
@@ -166,3 +169,39 @@ class MergeSeriesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MergeSeriesRequest: _TypeAlias = MergeSeriesRequest  # noqa: Y015
+
+@_typing.final
+class SplitSeriesRequest(_message.Message):
+    """Moves items of an own series to a new one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The series: its id, or its name."""
+    name: _builtins.str
+    """The name of the new one."""
+    text: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_digests_pb2.ItemChunk]:
+        """The items, by their digests; without votes."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        name: _builtins.str = ...,
+        text: _builtins.str = ...,
+        items: _abc.Iterable[_digests_pb2.ItemChunk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "name", b"name", "series", b"series", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitSeriesRequest: _TypeAlias = SplitSeriesRequest  # noqa: Y015

@@ -8,7 +8,7 @@ from datetime import datetime
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.errors import TielineError, UnknownMethod
-from tieline_client.payload_kinds import unread, why_unread
+from tieline_client.payload_kinds import HOLDS_UP, unread, why_unread
 
 from tieline_server.domain.messages import OutMessage, OutState, Reply
 from tieline_server.domain.ports import Tx
@@ -52,13 +52,15 @@ def next_batch(tx: Tx, agency: str, size: int, now: datetime) -> Batch:
         return batch
     wire = tx.standings.known(agency).wire
     newer = unread(wire)
-    behind = tx.outbox.behind(agency, {one.subject for one in due}, passing=newer)
+    behind = tx.outbox.behind(agency, {one.subject for one in due}, passing=newer - HOLDS_UP)
     seen: set[str] = set()
     for message in due:
         draft = draft_of(message)
         if message.kind in newer:
             why = UnknownMethod(why_unread(agency, wire, message.kind))
             batch.decided.append((draft, answer_of(Reply.UNSUPPORTED, why)))
+            if message.kind in HOLDS_UP:
+                behind[message.subject] = (OutState.PARKED, None)
             continue
         if message.subject and message.subject in seen:
             break

@@ -42,6 +42,8 @@ class EventKind(enum.StrEnum):
     """A repository's word: ``before`` is the status here, ``after`` the one there."""
     MERGED = "merged"
     """``before`` is the series that went into ``after``; both keep the line."""
+    SPLIT = "split"
+    """Items of ``before`` are of ``after`` now; both keep the line."""
     SAME_AS = "same_as"
     """``before`` is another agency's series, ``after`` what the line's agency says of it."""
 

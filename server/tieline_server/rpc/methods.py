@@ -136,6 +136,7 @@ _OPERATOR = {
     "AssessSeries": _person(frozenset({ANALYST})),
     "SetSeriesStatus": _person(_READERS),
     "MergeSeries": _person(frozenset({OFFICER})),
+    "SplitSeries": _person(frozenset({OFFICER})),
     "ListSameAs": _person(_READERS),
     "AnswerSameAs": _person(frozenset({OFFICER})),
     "AddNote": _person(frozenset({OFFICER})),

@@ -44,6 +44,7 @@ from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.splitting import Splitting
 from tieline_server.services.telling import Telling
 from tieline_server.services.uploading import Uploading
 
@@ -112,7 +113,8 @@ class OperatorServicer(
         self._node, self._people, self._facts = node, people, facts
         self._access = facts.access
         self._series = SeriesWork(node)
-        self._life, self._merging = SeriesLife(node), Merging(node)
+        self._life = SeriesLife(node)
+        self._merging, self._splitting = Merging(node), Splitting(node)
         self._retracting = Retracting(node)
         self._telling = Telling(node)
         self._referring = Referring(node)

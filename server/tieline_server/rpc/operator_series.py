@@ -10,6 +10,7 @@ from tieline_server.rpc.call import caller_of
 from tieline_server.services.context import Person
 from tieline_server.services.merging import Merging
 from tieline_server.services.series_life import SeriesLife
+from tieline_server.services.splitting import Splitting
 
 
 class SeriesMethods(operator_pb2_grpc.OperatorServiceServicer):
@@ -17,6 +18,7 @@ class SeriesMethods(operator_pb2_grpc.OperatorServiceServicer):
 
     _life: SeriesLife
     _merging: Merging
+    _splitting: Splitting
 
     def SetSeriesStatus(
         self, request: series_work_pb2.SetSeriesStatusRequest, context: grpc.ServicerContext
@@ -29,6 +31,12 @@ class SeriesMethods(operator_pb2_grpc.OperatorServiceServicer):
     ) -> pb.MergeSeriesResponse:
         """One series becomes part of another."""
         return pb.MergeSeriesResponse(series=self._merging.merge(_person(context), request))
+
+    def SplitSeries(
+        self, request: series_work_pb2.SplitSeriesRequest, context: grpc.ServicerContext
+    ) -> pb.SplitSeriesResponse:
+        """Some items of a series become a new one."""
+        return self._splitting.split(_person(context), request)
 
 
 def _person(context: grpc.ServicerContext) -> Person:

@@ -35,6 +35,7 @@ from tieline_server.services.admission import (
 )
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import handling_in
+from tieline_server.services.split_items import settle
 
 _DISCARD_ROWS = 5_000
 """Staged rows erased in one transaction, so that other writers get their turn."""
@@ -192,6 +193,8 @@ class Import:
             room = max(limits.REFERENCES_PER_SERIES - len(series.references), 0)
             tx.series.add_references(series.id, fresh[:room])
         tx.imports.complete(self.head.id)
+        for series in self._series.values():  # what was split off comes back under the old name
+            settle(self._node, tx, series.id)
         tx.audit.append(self._entry("import", self.head.id))
         repeats.keep(tx, self.head.fingerprint, report)
 

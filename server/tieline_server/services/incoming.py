@@ -37,6 +37,8 @@ class Message:
     request: delivery_pb2.DeliverRequest
     woken: set[str] = field(default_factory=set)
     """Who has mail once the effect is durable."""
+    moved: set[str] = field(default_factory=set)
+    """Series of which items came that a split had put elsewhere."""
 
     @property
     def kind(self) -> str:

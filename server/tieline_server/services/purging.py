@@ -137,7 +137,11 @@ class Purging:
     def _scrub(self, erased: list[Purge]) -> None:
         node = self._node
         through = self.rewrite()
-        ready = [one for one in erased if not self._others_lack(one, through)]
+        ready = [
+            one
+            for one in erased
+            if not self._others_lack(one, through) and not self._still_goes(one)
+        ]
         if not ready:
             return
         if not node.store.scrub():
@@ -172,6 +176,16 @@ class Purging:
             names = ", ".join(one.name for one in behind)
             self._say([purge], f"it waits until every process has rewritten its index: {names}")
         return bool(behind)
+
+    def _still_goes(self, purge: Purge) -> bool:
+        """Whether items of it, sent on under the id they had before a split, have still to go."""
+        node = self._node
+        if not purge.series or not node.store.read(lambda tx: tx.splits.making(purge.series)):
+            return False
+        if not node.store.write(lambda tx: tx.splits.chunks_left(purge.series)):
+            return False
+        self._say([purge], "it waits until a referral of the series it was split from has gone")
+        return True
 
     # --- 3 ---
 

@@ -53,6 +53,7 @@ from tieline_server.services.incoming_reports import IncomingReports
 from tieline_server.services.incoming_requests import IncomingRequests
 from tieline_server.services.incoming_retractions import IncomingRetractions
 from tieline_server.services.incoming_same_as import IncomingSameAs
+from tieline_server.services.incoming_splits import IncomingSplits
 from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.incoming_watches import IncomingWatches
@@ -61,12 +62,14 @@ from tieline_server.services.notices import logged_references
 from tieline_server.services.recovering import catch_up
 from tieline_server.services.referring import parse_urgency
 from tieline_server.services.restricting import why_excluded
+from tieline_server.services.split_items import settle
 from tieline_server.services.standing import Gate, Standings, Verdict
 from tieline_server.services.standing_words import check_sequence
 
 _log = structlog.get_logger(__name__)
 
 _ALARMING = ("referral", "escalation", "same_as", "broadcast_answer")
+_ERASING = ("retraction", "purge_receipt", "series_split")
 _BATCH = "/tieline.v1.DeliveryService/DeliverBatch"
 Response = delivery_pb2.DeliverResponse
 OnRefusal = Callable[[Refusal], None]
@@ -106,6 +109,7 @@ class Receiving:
             "retraction": retractions.retraction,
             "purge_receipt": retractions.purge_receipt,
             "series_merge": IncomingMerges(node).merge,
+            "series_split": IncomingSplits(node).split,
             "note": IncomingNotes(node).note,
             "same_as": IncomingSameAs(node).same_as,
             "referral_correction": IncomingCorrections(node).correction,
@@ -262,7 +266,8 @@ class Receiving:
                 items |= reference is not None
                 upload |= one.message.kind == "upload"
                 alarm |= one.message.kind in _ALARMING
-                retracted |= one.message.kind in ("retraction", "purge_receipt")
+                items |= one.message.kind == "series_split"
+                retracted |= one.message.kind in _ERASING or bool(one.message.moved)
             elif came.reply == int(Reply.REFUSED) and reference is not None:
                 attachments.drop_incoming(self._node, peer, reference.id)
         for agency in woken:
@@ -324,6 +329,7 @@ class Receiving:
             try:
                 with tx.savepoint():
                     one.effect(tx)
+                    self._sort(tx, message)
                     self._store(tx, message, digest, one.subject, Reply.APPLIED, "")
                     if self._node.renewed:
                         catch_up(self._node, tx, one.subject)
@@ -343,6 +349,12 @@ class Receiving:
         self._store(tx, message, digest, _series_of(message.payload), Reply.REFUSED, error.reason)
         known[message.payload.id] = StoredReply(digest, Reply.REFUSED, error.reason)
         return self._reply(Reply.REFUSED, error.reason, error.message)
+
+    def _sort(self, tx: Tx, message: Message) -> None:
+        """Items that came under the id they had before a split go where it put them."""
+        series = _series_of(message.payload) if _items_of(message.payload) is not None else ""
+        if series and settle(self._node, tx, series):
+            message.moved.add(series)
 
     def _again(self, tx: Tx, message: Message, known: StoredReply, digest: bytes) -> _Settled:
         if known.digest != digest and not self._renewed(tx, message):

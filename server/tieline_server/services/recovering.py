@@ -47,10 +47,12 @@ from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import keep_series
 from tieline_server.services.incoming_outside import telling
+from tieline_server.services.incoming_splits import read_split
 from tieline_server.services.notices import series_in
 from tieline_server.services.referring import apply_outcome, parse_urgency
 from tieline_server.services.retracting import said_again
 from tieline_server.services.series_life import advance
+from tieline_server.services.split_items import settle
 from tieline_server.services.views import outcome_in
 
 
@@ -148,6 +150,7 @@ def _subject(payload: payload_pb2.Payload) -> str:
         "request_answer": payload.request_answer.request,
         "referral_correction": payload.referral_correction.referral,
         "series_merge": payload.series_merge.merged,
+        "series_split": payload.series_split.made.id,
         "told_outside": payload.told_outside.referral,
         "referral_lead": payload.referral_lead.referral,
         "release": payload.release.series.id,
@@ -256,6 +259,16 @@ def _series_merge(node: Node, tx: Tx, told: _Told) -> None:
     if series_owner(body.merged) == node.agency:
         at = moment(body.merge_time)
         tx.aliases.add(Alias(body.merged, body.series, body.id, told.payload.person, at))
+
+
+def _series_split(node: Node, tx: Tx, told: _Told) -> None:
+    body = told.payload.series_split
+    if series_owner(body.series) != node.agency:
+        return
+    _series(node, tx, body.made, "")
+    tx.splits.add(read_split(node, told.payload, b""))
+    tx.splits.tell(body.id, told.message.recipient)
+    settle(node, tx, body.series)
 
 
 def _referral_lead(node: Node, tx: Tx, told: _Told) -> None:
@@ -480,6 +493,7 @@ _EFFECTS: dict[str, Callable[[Node, Tx, _Told], None]] = {
     "referral_step": _referral_step,
     "referral_correction": _referral_correction,
     "series_merge": _series_merge,
+    "series_split": _series_split,
     "told_outside": _told_outside,
     "referral_lead": _referral_lead,
     "broadcast": _broadcast,

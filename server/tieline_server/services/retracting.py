@@ -37,6 +37,7 @@ from tieline_server.services.linking import link_along
 from tieline_server.services.notices import handling_in, handling_out
 from tieline_server.services.restricting import restriction_of
 from tieline_server.services.sending import send
+from tieline_server.services.split_telling import split_along
 from tieline_server.services.taking_back import end_requests
 from tieline_server.services.tombstones import restriction_entry
 from tieline_server.services.views import find_series, series_view
@@ -176,7 +177,11 @@ def tell(node: Node, tx: Tx, retraction: Retraction, agency: str) -> None:
         if retraction.handling is not None:
             body.handling.CopyFrom(handling_out(retraction.handling))
     payload = payload_pb2.Payload(person=retraction.person, retraction=body)
-    message = send(node, tx, payload, recipient=agency, lane=LANE, subject=retraction.id)
+    # Who has not read yet that items are of this series holds them under another id: it would say
+    # that nothing is left. So this waits behind that word, by the subject of both.
+    waits = tx.splits.waits(retraction.series, agency)
+    subject = retraction.series if waits else retraction.id
+    message = send(node, tx, payload, recipient=agency, lane=LANE, subject=subject)
     tx.retractions.tell(retraction.id, agency, message=message.id)
 
 
@@ -223,6 +228,8 @@ def _restrict(tx: Tx, retraction: Retraction) -> None:
 def accompany(node: Node, tx: Tx, series: str, *agencies: str) -> None:
     """Tell those who are told a series now what it was narrowed to before, and is part of."""
     link_along(node, tx, series, *agencies)
+    for made in split_along(node, tx, series, *agencies):
+        accompany(node, tx, made, *agencies)
     for retraction in tx.retractions.of_series(series):
         known = {one.agency for one in tx.retractions.recipients(retraction.id)}
         for agency in agencies:
@@ -265,7 +272,11 @@ def agencies_told(node: Node, tx: Tx, series: str) -> frozenset[str]:
         tx.referrals.find(Direction.OUT, series),
         broadcasts,
         tx.uploads.find(Direction.OUT, series),
-        (*tx.requests.released_to(series), *tx.broadcasts.claimed_to(series)),
+        (
+            *tx.requests.released_to(series),
+            *tx.broadcasts.claimed_to(series),
+            *tx.splits.told(series),
+        ),
     ) | tx.same_as.told(series)
 
 

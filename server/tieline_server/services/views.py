@@ -50,6 +50,10 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     alias = tx.aliases.get(series.id)
     likely = standing_countries(tx, series.id)
     told = told_countries(tx, family)
+    into = {one.made for part in family for one in tx.splits.of(part)}
+    splits = [
+        one for one in tx.splits.making(series.id) if tx.aliases.current(one.series) != series.id
+    ]
     retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(
         notice=series_out(series, assessments, items, with_name=True),
@@ -60,6 +64,8 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         likely_countries=likely,
         parts=family[1:],
         part_of=alias.series if alias else "",
+        split_from=splits[0].series if splits else "",
+        split_into=sorted(into - set(family)),
         untold_countries=[one for one in likely if one not in told],
         retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )

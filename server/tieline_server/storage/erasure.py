@@ -49,6 +49,7 @@ from tieline_server.storage.schema import (
     series_keys,
     series_notes,
     series_references,
+    series_splits,
     tip_relays,
     tips,
     uploads,
@@ -57,6 +58,7 @@ from tieline_server.storage.schema import (
 )
 from tieline_server.storage.series_notes import erase as erase_notes
 from tieline_server.storage.session import Session
+from tieline_server.storage.splits import erase as erase_splits
 from tieline_server.storage.types import UtcTime
 
 ERASED_FROM = (
@@ -65,7 +67,7 @@ ERASED_FROM = (
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
     *(operation_series, evaluations),
-    *(clues, tips, tip_relays, same_as, series_notes),
+    *(clues, tips, tip_relays, same_as, series_notes, series_splits),
     watch_series,
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
@@ -140,6 +142,7 @@ class Erasure:
         erase_from_operations(self._session, series_id)
         erase_links(self._session, series_id)
         erase_notes(self._session, series_id)
+        erase_splits(self._session, series_id)
         self._run(delete(watch_series).where(watch_series.c.series == series_id))
         self._run(delete(assessments).where(assessments.c.series == series_id))
         self._run(delete(series_events).where(series_events.c.series == series_id))

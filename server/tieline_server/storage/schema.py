@@ -71,7 +71,13 @@ from tieline_server.storage.schema_retraction import (
     retractions,
 )
 from tieline_server.storage.schema_same_as import same_as
-from tieline_server.storage.schema_series_work import series_aliases, series_events, series_notes
+from tieline_server.storage.schema_series_work import (
+    series_aliases,
+    series_events,
+    series_notes,
+    series_split_told,
+    series_splits,
+)
 from tieline_server.storage.schema_standings import (
     standing_lanes,
     standing_ranges,
@@ -133,6 +139,8 @@ __all__ = [
     "retractions",
     "series_aliases",
     "series_events",
+    "series_split_told",
+    "series_splits",
     "standing_lanes",
     "standing_ranges",
     "standings",

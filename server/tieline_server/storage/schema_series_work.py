@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, LargeBinary, Table
+from sqlalchemy import Column, ForeignKey, LargeBinary, Table
 
 from tieline_server.storage.schema_base import metadata
 from tieline_server.storage.types import UtcTime, Words
@@ -43,3 +43,25 @@ series_aliases = Table(
     Column("envelope", LargeBinary, nullable=False),
 )
 """Kept for good, as retractions are: an id that was told once goes on being found."""
+series_splits = Table(
+    "series_splits",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("series", Words, nullable=False, index=True),
+    Column("made", Words, nullable=False, index=True),
+    Column("person", Words, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("noted", UtcTime, nullable=False),
+    Column("marks", LargeBinary, nullable=False),
+    Column("notice", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+"""Kept for good: what comes late under the old id is known by its marks. ``notice`` and
+``envelope`` are empty once the new series was erased."""
+series_split_told = Table(
+    "series_split_told",
+    metadata,
+    Column("split", Words, ForeignKey("series_splits.id"), primary_key=True),
+    Column("agency", Words, primary_key=True),
+)
+"""Whom this node told."""

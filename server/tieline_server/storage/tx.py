@@ -31,6 +31,7 @@ from tieline_server.storage.series import SeriesRows
 from tieline_server.storage.series_notes import SeriesNotes
 from tieline_server.storage.session import Session
 from tieline_server.storage.sketches import Sketches
+from tieline_server.storage.splits import Splits
 from tieline_server.storage.standings import Standings
 from tieline_server.storage.uploads import Uploads
 from tieline_server.storage.vote_counts import VoteCounts
@@ -66,6 +67,7 @@ class SqlTx:
         self.history = History(session)
         self.deposits = Deposits(session)
         self.aliases = Aliases(session)
+        self.splits = Splits(session)
         self.votes = VoteCounts(session)
         self.same_as = SameAsRows(session)
         self.notes = SeriesNotes(session)

@@ -36,6 +36,7 @@ from tieline_server.domain.ports.series_work import (
     AliasRepository,
     HistoryRepository,
     NoteRepository,
+    SplitRepository,
     VoteRepository,
 )
 from tieline_server.domain.ports.sketches import SketchRepository
@@ -63,6 +64,8 @@ class Tx(Protocol):
     def deposits(self) -> DepositRepository: ...
     @property
     def aliases(self) -> AliasRepository: ...
+    @property
+    def splits(self) -> SplitRepository: ...
     @property
     def votes(self) -> VoteRepository: ...
     @property
