@@ -25,6 +25,7 @@ from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.splitting import Splitting
+from tieline_server.services.tombstones import reapply
 from tieline_server.services.uploading import Uploading
 
 from tests.services.bench import (
@@ -369,6 +370,25 @@ def test_withdrawing_the_old_series_takes_all_from_a_peer_of_before(bench: Bench
     _retract(es, old)
     _purged(bench, PT)
     assert _raw(pt, [one.md5 for one in records(range(6)) if one.md5]) == []
+
+
+def test_a_backup_from_before_the_split_does_not_bring_items_back(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    old = es.series(records(range(6)))
+    es.refer(old, agency=PT)
+    bench.flow()
+    before, made_at = bench.image(PT), bench.now
+    first = _split(es, old, records(range(3)), "Um").series.notice.id
+    made = _split(es, first, records(range(2)), "Dois").series.notice.id
+    bench.flow()
+    _retract(es, made)
+    _purged(bench, PT)
+    pt = bench.set_back(PT, before)
+    assert _items(pt, old) == {0, 1, 2, 3, 4, 5}
+    reapply(pt.store, pt.node.ledger, made_at)
+    assert _items(pt, old) == {2, 3, 4, 5}
+    assert Purging(pt.node).run()
+    assert _raw(pt, [one.md5 for one in records(range(2)) if one.md5]) == []
 
 
 def test_a_restored_owner_has_its_splits_back(bench: Bench) -> None:

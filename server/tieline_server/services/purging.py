@@ -32,6 +32,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.incoming_retractions import answer
 from tieline_server.services.processes import Processes
 from tieline_server.services.retracting import catch_up
+from tieline_server.services.split_items import led_to
 from tieline_server.services.tombstones import erasure_entry
 from tieline_server.services.watch_striking import strike
 
@@ -98,7 +99,8 @@ class Purging:
 
     def _erase(self, purge: Purge) -> None:
         node = self._node
-        node.ledger.append(erasure_entry(purge, node.clock()))
+        splits = node.store.read(lambda tx: led_to(tx, purge.series)) if purge.series else []
+        node.ledger.append(erasure_entry(purge, node.clock(), splits))
         if purge.series:
             for peer, attachment in node.store.read(lambda tx: tx.erasure.staged(purge.series)):
                 drop_incoming(node, peer, attachment)

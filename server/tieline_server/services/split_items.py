@@ -65,6 +65,17 @@ def held(tx: Tx, series: str) -> Iterator[ItemRow]:
         after = page[-1].id
 
 
+def led_to(tx: Tx, series: str) -> list[Split]:
+    """Return the splits that led to a series, those of the series it was split from included."""
+    found: dict[str, Split] = {}
+    waiting = [series]
+    while waiting and len(found) < _CHAIN_MOST:
+        fresh = {one.id: one for one in tx.splits.making(waiting.pop()) if one.id not in found}
+        found |= fresh
+        waiting += dict.fromkeys(one.series for one in fresh.values())
+    return list(found.values())
+
+
 def digests_of(item: ItemRow) -> Digests:
     """Return what an item is known by."""
     stated = ((kind, getattr(item, kind.label)) for kind in DigestKind)

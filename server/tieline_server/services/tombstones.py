@@ -2,12 +2,13 @@
 
 Kinds: ``series``, a received series that was erased; ``retention``, a series or an import whose
 day came; ``withdrawn`` and ``narrowed``, a restriction that holds here, so that a restored node
-does not answer as if it had never been said.
+does not answer as if it had never been said. An erased series that was split from another has its
+splits beside it: an older backup holds its items under the id that they had before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -15,16 +16,24 @@ from tieline_client import limits
 from tieline_client.handling import Handling, HandlingCode, Tlp, stricter
 from tieline_client.identifiers import new_id, series_owner
 
-from tieline_server.domain.ports import Purge, Store, TombstoneLedger, Tx
+from tieline_server.domain.ports import ItemRow, Purge, Store, TombstoneLedger, Tx
 from tieline_server.domain.retraction import PurgeCause, Retraction, RetractionKind
 from tieline_server.domain.series import SeriesStatus
+from tieline_server.domain.splitting import Sorter, Split
+from tieline_server.services.split_items import digests_of, held
 
 _UNSAID = "as the retraction says; its words are not kept here"
 
 
-def erasure_entry(purge: Purge, now: datetime) -> dict[str, Any]:
-    """Return the entry of an erasure that is about to begin."""
+def erasure_entry(purge: Purge, now: datetime, splits: Sequence[Split] = ()) -> dict[str, Any]:
+    """Return the entry of an erasure that is about to begin; ``splits`` led to its series."""
     entry: dict[str, Any] = {"at": now.isoformat()}
+    if splits:
+        entry["splits"] = [
+            {"id": one.id, "series": one.series, "made": one.made, "marks": one.marks.hex()}
+            | {"at": one.at.isoformat()}
+            for one in splits
+        ]
     if purge.cause is PurgeCause.RETRACTION:
         return entry | {"kind": "series", "series": purge.series, "retraction": purge.id}
     if purge.series:
@@ -88,9 +97,11 @@ def _apply(tx: Tx, entry: Mapping[str, Any]) -> None:
         )
         tx.retractions.add(stub)
         _hide(tx, series)
+        _drop_split_off(tx, entry)
         tx.retractions.begin_purge(Purge(stub.id, PurgeCause.RETRACTION, series, at))
     elif entry["kind"] == "retention" and series:
         _hide(tx, series)
+        _drop_split_off(tx, entry)
         tx.retractions.begin_purge(Purge(new_id(), PurgeCause.RETENTION, series, at))
     # The day of an import stands in the database: the node's own sweep comes to it.
 
@@ -110,6 +121,33 @@ def _hide(tx: Tx, series: str) -> None:
     if tx.series.get(series) is not None:
         tx.series.set_status(series, SeriesStatus.WITHDRAWN)
         tx.items.restricted()
+
+
+def _drop_split_off(tx: Tx, entry: Mapping[str, Any]) -> None:
+    """Erase items of a series that was split from others where they stand under their old id."""
+    series = str(entry["series"])
+    splits = [_split(one) for one in entry.get("splits", ())]
+    for split in splits:
+        if split.made == series:  # what comes late is known by it, as before the restore
+            tx.splits.add(split)
+    for source in dict.fromkeys(one.series for one in splits):
+        tx.splits.drop(
+            source, [one.id for one in held(tx, source) if _leads(splits, source, one, series)]
+        )
+
+
+def _leads(splits: Sequence[Split], source: str, item: ItemRow, series: str) -> bool:
+    """Whether splits put an item of one series into another."""
+    at = source
+    for _ in splits:
+        at = Sorter(one for one in splits if one.series == at).place(digests_of(item)) or at
+    return at == series
+
+
+def _split(stated: Mapping[str, Any]) -> Split:
+    at = datetime.fromisoformat(stated["at"])
+    marks = bytes.fromhex(stated["marks"])
+    return Split(stated["id"], stated["series"], stated["made"], "", at, at, marks)
 
 
 def _retraction(entry: Mapping[str, Any], at: datetime) -> Retraction:

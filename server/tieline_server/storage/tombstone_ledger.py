@@ -3,7 +3,8 @@
 A backup holds what was erased since it was made. So every erasure is written here first, durably,
 and a restored node erases once more what is younger than its backup before it serves
 (services/tombstones.py). One JSON object a line, each with the SHA-256 over the one before it and
-itself, so that a line which was cut out or altered shows. No personal text, no digests.
+itself, so that a line which was cut out or altered shows. No personal text, no digests (but marks
+of items that were split off: domain/splitting.py).
 
     {"at": ..., "kind": "series", "series": "pt-pj/...", "retraction": "...", "chain": "<hex>"}
 
