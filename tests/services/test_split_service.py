@@ -165,7 +165,7 @@ def test_hits_name_the_series_that_an_item_is_of(bench: Bench) -> None:
     assert {one.series for one in held} == {old, made}
 
 
-ACTS = ("split", "pass on", "refer again", "flow")
+ACTS = ("split", "pass on", "refer again")
 
 
 @pytest.mark.parametrize("order", list(permutations(ACTS)), ids=", ".join)
@@ -182,9 +182,9 @@ def test_every_order_ends_with_each_item_in_its_series(
             made = _split(es, old, records(range(2))).series.notice.id
         elif act == "pass on":
             _pass_on(pt, FR)
-        elif act == "refer again":
-            es.refer(old, agency=FR)
         else:
+            es.refer(old, agency=FR)
+        if act == order[1]:
             bench.flow()
     bench.flow()
     for node in (es, pt, fr):

@@ -112,7 +112,8 @@ def choose(listed: Sequence[Digests], held: Mapping[int, Digests], name: str) ->
         for pair in digests.items():
             owners.setdefault(pair, []).append(item)
     found: set[int] = set()
-    unknown, shared = [], []
+    unknown: list[int] = []
+    shared: list[int] = []
     for number, record in enumerate(listed, start=1):
         named = next((owners[pair] for pair in _by_strength(record) if pair in owners), [])
         if len(named) == 1:
