@@ -108,15 +108,15 @@ def split(
         )
     with connect(profile, home) as client:
         made = client.split_series(series, name, listed, text)
+    old = views.series(made.old)
     document = views.series(made.series) | {
         "moved": made.moved,
         "told": list(made.told),
-        "old": views.series(made.old),
+        "old": old,
     }
 
     def render() -> None:
         show_series(document)
-        old = document["old"]
         line(f"{made.moved} items moved; {old['items']} stay in {old['id']}")
         if made.told:
             line(f"told: {', '.join(made.told)}")
