@@ -97,6 +97,8 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/linking.py:tell_merge": _STORED_ENVELOPE,
     "server/tieline_server/services/split_telling.py:tell_split": _STORED_ENVELOPE,
     "server/tieline_server/services/split_items.py:_make_row": _DATABASE,
+    "server/tieline_server/services/tombstones.py:_split": OWN
+    + "the ledger of what was erased, whose chain is checked when it is read",
     "server/tieline_server/services/deposit_reports.py:views": _STORED_ENVELOPE,
     "server/tieline_server/services/retracting.py:tell": _STORED_ENVELOPE,
     "server/tieline_server/services/spool.py:Kept.__iter__": OWN + "a spool without a name",
