@@ -60,6 +60,7 @@ class CollectionAnswer:
     withheld: int
     shared: int
     pairs: tuple[SeriesPair, ...]
+    request: str = ""
 
 
 Event = CollectionStarted | CollectionProgress | CollectionAnswer
@@ -119,6 +120,7 @@ def _answer(message: pb.CollectionEnd, pairs: list[SeriesPair]) -> CollectionAns
         count=end.count if end.HasField("count") else None,
         truncated=end.truncated,
         receipt=end.receipt,
+        request=end.request,
         disclosure=end.disclosure,
         asked=message.asked,
         withheld=message.withheld,

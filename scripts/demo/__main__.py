@@ -85,7 +85,7 @@ class Story:
     def _overlap(self, files: material.Material) -> None:
         self.tell("the hub asks every agency that policy lists: which of these do you hold too?")
         answer = self.f.json("europol-ec3", "overlap", str(files.question), "--near", *WHY)
-        table = Table("agency", "status", "planted", "found", "near", "with contact")
+        table = Table("agency", "status", "planted", "found", "near", "more waits")
         found_in_all = 0
         for peer in answer["peers"]:
             overlaps = peer["overlaps"]
@@ -95,14 +95,13 @@ class Story:
                     f"{peer['agency']}: {len(planted)} overlaps were planted, {len(overlaps)} found"
                 )
             near = sum(one["match"] == "near" for one in overlaps)
-            contact = sum(bool(one["series"] and one["series"][0]["contact"]) for one in overlaps)
             table.add_row(
                 peer["agency"],
                 peer["status"],
                 str(len(planted)),
                 str(len(overlaps)),
                 str(near),
-                str(contact),
+                "for a person" if peer["request"] else "",
             )
             found_in_all += len(overlaps)
         console.print(table)

@@ -458,7 +458,7 @@ def test_an_md5_with_two_contents_is_flagged(trial: Federation, tmp_path: Path) 
     assert found == {1: ("md5", True), 2: ("sha1", False), 3: ("md5", True), 4: ("sha1", False)}
 
 
-def test_the_hub_learns_references_and_a_national_unit_a_hit(
+def test_a_hit_is_learnt_at_once_and_references_after_a_persons_release(
     trial: Federation, tmp_path: Path
 ) -> None:
     node = trial["fr-pn"]
@@ -469,11 +469,13 @@ def test_the_hub_learns_references_and_a_national_unit_a_hit(
     ).ok()
     node.import_file(file, "--series", "Child's name")
 
-    national = trial["pt-pj"].ask(file, "--peer", "fr-pn").ok().json["peers"][0]
-    assert [one["disclosure"] for one in national["overlaps"]] == ["hit", "hit"]
-    assert all(one["series"] == [] for one in national["overlaps"])
-    assert "person" in national["reason"]
+    for asker in ("pt-pj", "europol-ec3"):
+        answer = trial[asker].ask(file, "--peer", "fr-pn").ok().json["peers"][0]
+        assert [one["disclosure"] for one in answer["overlaps"]] == ["hit", "hit"]
+        assert all(one["series"] == [] for one in answer["overlaps"])
+        assert "person" in answer["reason"]
 
+    node.run("requests", "approve", answer["request"]).ok()
     hub = trial["europol-ec3"].ask(file, "--peer", "fr-pn").ok().json["peers"][0]
     assert [one["disclosure"] for one in hub["overlaps"]] == ["reference", "reference"]
     assert hub["count"] == 2
@@ -561,6 +563,9 @@ def test_a_collection_is_compared_series_by_series(trial: Federation, tmp_path: 
     (own_id,) = hub.import_file(own, "--series", "Eigene")["series"]
     (their_id,) = holder.import_file(theirs, "--series", "La leur")["series"]
     words = ("overlap", "--collection", "--peer", "fr-pn", *WHY, "--json")
+    (peer,) = hub.run(*words).ok().json["peers"]
+    assert {one["theirs"] for one in peer["series"]} == {None}
+    holder.run("requests", "approve", peer["request"]).ok()
     document = hub.run(*words).ok().json
     (peer,) = document["peers"]
     assert (peer["status"], peer["overlaps"]) == ("answered", [])

@@ -239,6 +239,30 @@ def test_the_example_rule_of_the_readme_works(tmp_path: Path) -> None:
     assert engine.run_cases(folder / "cases.txt") == []
 
 
+def test_an_agency_may_give_the_hubs_triage_more_by_a_rule_of_its_own(tmp_path: Path) -> None:
+    """The second example of the README; without it the hub waits for a person (ADR 36)."""
+    folder = shutil.copytree(default_folder(), tmp_path / "policies")
+    hub_asks = replace(HIT, asker=HUB, holder=LISBON)
+    assert PolicyEngine(folder).highest_disclosure(hub_asks).level is Disclosure.HIT
+    examples = (folder / "README.md").read_text(encoding="utf-8").split("```cedar\n")
+    (folder / "70-agency.cedar").write_text(examples[2].partition("```")[0], encoding="utf-8")
+    engine = PolicyEngine(folder)
+    assert engine.highest_disclosure(hub_asks).level is Disclosure.REFERENCE
+    reference = engine.decide(replace(hub_asks, action=Action.LEARN_REFERENCE))
+    assert reference.rules == ("hub-triage",)
+    for change in (
+        {"holder": MADRID},
+        {"owner": "fr-ofmin"},
+        {"handling": HandlingCode.H1},
+        {"tlp": Tlp.AMBER_STRICT},
+        {"purpose": "deconfliction"},
+        {"asker": MADRID},
+    ):
+        fields: dict[str, Any] = change
+        changed = engine.highest_disclosure(replace(hub_asks, **fields))
+        assert changed.level <= Disclosure.HIT, change
+
+
 # --- levels -----------------------------------------------------------------------------------
 
 
@@ -251,7 +275,7 @@ def levels(found: DisclosureDecision) -> tuple[str, str, str]:
     [
         ({}, ("hit", "detail", "detail")),
         ({"confirmed": True}, ("detail", "detail", "detail")),
-        ({"asker": HUB}, ("reference", "detail", "detail")),
+        ({"asker": HUB}, ("hit", "detail", "detail")),
         ({"asker": ICE}, ("hit", "detail", "detail")),
         ({"asker": LONDON}, ("nothing", "nothing", "nothing")),
         ({"asker": INTERPOL}, ("nothing", "nothing", "nothing")),

@@ -123,9 +123,7 @@ def level_by_role(q: Question) -> int:
     if q.asker.role == "repository":
         return 0
     if q.purpose in ("victim-identification", "deconfliction"):
-        if q.confirmed:
-            return 4
-        return 3 if q.asker.role == "hub" else 1
+        return 4 if q.confirmed else 1
     if q.purpose in ("prosecution", "data-quality") and q.asker.role == "national":
         return 1 if q.handling == HandlingCode.H0 or q.permission else 0
     return 0

@@ -30,6 +30,7 @@ from tieline.v1 import (
     envelope_pb2,
     exchange_pb2,
     operator_pb2,
+    operator_requests_pb2,
     payload_pb2,
 )
 from tieline_client import constraints, keys
@@ -56,6 +57,7 @@ from tieline_server.services.answering import Answerer
 from tieline_server.services.asking import Question
 from tieline_server.services.attachments import Receiver
 from tieline_server.services.context import Defaults, Node, Person
+from tieline_server.services.deciding import Requests
 from tieline_server.services.importing import Import
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.receiving import Receiving
@@ -82,6 +84,7 @@ MEMBERS: dict[str, tuple[Role, tuple[str, ...]]] = {
 }
 PURPOSE, CASE = "victim-identification", "2026-118"
 ANA = Person("ana", frozenset({"analyst", "officer"}))
+RUI = Person("rui", frozenset({"officer"}))
 ABUSE = Vote("vics-us", "1")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WAIT_SECONDS = 20.0
@@ -275,6 +278,11 @@ class Running:
         fields: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "urgency": 2} | request
         made = operator_pb2.ReferSeriesRequest(series=series, **fields)  # type: ignore[arg-type]
         return Telling(self.node).refer(ANA, made)
+
+    def release(self, request: str) -> None:
+        """Release what a question asked for beyond a hit, as an officer does."""
+        decision = operator_requests_pb2.DecideRequestRequest(id=request, approve=True)
+        Requests(self.node).decide(RUI, decision)
 
     def inbox(self) -> list[operator_pb2.InboxEntry]:
         """What came in, newest first."""

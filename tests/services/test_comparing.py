@@ -4,8 +4,10 @@ each peer may learn."""
 from __future__ import annotations
 
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tieline.v1 import exchange_pb2, operator_pb2, series_pb2
@@ -13,6 +15,8 @@ from tieline_client import constraints, limits
 from tieline_client.digests import EXACT_KINDS
 from tieline_client.errors import LimitExceeded, TielineError
 from tieline_client.formats.record import Record
+from tieline_server.policy.engine import PolicyEngine
+from tieline_server.policy.loading import default_folder
 from tieline_server.services.comparing import Comparison
 
 from tests.services.bench import (
@@ -74,6 +78,14 @@ def _compare(bench: Bench, asker: str, *peers: str, **fields: object) -> Compare
         comparison.close()
 
 
+def _released(bench: Bench, asker: str, peer: str, **fields: object) -> Compared:
+    """Compare, have the peer's officer release what was asked for, and compare again."""
+    first = _compare(bench, asker, peer, **fields)
+    assert {theirs for _, theirs in first.rows[peer]} == {""}
+    bench[peer].release(first.ends[peer].end.request)
+    return _compare(bench, asker, peer, **fields)
+
+
 KINDS = ("md5", "sha1", "sha256")
 
 
@@ -107,7 +119,7 @@ def test_pairs_are_counted_like_sets(
         for name, numbers in {"X": range(20, 50), "Y": range(45, 70), "": range(70, 90)}.items()
     }
     own_ids, their_ids = _load(bench, HUB, own), _load(bench, PT, theirs)
-    found = _compare(bench, HUB, PT)
+    found = _released(bench, HUB, PT)
 
     def items_of(running: str) -> dict[int, set[tuple[str, bytes]]]:
         """Stored items with their digests: storage unites what shares one."""
@@ -156,12 +168,22 @@ def test_pairs_are_counted_like_sets(
     assert end.shared == len(shared)
     assert found.items == found.progress[-1] == len(mine)
     assert (len(found.progress) > 5) == (span == 7)
-    entries = bench[HUB].audit("query.asked")
-    assert sum(one["detail"]["records"] for one in entries) == len(mine)  # type: ignore[index]
-    assert len(entries) == len(bench[HUB].audit("query.result")) == len(found.progress)
+    entries = bench[HUB].audit("query.asked")  # of both comparisons
+    assert sum(one["detail"]["records"] for one in entries) == 2 * len(mine)  # type: ignore[index]
+    assert len(entries) == len(bench[HUB].audit("query.result")) == 2 * len(found.progress)
 
 
-def test_a_series_counts_what_the_peer_may_learn_of_it(bench: Bench) -> None:
+_TRIAGE = """@id("hub-triage") @source("a decision of the agency") @why("triage")
+permit (principal, action in [Action::"learn-count", Action::"learn-reference"], resource)
+when { principal.role == "hub" };
+"""
+
+
+def test_a_series_counts_what_the_peer_may_learn_of_it(bench: Bench, tmp_path: Path) -> None:
+    """Where an agency gives the hub's triage references at once, by a rule of its own."""
+    folder = shutil.copytree(default_folder(), tmp_path / "policies")
+    (folder / "70-agency.cedar").write_text(_TRIAGE)
+    bench.policy = PolicyEngine(folder)
     own = bench[HUB].series(records(range(3)), name="A")
     shown = bench[PT].series(records(range(2, 10)), name="X")
     bench[PT].load(
@@ -192,7 +214,7 @@ def test_perceptual_hashes_are_compared_on_demand(bench: Bench) -> None:
     own = bench[HUB].series([record(1, kinds="sha1 pdq"), record(2, kinds="pdq")], name="A")
     theirs = bench[PT].series([record(n, kinds="pdq") for n in (1, 2)], name="X")
     assert _compare(bench, HUB, PT).rows == {}
-    assert _compare(bench, HUB, PT, near=True).rows[PT] == {(own, theirs): (2, 2)}
+    assert _released(bench, HUB, PT, near=True).rows[PT] == {(own, theirs): (2, 2)}
 
 
 def test_what_a_peer_may_not_learn_is_not_shown_to_it(bench: Bench) -> None:

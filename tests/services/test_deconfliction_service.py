@@ -44,13 +44,17 @@ def test_a_question_that_hits_tells_both_with_one_reference(bench: Bench) -> Non
     assert released.entry.contact_email == "duty@pt-pj.example"
 
 
-def test_the_hub_learns_which_series_at_once(bench: Bench) -> None:
+def test_who_learns_references_is_told_which_series(bench: Bench) -> None:
     hub, pt = bench[HUB], bench[PT]
     series = pt.series(records(range(5)))
+    ends, _ = hub.ask(records(range(3)), PT, purpose=DECONFLICTION)
+    assert [one.series for one in _met(hub)] == [""]  # a hit
+    pt.release(ends[PT].request)
+    bench.now += timedelta(days=1)  # the next day's notice
     hub.ask(records(range(3)), PT, purpose=DECONFLICTION)
-    (here,), (there,) = _met(pt), _met(hub)
-    assert (here.referral, here.series) == (there.referral, there.series)
-    assert there.series == series
+    (there,) = [one for one in _met(hub) if one.series]
+    (here,) = [one for one in _met(pt) if one.referral == there.referral]
+    assert here.series == there.series == series
 
 
 @pytest.mark.parametrize(

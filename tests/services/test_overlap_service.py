@@ -100,16 +100,19 @@ def test_perceptual_hashes_stay_here_in_an_exact_question(bench: Bench) -> None:
     assert ends[PT].reason == "nothing was asked"
 
 
-def test_the_hub_learns_references_at_once_and_others_hits(bench: Bench) -> None:
+@pytest.mark.parametrize("asker", [HUB, ES])
+def test_a_hit_is_learnt_at_once_and_references_after_a_person(bench: Bench, asker: str) -> None:
     series = bench[PT].series(records(range(3)))
-    _, overlaps = bench[HUB].ask(records(range(3)), PT)
+    ends, overlaps = bench[asker].ask(records(range(3)), PT)
+    assert {one.disclosure for one in overlaps[PT]} == {"hit"}
+    assert [list(one.series) for one in overlaps[PT]] == [[], [], []]
+    assert ends[PT].reason == f"more waits for a person at {PT}"
+    bench[PT].release(ends[PT].request)
+    _, overlaps = bench[asker].ask(records(range(3)), PT)
     assert {one.disclosure for one in overlaps[PT]} == {"reference"}
     shown = overlaps[PT][0].series[0]
     assert (shown.id, shown.name) == (series, "")
     assert shown.contact_email == f"duty@{PT}.example"
-    ends, overlaps = bench[ES].ask(records(range(3)), PT)
-    assert [list(one.series) for one in overlaps[PT]] == [[], [], []]
-    assert ends[PT].reason == f"more waits for a person at {PT}"
 
 
 @pytest.mark.parametrize("first", [0, 3])

@@ -86,15 +86,30 @@ def test_a_question_that_hits_nothing_leaves_no_request(bench: Bench) -> None:
     assert waiting(bench[PT]) == [] and sent(bench[ES]) == []
 
 
-def test_the_hub_learns_references_at_once_and_waits_for_detail_if_it_asks_for_it(
-    bench: Bench,
-) -> None:
-    bench[PT].series(records(range(5)))
+def test_the_hub_waits_for_a_person_as_everybody_does(bench: Bench) -> None:
+    """Its triage begins with hits; references come once the holder's officer releases them."""
+    series = bench[PT].series(records(range(5)))
     ends, found = bench[HUB].ask(records(range(3)), PT)
-    assert found[HUB and PT][0].disclosure == "reference"
+    assert [(one.disclosure, list(one.series)) for one in found[PT]] == [("hit", [])] * 3
+    assert ends[PT].reason == f"more waits for a person at {PT}"
+    decide(bench[PT], ends[PT].request)
+    bench.flow()
+    ends, found = bench[HUB].ask(records(range(3)), PT)
+    assert [one.disclosure for one in found[PT]] == ["reference"] * 3
+    assert {each.id for one in found[PT] for each in one.series} == {series}
     assert ends[PT].request == ""
     ends, _ = bench[HUB].ask(records(range(3)), PT, wish=4)
     assert show(bench[PT], ends[PT].request).level == "detail"
+
+
+def test_what_is_refused_to_the_hub_stays_a_hit(bench: Bench) -> None:
+    bench[PT].series(records(range(5)))
+    ends, _ = bench[HUB].ask(records(range(3)), PT)
+    decide(bench[PT], ends[PT].request, approve=False, reason="our own case comes first")
+    bench.flow()
+    ends, found = bench[HUB].ask(records(range(3)), PT)
+    assert {one.disclosure for one in found[PT]} == {"hit"}
+    assert [list(one.series) for one in found[PT]] == [[], [], []]
 
 
 def test_what_is_approved_arrives_and_asking_again_answers_at_that_level_at_once(
@@ -367,8 +382,9 @@ def test_a_release_outside_the_union_says_on_what_law_it_rests(bench: Bench) -> 
 
 
 def test_an_older_asker_is_told_no_handling_and_a_newer_one_is(bench: Bench) -> None:
-    bench[PT].series(records(range(5)))
-    _, found = bench[HUB].ask(records(range(3)), PT)
+    _, request = asked(bench)
+    decide(bench[PT], request)
+    _, found = bench[ES].ask(records(range(3)), PT)
     handling = found[PT][0].series[0].handling
     assert handling is not None
     assert (handling.source, handling.information, handling.tlp) == ("X", 4, 3)

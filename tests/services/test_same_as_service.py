@@ -282,16 +282,24 @@ def test_only_owners_speak_and_only_of_what_is_here(bench: Bench) -> None:
     assert said(es, theirs, ours).startswith("POLICY_REFUSED")
 
 
-def test_the_hub_that_learns_references_proposes_from_what_it_compares(bench: Bench) -> None:
+def test_whose_references_are_released_proposes_from_what_it_compares(bench: Bench) -> None:
     hub, pt = bench[HUB], bench[PT]
     theirs = pt.series(records(range(20)), "Verde")
     own = hub.series(records(range(12)), "Hub")
     hub.store.index.refresh(wait=True)
     request = operator_pb2.CompareCollectionRequest(peers=[PT], **WHY)
-    comparison = Comparison(hub.node, ANA, request)
-    ends = [one.end for one in comparison.compare() if one.HasField("end")]
-    comparison.close()
-    assert [one.end.status for one in ends] == ["answered"]
+
+    def compared() -> operator_pb2.PeerEnd:
+        comparison = Comparison(hub.node, ANA, request)
+        (end,) = [one.end.end for one in comparison.compare() if one.HasField("end")]
+        comparison.close()
+        assert end.status == "answered"
+        return end
+
+    waits = compared().request
+    assert _links(hub) == []
+    pt.release(waits)
+    assert compared().request == ""
     (link,) = _links(hub)
     assert (link.own, link.other, link.shared) == (own, theirs, 12)
     assert (link.own_items, link.other_items) == (12, 20)

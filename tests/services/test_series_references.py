@@ -25,6 +25,8 @@ def test_a_series_of_many_image_numbers_can_be_told_and_answered_for(bench: Benc
     again = node.store.read(lambda tx: tx.series.get(azul))
     assert again is not None and len(again.references) == REFERENCES_PER_SERIES
 
+    ends, _ = bench[HUB].ask(rows[:3], PT)
+    node.release(ends[PT].request)
     _, overlaps = bench[HUB].ask(rows[:3], PT)
     assert [len(one.series[0].references) for one in overlaps[PT]] == [REFERENCES_PER_SERIES] * 3
 

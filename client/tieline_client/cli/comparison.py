@@ -91,6 +91,7 @@ def _document(agency: str, answer: CollectionAnswer | None) -> Document:
         "count": count,
         "truncated": answer.truncated,
         "receipt": answer.receipt,
+        "request": answer.request or None,
         "shared": answer.shared,
         "series": [_pair(pair) for pair in answer.pairs],
     }
@@ -128,3 +129,5 @@ def _print(answer: CollectionAnswer) -> None:
     show_rows(("own series", "items", "shared", "their series", "items"), rows, "", title=title)
     if len(answer.pairs) > _SHOWN:
         line(f"{len(answer.pairs) - _SHOWN} more; --json lists them")
+    if answer.request:
+        line(f"what waits: tieline requests show {answer.request}")

@@ -222,4 +222,5 @@ def _add_end(end: operator_pb2.PeerEnd, answer: PeerAnswer) -> None:
         end.count += answer.count
     end.truncated |= answer.truncated
     end.receipt = answer.receipt or end.receipt
+    end.request = answer.request or end.request
     end.disclosure = max(end.disclosure, answer.disclosure, key=lambda one: _LEVELS.get(one, 0))
