@@ -77,7 +77,7 @@ def init(
         raise UsageError("--trial makes a single key; leave out --keys and --threshold")
     count = 1 if trial else holders if holders is not None else _HOLDERS
     need = threshold if threshold is not None else count // 2 + 1
-    federation_init.check_new(folder, name, count, need)
+    federation_init.check_new(folder, name, count, need, trial=trial)
     passphrases = [None] if trial else new_passphrases(count)
     federation = federation_init.create(
         folder, name, passphrases=passphrases, threshold=need, now=_now(), trial=trial
@@ -241,7 +241,10 @@ def sign(
     key: Annotated[Path, typer.Option(metavar="FILE", help="The holder's key.")],
     fingerprint: Annotated[
         list[str] | None,
-        typer.Option(metavar="HEX", help="Of a request to be admitted, as you heard it."),
+        typer.Option(
+            metavar="HEX",
+            help="Of each request to be admitted, as you heard it; required in a pipe.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

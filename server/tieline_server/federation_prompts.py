@@ -46,10 +46,16 @@ def confirm_admissions(
     """Show a holder whom the signature admits, and have each fingerprint compared.
 
     Given fingerprints must be those of the requests, all of them. On a terminal the holder says
-    so; in a pipe they are shown. A trial skips it. Raises AdmissionRefused.
+    so; in a pipe they must be given. A trial skips it. Raises AdmissionRefused, UsageError.
     """
     if trial or not requests:
         return
+    if given is None and not sys.stdin.isatty():
+        agencies = ", ".join(one.claims.agency for one in requests)
+        raise UsageError(
+            f"--fingerprint HEX is required here for each that is to be admitted ({agencies}); ask"
+            " them by another channel"
+        )
     left = [federation_edits.plain_fingerprint(one) for one in given or ()]
     for request in requests:
         claims = request.claims
@@ -61,9 +67,7 @@ def confirm_admissions(
                     "do not sign for what the agency did not send"
                 )
             left.remove(request.fingerprint)
-        elif sys.stdin.isatty() and not typer.confirm(
-            f"Did {inert(claims.agency)} tell you this fingerprint?", err=True
-        ):
+        elif not typer.confirm(f"Did {inert(claims.agency)} tell you this fingerprint?", err=True):
             raise federation_edits.AdmissionRefused(
                 f"not signed: ask {claims.agency} for the fingerprint by another channel"
             )

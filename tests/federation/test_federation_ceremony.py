@@ -93,9 +93,10 @@ def test_two_of_three_as_separate_processes(tmp_path: Path, passphrase: str) -> 
     tieline("admit", folder, file, "--role", "national", "--country", "PT",
             "--fingerprint", made.fingerprint)  # fmt: skip
     assert DirectoryStore(tmp_path / "early").trust(folder).members == ()
-    first = tieline("sign", folder, "--key", folder / "keys" / "holder-3.pem", "--json")
+    told = ("--fingerprint", made.fingerprint, "--json")
+    first = tieline("sign", folder, "--key", folder / "keys" / "holder-3.pem", *told)
     assert json.loads(first.stdout)["in_force"] is False
-    second = tieline("sign", folder, "--key", folder / "keys" / "holder-1.pem", "--json")
+    second = tieline("sign", folder, "--key", folder / "keys" / "holder-1.pem", *told)
     assert json.loads(second.stdout)["in_force"] is True
     tieline("publish", folder)
 
@@ -171,11 +172,58 @@ def test_a_swapped_proposal_is_not_signed(two_of_three: Path, passphrase: str) -
 
 
 def test_a_single_encrypted_key_takes_effect_at_once(tmp_path: Path, passphrase: str) -> None:
+    """A trial's key may be encrypted afterwards."""
     folder, env = tmp_path / "authority", {"TIELINE_PASSPHRASE_FILE": passphrase}
-    succeed("init", folder, "--name", "fed", "--keys", 1, "--threshold", 1, **env)
+    made = trial(folder)
+    path = made.single_key
+    assert path is not None
+    key = keys.load(path)
+    path.unlink()
+    keys.save(path, key, PASSPHRASE.encode())
     assert "passphrase is needed" in refusal(2, "purpose", folder, "training", "A rehearsal")
     assert succeed("status", folder)["proposal"] is None
     assert succeed("purpose", folder, "training", "A rehearsal", **env)["in_force"] is True
+
+
+@pytest.mark.parametrize("numbers", [("--keys", 1), ("--keys", 3, "--threshold", 1)])
+def test_one_person_founds_no_federation_but_a_trial(
+    tmp_path: Path, passphrase: str, numbers: tuple[object, ...]
+) -> None:
+    env = {"TIELINE_PASSPHRASE_FILE": passphrase}
+    message = refusal(2, "init", tmp_path / "a", "--name", "fed", *numbers, **env)
+    assert "one key alone would decide who is a member" in message
+    assert not (tmp_path / "a").exists()
+
+
+def test_nor_does_a_rotation_make_it_one_persons(two_of_three: Path) -> None:
+    assert "one key alone" in refusal(2, "rotate", two_of_three, "--threshold", 1)
+    assert succeed("status", two_of_three)["proposal"] is None
+
+
+def test_in_a_pipe_no_admission_is_signed_without_its_fingerprint(
+    two_of_three: Path, passphrase: str, tmp_path: Path
+) -> None:
+    """The second person of the ceremony compares too; what admits nobody needs no comparison."""
+    env = {"TIELINE_PASSPHRASE_FILE": passphrase}
+    key = two_of_three / "keys" / "holder-1.pem"
+    made = [Agency("pt-pj", countries=("PT",)).request(), Agency("es-pn").request()]
+    for number, one in enumerate(made):
+        file = write_request(tmp_path / f"request-{number}.json", one)
+        stated = ("--role", one.claims.role, "--fingerprint", one.fingerprint)
+        served = [word for code in one.claims.countries for word in ("--country", code)]
+        succeed("admit", two_of_three, file, *stated, *served)
+    message = refusal(2, "sign", two_of_three, "--key", key, **env)
+    assert "--fingerprint HEX is required here" in message
+    assert "pt-pj" in message and "es-pn" in message
+    one = ("--fingerprint", made[0].fingerprint)
+    assert "none of the fingerprints" in refusal(3, "sign", two_of_three, "--key", key, *one, **env)
+    assert succeed("status", two_of_three)["proposal"]["have"] == 0
+    both = (*one, "--fingerprint", made[1].fingerprint)
+    signed = succeed("sign", two_of_three, "--key", key, *both, **env)
+    assert signed["signatures"] == {"have": 1, "need": 2}
+    succeed("discard", two_of_three)
+    succeed("purpose", two_of_three, "training", "A rehearsal")
+    assert succeed("sign", two_of_three, "--key", key, **env)["signatures"]["have"] == 1
 
 
 def test_a_single_key_that_was_taken_away(tmp_path: Path) -> None:
@@ -319,14 +367,23 @@ def test_escapes_in_a_name_reach_no_terminal(tmp_path: Path) -> None:
 def test_passphrase_and_fingerprint_are_asked_for_on_a_terminal(tmp_path: Path) -> None:
     folder, made = tmp_path / "authority", Agency("pt-pj").request()
     file = write_request(tmp_path / "request.json", made)
-    arguments = ["init", str(folder), "--name", "fed", "--keys", "1", "--threshold", "1"]
-    shown = _on_a_terminal(arguments, [b"holder 1", b"Repeat"], [PASSPHRASE, PASSPHRASE])
+    arguments = ["init", str(folder), "--name", "fed", "--keys", "2", "--threshold", "2"]
+    questions = [b"holder 1", b"Repeat", b"holder 2", b"Repeat"]
+    shown = _on_a_terminal(arguments, questions, [PASSPHRASE] * 4)
     assert PASSPHRASE.encode() not in shown
     admit_arguments = ["admit", str(folder), str(file), "--role", "national", "--country", "PT"]
     spaced = " ".join(made.fingerprint[at : at + 4].upper() for at in range(0, 64, 4))
-    shown = _on_a_terminal(
-        admit_arguments, [b"agency told you", b"holder-1.pem"], [spaced, PASSPHRASE]
-    )
+    _on_a_terminal(admit_arguments, [b"agency told you"], [spaced])
+    sign = ["sign", str(folder), "--key"]
+    holders = [str(folder / "keys" / f"holder-{number}.pem") for number in (1, 2)]
+    shown = _on_a_terminal([*sign, holders[0]], [b"tell you this fingerprint"], ["n"])
+    assert b"not signed: ask pt-pj" in shown
+    for holder in holders:
+        shown = _on_a_terminal(
+            [*sign, holder],
+            [b"tell you this fingerprint", b"Passphrase of"],
+            ["y", PASSPHRASE],
+        )
     assert b"in force as version 2" in shown
     shown = _on_a_terminal(admit_arguments, [b"agency told you"], ["0" * 64])
     assert b"is not that of this request" in shown

@@ -191,7 +191,7 @@ def test_a_crash_while_founding_leaves_the_name_free(tmp_path: Path) -> None:
     folder = tmp_path / "authority"
 
     def found() -> None:
-        federation_init.create(folder, "fed", passphrases=[None], threshold=1, now=NOW)
+        federation_init.create(folder, "fed", passphrases=[None] * 2, threshold=2, now=NOW)
 
     for step in (1, 3, 6, 9):
         assert _killed_at(step, found)

@@ -72,11 +72,11 @@ def test_two_holders_sign_apart_and_the_signatures_meet(
 def test_a_file_that_proposes_something_else_is_refused(
     authority: Path, tmp_path: Path, secret: dict[str, str]
 ) -> None:
-    _admit(authority, tmp_path)
+    told = ("--fingerprint", _admit(authority, tmp_path))
     copy = _copy_for_holder(authority, "holder-1")
     succeed("purpose", copy, "extra", "Slipped in")
     key = authority / "keys" / "holder-1.pem"
-    succeed("sign", copy, "--key", key, **secret)
+    succeed("sign", copy, "--key", key, *told, **secret)
     message = refusal(3, "collect", authority, copy / "proposed" / "proposal.json")
     assert "something else" in message
     broken = tmp_path / "broken.json"
@@ -139,10 +139,10 @@ def test_a_member_restates_itself_without_a_holder(
 ) -> None:
     from datetime import timedelta
 
-    _admit(authority, tmp_path)
+    told = ("--fingerprint", _admit(authority, tmp_path))
     for number in (1, 2):
         key = authority / "keys" / f"holder-{number}.pem"
-        succeed("sign", authority, "--key", key, **secret)
+        succeed("sign", authority, "--key", key, *told, **secret)
     newer = PJ.request(NOW + timedelta(seconds=5), endpoints=("10.1.1.1:7443",))
     path = write_request(tmp_path / "newer.json", newer)
     assert succeed("accept", authority, path)["agency"] == "pt-pj"

@@ -211,12 +211,14 @@ class Federation:
         """Propose other holders, another threshold, new online keys, or a root for ten more years.
 
         What is proposed besides stays so; its signatures count no more. Raises UsageError for
-        numbers that make no threshold.
+        numbers that make no threshold, or one person's.
         """
         self.settle(now)
         waiting = self.proposal()
         stated = self.stated(proposed=True)
         root = root_rotation.next_root(self._root(), now, holders=holders, threshold=threshold)
+        need = root.roles[Targets.type].threshold
+        root_rotation.check_two_persons(need, trial=self.trial)
         if online:
             fresh = OnlineKeys.generate()
             root_rotation.set_online(root, fresh)

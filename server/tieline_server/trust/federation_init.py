@@ -13,7 +13,7 @@ from tieline_client import identifiers, keys, limits
 from tieline_client.errors import ConfigurationError, UsageError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from tieline_server.trust import federation_edits, files, tuf_folder, tuf_online
+from tieline_server.trust import federation_edits, files, root_rotation, tuf_folder, tuf_online
 from tieline_server.trust.federation import ABOUT, FORMAT, Federation
 from tieline_server.trust.request import tuf_key, tuf_signer
 from tieline_server.trust.tuf_online import OnlineKeys
@@ -31,9 +31,9 @@ def create(
     """Make a federation in a new folder; one holder per passphrase, None for a plain key.
 
     Raises ConfigurationError when the folder holds anything, UsageError for numbers that make no
-    threshold.
+    threshold, or the threshold of one person outside a trial.
     """
-    check_new(folder, name, len(passphrases), threshold)
+    check_new(folder, name, len(passphrases), threshold, trial=trial)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made aside and renamed, so that a crash leaves no half authority under the name.
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
@@ -51,7 +51,9 @@ def create(
     return Federation(folder, name, trial)
 
 
-def check_new(folder: Path, name: str, holders: int, threshold: int) -> None:
+def check_new(
+    folder: Path, name: str, holders: int, threshold: int, *, trial: bool = False
+) -> None:
     """Raise what ``create`` would raise, before anyone is asked for a passphrase."""
     identifiers.check_federation(name)
     if not 1 <= threshold <= holders <= limits.KEY_HOLDERS:
@@ -59,6 +61,7 @@ def check_new(folder: Path, name: str, holders: int, threshold: int) -> None:
             f"{threshold} of {holders} keys is no threshold; use 1 to {limits.KEY_HOLDERS} keys "
             "and a threshold that they can reach"
         )
+    root_rotation.check_two_persons(threshold, trial=trial)
     if folder.is_symlink() or (folder.exists() and not _is_empty(folder)):
         raise ConfigurationError(f"{folder} exists and is not an empty folder; name a new one")
 

@@ -50,6 +50,15 @@ def next_root(
     return after
 
 
+def check_two_persons(need: int, *, trial: bool) -> None:
+    """Raise UsageError where one holder alone could change who is a member, unless in a trial."""
+    if need < 2 and not trial:
+        raise UsageError(
+            "one key alone would decide who is a member; let two holders sign at least"
+            " (--threshold 2), or make a federation for trials only with `init --trial`"
+        )
+
+
 def set_online(root: Root, online: OnlineKeys) -> None:
     """Put other online keys in a root."""
     _set_keys(root, Snapshot.type, [tuf_key(online.snapshot.public_key())])
