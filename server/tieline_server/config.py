@@ -42,6 +42,7 @@ from tieline_client.limits import (
     WATCH_HOUR,
 )
 
+from tieline_server import database_url
 from tieline_server.config_clock import ClockSettings, clock_lines
 from tieline_server.config_same_as import SameAsSettings, same_as_lines
 from tieline_server.domain.budget import Budgets
@@ -127,6 +128,8 @@ class NodeConfig(BaseSettings):
     """File of mode 0600 with one line, USER:PASSWORD, for the proxy; empty: none."""
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in the home."""
+    database_password_file: str = ""
+    """File of mode 0600 with the password for it; empty: none, or systemd's credential."""
     first_operator: Annotated[str, _word(check_operator)] = "admin"
     node_ca_key: Annotated[str, Field(pattern=_PKCS11)] = ""
     """PKCS#11 URI of the node CA's key, where a token holds it; empty: keys/node-ca.key, if any."""
@@ -250,8 +253,13 @@ class Home:
         self.cache = path / "cache"
 
     def database_url(self, config: NodeConfig) -> str:
-        """Return the URL of the node's database."""
-        return config.database or f"sqlite:///{self.path.resolve() / 'database.sqlite3'}"
+        """Return the URL of the node's database, with its password (database_url.py).
+
+        Raises ConfigurationError when that cannot be read.
+        """
+        if not config.database:
+            return f"sqlite:///{self.path.resolve() / 'database.sqlite3'}"
+        return database_url.complete(config.database, config.database_password_file)
 
     def check(self) -> None:
         """Raise ConfigurationError when this is no home, or others may look into it."""
@@ -329,6 +337,10 @@ def to_toml(config: NodeConfig) -> str:
         if config.proxy_credentials
         else '# proxy_credentials = "/path"',
         f"database = {_text(config.database)}  # empty: SQLite in this home",
+        "# A file of mode 0600 with its password, if not systemd's tieline-database-password:",
+        f"database_password_file = {_text(config.database_password_file)}"
+        if config.database_password_file
+        else '# database_password_file = "/path"',
         f"first_operator = {_text(config.first_operator)}",
         "# PKCS#11 URIs of CA keys that a token holds; without one, keys/*-ca.key, or offline:",
         f"node_ca_key = {_text(config.node_ca_key)}",

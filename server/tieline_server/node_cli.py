@@ -16,6 +16,7 @@ from tieline_client.errors import ConfigurationError, UsageError
 from tieline_client.profile import utc_now
 
 from tieline_server.config import Home, make_config, numba_cache
+from tieline_server.database_url import refuse_in_argument
 
 _ELSEWHERE = {
     "backup": Place(
@@ -99,7 +100,12 @@ def init(
         str, typer.Option(help="PKCS#11 URI of the node CA's key in a token.")
     ] = "",
     operator_ca_key: Annotated[str, typer.Option(help="The same of the operator CA.")] = "",
-    database: Annotated[str, typer.Option(help="Database URL; default SQLite in HOME.")] = "",
+    database: Annotated[
+        str, typer.Option(help="Database URL without password; default SQLite in HOME.")
+    ] = "",
+    database_password_file: Annotated[
+        str, typer.Option(help="File of mode 0600 that holds the password for it.")
+    ] = "",
     operator: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
     contact_name: Annotated[str, typer.Option(help="The duty contact.")] = "",
     contact_email: Annotated[str, typer.Option(help="Its electronic mail.")] = "",
@@ -112,6 +118,7 @@ def init(
     from tieline_server.trust.leaf_import import read_certificate  # noqa: PLC0415
 
     os.umask(0o077)
+    refuse_in_argument(database)
     document: dict[str, object] = {
         "agency": agency,
         "name": name,
@@ -125,6 +132,7 @@ def init(
         "node_ca_key": node_ca_key,
         "operator_ca_key": operator_ca_key,
         "database": database,
+        "database_password_file": database_password_file,
         "first_operator": operator,
         "contact": {"name": contact_name, "email": contact_email, "phone": contact_phone},
     }

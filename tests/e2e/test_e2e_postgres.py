@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.federation import WHY, Federation, wait_for
+from tests.e2e.federation import WHY, Federation, tieline, wait_for
 from tests.postgres import PostgresCluster, postgres_cluster
 
 __all__ = ["postgres_cluster"]
 
 HASHES = [f"{number:040x}" for number in range(1, 301)]
+
+
+PASSWORD = "a password that nobody lists"
+
+
+def _arguments(secret: str, *, of: str) -> list[str]:
+    """What everybody reads of every process here: nowhere the secret; return those that name a
+    node's home."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended meanwhile
+            continue
+        assert secret not in text, path
+        if of in text:
+            found.append(text)
+    return found
 
 
 @pytest.mark.postgres
@@ -21,12 +40,18 @@ def test_a_node_on_postgresql(tmp_path: Path, postgres_cluster: PostgresCluster)
     hub, member = made.init("europol-ec3", "hub"), made.init("pt-pj", "national", "PT")
     url = postgres_cluster.url(postgres_cluster.create(empty=True))
     config = member.home / "config.toml"
-    config.write_text(config.read_text().replace('database = ""', f'database = "{url}"'))
+    secret = tmp_path / "database-password"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o600)
+    lines = f'database = "{url}"\ndatabase_password_file = "{secret}"'
+    config.write_text(config.read_text().replace('database = ""', lines))
     for node in made:
         made.join(node)
     assert not (member.home / "database.sqlite3").exists()
     try:
         made.start()
+        seen = _arguments(PASSWORD, of=str(member.home))
+        assert seen, "the node's own arguments were among those that were read"
         mine, theirs = tmp_path / "hub.txt", tmp_path / "member.txt"
         mine.write_text("\n".join(HASHES[:200]))
         theirs.write_text("\n".join(HASHES[150:]))
@@ -55,5 +80,26 @@ def test_a_node_on_postgresql(tmp_path: Path, postgres_cluster: PostgresCluster)
         assert member.stats() == stats
         for node in made:
             assert node.run("audit", "verify").ok().json["verified"]
+        backup = tmp_path / "member.backup"
+        key = tmp_path / "backup-passphrase"
+        key.write_text("correct horse battery staple")
+        key.chmod(0o600)
+        running = threading.Event()
+        watched: list[str] = []
+        watcher = threading.Thread(target=_watch, args=(running, watched))
+        watcher.start()
+        try:
+            tieline("node", "backup", member.home, backup, "--passphrase-file", key).ok()
+        finally:
+            running.set()
+            watcher.join()
+        assert any("pg_dump" in text for text in watched), "pg_dump was seen while it ran"
     finally:
         made.close()
+
+
+def _watch(ended: threading.Event, seen: list[str]) -> None:
+    """Read everybody's arguments until the end; programs that the node runs are short-lived."""
+    while not ended.is_set():
+        seen += _arguments(PASSWORD, of="pg_dump")
+        ended.wait(0.002)

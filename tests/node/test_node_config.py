@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 from tieline_client.errors import ConfigurationError
 from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config, to_toml
 from tieline_server.domain.referral import ReferralState, Urgency
 from tieline_server.domain.targets import Targets
 from tieline_server.homes import make_home
+from tieline_server.node_cli import app
+from typer.testing import CliRunner
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECRET = "postgresql+psycopg://tieline:hunter2@db.example/tieline"
@@ -61,6 +64,78 @@ def test_what_the_environment_keeps_secret_never_reaches_the_file(
     make_home(tmp_path / "pt", config, NOW)
     for path in (tmp_path / "pt").rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
+
+
+POSTGRES = "postgresql+psycopg://tieline@db.example/tieline?sslmode=verify-full"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        SECRET,
+        "postgresql://:hunter2@/tieline?host=/run/pg",
+        "postgresql://tieline@db/tieline?password=hunter2",
+        "postgresql://tieline@db/tieline?sslmode=require&sslpassword=hunter2",
+        "postgresql://tieline:hunter2@[::1/tieline",
+    ],
+)
+def test_a_password_in_an_argument_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    words = ["--agency", "pt-pj", "--name", "P", "--role", "national", "--country", "PT"]
+    ports = ["--listen", "127.0.0.1:7443", "--operator-listen", "127.0.0.1:7444"]
+    arguments = ["init", str(tmp_path / "pt"), *words, *ports, "--database", url]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "--database-password-file FILE" in result.stderr
+    assert "hunter2" not in result.output
+    assert not (tmp_path / "pt").exists()
+
+
+def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("p:a/s@s wörd\n")
+    document = _document(database=POSTGRES, database_password_file=str(secret))
+    home = _home(tmp_path / "pt", to_toml(make_config(document, "test")))
+    secret.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        home.database_url(home.config())
+    secret.chmod(0o600)
+    made = make_url(home.database_url(home.config()))
+    assert (made.username, made.password) == ("tieline", "p:a/s@s wörd")
+    assert (made.host, made.database) == ("db.example", "tieline")
+    assert dict(made.query) == {"sslmode": "verify-full"}
+    secret.unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        home.database_url(home.config())
+
+
+def test_or_from_systemds_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = _home(tmp_path / "pt", to_toml(make_config(_document(database=POSTGRES), "test")))
+    assert home.database_url(home.config()) == POSTGRES
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "tieline-database-password").write_text("from systemd")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    assert make_url(home.database_url(home.config())).password == "from systemd"
+    monkeypatch.setenv("TIELINE_NODE_DATABASE", SECRET)  # a password that is there already stays
+    assert home.database_url(home.config()) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://db.example/tieline", "no user"),
+        ("postgresql://@/tieline?host=/run/pg", "no user"),
+        ("postgresql://t@db/tieline?password=x", "password stands among the URL's options"),
+    ],
+)
+def test_a_url_that_takes_no_password(tmp_path: Path, url: str, says: str) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2")
+    secret.chmod(0o600)
+    document = _document(database=url, database_password_file=str(secret))
+    home = _home(tmp_path / "pt", to_toml(make_config(document, "test")))
+    with pytest.raises(ConfigurationError, match=says):
+        home.database_url(home.config())
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class PostgresCopying:
             "host": url.host,
             "port": url.port,
             "password": str(url.password) if secret and url.password else None,
-            **{key: str(value) for key, value in url.query.items()},
+            **{key: str(value) for key, value in url.query.items() if "password" not in key},
         }
         return make_conninfo(**{key: value for key, value in parts.items() if value})
 
