@@ -43,8 +43,10 @@ class ClockCalls(OperatorConnection):
         country: str = "",
         purpose: str = "",
         case_ref: str = "",
+        basis: str = "",
     ) -> pb.ReferralView:
-        """Record that a country without a node was told by other means."""
+        """Record that a country without a node was told by other means; ``basis`` is the law on
+        which it went outside the union, in words."""
         request = make(
             operator_clock_pb2.TellOutsideRequest,
             id=identifier,
@@ -52,5 +54,6 @@ class ClockCalls(OperatorConnection):
             country=country,
             purpose=purpose,
             case_ref=case_ref,
+            basis=basis,
         )
         return self.call(self.stub.TellOutside, request).referral

@@ -82,7 +82,13 @@ def test_a_localised_series_without_any_referral(bench: Bench) -> None:
     (logged,) = es.audit("referral.told_outside")
     assert (logged["purpose"], logged["case"], logged["person"]) == (PURPOSE, CASE, "ana")
     assert logged["subjects"] == [view.id, series]
-    assert logged["detail"] == {"country": "BR", "reference": "I247-88", "told": []}
+    assert logged["detail"] == {
+        "country": "BR",
+        "reference": "I247-88",
+        "told": [],
+        "legal_basis": {"BR": "2016/680 Art. 35 to 38, by the rules named here; no words given"},
+    }
+    assert logged["rules"] == ["tell-outside"]
     assert es.store.read(lambda tx: tx.outbox.find()) == []
     # the same once more is the same; another reference is another line of the same telling
     assert len(_outside(es, series, **WHY, country="BR").steps) == 1
@@ -95,6 +101,20 @@ def test_a_localised_series_without_any_referral(bench: Bench) -> None:
     assert es.store.read(lambda tx: tx.outbox.find()) == []
     with pytest.raises(WrongState):
         _outside(es, view.id, reference="late")
+
+
+@pytest.mark.parametrize(("country", "named"), [("BR", True), ("CH", True), ("SE", False)])
+def test_a_third_country_is_told_on_a_basis_that_the_log_names(
+    bench: Bench, country: str, named: bool
+) -> None:
+    """A member state that no node serves is told like any other, and needs none."""
+    es = bench[ES]
+    series = es.series(records(range(2)))
+    _assess(es, series, country)
+    words = "treaty of 5 May 1988, Art. 4"
+    _outside(es, series, **WHY, country=country, basis=words)
+    (logged,) = es.audit("referral.told_outside")
+    assert logged["detail"].get("legal_basis") == ({country: words} if named else None)  # type: ignore[attr-defined]
 
 
 def test_a_referral_at_the_hub_goes_on_and_both_sides_see_it(bench: Bench) -> None:

@@ -197,6 +197,9 @@ def told_outside(
         str, typer.Option(metavar="CODE", help="Why; a referral has its own, a series needs it.")
     ] = "",
     case: Annotated[str, typer.Option(metavar="REF", help="The case reference; the same.")] = "",
+    basis: Annotated[
+        str, typer.Option(metavar="TEXT", help="On what law it left the union, for the log.")
+    ] = "",
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -210,7 +213,8 @@ def told_outside(
         raise UsageError("--reference is empty; say under which reference the country was told")
     wanted = parse_country(country) if country else ""
     with connect(profile, home) as client:
-        told = client.tell_outside(entry, reference, country=wanted, purpose=purpose, case_ref=case)
+        why = {"purpose": purpose, "case_ref": case, "basis": basis}
+        told = client.tell_outside(entry, reference, country=wanted, **why)
     document = views.referral(told)
 
     def render() -> None:

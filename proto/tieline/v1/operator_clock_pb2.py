@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tieline.v1 import constraints_pb2 as tieline_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftieline/v1/operator_clock.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\"\x9e\x01\n\nUntoldView\x12\x16\n\x06series\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\x12\x17\n\x07\x63ountry\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x31\n\rlocalise_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12TellOutsideRequest\x12\x13\n\x02id\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1a\n\treference\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x17\n\x07\x63ountry\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x17\n\x07purpose\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x19\n\x08\x63\x61se_ref\x18\x05 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\"\x89\x01\n\x0bOutsideView\x12\x17\n\x07\x63ountry\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x1a\n\treference\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x12-\n\ttell_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x15GetClockReportRequest\x12\x1a\n\x06series\x18\x01 \x03(\tB\n\xea\xc7\x18\x06\x10\xc8\x01\x18\x90N\x12\x1a\n\toperation\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\"A\n\x16GetClockReportResponse\x12\'\n\x06report\x18\x01 \x01(\x0b\x32\x17.tieline.v1.ClockReport\"\x8c\x01\n\x0b\x43lockReport\x12#\n\x04sent\x18\x01 \x01(\x0b\x32\x15.tieline.v1.ClockPart\x12\'\n\x08received\x18\x02 \x01(\x0b\x32\x15.tieline.v1.ClockPart\x12/\n\x0breport_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x80\x01\n\tClockPart\x12$\n\x05total\x18\x01 \x01(\x0b\x32\x15.tieline.v1.ClockLine\x12\x31\n\tcountries\x18\x02 \x03(\x0b\x32\x15.tieline.v1.ClockLineB\x07\xea\xc7\x18\x03\x18\xac\x02\x12\x1a\n\x07overdue\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x10$\x18\x90N\"\xe8\x01\n\tClockLine\x12\x17\n\x07\x63ountry\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x11\n\treferrals\x18\x02 \x01(\x04\x12\x0e\n\x06series\x18\x03 \x01(\x04\x12\x0c\n\x04told\x18\x04 \x01(\x04\x12\x14\n\x0ctold_outside\x18\x05 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x06 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x07 \x01(\x04\x12\x10\n\x08outcomes\x18\x08 \x01(\x04\x12\x0f\n\x07overdue\x18\t \x01(\x04\x12\x30\n\x07medians\x18\n \x03(\x0b\x32\x17.tieline.v1.ClockMedianB\x06\xea\xc7\x18\x02\x18\x10\"9\n\x0b\x43lockMedian\x12\x14\n\x04step\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftieline/v1/operator_clock.proto\x12\ntieline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctieline/v1/constraints.proto\"\x9e\x01\n\nUntoldView\x12\x16\n\x06series\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x45\x12\x17\n\x07\x63ountry\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x31\n\rlocalise_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x01\n\x12TellOutsideRequest\x12\x13\n\x02id\x18\x01 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x1a\n\treference\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x17\n\x07\x63ountry\x18\x03 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x17\n\x07purpose\x18\x04 \x01(\tB\x06\xea\xc7\x18\x02\x10@\x12\x19\n\x08\x63\x61se_ref\x18\x05 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\x12\x16\n\x05\x62\x61sis\x18\x06 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\"\x89\x01\n\x0bOutsideView\x12\x17\n\x07\x63ountry\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x16\n\x06\x61gency\x18\x02 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x1a\n\treference\x18\x03 \x01(\tB\x07\xea\xc7\x18\x03\x10\xd0\x0f\x12-\n\ttell_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x15GetClockReportRequest\x12\x1a\n\x06series\x18\x01 \x03(\tB\n\xea\xc7\x18\x06\x10\xc8\x01\x18\x90N\x12\x1a\n\toperation\x18\x02 \x01(\tB\x07\xea\xc7\x18\x03\x10\xc8\x01\"A\n\x16GetClockReportResponse\x12\'\n\x06report\x18\x01 \x01(\x0b\x32\x17.tieline.v1.ClockReport\"\x8c\x01\n\x0b\x43lockReport\x12#\n\x04sent\x18\x01 \x01(\x0b\x32\x15.tieline.v1.ClockPart\x12\'\n\x08received\x18\x02 \x01(\x0b\x32\x15.tieline.v1.ClockPart\x12/\n\x0breport_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x80\x01\n\tClockPart\x12$\n\x05total\x18\x01 \x01(\x0b\x32\x15.tieline.v1.ClockLine\x12\x31\n\tcountries\x18\x02 \x03(\x0b\x32\x15.tieline.v1.ClockLineB\x07\xea\xc7\x18\x03\x18\xac\x02\x12\x1a\n\x07overdue\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x10$\x18\x90N\"\xe8\x01\n\tClockLine\x12\x17\n\x07\x63ountry\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10\x02\x12\x11\n\treferrals\x18\x02 \x01(\x04\x12\x0e\n\x06series\x18\x03 \x01(\x04\x12\x0c\n\x04told\x18\x04 \x01(\x04\x12\x14\n\x0ctold_outside\x18\x05 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x06 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x07 \x01(\x04\x12\x10\n\x08outcomes\x18\x08 \x01(\x04\x12\x0f\n\x07overdue\x18\t \x01(\x04\x12\x30\n\x07medians\x18\n \x03(\x0b\x32\x17.tieline.v1.ClockMedianB\x06\xea\xc7\x18\x02\x18\x10\"9\n\x0b\x43lockMedian\x12\x14\n\x04step\x18\x01 \x01(\tB\x06\xea\xc7\x18\x02\x10 \x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELLOUTSIDEREQUEST'].fields_by_name['purpose']._serialized_options = b'\352\307\030\002\020@'
   _globals['_TELLOUTSIDEREQUEST'].fields_by_name['case_ref']._loaded_options = None
   _globals['_TELLOUTSIDEREQUEST'].fields_by_name['case_ref']._serialized_options = b'\352\307\030\003\020\310\001'
+  _globals['_TELLOUTSIDEREQUEST'].fields_by_name['basis']._loaded_options = None
+  _globals['_TELLOUTSIDEREQUEST'].fields_by_name['basis']._serialized_options = b'\352\307\030\003\020\320\017'
   _globals['_OUTSIDEVIEW'].fields_by_name['country']._loaded_options = None
   _globals['_OUTSIDEVIEW'].fields_by_name['country']._serialized_options = b'\352\307\030\002\020\002'
   _globals['_OUTSIDEVIEW'].fields_by_name['agency']._loaded_options = None
@@ -70,19 +72,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNTOLDVIEW']._serialized_start=111
   _globals['_UNTOLDVIEW']._serialized_end=269
   _globals['_TELLOUTSIDEREQUEST']._serialized_start=272
-  _globals['_TELLOUTSIDEREQUEST']._serialized_end=418
-  _globals['_OUTSIDEVIEW']._serialized_start=421
-  _globals['_OUTSIDEVIEW']._serialized_end=558
-  _globals['_GETCLOCKREPORTREQUEST']._serialized_start=560
-  _globals['_GETCLOCKREPORTREQUEST']._serialized_end=639
-  _globals['_GETCLOCKREPORTRESPONSE']._serialized_start=641
-  _globals['_GETCLOCKREPORTRESPONSE']._serialized_end=706
-  _globals['_CLOCKREPORT']._serialized_start=709
-  _globals['_CLOCKREPORT']._serialized_end=849
-  _globals['_CLOCKPART']._serialized_start=852
-  _globals['_CLOCKPART']._serialized_end=980
-  _globals['_CLOCKLINE']._serialized_start=983
-  _globals['_CLOCKLINE']._serialized_end=1215
-  _globals['_CLOCKMEDIAN']._serialized_start=1217
-  _globals['_CLOCKMEDIAN']._serialized_end=1274
+  _globals['_TELLOUTSIDEREQUEST']._serialized_end=442
+  _globals['_OUTSIDEVIEW']._serialized_start=445
+  _globals['_OUTSIDEVIEW']._serialized_end=582
+  _globals['_GETCLOCKREPORTREQUEST']._serialized_start=584
+  _globals['_GETCLOCKREPORTREQUEST']._serialized_end=663
+  _globals['_GETCLOCKREPORTRESPONSE']._serialized_start=665
+  _globals['_GETCLOCKREPORTRESPONSE']._serialized_end=730
+  _globals['_CLOCKREPORT']._serialized_start=733
+  _globals['_CLOCKREPORT']._serialized_end=873
+  _globals['_CLOCKPART']._serialized_start=876
+  _globals['_CLOCKPART']._serialized_end=1004
+  _globals['_CLOCKLINE']._serialized_start=1007
+  _globals['_CLOCKLINE']._serialized_end=1239
+  _globals['_CLOCKMEDIAN']._serialized_start=1241
+  _globals['_CLOCKMEDIAN']._serialized_end=1298
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,7 @@ class TellOutsideRequest(_message.Message):
     COUNTRY_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     CASE_REF_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A referral, or a series, by its id or own name."""
     reference: _builtins.str
@@ -78,6 +79,8 @@ class TellOutsideRequest(_message.Message):
     """Purpose code; of a referral it may be empty: its own."""
     case_ref: _builtins.str
     """Case reference; the same."""
+    basis: _builtins.str
+    """On what law it went to a country outside the union, in words."""
     def __init__(
         self,
         *,
@@ -86,10 +89,11 @@ class TellOutsideRequest(_message.Message):
         country: _builtins.str = ...,
         purpose: _builtins.str = ...,
         case_ref: _builtins.str = ...,
+        basis: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "country", b"country", "id", b"id", "purpose", b"purpose", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "case_ref", b"case_ref", "country", b"country", "id", b"id", "purpose", b"purpose", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

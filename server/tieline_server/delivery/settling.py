@@ -16,6 +16,7 @@ from tieline_server.domain.messages import OutState, Reply, Settled
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import ReferralState, ReferralStep
 from tieline_server.services.context import Node
+from tieline_server.services.legal_basis import message_basis
 
 Answered = tuple[Draft, delivery_pb2.DeliverResponse]
 
@@ -68,6 +69,7 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
                 subjects=(message.id, message.subject),
                 kind=message.kind,
                 reason=reason,
+                **(message_basis(node, agency, draft.payload) if delivered else {}),
             )
         )
     tx.outbox.settle_all(agency, done, now)

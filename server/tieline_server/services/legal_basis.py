@@ -8,11 +8,15 @@ two officers stated. The rules that decided stand in the entry beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from tieline.v1 import requests_pb2
+from tieline.v1 import payload_pb2, requests_pb2
 from tieline_client.directory import Role
 
+from tieline_server.domain.policy import in_union
 from tieline_server.services.context import Node
+
+_DECIDED_BEFORE = "as the entry of its sending, or of what it continues, names it"
 
 
 def legal_basis(
@@ -46,3 +50,27 @@ def legal_basis(
     if found and stated is not None:
         details["officers"] = [stated.officer, stated.second_officer]
     return details
+
+
+def country_basis(country: str, words: str) -> dict[str, str]:
+    """On what law a country was told by other means, by its code; empty for one of the union.
+
+    ``words`` are the officer's; without them the entry says that none was named, beside the rules
+    that allowed it (policies/30-referrals.cedar, `tell-outside`).
+    """
+    if in_union("national", (country,)):
+        return {}
+    return {country: words or "2016/680 Art. 35 to 38, by the rules named here; no words given"}
+
+
+def message_basis(node: Node, recipient: str, payload: payload_pb2.Payload) -> dict[str, Any]:
+    """Return the details for a message of any kind that arrived at ``recipient``.
+
+    Of an exception it names what the message itself states; without one, and without an agreement,
+    it points to where the sending was decided.
+    """
+    body = getattr(payload, payload.WhichOneof("body") or "", None)
+    fields = () if body is None else body.DESCRIPTOR.fields_by_name
+    named = "vital_interests" in fields and body.HasField("vital_interests")
+    stated = body.vital_interests if named else None
+    return legal_basis(node, [recipient], stated, otherwise=_DECIDED_BEFORE)

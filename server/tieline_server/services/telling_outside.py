@@ -12,6 +12,7 @@ A retraction reaches these by other means as well: they stand as withdrawn in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tieline.v1 import operator_clock_pb2, operator_pb2, payload_pb2
@@ -32,7 +33,7 @@ from tieline_server.domain.referral import (
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.context import Node, Person, clean
-from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.legal_basis import country_basis, legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.restricting import still, why_excluded
 from tieline_server.services.sending import send
@@ -72,7 +73,10 @@ class TellingOutside:
             purpose, case_ref = _why(request, known)
             rules = self._allow(tx, series, purpose, case_ref)
             referral = known or self._new(tx, person, series, country, purpose, case_ref)
-            woken = self._record(tx, person, referral, reference, (purpose, case_ref), rules)
+            told_on = country_basis(referral.country, clean(request.basis))
+            woken = self._record(
+                tx, person, referral, reference, (purpose, case_ref), rules, told_on
+            )
             if series.status in BEFORE_REFERRED:
                 who = {"agency": node.agency, "person": person.name}
                 advance(tx, series, SeriesStatus.REFERRED, at=node.clock(), **who)
@@ -154,6 +158,7 @@ class TellingOutside:
         reference: str,
         why: tuple[str, str],
         rules: tuple[str, ...],
+        told_on: Mapping[str, str],
     ) -> set[str]:
         node = self._node
         clock.check_step(referral.state, ReferralState.TOLD_OUTSIDE)
@@ -191,6 +196,8 @@ class TellingOutside:
                 subject=referral.id,
             )
         basis: Any = legal_basis(node, sorted(recipients))
+        if told_on:
+            basis = {"legal_basis": {**basis.get("legal_basis", {}), **told_on}}
         tx.audit.append(
             node.entry(
                 "referral.told_outside",

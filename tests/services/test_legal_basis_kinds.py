@@ -1,0 +1,90 @@
+"""Every kind of message that may reach a third country has the basis of that in the log.
+
+The kinds are read from the wire: one that is added without a word here fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, requests_pb2
+from tieline_server.delivery.drafts import Draft
+from tieline_server.delivery.settling import settle
+from tieline_server.domain.messages import Reply
+from tieline_server.domain.referral import Urgency
+from tieline_server.services.sending import send
+
+from tests.services.bench import CASE, ES, FBI, ICE, INTERPOL, PT, PURPOSE, Bench
+
+ELSEWHERE = {
+    "hello": "proves a server, and tells nothing of a series",
+    "query": "in `query.asked`, before it leaves: services/test_legal_basis.py",
+    "receipt": "in `query.answered`, before it leaves: services/test_release_service.py",
+    "checkpoint": "the head of a log: a number and a hash",
+    "countersignature": "the same of somebody else's",
+}
+"""Bodies that are in no queue, and where their basis is."""
+KINDS = sorted(one.name for one in payload_pb2.Payload.DESCRIPTOR.oneofs_by_name["body"].fields)
+QUEUED = [kind for kind in KINDS if kind not in ELSEWHERE]
+
+
+def _arrived(
+    bench: Bench, kind: str, recipient: str, stated: requests_pb2.VitalInterests | None = None
+) -> Any:
+    """Queue a message of a kind, settle it as delivered, and return the entry's detail."""
+    node = bench[PT].node
+    payload = payload_pb2.Payload(person="ana", purpose=PURPOSE, case_ref=CASE)
+    body = getattr(payload, kind)
+    body.SetInParent()
+    if stated is not None:
+        body.vital_interests.CopyFrom(stated)
+    assert payload.WhichOneof("body") == kind
+    queued = node.store.write(
+        lambda tx: send(node, tx, payload, recipient=recipient, lane=Urgency.URGENT, subject="s")
+    )
+    envelope = envelope_pb2.Envelope.FromString(queued.envelope)
+    answer = delivery_pb2.DeliverResponse(reply=int(Reply.APPLIED))  # type: ignore[arg-type]
+    draft = Draft(queued, envelope, payload)
+    node.store.write(lambda tx: settle(node, tx, recipient, [(draft, answer)]))
+    (entry,) = bench[PT].audit("message.delivered")
+    detail: Any = entry["detail"]
+    assert detail["kind"] == kind
+    return detail
+
+
+@pytest.mark.parametrize("kind", QUEUED)
+def test_each_kind_that_arrives_outside_the_union_names_its_basis(bench: Bench, kind: str) -> None:
+    detail = _arrived(bench, kind, ICE)
+    assert detail["legal_basis"] == {ICE: "agreement: trial agreement"}
+
+
+@pytest.mark.parametrize("kind", QUEUED)
+def test_no_kind_names_one_inside(bench: Bench, kind: str) -> None:
+    assert "legal_basis" not in _arrived(bench, kind, ES)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for kind in QUEUED
+        if "vital_interests"
+        in payload_pb2.Payload.DESCRIPTOR.fields_by_name[kind].message_type.fields_by_name
+    ],
+)
+def test_what_goes_on_the_exception_names_it_with_both_officers(bench: Bench, kind: str) -> None:
+    stated = requests_pb2.VitalInterests(grounds="seen", officer="ana", second_officer="rui")
+    detail = _arrived(bench, kind, FBI, stated)
+    assert detail["legal_basis"] == {FBI: "2016/680 Art. 38(1)(a), vital interests: seen"}
+    assert detail["officers"] == ["ana", "rui"]
+
+
+def test_an_organisation_is_named_as_one(bench: Bench) -> None:
+    basis = _arrived(bench, "upload", INTERPOL)["legal_basis"]
+    assert basis == {INTERPOL: "international organisation: by the rules named here"}
+
+
+def test_every_kind_is_queued_or_its_place_is_named() -> None:
+    assert set(ELSEWHERE) < set(KINDS)
+    assert len(QUEUED) > 20
