@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from tieline.v1 import operator_pb2 as pb
@@ -326,3 +327,20 @@ def test_search_is_bounded_and_checks_its_words(run: Run, served: Served) -> Non
 def test_search_survives_entries_of_another_shape(run: Run, served: Served) -> None:
     serve(served, [b'{"at":5}', b"{}", b'{"at":"2026-01-31T12:00:00","subjects":null}'])
     assert run("audit", "search", "--since", "2026-01-01", "--series", "x", "--json").code == 0
+
+
+def test_an_auditor_is_shown_alarms_about_what_peers_ask(run: Run, served: Served) -> None:
+    raised = Timestamp(seconds=1_780_000_000)
+    kinds = ("immediate", "low-hits", "watch-match", "repeated-lists", "budget-spent")
+    served.node.answers["GetStatus"] = pb.GetStatusResponse(
+        alarms=[
+            pb.AlarmView(kind=kind, referral="q", sender="es-gc", raise_time=raised)
+            for kind in kinds
+        ]
+    )
+    shown = json.loads(run("audit", "alarms", "--json").out)["alarms"]
+    assert [one["kind"] for one in shown] == ["low-hits", "repeated-lists", "budget-spent"]
+    assert {(one["peer"], one["question"]) for one in shown} == {("es-gc", "q")}
+    told = run("audit", "alarms")
+    assert told.code == 0
+    assert "repeated-lists" in told.out and "watch-match" not in told.out

@@ -99,6 +99,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "audit hold": ("--case", "C-1", "--reason", "r"),
     "audit holds": (),
     "audit release": (ID,),
+    "audit alarms": (),
     "audit list": (ID,),
     "audit witnesses": (),
     "export": (SERIES, "{out}", "--format", "csv", *WHY),

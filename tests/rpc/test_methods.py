@@ -108,6 +108,12 @@ def test_each_row_on_each_listener_for_each_role() -> None:
                     find_rule(name, Listener.OPERATOR, _caller(role))
 
 
+def test_an_auditor_alone_is_shown_alarms() -> None:
+    """`tieline audit alarms` asks for nothing else."""
+    method = "/tieline.v1.OperatorService/GetStatus"
+    assert find_rule(method, Listener.OPERATOR, _caller("auditor")) is RULES[method]
+
+
 def test_a_person_without_any_role_may_nothing() -> None:
     for name, rule in RULES.items():
         if Listener.OPERATOR in rule.listeners:

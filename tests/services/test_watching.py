@@ -103,6 +103,31 @@ def test_lists_that_differ_by_one_are_seen_however_long(bench: Bench) -> None:
     assert _looked(bench) == ["repeated-lists"]
 
 
+def test_perceptual_hashes_are_judged_as_well(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever enumerates by near questions: next to no hits in very much, and lists almost alike.
+
+    Such hashes are not uniform, so what they look like is no sign; what they hit is.
+    """
+    monkeypatch.setattr(limits, "LOW_HITS_ASKED", 900)
+    pt = bench[PT]
+    pt.load(records(range(20), kinds="pdq"))
+    bench[FR].ask(records(range(900), kinds="pdq"), PT, near=True)  # one in 45
+    assert _looked(bench) == []
+    for start in range(10_000, 11_000, 250):
+        bench[ES].ask(records(range(start, start + 250), kinds="pdq"), PT, near=True)
+    assert _looked(bench) == ["low-hits"]
+    (entry,) = pt.audit("query.pattern")
+    assert entry["peer"] == ES
+    for missing in range(limits.LISTS_ALIKE_A_DAY + 1):
+        kept = [number for number in range(400) if number != missing]
+        bench[FR].ask(records(kept, kinds="pdq"), PT, near=True)
+    assert _looked(bench) == ["repeated-lists"]
+    assert [one["peer"] for one in pt.audit("query.pattern")] == [ES, FR]
+    assert sorted(one.kind for one in Alarms(pt.node).open()) == ["low-hits", "repeated-lists"]
+
+
 def test_one_list_under_many_cases_is_seen(bench: Bench) -> None:
     bench[PT].load(records(range(20)))
     for number in range(limits.LISTS_ALIKE_CASES + 1):

@@ -11,6 +11,7 @@ from tieline.v1 import auditor_pb2 as pb
 
 from tieline_client import auditor_client as auditor
 from tieline_client.audit_evidence import encoded
+from tieline_client.cli import audit_alarms
 from tieline_client.cli.audit import app
 from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.output import Json, emit, line, run
@@ -21,6 +22,8 @@ from tieline_client.payloads import moment
 from tieline_client.receipts import Receipt
 
 __all__ = ["app"]
+
+audit_alarms.add_to(app)
 
 
 @app.command("witnesses")
