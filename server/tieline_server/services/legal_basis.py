@@ -69,8 +69,8 @@ def message_basis(node: Node, recipient: str, payload: payload_pb2.Payload) -> d
     Of an exception it names what the message itself states; without one, and without an agreement,
     it points to where the sending was decided.
     """
-    body = getattr(payload, payload.WhichOneof("body") or "", None)
-    fields = () if body is None else body.DESCRIPTOR.fields_by_name
-    named = "vital_interests" in fields and body.HasField("vital_interests")
-    stated = body.vital_interests if named else None
+    kind, stated = payload.WhichOneof("body"), None
+    body: Any = getattr(payload, kind) if kind else payload
+    if "vital_interests" in body.DESCRIPTOR.fields_by_name and body.HasField("vital_interests"):
+        stated = body.vital_interests
     return legal_basis(node, [recipient], stated, otherwise=_DECIDED_BEFORE)
