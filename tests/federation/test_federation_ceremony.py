@@ -215,10 +215,12 @@ def test_in_a_pipe_no_admission_is_signed_without_its_fingerprint(
     message = refusal(2, "sign", two_of_three, "--key", key, **env)
     assert "--fingerprint HEX is required here" in message
     assert "pt-pj" in message and "es-pn" in message
-    one = ("--fingerprint", made[0].fingerprint)
-    assert "none of the fingerprints" in refusal(3, "sign", two_of_three, "--key", key, *one, **env)
+    told = ("--fingerprint", made[0].fingerprint)
+    assert "none of the fingerprints" in refusal(
+        3, "sign", two_of_three, "--key", key, *told, **env
+    )
     assert succeed("status", two_of_three)["proposal"]["have"] == 0
-    both = (*one, "--fingerprint", made[1].fingerprint)
+    both = (*told, "--fingerprint", made[1].fingerprint)
     signed = succeed("sign", two_of_three, "--key", key, *both, **env)
     assert signed["signatures"] == {"have": 1, "need": 2}
     succeed("discard", two_of_three)
