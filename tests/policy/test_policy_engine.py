@@ -240,7 +240,7 @@ def test_the_example_rule_of_the_readme_works(tmp_path: Path) -> None:
 
 
 def test_an_agency_may_give_the_hubs_triage_more_by_a_rule_of_its_own(tmp_path: Path) -> None:
-    """The second example of the README; without it the hub waits for a person (ADR 36)."""
+    """The second example of the README; without it the hub waits for a person (ADR 37)."""
     folder = shutil.copytree(default_folder(), tmp_path / "policies")
     hub_asks = replace(HIT, asker=HUB, holder=LISBON)
     assert PolicyEngine(folder).highest_disclosure(hub_asks).level is Disclosure.HIT

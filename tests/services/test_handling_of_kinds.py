@@ -106,6 +106,7 @@ NOTHING_OF_A_SERIES = {
     "transfer_notice": "to the owner: its own series went out",
     "retraction": "takes back what was told: restrictions never hold that up",
     "series_merge": "that two ids, both told already, are one",
+    "series_split": "that a series told already is several: ids, and which items by salted digests",
     "watch_notice": "what the holder itself answered, counted",
 }
 NO_MESSAGE = {
