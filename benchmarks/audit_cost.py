@@ -23,11 +23,12 @@ from tieline_client.overlap_answers import Event, PeerAnswer
 
 from benchmarks import data, nodes
 from benchmarks.rows import ROOT, arguments, report, size_name
-from tests.e2e.federation import Federation, Node
+from tests.e2e.federation import Federation, Node, wait_for
 
 KIND = DigestKind.SHA1
 ASKED, HELD = 10_000, 200
 WARM, QUERIES = 10, 100
+MET_SECONDS = 30.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -66,8 +67,10 @@ def measure(made: Federation, size: int, *, audited: bool) -> tuple[float, float
         asking, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with asking.client() as client, holder.client() as theirs:
             nodes.wait_indexed(theirs)
-            entries = client.get_audit_head().size
             rows, rng = data.digests(KIND, size), np.random.default_rng((5, audited))
+            # Both start at once: a connection that was refused is tried again within a second.
+            wait_for("they have met", lambda: ask(client, rows, rng), MET_SECONDS)
+            entries = client.get_audit_head().size
             right = all(ask(client, rows, rng) for _ in range(WARM))
             cpu, began = _cpu(made), time.perf_counter()
             answers = [ask(client, rows, rng) for _ in range(QUERIES)]

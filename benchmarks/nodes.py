@@ -64,7 +64,7 @@ def rest(made: Federation) -> None:
 
 
 def _cpu_seconds(made: Federation) -> float:
-    return sum(map(cpu_seconds, made))
+    return sum(cpu_seconds(node) for node in made if node.process is not None)
 
 
 def cpu_seconds(node: Node) -> float:
