@@ -40,8 +40,6 @@ FRESH_SECONDS = 5 * 86_400
 """A kept federation whose certificates may be older is made anew."""
 AT_ONCE = 4
 """Nodes that start together."""
-MANY = 16
-"""So many nodes greet one another for longer than a start may take."""
 INDEXED_SECONDS = 1_200.0
 REST_LOOK_SECONDS, RESTED_SECONDS = 5.0, 300.0
 REST_CORES = 0.35
@@ -107,8 +105,6 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
     try:
         for start in range(0, len(agencies), AT_ONCE):
             made.start(*agencies[start : start + AT_ONCE])
-            if len(agencies) > MANY:
-                rest(made)
         yield made
     finally:
         made.close()
