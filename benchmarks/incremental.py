@@ -1,10 +1,10 @@
 """Read your own writes: ``python -m benchmarks.incremental --size N``.
 
-A node holds N items. A person imports small files one after another, records with SHA-1, MD5 and a
-series, through `OperatorClient`. As soon as an import has ended, the hub asks for all of its items
-and has to find each of them, in the series that the file names. All the while another person at the
-hub asks the same node for known and unknown digests, whose answers are checked, too. The figure is
-items committed and found a second, from the first file to the last answer.
+A node holds N items. A person imports files of RECORDS records one after another, with SHA-1, MD5
+and a series, through `OperatorClient`. As soon as an import has ended, the hub asks for all of its
+items and has to find each of them, in the series that the file names. All the while another person
+at the hub asks the same node for known and unknown digests, whose answers are checked, too. The
+figure is items committed and found a second, from the first file to the last answer.
 
 It works on a copy of the node's folder, which is removed at the end.
 """
@@ -28,9 +28,9 @@ from tieline_client.operator_client import OperatorClient
 from benchmarks import data, end_to_end, nodes
 from benchmarks.rows import arguments, report
 
-RECORDS = 1_000
+RECORDS = 10_000
 """Records of one import."""
-IMPORTS = 300
+IMPORTS = 50
 BESIDE = 2_000
 """Digests of one question of the other person; 2 % of them are held."""
 KIND = DigestKind.SHA1

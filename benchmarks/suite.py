@@ -41,7 +41,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
 """Sizes of the quick and of the full run."""
 QUICK = {
     "group_commit": ("--seconds", "2", "--rounds", "1"),
-    "incremental": ("--imports", "100"),
+    "incremental": ("--imports", "10"),
     "collection": ("--rounds", "3", "--own", "20000"),
     "watch": ("--rounds", "2", "--watched", "100000"),
 }

@@ -71,7 +71,7 @@ TARGETS = {
         "ingest of a CSV", "s", "PostgreSQL COPY and key", 6, 3, 51 * _M
     ),
     "incremental": Target(
-        "small imports, committed and found", "items/s", "", 10_000, 20_000, 51 * _M
+        "imports of 10,000, committed and found", "items/s", "", 10_000, 20_000, 51 * _M
     ),
     "collection": Target(
         "a million items beside a peer's", "s", "", 10, 5, 51 * _M
