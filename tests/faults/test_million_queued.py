@@ -17,8 +17,9 @@ SOME = 2_000
 _MANY = f"""
 INSERT INTO outbox
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {WAITING})
-SELECT printf('00000000-0000-7000-8000-%012x', i), recipient, lane, kind, printf('%s/%d', subject, i),
-       created, attachment, sequence + i, 'queued', 0, NULL, NULL, '', envelope
+SELECT printf('00000000-0000-7000-8000-%012x', i), recipient, lane, kind,
+       printf('%s/%d', subject, i), created, attachment, sequence + i, 'queued', 0, NULL, NULL, '',
+       envelope
 FROM n, outbox WHERE recipient = 'es-gc' AND kind = 'referral'
 """
 
