@@ -49,7 +49,8 @@ def test_a_node_on_postgresql(tmp_path: Path, postgres_cluster: PostgresCluster)
         made.join(node)
     assert not (member.home / "database.sqlite3").exists()
     try:
-        made.start()
+        hub.start()
+        member.start(PYTHONUNBUFFERED="1")  # executed, so that its arguments are its own
         seen = _arguments(PASSWORD, of=str(member.home))
         assert seen, "the node's own arguments were among those that were read"
         mine, theirs = tmp_path / "hub.txt", tmp_path / "member.txt"
