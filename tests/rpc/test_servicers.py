@@ -692,16 +692,25 @@ def _brief(bench: Bench, numbers: range) -> exchange_pb2.OverlapBriefRequest:
     )
 
 
+def _release(stubs: Stubs, bench: Bench, numbers: range) -> None:
+    """Ask for more than a hit, and release it as the holder's officer does."""
+    answer = stubs.call("OverlapBrief", _brief(bench, numbers), HUB)
+    bench[PT].release(answer.parts[-1].end.request)
+
+
 def test_few_digests_are_answered_in_one_message_unless_there_is_more_to_say(
     stubs: Stubs, bench: Bench
 ) -> None:
-    answer = stubs.call("OverlapBrief", _brief(bench, range(4)), HUB)
+    bench[PT].load(records(range(910, 914)), series="Brief")
+    _release(stubs, bench, range(910, 914))
+    answer = stubs.call("OverlapBrief", _brief(bench, range(910, 914)), HUB)
     assert [one.WhichOneof("part") for one in answer.parts] == ["batch", "hits", "end"]
     assert answer.parts[-1].end.disclosure == "reference"
     most = limits.REFERENCES_PER_SERIES
     for number in (920, 921):
         wordy = tuple(("national", f"{number}-{n}-".ljust(190, "x")) for n in range(most))
         bench[PT].load(records([number], series=f"Wordy {number}", references=wordy))
+    _release(stubs, bench, range(920, 922))
     brief = _brief(bench, range(920, 922))
     assert stubs.refused("OverlapBrief", brief, HUB) == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
     parts = [
