@@ -23,6 +23,7 @@ from tieline_client.formats import FileFormat
 from tieline_client.importing import ImportOptions
 from tieline_client.operator_client import OperatorClient
 from tieline_server.matching.warm import warm
+from tieline_server.policy.loading import default_folder
 
 from benchmarks import data
 from benchmarks.rows import ROOT, size_name
@@ -33,6 +34,13 @@ COUNTRIES = {"pt-pj": "PT", "fr-pn": "FR", "de-bka": "DE"}
 CASE = "BENCH-1"
 _BUDGETS = "TIELINE_NODE_BUDGETS", '{"default": 1000000000}'
 """What is measured is asked more often than a peer may in a day."""
+_POLICIES = "TIELINE_NODE_POLICIES"
+_TRIAGE = """@id("hub-triage") @source("a decision of the agency, docs/adr/0037-the-hub-waits.md")
+@why("the hub learns references at once for its triage")
+permit (principal, action in [Action::"learn-count", Action::"learn-reference"], resource)
+when { principal.role == "hub" && context.handling == 0 };
+"""
+"""Answers are measured with the references that an agency may give a hub by a rule of its own."""
 IN_SERIES = 25
 """Every so many-th item is in a series."""
 SERIES = 200
@@ -102,12 +110,18 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         noted.write_text(json.dumps(told))
     agencies = [node.agency for node in made]
     os.environ.setdefault(*_BUDGETS)
+    rules = root / "policies"
+    shutil.rmtree(rules, ignore_errors=True)
+    shutil.copytree(default_folder(), rules)
+    (rules / "70-agency.cedar").write_text(_TRIAGE, encoding="utf-8")
+    os.environ[_POLICIES] = str(rules)
     try:
         for start in range(0, len(agencies), AT_ONCE):
             made.start(*agencies[start : start + AT_ONCE])
         yield made
     finally:
         made.close()
+        del os.environ[_POLICIES]
 
 
 def _schema() -> str:
