@@ -52,7 +52,7 @@ lint: setup
 test: setup ## three workers for two cores: tests of real nodes wait as long as they work
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-faults: setup ## the campaign of faults on real nodes, recounted: about half an hour
+test-faults: setup ## the campaign of faults on real nodes, recounted: a quarter of an hour
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3600 -p no:xdist
 
 fuzz: setup ## every decoder, a minute each: FUZZ_SECONDS=600 for longer
@@ -65,7 +65,7 @@ audit-deps: ## bandit over the code, pip-audit over what is locked: needs the ne
 schema-dump: setup ## populated databases of the newest schema; before a migration is added
 	$(BIN)/python -m tests.compat.dump $(if $(REVISION),--revision $(REVISION))
 
-bench-quick: setup ## all rows at a million, without peers: about two minutes
+bench-quick: setup ## all rows at a million, without peers: some eight minutes
 	$(BIN)/python -m benchmarks.suite quick $(ROWS)
 
 bench: $(BENCH)/.ready ## full size, against the peers: hours; ROWS="near_flat ingest" for some

@@ -1,8 +1,9 @@
 """All rows, one at a time: ``python -m benchmarks.suite quick|full [PROGRAM ...]``.
 
-``quick`` takes about two minutes and needs no peer; ``full`` takes hours, 16 GB of memory and 25 GB
-of disk, and writes docs/performance at its end. Programs that are named run alone. Exits with 1
-when an answer was wrong or a program failed; a ratio that misses its mark is for the reader.
+``quick`` takes some eight minutes and needs no peer beside PostgreSQL; ``full`` takes hours, 16 GB
+of memory and 25 GB of disk, and writes docs/performance at its end. Programs that are named run
+alone. Exits with 1 when an answer was wrong or a program failed; a ratio that misses its mark is
+for the reader.
 """
 
 from __future__ import annotations

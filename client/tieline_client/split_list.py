@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from tieline.v1 import digests_pb2
 
 from tieline_client import limits
-from tieline_client.digests import EXACT_KINDS, DigestKind, pack
+from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_client.errors import LimitExceeded
 from tieline_client.formats.record import Record, Rejected
+from tieline_client.item_columns import item_chunk
 from tieline_client.screening import without_junk
 
 _Known = dict[DigestKind, bytes]
@@ -26,7 +27,10 @@ class ItemList:
     def chunks(self) -> list[digests_pb2.ItemChunk]:
         """Return the list as it travels."""
         size = limits.ITEMS_PER_CHUNK
-        return [_chunk(self.items[at : at + size]) for at in range(0, len(self.items), size)]
+        return [
+            item_chunk(self.items[at : at + size], dict.get)
+            for at in range(0, len(self.items), size)
+        ]
 
 
 def read_items(records: Iterable[Record | Rejected]) -> ItemList:
@@ -59,23 +63,3 @@ def _known(record: Record) -> _Known:
     exact = {kind: stated[kind] for kind in EXACT_KINDS if stated[kind]}
     pdq = {DigestKind.PDQ: stated[DigestKind.PDQ]} if stated[DigestKind.PDQ] else {}
     return exact or pdq
-
-
-def _chunk(items: list[_Known]) -> digests_pb2.ItemChunk:
-    chunk = digests_pb2.ItemChunk(items=len(items))
-    for kind in DigestKind:
-        owners: dict[bytes, list[int]] = {}
-        for index, known in enumerate(items):
-            if kind in known:
-                owners.setdefault(known[kind], []).append(index)
-        if not owners:
-            continue
-        column = chunk.columns.add()
-        column.list.kind = int(kind)  # type: ignore[assignment]
-        column.list.digests = pack(kind, owners)
-        for position, digest in enumerate(sorted(owners)):
-            column.items.append(owners[digest][0])
-            for extra in owners[digest][1:]:
-                column.extra_digests.append(position)
-                column.extra_items.append(extra)
-    return chunk

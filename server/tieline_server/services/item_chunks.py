@@ -9,9 +9,10 @@ import numpy.typing as npt
 from tieline.v1 import digests_pb2
 from tieline_client import limits
 from tieline_client.columns import FLAGS, Columns, DigestColumn, indexed
-from tieline_client.digests import DigestKind, pack
+from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Vote
+from tieline_client.item_columns import item_chunk
 
 from tieline_server.domain.ports import ItemRow
 
@@ -20,23 +21,7 @@ _KINDS = frozenset(map(int, DigestKind))
 
 def encode(page: Sequence[ItemRow], agency: str) -> digests_pb2.ItemChunk:
     """Return items with the agency's own votes as a chunk."""
-    chunk = digests_pb2.ItemChunk(items=len(page))
-    for kind in DigestKind:
-        owners: dict[bytes, list[int]] = {}
-        for index, item in enumerate(page):
-            value = getattr(item, kind.label)
-            if value is not None:
-                owners.setdefault(value, []).append(index)
-        if not owners:
-            continue
-        column = chunk.columns.add()
-        column.list.kind = int(kind)  # type: ignore[assignment]
-        column.list.digests = pack(kind, owners)
-        for position, digest in enumerate(sorted(owners)):
-            column.items.append(owners[digest][0])
-            for extra in owners[digest][1:]:
-                column.extra_digests.append(position)
-                column.extra_items.append(extra)
+    chunk = item_chunk(page, lambda item, kind: getattr(item, kind.label))
     for index, item in enumerate(page):
         for voter, vote in item.votes:
             if voter == agency:
