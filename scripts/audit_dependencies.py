@@ -29,8 +29,9 @@ ARGUED: dict[str, str] = {
     "comes from outside is checked by one",
     "B104": "the doctor puts the loopback address in the place of the unspecified one, to call "
     "itself",
-    "B105": "names of an environment variable, of actions and of a kind of request, and an empty "
-    "default",
+    "B105": "names of an environment variable, of a credential, of actions and of a kind of "
+    "request, and an empty default",
+    "B107": "the empty default of an option that names a file",
     "B311": "jitter of waits and the choice of a sample: predictable would do",
     "B404": "subprocess is used; each call is judged by B603",
     "B405": "ParseError alone is imported; parsing is defusedxml's",
@@ -42,8 +43,16 @@ ARGUED: dict[str, str] = {
 PLACES: dict[str, frozenset[str]] = {
     "B104": frozenset({"doctor.py"}),
     "B105": frozenset(
-        {"keys.py", "operator_client.py", "operator_clues.py", "policy.py", "request.py"}
+        {
+            "database_url.py",
+            "keys.py",
+            "operator_client.py",
+            "operator_clues.py",
+            "policy.py",
+            "request.py",
+        }
     ),
+    "B107": frozenset({"node_cli.py"}),
     "B311": frozenset(
         {"waits.py", "attaching.py", "postgres.py", "watching.py", "directory_refresh.py"}
     ),

@@ -25,7 +25,8 @@ from tieline_client.directory import Directory, SigningKey
 from tieline_client.errors import ConfigurationError, UnknownAgency
 
 from tieline_server import joining_hub
-from tieline_server.config import Home, NodeConfig, to_toml
+from tieline_server.config import Home, NodeConfig
+from tieline_server.config_text import to_toml
 from tieline_server.first_operator import FirstOperator
 from tieline_server.renewing import renew
 from tieline_server.trust import files, request

@@ -88,7 +88,7 @@ SITES: dict[str, str] = {
     + "answers that came in as checked messages and were spooled",
     "server/tieline_server/services/receiving.py:_notice_of": "signed payloads",
     "server/tieline_server/services/recovering.py:_payload": _STORED_ENVELOPE,
-    "server/tieline_server/services/recovering.py:_broadcast": "signed payloads",
+    "server/tieline_server/services/redoing.py:_broadcast": "signed payloads",
     "server/tieline_server/storage/same_as.py:_link": _DATABASE,
     "server/tieline_server/storage/series_notes.py:SeriesNotes.of": _DATABASE,
     "server/tieline_server/services/recovering.py:sent_by": _STORED_ENVELOPE,

@@ -123,7 +123,7 @@ _UNDER_DATA = {
     "server/tieline_server/rpc/identity.py:_version_of",  # eight bytes of metadata
     "server/tieline_server/services/receiving.py:Receiving._renewed",  # of a message that is known
     "server/tieline_server/services/receiving.py:_notice_of",
-    "server/tieline_server/services/recovering.py:_broadcast",
+    "server/tieline_server/services/redoing.py:_broadcast",
     "server/tieline_server/trust/stated.py:_check_own",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.directory",
     "server/tieline_server/trust/tuf_online.py:_described",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 from tieline_client.errors import ConfigurationError
-from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config, to_toml
+from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config
+from tieline_server.config_text import to_toml
 from tieline_server.domain.referral import ReferralState, Urgency
 from tieline_server.domain.targets import Targets
 from tieline_server.homes import make_home

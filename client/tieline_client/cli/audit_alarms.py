@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tieline_client.cli import views
+from tieline_client.cli import node_views
 from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.tables import moment, show_rows
@@ -30,7 +30,7 @@ def alarms(
     """
     with connect(profile, home) as client:
         status = client.get_status()
-    found = [views.alarm(one) for one in status.alarms if one.kind in KINDS]
+    found = [node_views.alarm(one) for one in status.alarms if one.kind in KINDS]
     for one in found:
         one["question"], one["peer"] = one.pop("referral"), one.pop("sender")
         del one["series"], one["recipient"]

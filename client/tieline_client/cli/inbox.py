@@ -8,7 +8,7 @@ import typer
 from tieline.v1 import operator_pb2 as pb
 from tieline.v1 import payload_pb2
 
-from tieline_client.cli import views
+from tieline_client.cli import node_views, views
 from tieline_client.cli.common import (
     CONFIDENCES,
     HomeOption,
@@ -50,7 +50,7 @@ def list_inbox(
     with connect(profile, home) as client:
         came = client.list_inbox()
     entries = [views.inbox_entry(each) for each in came.entries]
-    alarms = [views.alarm(each) for each in came.alarms]
+    alarms = [node_views.alarm(each) for each in came.alarms]
     news = [views.news(each) for each in came.news]
 
     def render() -> None:

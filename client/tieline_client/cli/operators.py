@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from tieline_client import keys
-from tieline_client.cli import views
+from tieline_client.cli import node_views
 from tieline_client.cli.common import (
     HomeOption,
     ProfileOption,
@@ -163,7 +163,7 @@ def list_operators(
     Example: tieline operator list --home ./pt-pj
     """
     with connect(profile, home) as client:
-        found = [views.operator(each) for each in client.list_operators()]
+        found = [node_views.operator(each) for each in client.list_operators()]
 
     def render() -> None:
         rows = []

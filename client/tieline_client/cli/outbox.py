@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tieline_client.cli import views
+from tieline_client.cli import node_views, views
 from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.output import Json, emit, line, run
 from tieline_client.cli.tables import moment, show_rows
@@ -34,8 +34,8 @@ def outbox(
     """
     with connect(profile, home) as client:
         found = client.list_outbox(state, page_size=limit, page_token=page)
-    entries = [views.message(each) for each in found.entries]
-    destinations = [views.destination(each) for each in found.destinations]
+    entries = [node_views.message(each) for each in found.entries]
+    destinations = [node_views.destination(each) for each in found.destinations]
 
     def render() -> None:
         columns = ("recipient", "kind", "subject", "urgency", "no.", "state", "queued", "")

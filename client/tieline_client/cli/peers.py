@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tieline_client.cli import views
+from tieline_client.cli import node_views
 from tieline_client.cli.common import HomeOption, ProfileOption, connect, usage
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.tables import show_rows
@@ -31,7 +31,7 @@ def peers(
         with usage():
             check_code(purpose, "purpose")
     with connect(profile, home) as client:
-        found = [views.peer(each) for each in client.list_peers(purpose)]
+        found = [node_views.peer(each) for each in client.list_peers(purpose)]
 
     def render() -> None:
         rows = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tieline.v1 import payload_pb2
 from tieline_client.errors import InvalidInput, NotFound, SignatureRefused
-from tieline_client.identifiers import check_agency, check_id, series_owner
+from tieline_client.identifiers import check_agency, check_id
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain.ports import Purge, Tx
@@ -14,6 +14,7 @@ from tieline_server.domain.retraction import PurgeCause, Retraction
 from tieline_server.domain.series import SeriesStatus
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Handled, Message, innermost, stated_time
+from tieline_server.services.owners_word import owners_word
 from tieline_server.services.retracting import LANE, carry_out, read
 from tieline_server.services.sending import send
 from tieline_server.services.tombstones import restriction_entry
@@ -27,23 +28,10 @@ class IncomingRetractions:
 
     def retraction(self, message: Message) -> Handled:
         """An owner takes a series back, or restricts it; who told it on shows the owner's word."""
-        node, body = self.node, message.payload.retraction
-        check_id(body.id, "retraction")
-        owner = series_owner(body.series)
-        if owner == node.agency:
-            raise InvalidInput("the series is this agency's own")
-        owners = message.payload
-        if message.peer != owner:
-            if not body.HasField("original"):
-                raise SignatureRefused(f"a retraction of {owner}'s comes without its own envelope")
-            owners = innermost(node, body.original, message.peer, "retraction")
-        if owners.issuer != owner:
-            raise SignatureRefused("the envelope inside is not by the series' owner")
-        stated = owners.retraction
-        if (stated.id, stated.series) != (body.id, body.series):
-            raise SignatureRefused("the envelope inside is about something else")
+        node = self.node
+        owners = owners_word(node, message, "retraction")
         retraction = replace(
-            read(owners, stated_time(node, stated.retract_time)),
+            read(owners, stated_time(node, owners.retraction.retract_time)),
             sender=message.peer,
             envelope=message.request.envelope.SerializeToString(),
         )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from tieline.v1 import payload_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
-from tieline_client.errors import InvalidInput, SignatureRefused
-from tieline_client.identifiers import check_id, series_owner
+from tieline_client.errors import InvalidInput
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Origin
 from tieline_server.domain.splitting import MARK_BYTES, Split
 from tieline_server.services.context import Node
-from tieline_server.services.incoming import Handled, Message, innermost, stated_time
+from tieline_server.services.incoming import Handled, Message, stated_time
 from tieline_server.services.notices import series_in
+from tieline_server.services.owners_word import owners_word
 from tieline_server.services.retracting import accompany
 from tieline_server.services.split_items import line_of, settle
 from tieline_server.services.split_telling import holders, tell_split
@@ -32,23 +32,8 @@ class IncomingSplits:
 
         It is taken whatever is held here: the items may come after it.
         """
-        node, body = self.node, message.payload.series_split
-        check_id(body.id, "split")
-        owner = series_owner(body.series)
-        if series_owner(body.made.id) != owner or body.series == body.made.id:
-            raise InvalidInput("items are moved between two series of one owner")
-        if owner == node.agency:
-            raise InvalidInput("the series is this agency's own")
-        owners = message.payload
-        if message.peer != owner:
-            if not body.HasField("original"):
-                raise SignatureRefused(f"a split of {owner}'s comes without its own envelope")
-            owners = innermost(node, body.original, message.peer, "series_split")
-        stated = owners.series_split
-        if owners.issuer != owner:
-            raise SignatureRefused("the envelope inside is not by the series' owner")
-        if (stated.id, stated.series, stated.made.id) != (body.id, body.series, body.made.id):
-            raise SignatureRefused("the envelope inside is about something else")
+        node = self.node
+        owners = owners_word(node, message, "series_split")
         split = read_split(node, owners, message.request.envelope.SerializeToString())
 
         def effect(tx: Tx) -> None:

@@ -14,14 +14,13 @@ process writes to this file while a node serves from it (`IndexFeed`).
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, NullPool, QueuePool, event
 from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.domain.ports import Clock, Matching, Record, Tx
@@ -35,6 +34,7 @@ from tieline_server.storage.index_feed import IndexFeed
 from tieline_server.storage.migrate import migrate
 from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
+from tieline_server.storage.sqlite_engine import sqlite_engine
 from tieline_server.storage.sqlite_file import driver_of, prepare_file, read_only, reason_of
 from tieline_server.storage.sqlite_guard import cover, give_way, look_through
 from tieline_server.storage.turns import Job, Turns
@@ -47,23 +47,11 @@ GROUP_SECONDS = 0.05
 QUEUED_WORKS = 1_024
 QUEUE_SECONDS = 30.0
 """How long a caller waits for a place in the queue before it is told that storage is behind."""
-BUSY_MILLISECONDS = 5_000
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
 READERS = 8
 READERS_MOST = 32
 REMEMBERED = 10_000
 """Things remembered at once; then all are forgotten."""
-_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA secure_delete=ON",
-    "PRAGMA temp_store=MEMORY",
-    "PRAGMA cache_size=-65536",
-    "PRAGMA wal_autocheckpoint=4000",
-    "PRAGMA journal_size_limit=67108864",
-    f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
-)
 
 
 class SqliteStore:
@@ -86,8 +74,8 @@ class SqliteStore:
         prepare_file(path)
         self._scrubber = Scrubber(path)
         url = URL.create("sqlite+pysqlite", database=str(path))
-        self._writing = _engine(url, "BEGIN IMMEDIATE", poolclass=NullPool)
-        self._reading = _engine(
+        self._writing = sqlite_engine(url, "BEGIN IMMEDIATE", poolclass=NullPool)
+        self._reading = sqlite_engine(
             url,
             "BEGIN",
             poolclass=QueuePool,
@@ -379,23 +367,3 @@ class SqliteStore:
                     raise corrupt()
             with connection.begin():
                 migrate(connection)
-
-
-def _engine(url: URL, begin: str, **pool: Any) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where the store says so
-        try:
-            for pragma in _PRAGMAS:
-                connection.execute(pragma)
-        except UnicodeDecodeError as error:  # the driver names the broken statement of the schema
-            raise corrupt() from error
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        if not driver_of(connection).in_transaction:  # the writer has begun by itself
-            driver_of(connection).execute(begin)
-
-    return engine
