@@ -14,6 +14,7 @@ from tieline_server.domain.minhash import (
     resemblances,
     sketch,
 )
+from tieline_server.matching import sketching
 
 KEY = b"k" * 32
 
@@ -51,6 +52,15 @@ def test_batches_and_order_make_no_difference() -> None:
     parts.add(DigestKind.SHA1, rows[:100])  # again
     assert parts.sketch() == whole
     assert len(whole) == SKETCH_BYTES
+
+
+@pytest.mark.parametrize("kind", list(DigestKind))
+@pytest.mark.parametrize("count", [0, 1, 300, 20_000])
+def test_one_pass_makes_the_same(kind: DigestKind, count: int) -> None:
+    rows = _digests(count, 8, kind.width)
+    quick = Sketcher(KEY, sketching.least_of_bins)
+    quick.add(kind, rows)
+    assert quick.sketch() == sketch(KEY, kind, rows)
 
 
 @pytest.mark.parametrize("kind", list(DigestKind))

@@ -12,6 +12,7 @@ A list of n digests costs a few passes over n words and one sort of each batch: 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,54 @@ SKETCH_BYTES = BINS * 4
 EMPTY = np.uint32(0xFFFFFFFF)
 """A bin that nothing fell into."""
 
-_BIN_BITS = 7
-_EDGES: U64 = np.arange(BINS, dtype=np.uint64) << np.uint64(64 - _BIN_BITS)
-_SHIFT = np.uint64(32 - _BIN_BITS)
+BIN_BITS = 7
+_EDGES: U64 = np.arange(BINS, dtype=np.uint64) << np.uint64(64 - BIN_BITS)
+_SHIFT = np.uint64(32 - BIN_BITS)
 _S32, _S29 = np.uint64(32), np.uint64(29)
 _M32 = np.uint64(0xFFFFFFFF)
+
+
+def least_of_bins(rows: U8, words: U64) -> U32:
+    """Return the least of each bin (BINS,) of (n, width) digests; EMPTY where nothing fell.
+
+    ``words`` are the key's (see `Sketcher`): every byte of a digest counts for its 64 bits. This is
+    what a sketch is, in a few passes; matching/sketching.py makes the same in one.
+    """
+    least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
+    mixed = _mix(rows, words)
+    mixed.sort()
+    first = np.searchsorted(mixed, _EDGES)
+    ends = np.append(first[1:], len(mixed))
+    filled = first < ends
+    # Under the bin's bits; a value that looks like an empty bin is one in 2**32.
+    least[filled] = ((mixed[first[filled]] >> _SHIFT) & _M32).astype(np.uint32)
+    return least
+
+
+def _mix(rows: U8, words: U64) -> U64:
+    """Return 64 keyed bits for each digest, of every byte of it."""
+    lanes = np.ascontiguousarray(rows).view(np.uint32)
+    mixed = np.full(len(lanes), words[0], dtype=np.uint64)
+    for lane in range(lanes.shape[1]):
+        mixed += lanes[:, lane] * words[2 + lane]
+    # Crafted digests must not fall into one bin: a secret multiplier between two shifts.
+    mixed ^= mixed >> _S32
+    mixed *= words[1] | np.uint64(1)
+    mixed ^= mixed >> _S29
+    mixed *= words[1] | np.uint64(1)
+    mixed ^= mixed >> _S32
+    return mixed
+
+
+LeastOfBins = Callable[[U8, U64], U32]
+"""What `least_of_bins` is."""
 
 
 class Sketcher:
     """Makes the sketch of one list, batch by batch; ``key`` is the node's, 16 to 64 bytes."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, key: bytes, least: LeastOfBins = least_of_bins) -> None:
+        self._key, self._least_of_bins = key, least
         self._least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
         self._words: dict[DigestKind, U64] = {}
 
@@ -50,45 +87,18 @@ class Sketcher:
         np.minimum(self._least, least, out=self._least)
 
     def least_of(self, kind: DigestKind, rows: U8) -> U32:
-        """Return the least of each bin (BINS,), leaving out what would change nothing.
+        """Return the least of each bin (BINS,).
 
         Any number of threads may do that while another keeps what came of it.
         """
-        least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
-        if not len(rows):
-            return least
-        mixed = self._mix(kind, rows)
-        most = np.uint64(self._least.max())
-        if most < EMPTY:  # every bin holds something: few of the rest are less than the greatest
-            mixed = mixed[((mixed >> _SHIFT) & _M32) < most]
-        mixed.sort()
-        first = np.searchsorted(mixed, _EDGES)
-        ends = np.append(first[1:], len(mixed))
-        filled = first < ends
-        # Under the bin's bits; a value that looks like an empty bin is one in 2**32.
-        least[filled] = ((mixed[first[filled]] >> _SHIFT) & _M32).astype(np.uint32)
-        return least
+        words = self._words.get(kind)
+        if words is None:
+            words = self._words[kind] = _expand(self._key, kind)
+        return self._least_of_bins(rows, words)
 
     def sketch(self) -> bytes:
         """Return the sketch: SKETCH_BYTES, one little-endian 32-bit word a bin."""
         return self._least.astype("<u4").tobytes()
-
-    def _mix(self, kind: DigestKind, rows: U8) -> U64:
-        """Return 64 keyed bits for each digest, of every byte of it."""
-        words = self._words.get(kind)
-        if words is None:
-            words = self._words[kind] = _expand(self._key, kind)
-        lanes = np.ascontiguousarray(rows).view(np.uint32)
-        mixed = np.full(len(lanes), words[0], dtype=np.uint64)
-        for lane in range(lanes.shape[1]):
-            mixed += lanes[:, lane] * words[2 + lane]
-        # Crafted digests must not fall into one bin: a secret multiplier between two shifts.
-        mixed ^= mixed >> _S32
-        mixed *= words[1] | np.uint64(1)
-        mixed ^= mixed >> _S29
-        mixed *= words[1] | np.uint64(1)
-        mixed ^= mixed >> _S32
-        return mixed
 
 
 def sketch(key: bytes, kind: DigestKind, rows: U8) -> bytes:

@@ -25,12 +25,13 @@ from tieline_client.errors import InvalidInput
 
 from tieline_server.domain.ports import ExactHits, HoldingSet, NearHits
 from tieline_server.matching.chunks import LANES
-from tieline_server.matching.compiled import I32, I64, U8, U32
+from tieline_server.matching.compiled import I32, I64, U8, U32, U64
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import MemoryStore
 from tieline_server.matching.layers import new_delta
 from tieline_server.matching.near import NearSegment, columns, search
 from tieline_server.matching.near_kernels import Asked
+from tieline_server.matching.sketching import least_of_bins
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
 from tieline_server.matching.upkeep import Upkeep, check_digests
@@ -130,6 +131,10 @@ class Matcher(Upkeep):
     def count_of(self, series: int, imports: Container[int]) -> int:
         """Return how many items these imports hold in a series."""
         return self._holdings.count_of(series, imports)
+
+    def least_of_bins(self, digests: U8, words: U64) -> U32:
+        """Return the sketch of (n, width) digests under a key's words; see sketching.py."""
+        return least_of_bins(digests, words)
 
     # --- changes ------------------------------------------------------------------------------
 

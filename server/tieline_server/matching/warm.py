@@ -56,6 +56,7 @@ def exercise() -> None:
                         matcher.exact(kind, digests[:2])
                     else:
                         matcher.near(digests[:2])
+                matcher.least_of_bins(digests, np.arange(10, dtype=np.uint64))
                 matcher.erase(np.arange(3, dtype=np.int64))
                 matcher.merge()
             matcher.exact(DigestKind.SHA1, np.zeros((1, 20), dtype=np.uint8))

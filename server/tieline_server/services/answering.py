@@ -143,7 +143,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
             endangered=stated and self._answers_endangered(peer, payload),
             since=query.since_generation if known else 0,
         )
-        sketcher = Sketcher(node.key_for(SKETCHES))
+        sketcher = Sketcher(node.key_for(SKETCHES), node.matching.least_of_bins)
         return Answer(
             *(payload, header, decision.rules, generation, disclosing, sketcher, charge),
             *(request_digest, salt),

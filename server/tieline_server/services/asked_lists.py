@@ -15,6 +15,7 @@ import os
 import secrets
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from tieline_client.errors import NotFound, StorageUnavailable
 from tieline_client.identifiers import check_id
 
 from tieline_server.services.context import Node
+from tieline_server.services.list_file import ListFile
 
 LISTS = b"lists that this agency asked"
-_NONCE_BYTES = 12
+_NONCE_BYTES, _TAG_BYTES = 12, 16
 _HEAD = struct.Struct(">BI")
 """Kind, and the bytes of nonce and ciphertext that follow."""
 
@@ -41,11 +43,37 @@ def sealed(node: Node, question: str, batches: Iterable[DigestBatch]) -> Iterato
 
 def pieces(key: bytes, question: str, batches: Iterable[DigestBatch]) -> Iterator[bytes]:
     """Yield a list as encrypted pieces, each bound to its question and place (AES-256-GCM)."""
+    for piece in _pieces(key, question, batches):
+        made = bytearray(piece.size)
+        with memoryview(made) as place:
+            piece.write(place)
+        yield bytes(made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A batch to be encrypted: ``size`` bytes, which `write` puts into a place of so many."""
+
+    cipher: AESGCM
+    batch: DigestBatch
+    bound: bytes
+
+    @property
+    def size(self) -> int:
+        return _HEAD.size + _NONCE_BYTES + len(self.batch.digests) + _TAG_BYTES
+
+    def write(self, place: memoryview) -> None:
+        nonce, after = secrets.token_bytes(_NONCE_BYTES), _HEAD.size + _NONCE_BYTES
+        _HEAD.pack_into(place, 0, self.batch.kind, self.size - _HEAD.size)
+        place[_HEAD.size : after] = nonce
+        with place[after:] as secret:
+            self.cipher.encrypt_into(nonce, self.batch.digests, self.bound, secret)
+
+
+def _pieces(key: bytes, question: str, batches: Iterable[DigestBatch]) -> Iterator[_Piece]:
     cipher = AESGCM(key)
     for number, batch in enumerate(batches):
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        secret = cipher.encrypt(nonce, bytes(batch.digests), _bound(question, number, batch.kind))
-        yield _HEAD.pack(batch.kind, len(nonce) + len(secret)) + nonce + secret
+        yield _Piece(cipher, batch, _bound(question, number, batch.kind))
 
 
 def in_entry(node: Node, question: str, batches: Iterable[DigestBatch]) -> str:
@@ -59,13 +87,11 @@ def write(node: Node, question: str, batches: Iterable[DigestBatch]) -> None:
     path = folder / f"{question}.part"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                for piece in sealed(node, question, batches):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
+            with ListFile(path) as file:
+                for piece in _pieces(node.key_for(LISTS), question, batches):
+                    file.fill(piece.size, piece.write)
+                file.finish()
             path.rename(_path(node, question))
         except BaseException:
             path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from tieline_server.domain.enumeration import (
     repeated,
 )
 from tieline_server.domain.minhash import resemblances
-from tieline_server.domain.ports import AnsweredQuery, Clock, Store, Tx
+from tieline_server.domain.ports import Clock, Store, Tx
 from tieline_server.domain.ports.sketches import AskedSketch
 
 
@@ -103,19 +103,24 @@ class Watch:
         since = self._clock() - limits.SKETCH_LIFE
         recent = tx.sketches.recent(peer, since, limits.LISTS_COMPARED)
         mine = next((one for one in recent if one.request == request), None)
-        asked = tx.queries.answered(peer, request)
-        if mine is None or asked is None:
+        if mine is None:
             return None
         others = [one for one in recent if one.request != request and one.at <= mine.at]
         if not others:
             return None
         shares = resemblances(mine.sketch, [one.sketch for one in others])
-        earlier = [
-            _earlier(other, float(share), mine, tx.queries.answered(peer, other.request))
+        alike = [
+            (other, float(share))
             for other, share in zip(others, shares, strict=True)
             if share >= limits.LISTS_ALIKE
         ]
-        return repeated(asked.case_ref, earlier)
+        cases = tx.queries.cases(peer, [request, *(other.request for other, _ in alike)])
+        if request not in cases:
+            return None
+        earlier = [
+            _earlier(other, share, mine, cases.get(other.request, "")) for other, share in alike
+        ]
+        return repeated(cases[request], earlier)
 
     def _gather(self, peer: str, kind: DigestKind, rows: Rows) -> Rows | None:
         """Keep few digests; return all that were kept once they are enough."""
@@ -167,11 +172,11 @@ def _earlier(
     other: AskedSketch,
     share: float,
     mine: AskedSketch,
-    then: AnsweredQuery | None,
+    case_ref: str,
 ) -> Earlier:
     """A long list of which one digest was exchanged mostly has the same sketch: what stands behind
     that, the list's own keyed digest, says whether two are the same."""
     both = min(len(other.sketch), len(mine.sketch))  # before wire v1.5 without the digest
     same = other.sketch[:both] == mine.sketch[:both]
     today = mine.at - other.at < timedelta(days=1)
-    return Earlier(then.case_ref if then else "", share, same, today)
+    return Earlier(case_ref, share, same, today)

@@ -52,6 +52,10 @@ class Matching(Protocol):
         """Return the number of each item's holding set; 0 is the empty one."""
         ...
 
+    def least_of_bins(self, digests: Rows, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        """Return what domain/minhash.py:least_of_bins does, of digests of a batch."""
+        ...
+
     def holding_set(self, number: int) -> HoldingSet: ...
     def held(self) -> list[tuple[HoldingSet, int]]:
         """Return in which ways items are held, and how many items in each."""

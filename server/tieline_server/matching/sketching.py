@@ -1,0 +1,38 @@
+"""The sketch of a list (domain/minhash.py) made in one pass over its digests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tieline_server.domain.minhash import BIN_BITS, BINS, EMPTY
+from tieline_server.matching.compiled import U8, U32, U64, frozen, kernel
+from tieline_server.matching.mixing import lanes_of
+
+_M32 = np.uint64(0xFFFFFFFF)
+_S29, _S32 = np.uint64(29), np.uint64(32)
+_BIN_SHIFT, _VALUE_SHIFT = np.uint64(64 - BIN_BITS), np.uint64(32 - BIN_BITS)
+
+
+def least_of_bins(rows: U8, words: U64) -> U32:
+    """Return what `minhash.least_of_bins` does."""
+    least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
+    _least(lanes_of(rows), frozen(words), least)
+    return least
+
+
+@kernel
+def _least(lanes: U32, words: U64, least: U32) -> None:
+    rows, width = lanes.shape
+    odd = words[1] | np.uint64(1)
+    for i in range(rows):
+        x = words[0]
+        for j in range(width):
+            x += words[2 + j] * np.uint64(lanes[i, j])
+        x ^= x >> _S32
+        x *= odd
+        x ^= x >> _S29
+        x *= odd
+        x ^= x >> _S32
+        at = x >> _BIN_SHIFT
+        value = np.uint32((x >> _VALUE_SHIFT) & _M32)
+        least[at] = min(least[at], value)
