@@ -58,9 +58,9 @@ test-faults: setup ## the campaign of faults on real nodes, recounted: a quarter
 fuzz: setup ## every decoder, a minute each: FUZZ_SECONDS=600 for longer
 	$(BIN)/python -m pytest tests/fuzz -m slow -p no:xdist --timeout 0 -q
 
-audit-deps: ## bandit over the code, pip-audit over what is locked: needs the network; OFFLINE=1 for bandit alone
+audit-deps: ## bandit over the code, pip-audit over what is locked: needs the network, or OSV_URL=...; OFFLINE=1 for bandit alone
 	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet bandit pip-audit
-	build/audit/bin/python scripts/audit_dependencies.py $(if $(OFFLINE),--offline)
+	build/audit/bin/python scripts/audit_dependencies.py $(if $(OFFLINE),--offline) $(if $(OSV_URL),--osv-url $(OSV_URL))
 
 schema-dump: setup ## populated databases of the newest schema; before a migration is added
 	$(BIN)/python -m tests.compat.dump $(if $(REVISION),--revision $(REVISION))

@@ -5,8 +5,8 @@ rules say most of it in `make lint` already.) pip-audit needs the network and an
 (PyPI's JSON API or osv.dev), and says "no known vulnerabilities" also where it got an answer on
 nothing. So a control comes first: a release whose advisories are years old. Where the service does
 not know of those, or where a locked package cannot be looked up, that is said, and it is a failure:
-nothing was found because nothing was asked. `--offline` leaves that half out, says so, and exits by
-bandit alone.
+nothing was found because nothing was asked. `--osv-url` asks a mirror of osv.dev instead.
+`--offline` leaves that half out, says so, and exits by bandit alone.
 
 Run by a Python that has both tools (the Makefile makes one in build/audit).
 """
@@ -157,9 +157,10 @@ def bandit(tool: list[str]) -> tuple[bool, list[str]]:
     return not left, [*said, *(f"  {one}" for one in left)]
 
 
-def ask(tool: list[str], requirements: Path) -> Advisories:
-    """Have pip-audit look up what a file of requirements pins."""
+def ask(tool: list[str], requirements: Path, osv_url: str = "") -> Advisories:
+    """Have pip-audit look up what a file pins, at PyPI or at a mirror of osv.dev."""
     words = ["pip_audit", "--disable-pip", "--no-deps", "--progress-spinner", "off"]
+    words += ["--vulnerability-service", "osv", "--osv-url", osv_url] if osv_url else []
     ran = subprocess.run(
         [*tool, *words, "-f", "json", "-r", str(requirements)],
         capture_output=True,
@@ -176,18 +177,23 @@ def main() -> None:
     parser.add_argument(
         "--offline", action="store_true", help="bandit alone; vulnerabilities are not looked for"
     )
-    offline = parser.parse_args().offline
+    parser.add_argument(
+        "--osv-url", default="", help="a mirror that speaks osv.dev's interface, in PyPI's place"
+    )
+    options = parser.parse_args()
     tool = [sys.executable, "-m"]
     clean, lines = bandit(tool)
-    if offline:
+    if options.offline:
         lines.append(f"pip-audit: not run (--offline): {NOT_LOOKED_FOR}")
     else:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "control.txt"
             file.write_text(f"{CONTROL}\n")
-            control = ask(tool, file)
+            control = ask(tool, file, options.osv_url)
         # Of what cannot be known nothing is asked; it takes minutes to fail for each package.
-        audited, said = judge(control, ask(tool, LOCKED) if control.vulnerable else None)
+        known = bool(control.vulnerable)
+        locked = ask(tool, LOCKED, options.osv_url) if known else None
+        audited, said = judge(control, locked)
         clean, lines = clean and audited, lines + said
     sys.stdout.writelines(f"{one}\n" for one in lines)
     sys.exit(not clean)
