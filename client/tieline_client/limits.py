@@ -106,6 +106,10 @@ CRAFTED_SAMPLE = 512
 """Digests of a batch that are looked at."""
 CRAFTED_ALIKE = 16
 """Digests of a sample that may share four bytes at one place, or a step to the next."""
+PDQ_OFF_BALANCE = 4
+"""Bits by which the set ones of a PDQ hash may be more or fewer than half."""
+PDQ_ODD_ONE_IN = 3
+"""More such hashes than one in so many of a sample are a sign."""
 LISTS_LEAST = 20
 """Records of the smallest list that is compared with those before it."""
 LISTS_ALIKE = 0.8

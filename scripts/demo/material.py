@@ -22,7 +22,7 @@ def item(name: str, *, digests: str = "md5 sha1 sha256 pdq") -> Record:
     record = Record(number=1)
     for label in digests.split():
         if label == "pdq":
-            record.pdq = hashlib.sha256(b"pdq of " + data).digest()
+            record.pdq = _pdq(random.Random(data).sample(range(256), 128))
             record.pdq_quality = 90
         else:
             setattr(record, label, hashlib.new(label, data, usedforsecurity=False).digest())
@@ -33,11 +33,17 @@ def near(record: Record, name: str) -> Record:
     """Another binary that looks almost the same: other exact digests, a PDQ some bits away."""
     other = item(name)
     assert record.pdq is not None
-    flipped = int.from_bytes(record.pdq)
-    for bit in random.Random(name).sample(range(256), NEAR_BITS):
-        flipped ^= 1 << bit
-    other.pdq = flipped.to_bytes(32)
+    known, rng = int.from_bytes(record.pdq), random.Random(name)
+    bits = {bit for bit in range(256) if known >> bit & 1}
+    gone = rng.sample(sorted(bits), NEAR_BITS // 2)
+    came = rng.sample(sorted(set(range(256)) - bits), NEAR_BITS // 2)
+    other.pdq = _pdq((bits - set(gone)) | set(came))
     return other
+
+
+def _pdq(bits: Iterable[int]) -> bytes:
+    """A hash of which these bits are set: half of them, as of every PDQ."""
+    return sum(1 << bit for bit in bits).to_bytes(32)
 
 
 @dataclass

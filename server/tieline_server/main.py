@@ -86,8 +86,7 @@ class RunningNode:
         if self._heartbeat is not None:  # from here on erasures wait for this process, too
             self._heartbeat.start()
             parts.purging.rewrite()
-        if forget_bare_digests(parts.node):
-            parts.store.scrub()
+        forget_bare_digests(parts.node)
         parts.purging.erase()  # what a restored backup brought back is gone before anybody asks
         under_way = parts.store.read(lambda tx: frozenset(tx.attachments.staged_imports()))
         left = leftovers(parts.store, under_way)

@@ -141,9 +141,58 @@ def test_some_crafted_ones_among_honest_ones_are_seen() -> None:
     assert crafted(DigestKind.SHA1, _rows(made)) is not None
 
 
-def test_few_and_perceptual_hashes_are_not_judged() -> None:
+PUBLISHED = (
+    "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22",
+    "f8f8f0cee0f4a84f06370a2a068f67f0b36e26d596621e1d33e6339c4e9c9b22",
+    "d8f8f0cec0f4a84f8e370a22038f67f0b36a2ed597231e1d72e6b39c4a9c9b22",
+    "d0f8f1ccc0f4a84d0a370a3a228f67f0b36e2ed5b6623e1d33e6339c4e9c9b22",
+    "adad5a64b5a142e75b62a09857da895ae63b847fc23794b766b319361bc93188",
+    "a5f0a457a48995e8c9065c275aaa5498b61ba4bdf8fcf80387c32f8b1bfc4f05",
+)
+"""Hashes that PDQ's authors publish as what their code must make, of one picture of a bridge,
+altered and turned."""
+
+
+def _balanced(rng: random.Random, *, off: int = 0) -> bytes:
+    bits = rng.sample(range(256), 128 + rng.randint(-off, off))
+    return sum(1 << bit for bit in bits).to_bytes(32)
+
+
+def test_half_the_bits_of_a_published_pdq_are_set() -> None:
+    assert {int(one, 16).bit_count() for one in PUBLISHED} == {128}
+
+
+@pytest.mark.parametrize("count", [limits.CRAFTED_LEAST, limits.CRAFTED_SAMPLE])
+def test_pdqs_of_which_half_the_bits_are_set_are_not_crafted(count: int) -> None:
+    """Near duplicates are ordinary, and so are a few with equal coefficients."""
+    for seed in range(20):
+        rng = random.Random(seed)
+        made = [_balanced(rng, off=limits.PDQ_OFF_BALANCE) for _ in range(count)]
+        few = [(1 << n).to_bytes(32) for n in range(count // limits.PDQ_ODD_ONE_IN)]
+        assert crafted(DigestKind.PDQ, _rows(made)) is None
+        assert crafted(DigestKind.PDQ, _rows([*made[len(few) :], *few][:count])) is None
+    frames = {int(PUBLISHED[0], 16) ^ (3 << bit) for bit in range(200)}  # two bits each
+    near = [one.to_bytes(32) for one in frames]
+    assert crafted(DigestKind.PDQ, _rows(near)) is None
+
+
+@pytest.mark.parametrize("count", [limits.CRAFTED_LEAST, limits.CRAFTED_SAMPLE])
+def test_made_up_pdqs_are_seen(count: int) -> None:
+    for seed in range(20):
+        rng = random.Random(seed)
+        start = rng.getrandbits(200)
+        for made in (
+            [rng.randbytes(32) for _ in range(count)],
+            [(start + n).to_bytes(32) for n in range(count)],
+            [hashlib.sha256(bytes([seed, n % 256, n // 256])).digest() for n in range(count)],
+        ):
+            found = crafted(DigestKind.PDQ, _rows(made))
+            assert found is not None and found.kind is AlarmKind.CRAFTED
+            assert "not half the bits" in found.why
+
+
+def test_few_are_not_judged() -> None:
     made = [n.to_bytes(32) for n in range(200)]
-    assert crafted(DigestKind.PDQ, _rows(made)) is None
     assert crafted(DigestKind.SHA256, _rows(made[: limits.CRAFTED_LEAST - 1])) is None
 
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import random
 import shutil
 import sqlite3
 import time
@@ -546,11 +547,19 @@ def record(number: int, *, kinds: str = "md5 sha1 sha256", **changes: object) ->
     """A synthetic record with digests of the kinds, in a listed category unless changed."""
     made = Record(number=number, votes=(ABUSE,))
     for kind in kinds.split():
-        digest = hashlib.new("sha256" if kind == "pdq" else kind, f"{kind}{number}".encode())
-        setattr(made, kind, digest.digest())
+        if kind == "pdq":
+            made.pdq = pdq(number)
+        else:
+            setattr(made, kind, hashlib.new(kind, f"{kind}{number}".encode()).digest())
     for name, value in changes.items():
         setattr(made, name, value)
     return made
+
+
+def pdq(number: int) -> bytes:
+    """A synthetic PDQ hash: half of its bits are set, as of every one."""
+    bits = random.Random(number).sample(range(256), 128)
+    return sum(1 << bit for bit in bits).to_bytes(32)
 
 
 def finish(work: Import, count: int) -> operator_pb2.ImportReport:

@@ -68,7 +68,7 @@ class Compared:
                 self.ends[response.end.end.agency] = response.end
 
 
-def _compare(bench: Bench, asker: str, *peers: str, **fields: object) -> Compared:
+def compared(bench: Bench, asker: str, *peers: str, **fields: object) -> Compared:
     values: dict[str, object] = {"purpose": PURPOSE, "case_ref": CASE, "peers": peers} | fields
     request = operator_pb2.CompareCollectionRequest(**values)  # type: ignore[arg-type]
     comparison = Comparison(bench[asker].node, ANA, request)
@@ -80,10 +80,10 @@ def _compare(bench: Bench, asker: str, *peers: str, **fields: object) -> Compare
 
 def _released(bench: Bench, asker: str, peer: str, **fields: object) -> Compared:
     """Compare, have the peer's officer release what was asked for, and compare again."""
-    first = _compare(bench, asker, peer, **fields)
+    first = compared(bench, asker, peer, **fields)
     assert {theirs for _, theirs in first.rows[peer]} == {""}
     bench[peer].release(first.ends[peer].end.request)
-    return _compare(bench, asker, peer, **fields)
+    return compared(bench, asker, peer, **fields)
 
 
 KINDS = ("md5", "sha1", "sha256")
@@ -195,7 +195,7 @@ def test_a_series_counts_what_the_peer_may_learn_of_it(bench: Bench, tmp_path: P
     )
     again = bench[PT].load(records(range(5, 12)), series="X", case_ref="another")
     assert again.items_known == 7
-    found = _compare(bench, HUB, PT)
+    found = compared(bench, HUB, PT)
     assert found.rows[PT] == {(own, shown): (3, 1)}
     assert found.totals == {shown: 10}  # 2 to 9, 10 and 11; what is H3 stays unknown
 
@@ -203,7 +203,7 @@ def test_a_series_counts_what_the_peer_may_learn_of_it(bench: Bench, tmp_path: P
 def test_where_only_hits_are_disclosed_their_series_stay_unknown(bench: Bench) -> None:
     own = bench[ES].series(records(range(6)), name="A")
     bench[PT].series(records(range(4, 9)), name="X")
-    found = _compare(bench, ES, PT)
+    found = compared(bench, ES, PT)
     assert found.rows[PT] == {(own, ""): (6, 2)}
     assert found.ends[PT].end.reason == f"more waits for a person at {PT}"
     assert found.ends[PT].end.status == "answered"
@@ -213,7 +213,7 @@ def test_where_only_hits_are_disclosed_their_series_stay_unknown(bench: Bench) -
 def test_perceptual_hashes_are_compared_on_demand(bench: Bench) -> None:
     own = bench[HUB].series([record(1, kinds="sha1 pdq"), record(2, kinds="pdq")], name="A")
     theirs = bench[PT].series([record(n, kinds="pdq") for n in (1, 2)], name="X")
-    assert _compare(bench, HUB, PT).rows == {}
+    assert compared(bench, HUB, PT).rows == {}
     assert _released(bench, HUB, PT, near=True).rows[PT] == {(own, theirs): (2, 2)}
 
 
@@ -224,12 +224,12 @@ def test_what_a_peer_may_not_learn_is_not_shown_to_it(bench: Bench) -> None:
     bench[ES].load(records(range(3)), series="R", handling=restricted, file_digest=b"\x07" * 32)
     own = bench[ES].series(records(range(2, 5)), name="A")
     bench[PT].load(records(range(5)))
-    found = _compare(bench, ES, PT)
+    found = compared(bench, ES, PT)
     # The one that both hold is of the case that holds it under H3, which decides.
     assert found.rows[PT] == {(own, ""): (2, 2)}
     assert (found.ends[PT].asked, found.ends[PT].withheld) == (2, 3)
     bench[ES].load(records(range(2, 5)), series="B", case_ref="another", file_digest=b"\x08" * 32)
-    found = _compare(bench, ES, PT)
+    found = compared(bench, ES, PT)
     assert (found.ends[PT].asked, found.ends[PT].withheld) == (3, 2)
 
 
@@ -237,7 +237,7 @@ def test_known_good_items_are_not_asked(bench: Bench) -> None:
     own = bench[ES].series(records(range(5)), name="A")
     bench[ES].load([record(1, kinds="sha256")], exclusions=True)
     bench[PT].load(records(range(5), kinds="md5"))
-    found = _compare(bench, ES, PT)
+    found = compared(bench, ES, PT)
     assert found.rows[PT] == {(own, ""): (4, 4)}
     assert found.ends[PT].withheld == 1
 
@@ -260,7 +260,7 @@ def test_who_fails_has_no_rows_and_the_others_have_theirs(
         yield from answer
 
     bench.tampering[PT] = fails_later
-    found = _compare(bench, ES, PT, HUB, ICE, FBI)
+    found = compared(bench, ES, PT, HUB, ICE, FBI)
     states = {agency: end.end.status for agency, end in found.ends.items()}
     assert states == {PT: "refused", HUB: "answered", ICE: "unreachable", FBI: "refused"}
     assert found.ends[PT].end.reason == "enough for today"
@@ -272,7 +272,7 @@ def test_who_fails_has_no_rows_and_the_others_have_theirs(
 
 def test_an_agency_that_holds_nothing_asks_nobody(bench: Bench) -> None:
     bench[PT].load(records(range(3)))
-    found = _compare(bench, ES, PT)
+    found = compared(bench, ES, PT)
     assert (found.items, found.rows, found.ends[PT].end.status) == (0, {}, "answered")
     assert bench[ES].audit("query.asked") == []
 
@@ -284,7 +284,7 @@ def test_what_was_only_referred_here_is_not_asked_on(bench: Bench) -> None:
     bench.flow()
     bench[HUB].load(records(range(4)))
     assert bench[ES].store.read(lambda tx: tx.items.stats()).items == 4
-    found = _compare(bench, ES, HUB)
+    found = compared(bench, ES, HUB)
     assert (found.ends[HUB].asked, found.ends[HUB].withheld) == (0, 4)
     assert bench[HUB].audit("query.answered") == []
 
@@ -303,7 +303,7 @@ def test_a_comparison_that_cannot_be_made(
 ) -> None:
     bench[PT]
     with pytest.raises(TielineError, match=words):
-        _compare(bench, ES, PT, **fields)
+        compared(bench, ES, PT, **fields)
 
 
 def test_a_caller_that_goes_away_leaves_a_result_for_everyone_asked(bench: Bench) -> None:

@@ -30,8 +30,8 @@ def stays(code: HandlingCode, tlp: Tlp, *, own: bool) -> bool:
     return code >= HandlingCode.H2 or tlp >= (Tlp.RED if own else Tlp.AMBER_STRICT)
 
 
-def loaded(bench: Bench) -> dict[tuple[HandlingCode, Tlp], str]:
-    """One series of PT for every pair."""
+def loaded(bench: Bench, items: int = 1) -> dict[tuple[HandlingCode, Tlp], str]:
+    """One series of PT for every pair, of so many items each."""
     found = {}
     for number, (code, tlp) in enumerate(MATRIX):
         handling = {
@@ -43,7 +43,13 @@ def loaded(bench: Bench) -> dict[tuple[HandlingCode, Tlp], str]:
             "restriction": "for the eyes of the desk" if code is HandlingCode.H3 else "",
         }
         name = f"{code.name} {tlp.label}"
-        (series,) = bench[PT].load([*records([number])], series=name, handling=handling).series
+        (series,) = (
+            bench[PT]
+            .load(
+                records(range(items * number, items * (number + 1))), series=name, handling=handling
+            )
+            .series
+        )
         found[code, tlp] = series
     return found
 

@@ -127,7 +127,7 @@ def stays(action: Action, code: HandlingCode, tlp: Tlp, *, own: bool) -> bool:
     return code >= HandlingCode.H2 or tlp is Tlp.RED
 
 
-def _question(action: Action, code: HandlingCode, tlp: Tlp, *, own: bool) -> Question:
+def asked_between(action: Action, code: HandlingCode, tlp: Tlp, *, own: bool) -> Question:
     """The action as it is asked in ordinary work, between those whom it is for."""
     sides = {
         Action.BE_TOLD: (MADRID, LISBON),
@@ -172,7 +172,7 @@ def test_the_rules_hold_each_kind_to_handling_and_tlp(kind: str) -> None:
     row = ROWS[kind]
     for (code, tlp), own in product(MATRIX, (True, False)):
         for action in row.own if own else row.other:
-            question = _question(action, code, tlp, own=own)
+            question = asked_between(action, code, tlp, own=own)
             found = ENGINE.decide(question)
             assert found.allowed is not stays(action, code, tlp, own=own), (question, found)
             permitted = ENGINE.decide(replace(question, permission=True))
@@ -182,7 +182,7 @@ def test_the_rules_hold_each_kind_to_handling_and_tlp(kind: str) -> None:
 @pytest.mark.parametrize("action", sorted(NO_MESSAGE))
 def test_and_what_goes_without_a_message(action: Action) -> None:
     for code, tlp in MATRIX:
-        question = _question(action, code, tlp, own=True)
+        question = asked_between(action, code, tlp, own=True)
         assert ENGINE.decide(question).allowed is not stays(action, code, tlp, own=True)
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from tieline.v1 import operator_clues_pb2, operator_pb2, requests_pb2, series_work_pb2
+from tieline_client.directory import Directory
+from tieline_server.domain.series import SeriesStatus
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.clues import ClueDesk
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
+from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.tips import TipDesk
 from tieline_server.services.uploading import Uploading
@@ -149,3 +152,41 @@ def test_the_words_for_each_kind(bench: Bench, agency: str, otherwise: str, word
         "legal_basis": {FBI: "2016/680 Art. 38(1)(a), vital interests: seen"},
         "officers": ["ana", "rui"],
     }
+
+
+def test_what_is_taken_back_outside_the_union(bench: Bench) -> None:
+    pt = bench[PT]
+    assert bench[ICE] and bench[ES]
+    series = pt.series(records(range(3)))
+    for agency in (ICE, ES):
+        pt.refer(series, agency=agency)
+    bench.flow()
+    request = operator_pb2.RetractSeriesRequest(series=series, kind="withdraw", reason="wrong")
+    Retracting(pt.node).retract(ANA, request)
+    (taken,) = _details(pt, "series.withdrawn")
+    assert taken["legal_basis"] == AGREED
+
+
+def test_a_recipient_that_was_revoked_since_holds_up_no_merge_and_no_retraction(
+    bench: Bench,
+) -> None:
+    pt = bench[PT]
+    assert bench[ICE]
+    whole, part = pt.series(records(range(3)), "Azul"), pt.series(records(range(3, 6)), "Verde")
+    for series in (whole, part):
+        pt.refer(series, agency=ICE)
+    bench.flow()
+    members = tuple(
+        one.model_copy(update={"revoked": True}) if one.agency == ICE else one
+        for one in bench.directory.members
+    )
+    fields = {name: getattr(bench.directory, name) for name in Directory.model_fields}
+    bench.directory = Directory(**(fields | {"members": members}))
+    Merging(pt.node).merge(ANA, series_work_pb2.MergeSeriesRequest(series=whole, merged=part))
+    (merged,) = _details(pt, "series.merged")
+    assert merged["legal_basis"] == AGREED
+    request = operator_pb2.RetractSeriesRequest(series=whole, kind="withdraw", reason="wrong")
+    Retracting(pt.node).retract(ANA, request)
+    assert [
+        one.status for one in pt.store.read(lambda tx: tx.series.find()) if one.id == whole
+    ] == [SeriesStatus.WITHDRAWN]

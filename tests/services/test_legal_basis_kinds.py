@@ -5,17 +5,22 @@ The kinds are read from the wire: one that is added without a word here fails.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, requests_pb2
+from tieline_client.handling import HandlingCode, Tlp
 from tieline_server.delivery.drafts import Draft
 from tieline_server.delivery.settling import settle
 from tieline_server.domain.messages import Reply
+from tieline_server.domain.policy import Action, Party
 from tieline_server.domain.referral import Urgency
+from tieline_server.services.legal_basis import WITHOUT_AGREEMENT
 from tieline_server.services.sending import send
 
 from tests.services.bench import CASE, ES, FBI, ICE, INTERPOL, PT, PURPOSE, Bench
+from tests.services.test_handling_of_kinds import ENGINE, ROWS, asked_between
 
 ELSEWHERE = {
     "hello": "proves a server, and tells nothing of a series",
@@ -79,6 +84,36 @@ def test_what_goes_on_the_exception_names_it_with_both_officers(bench: Bench, ki
     detail = _arrived(bench, kind, FBI, stated)
     assert detail["legal_basis"] == {FBI: "2016/680 Art. 38(1)(a), vital interests: seen"}
     assert detail["officers"] == ["ana", "rui"]
+
+
+@pytest.mark.parametrize("kind", QUEUED)
+def test_without_agreement_or_exception_each_kind_says_on_what_it_rests(
+    bench: Bench, kind: str
+) -> None:
+    """Kinds that follow what was told name a law, or that nothing of a series is in them; those
+    with data of a series are never queued without a basis (below), so theirs ended meanwhile."""
+    said = _arrived(bench, kind, FBI)["legal_basis"][FBI]
+    assert said != "by the rules named here"
+    if kind in ROWS and kind != "referral_correction":  # of which only the countries go then
+        assert kind not in WITHOUT_AGREEMENT
+        assert said.endswith("that ended since")
+    else:
+        assert said == WITHOUT_AGREEMENT[kind]
+        assert "2016/680 Art." in said or "no data of a series" in said
+
+
+@pytest.mark.parametrize("kind", sorted(set(ROWS) - {"query", "told_outside"}))
+def test_no_data_of_a_series_is_queued_without_a_basis(kind: str) -> None:
+    """Each action of each such kind is denied towards a third country without an agreement."""
+    fbi = Party.of("us-fbi", "national", ("US",), agreement=False)
+    for action in {*ROWS[kind].own, *ROWS[kind].other}:
+        question = asked_between(action, HandlingCode.H0, Tlp.AMBER, own=True)
+        outside = (
+            replace(question, holder=fbi)
+            if action in (Action.PASS_ON, Action.UPLOAD, Action.BROADCAST, Action.RELAY)
+            else replace(question, asker=fbi)
+        )
+        assert not ENGINE.decide(outside).allowed, outside
 
 
 def test_an_organisation_is_named_as_one(bench: Bench) -> None:

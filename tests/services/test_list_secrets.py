@@ -14,6 +14,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from tieline.v1 import envelope_pb2, exchange_pb2, payload_pb2
@@ -244,11 +245,17 @@ def test_what_was_kept_before_is_forgotten_once(bench: Bench) -> None:
             (header.SerializeToString(), made[-1].end.receipt.SerializeToString()),
         )
         database.commit()
+    with closing(sqlite3.connect(pt.path)) as reading:  # somebody reads what was: it waits
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM queries").fetchone()
+        assert not forget_bare_digests(pt.node)
     assert forget_bare_digests(pt.node)
-    assert pt.store.scrub()
     (kept,) = pt.store.read(lambda tx: tx.queries.find())
     assert (kept.request, kept.header, kept.receipt) == (query.request, b"", b"")
-    assert not forget_bare_digests(pt.node), "once"
+    pt.store.write(lambda tx: tx.queries.finish(replace(kept, header=b"of today")))
+    assert forget_bare_digests(pt.node)
+    (again,) = pt.store.read(lambda tx: tx.queries.find())
+    assert again.header == b"of today", "once"
     assert Guesser(bench, PT).knows(_sha1()) == ""
 
 

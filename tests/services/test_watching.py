@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -108,7 +109,7 @@ def test_perceptual_hashes_are_judged_as_well(
 ) -> None:
     """Whoever enumerates by near questions: next to no hits in very much, and lists almost alike.
 
-    Such hashes are not uniform, so what they look like is no sign; what they hit is.
+    What they hit is a sign, whatever they look like.
     """
     monkeypatch.setattr(limits, "LOW_HITS_ASKED", 900)
     pt = bench[PT]
@@ -126,6 +127,25 @@ def test_perceptual_hashes_are_judged_as_well(
     assert _looked(bench) == ["repeated-lists"]
     assert [one["peer"] for one in pt.audit("query.pattern")] == [ES, FR]
     assert sorted(one.kind for one in Alarms(pt.node).open()) == ["low-hits", "repeated-lists"]
+
+
+def test_perceptual_hashes_that_are_none_raise_an_alarm(bench: Bench) -> None:
+    """Of a picture half the bits are set; random ones, one by one or in a list, are seen."""
+    pt = bench[PT]
+    pt.load(records(range(20), kinds="pdq"))
+    rng = random.Random(5)
+    made_up = [Record(n, pdq=rng.randbytes(32), votes=(ABUSE,)) for n in range(1, 300)]
+    bench[FR].ask(records(range(300), kinds="pdq"), PT, near=True)
+    assert _looked(bench) == []
+    bench[ES].ask(made_up[:100], PT, near=True)
+    assert _looked(bench) == ["crafted-hashes"]
+    (entry,) = pt.audit("query.pattern")
+    assert entry["peer"] == ES
+    assert "not half the bits are set" in entry["detail"]["why"]  # type: ignore[index]
+    for one in made_up[100 : 100 + 2 * limits.CRAFTED_LEAST]:
+        bench[FR].ask([one], PT, near=True)
+    assert _looked(bench) == ["crafted-hashes"]
+    assert [one["peer"] for one in pt.audit("query.pattern")] == [ES, FR]
 
 
 def test_one_list_under_many_cases_is_seen(bench: Bench) -> None:

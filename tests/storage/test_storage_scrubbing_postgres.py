@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 import pytest
+from tieline_server.domain.ports import AnsweredQuery, Tx
 from tieline_server.matching.matcher import Matcher
 from tieline_server.storage.engine import open_store
 
@@ -119,6 +120,53 @@ def test_what_was_erased_is_in_no_file_of_the_server(
         place.erase("pt-pj/kept")  # the last rows of the tables: their samples have to go as well
         place.scrub()
         assert place.left(kept) == {}
+    finally:
+        place.matching.close()
+        place.store.close()
+
+
+def test_headers_that_are_forgotten_are_in_no_file_of_the_server(
+    postgres_cluster: PostgresCluster, cut_log: None
+) -> None:
+    """What a version of before v1.5 kept of peers' questions: headers, receipts, their digests."""
+    gone = [f"pg-{part}-{n}" for n in range(COUNT) for part in ("header", "receipt", "digest")]
+    place = Place(postgres_cluster)
+    try:
+
+        def answered(tx: Tx, n: int) -> None:
+            digest = sha1(f"pg-digest-{n}")
+            tx.queries.reserve(f"q{n}", "es-gc", digest, now())
+            tx.queries.finish(
+                AnsweredQuery(
+                    request=f"q{n}",
+                    peer="es-gc",
+                    person="ana",
+                    purpose="victim-identification",
+                    case_ref="C",
+                    header_digest=digest,
+                    header=sha1(f"pg-header-{n}"),
+                    records=1,
+                    hits=0,
+                    receipt=sha1(f"pg-receipt-{n}"),
+                    at=now(),
+                )
+            )
+
+        def some(tx: Tx, first: int) -> None:
+            for n in range(first, first + 100):
+                answered(tx, n)
+
+        for start in range(0, COUNT, 100):
+            place.store.write(lambda tx, first=start: some(tx, first))  # type: ignore[misc]
+        with closing(postgres_cluster.connect(place.name)) as connection:
+            connection.execute("ANALYZE")
+            connection.execute("CHECKPOINT")
+        assert place.left(gone)["base"] >= len(gone)
+        assert place.store.write(lambda tx: tx.queries.forget_headers()) == COUNT
+        place.scrub()
+        assert place.store.left == ""
+        assert place.left(gone) == {}
+        assert len(place.store.read(lambda tx: tx.queries.find(COUNT + 1))) == COUNT
     finally:
         place.matching.close()
         place.store.close()

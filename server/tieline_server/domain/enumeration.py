@@ -6,8 +6,10 @@ stops it. No I/O here.
 - **Few hits in very much.** Whoever asks what they found in seizures finds some of it; whoever
   guesses, or asks lists that were bought, next to nothing. Judged over a day.
 - **Hashes that are none.** Digests of files are uniform bits. Digests that share beginnings or
-  words, go up in equal steps, or use few values of a byte were made up. Perceptual hashes are not
-  uniform, and are not judged.
+  words, go up in equal steps, or use few values of a byte were made up. PDQ is not uniform: hashes
+  of one video are near one another. But each of its 256 bits says whether a coefficient is above
+  the median of all 256, so half of them are set, fewer only where coefficients are equal. Random
+  bits, counters and masks are not like that.
 - **Lists that are almost the same.** Two lists that differ by little tell about the difference by
   subtraction. The same list again under the same case is an ordinary thing: a nightly run. A list
   that grows a little every day is, too.
@@ -48,9 +50,11 @@ def low_hits(asked: int, hits: int) -> Pattern | None:
 
 def crafted(kind: DigestKind, rows: Rows) -> Pattern | None:
     """Judge (n, width) digests, ascending and distinct, a list or a part of one; few are not."""
-    if kind is DigestKind.PDQ or len(rows) < limits.CRAFTED_LEAST:
+    if len(rows) < limits.CRAFTED_LEAST:
         return None
-    for found in (_steps(rows), _shared_words(rows), _few_values(rows)):
+    perceptual = kind is DigestKind.PDQ
+    for look in (_unbalanced,) if perceptual else (_steps, _shared_words, _few_values):
+        found = look(rows)
         if found:
             return Pattern(AlarmKind.CRAFTED, f"{found} among {len(rows)} {kind.label} digests")
     return None
@@ -88,6 +92,18 @@ def _few_values(rows: Rows) -> str:
     if ((counts - expected) ** 2).sum() / expected <= _CHI_SQUARE_MOST:
         return ""
     return "bytes that are not spread evenly"
+
+
+def _unbalanced(rows: Rows) -> str:
+    """PDQ hashes of which not half the bits are set, as the median of their coefficients makes it.
+
+    Of random bits 57 in 100 are off by more than `limits.PDQ_OFF_BALANCE`.
+    """
+    weights = np.unpackbits(rows, axis=1).sum(axis=1, dtype=np.int64)
+    off = int((np.abs(weights - 8 * rows.shape[1] // 2) > limits.PDQ_OFF_BALANCE).sum())
+    if off * limits.PDQ_ODD_ONE_IN <= len(rows):
+        return ""
+    return f"{off} of which not half the bits are set"
 
 
 @dataclass(frozen=True, slots=True)

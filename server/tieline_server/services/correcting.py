@@ -35,14 +35,13 @@ from tieline_server.domain.referral import (
 )
 from tieline_server.domain.series import Assessment, Series, SeriesStatus
 from tieline_server.services.context import Node
-from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.legal_basis import RECTIFIED, legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import assessment_out
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.sending import send
 
 _MOMENT = timedelta(microseconds=1)
-_CORRECTION = "2016/680 Art. 7(3), correction of what was told"
 
 
 def correct(
@@ -153,7 +152,7 @@ def _tell(
             rules=decision.rules,
             country=referral.country,
             countries=list(after),
-            **legal_basis(node, [referral.recipient], otherwise=_CORRECTION),
+            **legal_basis(node, [referral.recipient], otherwise=RECTIFIED),
         )
     )
     return True

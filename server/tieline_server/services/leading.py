@@ -24,7 +24,7 @@ from tieline_server.domain.referral import Direction, Referral, ReferralState, R
 from tieline_server.services.context import Node, Person
 from tieline_server.services.correcting import may_learn
 from tieline_server.services.incoming import Handled, Message, stated_time
-from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.legal_basis import WITHOUT_AGREEMENT, legal_basis
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.sending import send
 
@@ -81,7 +81,7 @@ def _say(
         ),
     )
     send(node, tx, payload, recipient=to, lane=referral.urgency, subject=referral.id)
-    basis: Any = legal_basis(node, [to])
+    basis: Any = legal_basis(node, [to], otherwise=WITHOUT_AGREEMENT["referral_lead"])
     tx.audit.append(
         node.entry(
             "referral.lead",

@@ -7,7 +7,7 @@ two officers stated. The rules that decided stand in the entry beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tieline.v1 import payload_pb2, requests_pb2
@@ -16,7 +16,30 @@ from tieline_client.directory import Role
 from tieline_server.domain.policy import in_union
 from tieline_server.services.context import Node
 
-_DECIDED_BEFORE = "as the entry of its sending, or of what it continues, names it"
+RECTIFIED = "2016/680 Art. 7(3) and 16(6), notice of a change to who was told"
+_PROCEDURE = "no data of a series: a word of procedure on what the entries of its subject name"
+WITHOUT_AGREEMENT: Mapping[str, str] = {
+    "retraction": RECTIFIED,
+    "referral_correction": RECTIFIED,
+    "series_merge": RECTIFIED,
+    "series_split": RECTIFIED,
+    "referral_step": _PROCEDURE,
+    "referral_lead": _PROCEDURE,
+    "upload_step": _PROCEDURE,
+    "broadcast_answer": _PROCEDURE,
+    "request_answer": _PROCEDURE,
+    "purge_receipt": _PROCEDURE,
+    "watch_notice": _PROCEDURE,
+    "permission_request": "2016/680 Art. 35(1)(c), the provider's authorisation is asked for",
+    "permission": "2016/680 Art. 9(3), the provider's conditions for its own data",
+    "transfer_notice": "2016/680 Art. 35(2), the provider is informed without delay",
+}
+"""On what each kind rests that may follow data to a third country without an agreement, where it
+states no exception of its own: nothing new of a series is in it."""
+_STOOD_BEFORE = (
+    "the agreement or exception that the entry of its sending names, and that ended since"
+)
+"""Of a kind with data of a series: none is queued without one, so it ended while this waited."""
 
 
 def legal_basis(
@@ -34,9 +57,9 @@ def legal_basis(
     found: dict[str, str] = {}
     directory = node.directory()
     for agency in recipients:
-        if node.party(agency).union:
-            continue
-        member = directory.member(agency)
+        member = directory.by_agency.get(agency)
+        if member is None or in_union(str(member.role), member.countries):
+            continue  # a revoked one counts: what it was told before is being taken back
         agreement = (member.agreement or "").strip()
         if agreement:
             found[agency] = f"agreement: {agreement}"
@@ -67,10 +90,11 @@ def message_basis(node: Node, recipient: str, payload: payload_pb2.Payload) -> d
     """Return the details for a message of any kind that arrived at ``recipient``.
 
     Of an exception it names what the message itself states; without one, and without an agreement,
-    it points to where the sending was decided.
+    on what its kind rests.
     """
     kind, stated = payload.WhichOneof("body"), None
     body: Any = getattr(payload, kind) if kind else payload
     if "vital_interests" in body.DESCRIPTOR.fields_by_name and body.HasField("vital_interests"):
         stated = body.vital_interests
-    return legal_basis(node, [recipient], stated, otherwise=_DECIDED_BEFORE)
+    otherwise = WITHOUT_AGREEMENT.get(kind or "", _STOOD_BEFORE)
+    return legal_basis(node, [recipient], stated, otherwise=otherwise)

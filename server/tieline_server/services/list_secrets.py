@@ -19,6 +19,7 @@ _SALTS = b"salts of lists that this agency asks"
 _LISTS = b"digests of lists that peers asked"
 _HEADERS = b"digests of headers that peers sent"
 _FORGOTTEN = "queries.bare_digests_forgotten"
+_OWED, _DONE = "in tables", "yes"
 
 
 def salt_of(node: Node, request: str) -> bytes:
@@ -43,19 +44,27 @@ def header_mark(node: Node, header_digest: bytes) -> bytes:
 
 
 def forget_bare_digests(node: Node) -> bool:
-    """Once in a database's life: forget what a version of before v1.5 kept of peers' headers.
+    """Once in a database's life: forget what a version of before v1.5 kept of peers' headers, and
+    leave nothing of it in the files.
 
     Ids stay known, and are taken with no header any more. What the log says stays, as everything in
-    it. Returns whether there was anything; `Store.scrub` then sees to the files.
+    it. The files are written anew when nobody reads what was (`Store.scrub`), so this is asked for
+    again until that is done. Returns whether it is.
     """
+    if node.store.read(lambda tx: tx.meta.get(_FORGOTTEN)) == _DONE:
+        return True
 
     def work(tx: Tx) -> bool:
-        if tx.meta.get(_FORGOTTEN):
-            return False
-        tx.meta.set(_FORGOTTEN, "yes")
-        return tx.queries.forget_headers() > 0
+        before = tx.meta.get(_FORGOTTEN)
+        owed = bool(before) or tx.queries.forget_headers() > 0
+        tx.meta.set(_FORGOTTEN, _OWED if owed else _DONE)
+        return owed
 
-    return node.store.write(work)
+    if node.store.write(work):
+        if not node.store.scrub():
+            return False
+        node.store.write(lambda tx: tx.meta.set(_FORGOTTEN, _DONE))
+    return True
 
 
 def _keyed(key: bytes, data: bytes) -> bytes:

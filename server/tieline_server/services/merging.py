@@ -23,7 +23,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import EventKind, SeriesEvent
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.correcting import correct
-from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.legal_basis import RECTIFIED, legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.linking import tell_merge
 from tieline_server.services.restricting import restriction_of
@@ -81,7 +81,7 @@ class Merging:
             for agency in sorted(told):
                 tell_merge(node, tx, alias, agency)
             told |= _bring_together(node, tx, kept, part, person)
-            basis: Any = legal_basis(node, sorted(told))
+            basis: Any = legal_basis(node, sorted(told), otherwise=RECTIFIED)
             tx.audit.append(
                 node.entry(
                     "series.merged",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime
+from typing import Any
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
 from tieline_client.errors import InvalidInput, WrongState
@@ -33,6 +34,7 @@ from tieline_server.domain.same_as import LinkState, Word
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.upload import UploadState, UploadStep
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.legal_basis import RECTIFIED, legal_basis
 from tieline_server.services.linking import link_along
 from tieline_server.services.notices import handling_in, handling_out
 from tieline_server.services.restricting import restriction_of
@@ -99,6 +101,7 @@ class Retracting:
                 tx.retractions.add(of_part)
                 agencies |= carry_out(node, tx, of_part)
                 node.ledger.append(restriction_entry(of_part, node.clock(), own=True))
+            basis: Any = legal_basis(node, sorted(agencies), otherwise=RECTIFIED)
             tx.audit.append(
                 node.entry(
                     f"series.{_PAST[kind]}",
@@ -108,6 +111,7 @@ class Retracting:
                     reason=reason,
                     told=sorted(agencies),
                     only=sorted(only) if retraction.limited else None,
+                    **basis,
                 )
             )
             return series_view(tx, tx.series.get(series.id) or series), agencies

@@ -37,7 +37,7 @@ from tieline_server.domain.splitting import (
 )
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.item_chunks import decode
-from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.legal_basis import RECTIFIED, legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import series_out
 from tieline_server.services.restricting import restriction_of
@@ -47,8 +47,6 @@ from tieline_server.services.split_items import digests_of, held, line_of, settl
 from tieline_server.services.split_telling import holders, tell_split
 from tieline_server.services.tombstones import restriction_entry
 from tieline_server.services.views import find_series, series_view
-
-_CORRECTION = "2016/680 Art. 7(3), correction of what was told"
 
 
 class Splitting:
@@ -131,7 +129,7 @@ class Splitting:
             if tell_split(node, tx, split, agency)
         }
         self._narrow(tx, person, old, made, told)
-        basis: Any = legal_basis(node, sorted(told), otherwise=_CORRECTION)
+        basis: Any = legal_basis(node, sorted(told), otherwise=RECTIFIED)
         tx.audit.append(
             node.entry(
                 "series.split",

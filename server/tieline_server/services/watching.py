@@ -60,8 +60,6 @@ class Watch:
 
     def asked(self, peer: str, request: str, kind: DigestKind, rows: Rows) -> None:
         """Look at digests of one batch, (n, width), ascending and distinct."""
-        if kind is DigestKind.PDQ:
-            return
         if len(rows) < limits.CRAFTED_LEAST:
             few = self._gather(peer, kind, rows)
             if few is None:

@@ -38,6 +38,8 @@ from tieline_server.storage.schema import (
     outbox,
     outgoing_attachments,
     outgoing_chunks,
+    queries,
+    query_ids,
     referral_steps,
     referrals,
     request_series,
@@ -68,7 +70,7 @@ ERASED_FROM = (
     *(requests, request_series),
     *(operation_series, evaluations),
     *(clues, tips, tip_relays, same_as, series_notes, series_splits),
-    watch_series,
+    *(watch_series, queries, query_ids),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
 

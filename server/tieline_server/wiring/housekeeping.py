@@ -16,6 +16,7 @@ from tieline_client.errors import TielineError
 
 from tieline_server.rpc.server import Endpoint
 from tieline_server.services.attachments import drop_stale
+from tieline_server.services.list_secrets import forget_bare_digests
 from tieline_server.services.processes import forget
 from tieline_server.services.proposing import Proposing
 from tieline_server.services.sketches import erase_old_sketches
@@ -54,6 +55,7 @@ def jobs(parts: Parts, endpoints: Sequence[Endpoint]) -> list[Job]:
         Job("look at what peers ask", parts.node.watch.look),
         Job("drop stale attachments", lambda: drop_stale(parts.node)),
         Job("erase old sketches", lambda: erase_old_sketches(parts.node)),
+        Job("forget bare digests", lambda: forget_bare_digests(parts.node)),
         Job("erase old audit entries", parts.retention.hourly),
         Job("contact peers", parts.contacts.hourly),
         Job("ask standing queries", parts.watches.look),
