@@ -71,6 +71,8 @@ PEERS_AT_ONCE = 4_096
 """Threads that ask peers, made as they are needed; each waits for one peer."""
 TOGETHER_SECONDS = 0.002
 """Ends of a brief question's peers that come so close to one another are logged in one commit."""
+READ_TOGETHER_SECONDS = 0.05
+"""One thread reads the answers to a brief question for so long; then each peer gets its own."""
 EXCLUSION_ROUNDS = 3
 """Times that a question is sent again without what is known good."""
 SERIES_PER_ANSWER = 100_000

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -12,7 +13,7 @@ from tieline.v1 import audit_pb2, delivery_pb2, envelope_pb2, exchange_pb2, rela
 from tieline_client import constraints, limits
 from tieline_client.checked_stream import CheckedStream
 from tieline_client.digest_batch import DigestBatch
-from tieline_client.errors import UnknownMethod, Unreachable
+from tieline_client.errors import MalformedMessage, UnknownMethod, Unreachable
 from tieline_client.peer_connection import PeerConnection
 from tieline_client.relay_client import StreamCall, relay
 
@@ -40,7 +41,8 @@ class PeerClient(PeerConnection):
     def _prepare(self) -> None:
         # Answers are parsed here, where what does not parse is an error like any other.
         self._overlap = self._channel.stream_stream(f"{_EXCHANGE}/Overlap", None, None)
-        self._overlap_brief = self._channel.unary_unary(
+        # One message comes back; asked for as a stream of one, it is under way without a thread.
+        self._overlap_brief = self._channel.unary_stream(
             f"{_EXCHANGE}/OverlapBrief", exchange_pb2.OverlapBriefRequest.SerializeToString, None
         )
         self._deliver = self._channel.unary_unary(
@@ -109,17 +111,27 @@ class PeerClient(PeerConnection):
         timeout: float,
         salt: bytes = b"",
     ) -> Iterator[exchange_pb2.OverlapResponse]:
-        """Ask few digests in one message; yield what `overlap` would.
+        """Send few digests in one message, under way on return; yield what `overlap` would.
 
-        Raises LimitExceeded with check BRIEF when the answer is longer than a message.
+        The iterator raises LimitExceeded with check BRIEF when the answer is longer than a message.
         """
         self.hello()
         request = exchange_pb2.OverlapBriefRequest(
             header=header, lists=(one.to_wire() for one in batches), list_salt=salt
         )
-        with self._translated():
-            data = self._overlap_brief(request, timeout=timeout, metadata=self._stated())
-        yield from constraints.open_nested(data, exchange_pb2.OverlapBriefResponse).parts
+        return self._brief_answer(
+            self._overlap_brief(request, timeout=timeout, metadata=self._stated())
+        )
+
+    def _brief_answer(self, call: Any) -> Iterator[exchange_pb2.OverlapResponse]:
+        try:
+            with self._translated():
+                messages = list(islice(call, 2))
+        finally:
+            call.cancel()
+        if len(messages) != 1:
+            raise MalformedMessage(f"{self.agency} answered {len(messages)} messages in place of 1")
+        yield from constraints.open_nested(messages[0], exchange_pb2.OverlapBriefResponse).parts
 
     def deliver(self, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
         """Deliver one message; the answer comes after the peer's durable commit."""

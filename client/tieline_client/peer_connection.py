@@ -124,6 +124,12 @@ class PeerConnection:
         if anew:
             self.on_greeted()
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a call goes out at once: `hello` has nothing to do, and raises nothing."""
+        directory = self._directory()
+        return self._clock() < directory.expires and self._greeted(directory)
+
     def _greeted(self, directory: Directory) -> bool:
         """Whether this connection was, under this directory, and the server's leaf still holds."""
         return (

@@ -514,6 +514,10 @@ class Lines:
         there = self._there(agency)
         return ("v1.0", frozenset()) if there.one_by_one else (there.wire, frozenset(CAPABILITIES))
 
+    def at_hand(self, agency: str) -> frozenset[str] | None:
+        """There is no connection that would have to be made first."""
+        return None if agency in self._bench.offline else self.abilities(agency)[1]
+
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse:

@@ -60,7 +60,10 @@ class Peers(Protocol):
         batches: Iterable[DigestBatch],
         timeout: float,
         salt: bytes = b"",
-    ) -> Iterator[exchange_pb2.OverlapResponse]: ...
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
+        """Under way on return; the iterator waits."""
+        ...
+
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
     ) -> delivery_pb2.DeliverResponse: ...
@@ -87,6 +90,10 @@ class Peers(Protocol):
     ) -> audit_pb2.GetConsistencyResponse: ...
     def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
         """The wire version and the capabilities that a peer states in its Hello."""
+        ...
+
+    def at_hand(self, agency: str) -> frozenset[str] | None:
+        """The capabilities of a peer that is connected and greeted, None of any other."""
         ...
 
 

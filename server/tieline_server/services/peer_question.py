@@ -108,6 +108,7 @@ class PeerQuestion:
         self._salt = salt_of(node, payload.id)
         self._seen = _Seen()
         self._envelope: envelope_pb2.Envelope | Exception | None = None
+        self._sent: Iterator[exchange_pb2.OverlapResponse] | None = None
 
     def seal(self, *, salted: bool = True) -> None:
         """Sign the header; what is wrong with that, `ask` tells. Peers of before v1.5 know no
@@ -123,6 +124,27 @@ class PeerQuestion:
             )
         except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
             self._envelope = error
+
+    def send(self, lists: Lists) -> bool:
+        """Send the signed header and few digests to a peer that is at hand; `ask` then reads the
+        answer. Whether it is under way; where not, `ask` does all of it."""
+        envelope, peers = self._envelope, self._node.peers
+        if isinstance(envelope, Exception) or envelope is None or not self._brief:
+            return False
+        try:
+            abilities = peers.at_hand(self._agency)
+            if abilities is None or SALTED_LISTS not in abilities:
+                return False
+            self._sent = peers.overlap_brief(
+                self._agency, envelope, lists(), self._deadline, self._salt
+            )
+        except Exception:  # noqa: BLE001 - `ask` comes to it again, and says so
+            return False
+        return True
+
+    @property
+    def _brief(self) -> bool:
+        return sum(self._counts) <= limits.DIGESTS_BRIEF
 
     def ask(self, lists: Lists) -> PeerResult:
         """Ask, once the header is signed, and return how it ended; nothing is raised."""
@@ -150,7 +172,11 @@ class PeerQuestion:
 
     def _exchange(self, result: PeerResult, lists: Lists) -> None:
         seen = self._seen
-        if not isinstance(self._envelope, Exception) and not self._takes_salt():
+        if (
+            self._sent is None
+            and not isinstance(self._envelope, Exception)
+            and not self._takes_salt()
+        ):
             self.seal(salted=False)
         envelope = self._envelope
         if isinstance(envelope, Exception):
@@ -199,9 +225,9 @@ class PeerQuestion:
         """Ask in one message where that will do."""
         peers = self._node.peers
         salt = self._salt if self._payload.query.salted else b""
-        if sum(self._counts) <= limits.DIGESTS_BRIEF:
+        if self._brief:
             try:
-                yield from peers.overlap_brief(
+                yield from self._sent or peers.overlap_brief(
                     self._agency, envelope, lists(), self._deadline, salt
                 )
                 return

@@ -1,4 +1,4 @@
-"""One list asked of several peers at once, each in a thread of its own, none delaying another.
+"""One list asked of several peers at once, none delaying another (peer_answers.py).
 
 1. Peers: the named ones, or those that policy lists for the purpose, or every member. Policy is
    asked on this side too, since a question shows its digests to whoever is asked.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,11 +31,11 @@ from tieline_server.domain.request import Request, RequestKind, Side, parse_wish
 from tieline_server.services import asked_lists, deconflicting
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
+from tieline_server.services.peer_answers import THREADS, PeerAnswers
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
 from tieline_server.services.vital_interests import endangered, standing, stated_out
 
 _KEEPING = ThreadPoolExecutor(8, thread_name_prefix="keep-list")
-_THREADS = ThreadPoolExecutor(limits.PEERS_AT_ONCE, thread_name_prefix="ask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,8 @@ class PeerRound:
     ) -> None:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
         self._rerun = rerun
-        self._results: queue.SimpleQueue[PeerResult] = queue.SimpleQueue()
+        brief = sum(announced.counts) <= limits.DIGESTS_BRIEF
+        self._answers = PeerAnswers(limits.TOGETHER_SECONDS if brief else 0.0)
         self._verify: Callable[[], None] | None = None
         self._number = new_id()
         self._keeping: Future[None] | None = None
@@ -207,11 +207,7 @@ class PeerRound:
         )
         self._log([entry])
         self._pending = set(asked)
-        for agency in asked:
-            question = self._question(agency)
-            # Signed here: threads that all want to sign at once get in one another's way.
-            question.seal()
-            _THREADS.submit(self._ask, question, lists)
+        self._answers.ask(map(self._question, asked), lists)
 
     def _basis(self, asked: Sequence[str]) -> dict[str, Any]:
         """On what law the digests go to those outside the union."""
@@ -227,10 +223,7 @@ class PeerRound:
 
         Nothing else of the round may be used before it is over.
         """
-        return _THREADS.submit(self.begin, lists, verify)
-
-    def _ask(self, question: PeerQuestion, lists: Lists) -> None:
-        self._results.put(question.ask(lists))
+        return THREADS.submit(self.begin, lists, verify)
 
     def _question(self, agency: str) -> PeerQuestion:
         announced, terms = self._announced, self._terms
@@ -260,12 +253,7 @@ class PeerRound:
     # 3
     def ended(self) -> list[PeerResult]:
         """Wait until a peer ends; return it, and those that end with it, logged in one commit."""
-        results = [self._results.get()]
-        brief = sum(self._announced.counts) <= limits.DIGESTS_BRIEF
-        patience = limits.TOGETHER_SECONDS if brief else 0.0
-        with contextlib.suppress(queue.Empty):
-            while len(results) < len(self._pending):
-                results.append(self._results.get(timeout=patience))
+        results = self._answers.take(len(self._pending))
         if self._verify is not None and not all(one.receipt for one in results):
             self._verify()
             self._verify = None

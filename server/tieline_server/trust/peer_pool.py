@@ -269,6 +269,11 @@ class PeerPool:
         client.hello()
         return client.wire_version, client.capabilities
 
+    def at_hand(self, agency: str) -> frozenset[str] | None:
+        """Return the capabilities of a peer that a call reaches at once, None of any other."""
+        client = self.client(agency)
+        return client.capabilities if client.at_hand else None
+
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse:
