@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,6 @@ class Sketcher:
     def __init__(self, key: bytes, least: LeastOfBins = least_of_bins) -> None:
         self._key, self._least_of_bins = key, least
         self._least: U32 = np.full(BINS, EMPTY, dtype=np.uint32)
-        self._words: dict[DigestKind, U64] = {}
 
     def add(self, kind: DigestKind, rows: U8) -> None:
         """Take (n, width) digests of a kind, in any order; taking one again changes nothing."""
@@ -91,10 +91,7 @@ class Sketcher:
 
         Any number of threads may do that while another keeps what came of it.
         """
-        words = self._words.get(kind)
-        if words is None:
-            words = self._words[kind] = _expand(self._key, kind)
-        return self._least_of_bins(rows, words)
+        return self._least_of_bins(rows, _expand(self._key, kind))
 
     def sketch(self) -> bytes:
         """Return the sketch: SKETCH_BYTES, one little-endian 32-bit word a bin."""
@@ -128,6 +125,7 @@ def resemblances(one: bytes, others: list[bytes]) -> NDArray[np.float64]:
     return shares
 
 
+@lru_cache(maxsize=64)
 def _expand(key: bytes, kind: DigestKind) -> U64:
     """Derive the mix's words from the key, apart for each kind of digest (BLAKE2b, keyed)."""
     most = 10  # two, and one for each of the eight lanes of the widest digest
