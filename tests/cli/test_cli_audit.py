@@ -107,7 +107,9 @@ def test_the_nodes_log_verifies(run: Run, served: Served, count: int) -> None:
         "verified": True,
         "against": "self-consistent only",
     }
-    assert "self-consistent only" in run("audit", "verify").out
+    shown = run("audit", "verify")
+    assert "self-consistent only" in shown.out
+    assert "give --root HEX" in shown.err
 
 
 def test_a_node_that_shows_another_log_is_caught(run: Run, served: Served) -> None:
@@ -120,6 +122,7 @@ def test_a_node_that_shows_another_log_is_caught(run: Run, served: Served) -> No
     result = run("audit", "verify", "--json")
     assert (result.code, result.document["position"]) == (1, 7)
     assert "entry 7" in result.err
+    assert "keep the file as it is" in result.err
 
 
 @pytest.fixture

@@ -126,3 +126,11 @@ def test_a_refusal_is_exit_code_3(served: Served, run: Run) -> None:
         StatusCode.PERMISSION_DENIED, "POLICY_REFUSED", "not released"
     )
     assert run("requests", "approve", new_id()).code == 3
+
+
+def test_an_empty_list_says_where_the_other_one_is(served: Served, run: Run) -> None:
+    served.node.answers["ListRequests"] = pb.ListRequestsResponse()
+    shown = run("requests", "list")
+    assert "nothing waits" in shown.out
+    assert "requests list --sent" in shown.err
+    assert run("requests", "list", "--sent").err == ""

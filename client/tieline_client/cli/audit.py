@@ -16,6 +16,7 @@ from tieline_client.audit_search import Search, siena_numbers
 from tieline_client.auditor_client import get_evidence
 from tieline_client.cli.audit_trust import (
     Trust,
+    advice,
     check_file,
     check_node,
     check_receipt,
@@ -99,10 +100,16 @@ def verify(
             if verdict.outside:
                 line(f"{verdict.outside} entries are outside the period of this export")
             line(f"verified ({against})")
+            if words := advice(against):
+                say(words)
 
     emit(as_json, document, render)
     if not verdict.verified:
         say(f"error: the audit log does not verify: {_where(verdict)}{verdict.why}")
+        say(
+            "keep the file as it is, have another exported and verify that; where it fails as well,"
+            " peers hold what they saw (`tieline audit witnesses`)"
+        )
         raise typer.Exit(EXIT_FAILED)
 
 

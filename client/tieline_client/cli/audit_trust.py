@@ -10,7 +10,7 @@ from tieline.v1 import envelope_pb2
 from tieline_client.audit_evidence import Evidence, Witnessed, decoded, witnessed
 from tieline_client.audit_log import Verdict, read_header, verify_export, verify_leaves
 from tieline_client.auditor_client import get_evidence
-from tieline_client.cli.output import line
+from tieline_client.cli.output import line, say
 from tieline_client.cli.tables import show_fields
 from tieline_client.directory import Directory
 from tieline_client.directory_files import Files, read_folder, signing_directory
@@ -64,6 +64,21 @@ def against(found: Witnessed | None) -> str:
     return f"countersigned by {', '.join(found.witnesses)} up to {found.size} entries"
 
 
+def advice(against: str) -> str:
+    """Return what to do for a verdict that says more; "" where nothing is left to do."""
+    if against == SELF_CONSISTENT:
+        return (
+            "it agrees with itself, which a log that was made anew does as well; give --root HEX,"
+            " the federation's root as its authority says it, to hold it against its peers"
+        )
+    if against == NO_WITNESS:
+        return (
+            "no peer has seen this log: verify again after the node's next contact, or give a"
+            " peer's --checkpoint FILE (there: `tieline audit witnesses --held AGENCY FILE`)"
+        )
+    return ""
+
+
 def check_file(path: Path, trust: Trust) -> tuple[str, str, Verdict, str]:
     """Verify an export; return agency, federation, verdict, and what it was held against."""
     header = read_header(path)
@@ -114,7 +129,11 @@ def show_receipt(document: dict[str, object]) -> None:
     """Print a verified receipt."""
     show_fields(document, [key for key in document if key not in ("verified", "against")])
     if document["against"] == SELF_CONSISTENT:
-        line(f"verified ({SELF_CONSISTENT}: signatures need --root HEX)")
+        line(f"verified ({SELF_CONSISTENT})")
+        say(
+            "the signatures were not verified: give --root HEX, the federation's root, and"
+            " --public DIR, its authority's public folder, where the file has none"
+        )
     else:
         line("verified: both agencies signed it")
 

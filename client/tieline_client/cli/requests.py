@@ -22,7 +22,7 @@ from tieline_client.cli.common import (
     usage,
 )
 from tieline_client.cli.groups import group
-from tieline_client.cli.output import Json, emit, run
+from tieline_client.cli.output import Json, emit, run, say
 from tieline_client.cli.tables import moment, show_fields, show_rows
 from tieline_client.errors import UsageError
 from tieline_client.identifiers import check_id
@@ -77,6 +77,8 @@ def list_requests(
         ]
         columns = ("id", "kind", "agency", "asked by", "why", "what", "state", "until")
         show_rows(columns, rows, "nothing waits")
+        if not documents and not sent:
+            say("what was asked of others: tieline requests list --sent")
 
     emit(as_json, {"requests": documents}, render)
 

@@ -64,6 +64,8 @@ def show_fields(document: Shown, keys: Iterable[str]) -> None:
         value = document[key]
         if isinstance(value, datetime):
             value = time_text(value)
+        elif isinstance(value, bytes):
+            value = value.hex()
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
         elif isinstance(value, Mapping):

@@ -140,7 +140,9 @@ def check_decidable(request: Request, person: str, now: datetime) -> None:
     # 2
     state = request.standing(now)
     if state is not RequestState.PENDING:
-        raise WrongState(f"the request is {state.value} already")
+        raise WrongState(
+            f"the request is {state.value} already; see `tieline requests show {request.id}`"
+        )
     # 3
     if request.kind is RequestKind.VITAL_INTERESTS and request.person == person:
         raise RoleRefused(
