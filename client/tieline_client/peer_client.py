@@ -14,6 +14,7 @@ from tieline_client import constraints, limits
 from tieline_client.checked_stream import CheckedStream
 from tieline_client.digest_batch import DigestBatch
 from tieline_client.errors import MalformedMessage, UnknownMethod, Unreachable
+from tieline_client.list_salt import SALTED_LISTS
 from tieline_client.peer_connection import PeerConnection
 from tieline_client.relay_client import StreamCall, relay
 
@@ -116,8 +117,30 @@ class PeerClient(PeerConnection):
         The iterator raises LimitExceeded with check BRIEF when the answer is longer than a message.
         """
         self.hello()
+        return self._send_brief(header, batches, timeout, salt)
+
+    def overlap_at_hand(
+        self,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[DigestBatch],
+        timeout: float,
+        salt: bytes,
+    ) -> Iterator[exchange_pb2.OverlapResponse] | None:
+        """Do what `overlap_brief` does, where the call goes out at once to a peer that takes salted
+        lists; else send nothing and return None."""
+        if not self.at_hand or SALTED_LISTS not in self.capabilities:
+            return None
+        return self._send_brief(header, batches, timeout, salt)
+
+    def _send_brief(
+        self,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[DigestBatch],
+        timeout: float,
+        salt: bytes,
+    ) -> Iterator[exchange_pb2.OverlapResponse]:
         request = exchange_pb2.OverlapBriefRequest(
-            header=header, lists=(one.to_wire() for one in batches), list_salt=salt
+            header=header, lists=[one.to_wire() for one in batches], list_salt=salt
         )
         return self._brief_answer(
             self._overlap_brief(request, timeout=timeout, metadata=self._stated())

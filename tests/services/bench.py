@@ -448,6 +448,20 @@ class Lines:
         """Ask few digests."""
         return self.overlap(agency, header, batches, timeout, salt)
 
+    def overlap_at_hand(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[DigestBatch],
+        timeout: float,
+        salt: bytes,
+    ) -> Iterator[exchange_pb2.OverlapResponse] | None:
+        """There is no connection that would have to be made first."""
+        there = self._bench.nodes.get(agency)
+        if agency in self._bench.offline or there is None or there.one_by_one:
+            return None
+        return self.overlap_brief(agency, header, batches, timeout, salt)
+
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
     ) -> delivery_pb2.DeliverResponse:
@@ -513,10 +527,6 @@ class Lines:
         """What a Hello would say."""
         there = self._there(agency)
         return ("v1.0", frozenset()) if there.one_by_one else (there.wire, frozenset(CAPABILITIES))
-
-    def at_hand(self, agency: str) -> frozenset[str] | None:
-        """There is no connection that would have to be made first."""
-        return None if agency in self._bench.offline else self.abilities(agency)[1]
 
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest

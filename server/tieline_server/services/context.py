@@ -64,6 +64,18 @@ class Peers(Protocol):
         """Under way on return; the iterator waits."""
         ...
 
+    def overlap_at_hand(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[DigestBatch],
+        timeout: float,
+        salt: bytes,
+    ) -> Iterator[exchange_pb2.OverlapResponse] | None:
+        """`overlap_brief` for a peer that is connected, greeted, and takes salted lists; None, and
+        nothing is sent, for any other."""
+        ...
+
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
     ) -> delivery_pb2.DeliverResponse: ...
@@ -90,10 +102,6 @@ class Peers(Protocol):
     ) -> audit_pb2.GetConsistencyResponse: ...
     def abilities(self, agency: str) -> tuple[str, frozenset[str]]:
         """The wire version and the capabilities that a peer states in its Hello."""
-        ...
-
-    def at_hand(self, agency: str) -> frozenset[str] | None:
-        """The capabilities of a peer that is connected and greeted, None of any other."""
         ...
 
 

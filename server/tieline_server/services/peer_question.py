@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -128,19 +129,15 @@ class PeerQuestion:
     def send(self, lists: Lists) -> bool:
         """Send the signed header and few digests to a peer that is at hand; `ask` then reads the
         answer. Whether it is under way; where not, `ask` does all of it."""
-        envelope, peers = self._envelope, self._node.peers
+        envelope = self._envelope
         if isinstance(envelope, Exception) or envelope is None or not self._brief:
             return False
-        try:
-            abilities = peers.at_hand(self._agency)
-            if abilities is None or SALTED_LISTS not in abilities:
-                return False
-            self._sent = peers.overlap_brief(
+        # What goes wrong here goes wrong in `ask` again, which says so.
+        with contextlib.suppress(Exception):
+            self._sent = self._node.peers.overlap_at_hand(
                 self._agency, envelope, lists(), self._deadline, self._salt
             )
-        except Exception:  # noqa: BLE001 - `ask` comes to it again, and says so
-            return False
-        return True
+        return self._sent is not None
 
     @property
     def _brief(self) -> bool:

@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tieline.v1 import operator_pb2, payload_pb2, requests_pb2
@@ -159,8 +160,8 @@ class PeerRound:
     ) -> None:
         self._node, self._terms, self._chosen, self._announced = node, terms, chosen, announced
         self._rerun = rerun
-        brief = sum(announced.counts) <= limits.DIGESTS_BRIEF
-        self._answers = PeerAnswers(limits.TOGETHER_SECONDS if brief else 0.0)
+        self._brief = sum(announced.counts) <= limits.DIGESTS_BRIEF
+        self._answers = PeerAnswers(limits.TOGETHER_SECONDS if self._brief else 0.0)
         self._verify: Callable[[], None] | None = None
         self._number = new_id()
         self._keeping: Future[None] | None = None
@@ -182,6 +183,8 @@ class PeerRound:
         """
         self._verify = verify
         announced, terms = self._announced, self._terms
+        if verify is None and self._brief:
+            lists = partial(iter, tuple(lists()))  # all of it is here: cut up once for everybody
         asked = self._chosen.peers if any(announced.counts) else ()
         kept: dict[str, Any] = {}
         if self._rerun is not None:  # its list is kept once, not anew every night

@@ -57,6 +57,18 @@ _OF_SERIES = Prepared(
     )
 )
 _AT_ONCE = 500
+_SERIES_OF = Prepared(
+    lambda _: (
+        select(
+            request_series.c.series,
+            request_series.c.amount,
+            request_series.c.state,
+            request_series.c.entry,
+        )
+        .where(request_series.c.request == bindparam("of"))
+        .order_by(request_series.c.amount.desc(), request_series.c.series)
+    )
+)
 _NO_EFFECT = (RequestState.PENDING.value, RequestState.REFUSED.value, RequestState.ENDED.value)
 
 
@@ -87,11 +99,10 @@ class Requests:
 
     def series_of(self, request: str) -> list[RequestedSeries]:
         """Return the series of a request, those with the most items first."""
-        c = request_series.c
-        found = select(c.series, c.amount, c.state, c.entry).where(c.request == request)
+        found = _SERIES_OF.run(self._session, {"of": request})
         return [
-            RequestedSeries(row.series, row.amount, SeriesState(row.state), row.entry)
-            for row in self._run(found.order_by(c.amount.desc(), c.series))
+            RequestedSeries(series, amount, SeriesState(state), bytes(entry))
+            for series, amount, state, entry in found.fetchall()
         ]
 
     def put_series(self, request: str, series: RequestedSeries) -> None:

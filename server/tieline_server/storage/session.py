@@ -87,11 +87,12 @@ class Session:
     pending: list[bytes] = field(default_factory=list)
     uncommitted: list[Change] = field(default_factory=list)
     listed: list[Listed] = field(default_factory=list)
-    driver: Any = field(init=False)
+    driver: Any = None
     """The driver's own connection, for `prepared.Prepared`."""
 
     def __post_init__(self) -> None:
-        self.driver = driver_of(self.connection)
+        if self.driver is None:
+            self.driver = driver_of(self.connection)
 
     def now(self) -> datetime:
         """Return the time of the node's clock."""

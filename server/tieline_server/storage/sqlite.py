@@ -14,6 +14,7 @@ process writes to this file while a node serves from it (`IndexFeed`).
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, MutableMapping
@@ -85,6 +86,7 @@ class SqliteStore:
         )
         event.listen(self._reading, "connect", read_only)
         self._connection: Connection | None = None
+        self._driver: sqlite3.Connection | None = None
         self._edge: Edge | None = None
         self._data_version = 0
         self._turns = Turns(self._group)
@@ -208,10 +210,9 @@ class SqliteStore:
         listed: list[Listed] = []
         committing = False
         try:
-            connection = self._open()
-            driver = driver_of(connection)
+            connection, driver = self._open()
             driver.execute("BEGIN IMMEDIATE")
-            edge = self._edge_now(connection)
+            edge = self._edge_now(connection, driver)
             until = time.monotonic() + GROUP_SECONDS
             if not self._run_first(connection, first, leaves, changes, listed):
                 return jobs
@@ -318,23 +319,25 @@ class SqliteStore:
             leaves += session.pending
         driver.execute("RELEASE work")
 
-    def _edge_now(self, connection: Connection) -> Edge:
+    def _edge_now(self, connection: Connection, driver: sqlite3.Connection) -> Edge:
         """Return the log's edge: as the last group left it, unless someone else wrote since."""
-        version = driver_of(connection).execute("PRAGMA data_version").fetchone()[0]
+        version = driver.execute("PRAGMA data_version").fetchone()[0]
         if self._edge is None or version != self._data_version:
             self._edge, self._data_version = read_edge(connection), version
             self._memory = {}
         return self._edge
 
-    def _open(self) -> Connection:
-        if self._connection is None:
+    def _open(self) -> tuple[Connection, sqlite3.Connection]:
+        if self._connection is None or self._driver is None:
             self._connection = self._writing.connect()
-        return self._connection
+            self._driver = driver_of(self._connection)
+        return self._connection, self._driver
 
     def _drop(self, *, cover_commit: bool = False) -> None:
         """Let the writer's connection go: what it knew may not be so. A commit that failed is
         covered, lest a later start believes it."""
         connection, self._connection, self._edge = self._connection, None, None
+        self._driver = None
         if connection is None:
             return
         with contextlib.suppress(Exception):
@@ -354,6 +357,7 @@ class SqliteStore:
             postgres=False,
             feed=self.index,
             lists=self.known_good,
+            driver=self._driver if writing else None,
         )
 
     def _check_and_migrate(self, path: Path) -> None:

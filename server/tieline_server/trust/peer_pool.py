@@ -221,6 +221,17 @@ class PeerPool:
         """Ask a peer few digests; see PeerClient.overlap_brief."""
         return self.client(agency).overlap_brief(header, batches, timeout, salt)
 
+    def overlap_at_hand(
+        self,
+        agency: str,
+        header: envelope_pb2.Envelope,
+        batches: Iterable[DigestBatch],
+        timeout: float,
+        salt: bytes,
+    ) -> Iterator[exchange_pb2.OverlapResponse] | None:
+        """Ask a peer that is at hand; see PeerClient.overlap_at_hand."""
+        return self.client(agency).overlap_at_hand(header, batches, timeout, salt)
+
     def deliver(
         self, agency: str, request: delivery_pb2.DeliverRequest
     ) -> delivery_pb2.DeliverResponse:
@@ -269,11 +280,6 @@ class PeerPool:
         client.hello()
         return client.wire_version, client.capabilities
 
-    def at_hand(self, agency: str) -> frozenset[str] | None:
-        """Return the capabilities of a peer that a call reaches at once, None of any other."""
-        client = self.client(agency)
-        return client.capabilities if client.at_hand else None
-
     def put_chunk(
         self, agency: str, request: delivery_pb2.PutChunkRequest
     ) -> delivery_pb2.PutChunkResponse:
@@ -282,7 +288,7 @@ class PeerPool:
 
 
 def _same_trust(before: Member, now: Member) -> bool:
-    return (before.node_cas, before.endpoints, before.outbound_only) == (
+    return before is now or (before.node_cas, before.endpoints, before.outbound_only) == (
         now.node_cas,
         now.endpoints,
         now.outbound_only,
