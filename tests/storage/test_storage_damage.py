@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -126,6 +129,34 @@ def test_a_sound_large_database_stays_open_and_closing_ends_the_look(
         assert store.read(lambda tx: tx.meta.get("n1")) == "v" * 200
     with closing(open_store(f"sqlite:///{path}", clock=now)) as store:
         store.look_through()
+    assert not store.damaged
+    assert not store._looking.is_alive()  # type: ignore[attr-defined]
+
+
+def test_closing_interrupts_a_look_that_pauses_nowhere(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite before 3.42 looks at a table of gigabytes in one step, which no pause comes into."""
+    monkeypatch.setattr(sqlite, "QUICK_CHECK_BYTES", 0)
+    began = threading.Event()
+
+    def without_end(
+        path: Path, stop: threading.Event, *, begun: Callable[[sqlite3.Connection], object]
+    ) -> None:
+        with closing(sqlite3.connect(path)) as database:
+            begun(database)
+            began.set()
+            with contextlib.suppress(sqlite3.OperationalError):
+                database.execute(
+                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+                    " SELECT count(*) FROM n"
+                ).fetchone()
+
+    monkeypatch.setattr(sqlite, "look_through", without_end)
+    path = damaged(whole, tmp_path, 0, b"")
+    with closing(open_store(f"sqlite:///{path}", clock=now)) as store:
+        store.look_through()
+        assert began.wait(60)
     assert not store.damaged
     assert not store._looking.is_alive()  # type: ignore[attr-defined]
 

@@ -52,9 +52,10 @@ from tieline_server.services.hits import Hits
 from tieline_server.services.sketches import SKETCHES
 from tieline_server.services.standing import Standings
 
-_HITS_RELEASED = limits.HITS_PER_BATCH
-"""Hits from which on a durable entry is made about what they disclose, while reading goes on."""
-_HITS_WAITING = 5 * _HITS_RELEASED
+_HITS_RELEASED = limits.HITS_PER_BATCH // 2
+"""Hits from which on a durable entry is made about what they disclose, while reading goes on: what
+is left at the end is what the asker waits for."""
+_HITS_WAITING = 10 * _HITS_RELEASED
 """Hits that wait at most while an entry is made about those before."""
 _LOOKUPS = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), thread_name_prefix="look-up")
 """A long batch is looked up here while the next one is read and hashed; a short one takes less

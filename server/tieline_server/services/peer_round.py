@@ -192,10 +192,7 @@ class PeerRound:
             kept = {"watch": self._rerun.watch, "since": since}
         elif asked and verify is None and asked_lists.short(announced.counts):
             kept["list"] = asked_lists.in_entry(self._node, self._number, lists())
-        elif asked:
-            self._keeping = _KEEPING.submit(
-                lambda: asked_lists.write(self._node, self._number, lists())
-            )
+        keeps = bool(asked) and self._rerun is None and "list" not in kept
         entry = self._entry(
             "query.asked",
             subjects=(self._number,),
@@ -211,6 +208,10 @@ class PeerRound:
         self._log([entry])
         self._pending = set(asked)
         self._answers.ask(map(self._question, asked), lists)
+        if keeps:  # once the questions are on their way: they wait for nothing of it
+            self._keeping = _KEEPING.submit(
+                lambda: asked_lists.write(self._node, self._number, lists())
+            )
 
     def _basis(self, asked: Sequence[str]) -> dict[str, Any]:
         """On what law the digests go to those outside the union."""

@@ -37,7 +37,13 @@ from tieline_server.storage.scrubbing import Scrubber
 from tieline_server.storage.session import Session
 from tieline_server.storage.sqlite_engine import sqlite_engine
 from tieline_server.storage.sqlite_file import driver_of, prepare_file, read_only, reason_of
-from tieline_server.storage.sqlite_guard import cover, give_way, look_through
+from tieline_server.storage.sqlite_guard import (
+    DriverConnection,
+    cover,
+    give_way,
+    interrupt,
+    look_through,
+)
 from tieline_server.storage.turns import Job, Turns
 from tieline_server.storage.tx import SqlRecord, SqlTx
 
@@ -49,6 +55,9 @@ QUEUED_WORKS = 1_024
 QUEUE_SECONDS = 30.0
 """How long a caller waits for a place in the queue before it is told that storage is behind."""
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
+_INTERRUPT_SECONDS = 0.1
+"""Between two words to whoever looks through the file that it shall end: the first may come too
+early for it."""
 READERS = 8
 READERS_MOST = 32
 REMEMBERED = 10_000
@@ -95,6 +104,7 @@ class SqliteStore:
         self._path = path
         self._damage = Damage()
         self._looking: threading.Thread | None = None
+        self._looker: list[DriverConnection] = []
         self._closing = threading.Event()
         self._check_and_migrate(path)
 
@@ -141,7 +151,7 @@ class SqliteStore:
     def _look(self) -> None:
         with contextlib.suppress(TielineError), self._damage.watching():
             give_way()
-            look_through(self._path, self._closing)
+            look_through(self._path, self._closing, begun=self._looker.append)
 
     def _settle(self, job: Job) -> Any:
         self._damage.check()
@@ -181,8 +191,10 @@ class SqliteStore:
     def close(self) -> None:
         """Finish what is queued and let the file go. Later calls of `write` are refused."""
         self._closing.set()
-        if self._looking is not None:
-            self._looking.join()
+        while self._looking is not None and self._looking.is_alive():
+            for connection in self._looker:
+                interrupt(connection)
+            self._looking.join(_INTERRUPT_SECONDS)
         self._turns.close()
         self._drop()
         self.index.close()

@@ -17,11 +17,13 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from tieline_server.storage.errors import corrupt, translating
 
+DriverConnection = sqlite3.Connection
 _VOID = (
     "INSERT INTO counters (name, value) VALUES ('storage/void', 1) "
     "ON CONFLICT (name) DO UPDATE SET value = value + 1"
@@ -50,11 +52,23 @@ def give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
-def look_through(path: Path, stop: threading.Event, share: float = SHARE) -> None:
+def interrupt(database: DriverConnection) -> None:
+    """End what a connection of another thread is doing; nothing, where it is closed."""
+    with contextlib.suppress(sqlite3.ProgrammingError):
+        database.interrupt()
+
+
+def look_through(
+    path: Path,
+    stop: threading.Event,
+    share: float = SHARE,
+    begun: Callable[[sqlite3.Connection], object] = lambda _: None,
+) -> None:
     """Check every table and its indexes, one after another, at leisure; until ``stop`` is set.
 
-    Each table is one read transaction: the log cannot be emptied meanwhile. Raises StorageCorrupt,
-    StorageUnavailable.
+    Each table is one read transaction: the log cannot be emptied meanwhile. SQLite before 3.42
+    looks at a table without a pause, until its connection, which ``begun`` is given, is
+    interrupted. Raises StorageCorrupt, StorageUnavailable.
     """
     resumed = time.monotonic()
 
@@ -67,14 +81,17 @@ def look_through(path: Path, stop: threading.Event, share: float = SHARE) -> Non
 
     uri = f"{path.resolve().as_uri()}?mode=ro"
     with translating(), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+        begun(database)
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         database.set_progress_handler(pause, _STEPS)
         for (name,) in tables:
+            if stop.is_set():
+                return
             try:
                 (found,) = database.execute(f"PRAGMA quick_check('{name}')").fetchone()
             except sqlite3.OperationalError:
                 if stop.is_set():
                     return
                 raise
-            if found != "ok":
+            if found != "ok" and not stop.is_set():  # one that was interrupted may say anything
                 raise corrupt()
