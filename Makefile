@@ -49,8 +49,8 @@ lint: setup
 	$(BIN)/buf lint proto
 	$(BIN)/python scripts/check_breaking.py
 
-test: setup ## three workers for two cores: tests of real nodes wait as long as they work
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: setup ## five workers for two cores: tests of real nodes wait longer than they work
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## the campaign of faults on real nodes, recounted: a quarter of an hour
 	$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3600 -p no:xdist

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.kernels import begin
 
 # Where the environment forbids bytecode, each of hundreds of node processes would compile a
 # thousand modules anew: a second of CPU apiece.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-_FIRST = ("e2e", "faults")
-"""Folders whose files take longest: begun last, they would leave the other workers idle."""
+_FIRST = ("docs/test_readme_commands.py", "storage/test_storage_scrubbing.py", "e2e/", "faults/")
+"""Files that take longest: begun last, they would leave the other workers idle."""
+_HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile kernels while several workers collect; a worker of its own finds the lock held."""
+    if config.getoption("numprocesses", None):
+        begin()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let long files come first; the order within a file stays."""
-    items.sort(key=lambda item: item.path.parent.name not in _FIRST)
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(_HERE).as_posix()
+        return next((n for n, first in enumerate(_FIRST) if name.startswith(first)), len(_FIRST))
+
+    items.sort(key=place)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tieline_server.matching.warm import VARIABLE, warm
+from tieline_server.matching.warm import VARIABLE
 
 from tests.docs.reading import README, ROOT, Block, blocks
 from tests.e2e.federation import free_port, wait_for
+from tests.kernels import CACHE, compiled
 
 _BIN = Path(sys.executable).parent
 _SCP = """#!/usr/bin/env bash
@@ -173,8 +174,8 @@ class Machines:
 
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    monkeypatch.setenv(VARIABLE, str(ROOT / "build" / "kernels"))
-    warm(ROOT / "build" / "kernels")
+    monkeypatch.setenv(VARIABLE, str(CACHE))
+    compiled()
     made = Machines(tmp_path, {block.machine for block in _machine_blocks()})
     yield made
     made.stop()

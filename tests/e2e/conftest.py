@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-_CACHE = Path(__file__).parents[2] / "build" / "kernels"
-"""That of all tests, and of `make demo`."""
+from tests.kernels import compiled
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels() -> Iterator[None]:
     """Every node started from here finds its kernels compiled."""
-    from tieline_server.matching.warm import VARIABLE, warm
+    from tieline_server.matching.warm import VARIABLE
 
     before = os.environ.get(VARIABLE)
-    _CACHE.parent.mkdir(exist_ok=True)
-    with _CACHE.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers would compile them twice
-        warm(_CACHE)
+    compiled()
     yield
     if before is None:
         del os.environ[VARIABLE]

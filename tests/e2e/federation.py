@@ -102,6 +102,9 @@ def tieline(*words: object) -> Result:
 def tieline_process(*words: object, timeout: float = 60.0) -> Result:
     """Run one command as a person would, in a process of its own."""
     texts = [str(word) for word in words]
+    forks = nursery()
+    if forks is not None:
+        return _result(*forks.run(texts, timeout), texts)
     done = subprocess.run(
         [_COMMAND, *texts], capture_output=True, text=True, timeout=timeout, check=False
     )

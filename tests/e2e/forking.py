@@ -3,7 +3,8 @@
 A node is a process of its own as ever: `tieline node serve HOME` with its own memory, files,
 threads, signals and death. Only the two seconds of CPU in which each imports the same thousand
 modules and loads the same compiled kernels are spent once for all nodes of a test process (as a
-forkserver of `multiprocessing` does). Where the environment of a process counts from its first
+forkserver of `multiprocessing` does). Other commands that run in a process of their own come to be
+in the same way. Where the environment of a process counts from its first
 instruction (faketime, passphrases, proxies), `federation.py` executes the command; so do the
 README's commands, the demonstration, and everything where TIELINE_TESTS_EXECUTE=1 is set.
 
@@ -24,6 +25,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -59,9 +61,39 @@ class Nursery:
         self._lines = ours.makefile("rw", encoding="utf-8")
         self._lock = threading.Lock()
 
-    def launch(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> Forked:
-        """Start `tieline WORDS` with its stderr in ``log``; return at once."""
-        asked = {"words": words, "log": str(log), "environment": dict(environment)}
+    def run(self, words: Sequence[str], timeout: float) -> tuple[int, str, str]:
+        """Run `tieline WORDS` to its end; return its exit code and both streams.
+
+        Raises TimeoutExpired after ``timeout`` seconds; the process is killed.
+        """
+        with tempfile.TemporaryDirectory(prefix="tieline-command-") as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            out.touch()
+            process = self.launch(words, err, os.environ, out)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+            return code, out.read_text("utf-8"), err.read_text("utf-8")
+
+    def launch(
+        self,
+        words: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        out: Path = Path(os.devnull),
+    ) -> Forked:
+        """Start `tieline WORDS` with its stderr in ``log`` and its stdout in ``out``; return at
+        once."""
+        asked: dict[str, object] = {
+            "words": words,
+            "out": str(out),
+            "log": str(log),
+            "folder": str(Path.cwd()),
+        }
+        asked["environment"] = dict(environment)
         log.write_bytes(b"")  # now: nobody is to read the last life's `ready` there
         with self._lock:
             self._lines.write(json.dumps(asked) + "\n")
@@ -107,15 +139,16 @@ def _serve(line: socket.socket) -> list[str]:
 def _become(request: dict[str, object]) -> list[str]:
     """Take on streams and environment as an execution would."""
     words, environment = request["words"], request["environment"]
+    os.chdir(str(request["folder"]))
     assert isinstance(words, list) and isinstance(environment, dict)
     os.environ.clear()
     os.environ.update(environment)
     nothing = os.open(os.devnull, os.O_RDWR)
+    out = os.open(str(request["out"]), os.O_WRONLY)
     log = os.open(str(request["log"]), os.O_WRONLY)
-    for target, source in enumerate((nothing, nothing, log)):
+    for target, source in enumerate((nothing, out, log)):
         os.dup2(source, target)
-    os.close(nothing)
-    os.close(log)
+        os.close(source)
     sys.argv = ["tieline", *words]
     faulthandler.enable()
     gc.enable()
@@ -146,6 +179,7 @@ def _end(words: list[str]) -> None:
         traceback.print_exc()
         code = 1
     atexit._run_exitfuncs()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 

@@ -35,6 +35,9 @@ class Mode(enum.Enum):
     """As CUT, by RST."""
     SWALLOW = "swallow"
     """Connections stay open and nothing comes through."""
+    HOLD = "hold"
+    """Once a piece of more than ``after`` bytes was handed on, nothing comes back on its
+    connection."""
     REFUSE = "refuse"
     """Open connections are reset, new ones too."""
 
@@ -108,9 +111,10 @@ class Proxy:
         try:
             back, onward = await asyncio.open_connection("127.0.0.1", self._target, limit=_CHUNK)
             self._open.add(onward)
-            count = [0]
+            count, largest = [0], [0]
             await asyncio.gather(
-                self._pump(reader, onward, writer, count), self._pump(back, writer, onward, count)
+                self._pump(reader, onward, writer, count, largest),
+                self._pump(back, writer, onward, count, largest, back=True),
             )
         except (OSError, asyncio.CancelledError):
             pass
@@ -121,15 +125,25 @@ class Proxy:
                     with contextlib.suppress(Exception):
                         one.close()
 
+    def _swallows(self, largest: int) -> bool:
+        """Whether bytes are kept now; ``largest`` is the largest piece that went there before."""
+        now = self._behaviour
+        return now.mode is Mode.SWALLOW or (now.mode is Mode.HOLD and largest > now.after)
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         other: asyncio.StreamWriter,
         count: list[int],
+        largest: list[int],
+        *,
+        back: bool = False,
     ) -> None:
         while data := await reader.read(_CHUNK):
-            while self._behaviour.mode is Mode.SWALLOW:
+            if not back:
+                largest[0] = max(largest[0], len(data))
+            while self._swallows(largest[0] if back else 0):
                 await self._changed.wait()
             now = self._behaviour
             if now.mode is Mode.DELAY:
