@@ -22,6 +22,7 @@ from tieline_server.matching.mixing import mix_keys
 from tieline_server.matching.snapshot import Mixer
 
 from tests.e2e.federation import WHY, Federation, Node, federation, wait_for
+from tests.searching import found_in
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -142,10 +143,10 @@ class Story:
         data = b"\0".join(path.read_bytes() for path in files_of(node))
         found = {name: data.count(needle) for name, needle in self.needles().items()}
         for kind, digests in (("sha1", self.sha1s), ("pdq", self.pdqs)):
-            found[kind] = sum(one in data for one in digests)
-            found[f"{kind} hex"] = sum(
-                one.hex().encode() in data or one.hex().upper().encode() in data for one in digests
-            )
+            found[kind] = len(found_in(data, digests))
+            lower = [one.hex().encode() for one in digests]
+            written = found_in(data, [*lower, *(one.upper() for one in lower)])
+            found[f"{kind} hex"] = len({one.lower() for one in written})
         return found | self.in_index(node)
 
     def in_index(self, node: Node) -> dict[str, int]:
@@ -161,7 +162,7 @@ class Story:
         for kind, digests in ((DigestKind.SHA1, self.sha1s), (DigestKind.PDQ, self.pdqs)):
             rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, kind.width)
             mixed = mixer.rows(kind, rows.copy())
-            found[f"{kind.label} indexed"] = sum(row.tobytes() in data for row in mixed)
+            found[f"{kind.label} indexed"] = len(found_in(data, (row.tobytes() for row in mixed)))
         return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from tieline_server.matching.matcher import Matcher
 from tieline_server.storage.sqlite import SqliteStore
 
+from tests.searching import found_in
 from tests.storage.building import NOON, load, record, sha1
 
 COUNT = 20_000
@@ -28,7 +29,7 @@ class Place:
         """How many of these names' SHA-1s any file of the database holds."""
         files = [one for one in self.path.parent.iterdir() if one.name.startswith(self.path.name)]
         held = b"".join(file.read_bytes() for file in files)
-        return sum(sha1(name) in held for name in names)
+        return len(found_in(held, map(sha1, names)))
 
     def load(self, series: str, names: list[str]) -> None:
         """Import them as items of a series."""

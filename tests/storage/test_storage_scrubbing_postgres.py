@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 import pytest
 from tieline_server.domain.ports import AnsweredQuery, Tx
@@ -16,6 +14,7 @@ from tieline_server.matching.matcher import Matcher
 from tieline_server.storage.engine import open_store
 
 from tests.postgres import PostgresCluster
+from tests.searching import found_in
 from tests.storage.building import load, now, record, sha1
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
@@ -37,9 +36,8 @@ class Place:
         """How many of these names' SHA-1s each kind of file holds."""
         found: dict[str, int] = {}
         wanted = {sha1(name) for name in names}
-        heads = np.unique(np.frombuffer(b"".join(one[:4] for one in wanted), "<u4"))
         for path in sorted(self.data.rglob("*")):
-            if path.is_file() and (count := len(_held(path.read_bytes(), wanted, heads))):
+            if path.is_file() and (count := len(found_in(path.read_bytes(), wanted))):
                 kind = path.relative_to(self.data).parts[0]
                 found[kind] = found.get(kind, 0) + count
         return found
@@ -59,21 +57,6 @@ class Place:
     def erase(self, series: str) -> None:
         while self.store.write(lambda tx: tx.erasure.holdings(series, 700)).more:
             pass
-
-
-def _held(data: bytes, wanted: set[bytes], heads: npt.NDArray[np.uint32]) -> set[bytes]:
-    """Which of the wanted stand in these bytes, anywhere."""
-    there: set[bytes] = set()
-    low, high = (np.zeros(1 << 16, np.bool_) for _ in range(2))
-    low[heads & 0xFFFF], high[heads >> 16] = True, True  # quicker than isin
-    for shift in range(4):
-        part = memoryview(data)[shift:]
-        words = np.frombuffer(part, "<u4", count=len(part) // 4)
-        for place in np.flatnonzero(low[words & 0xFFFF] & high[words >> 16]).tolist():
-            one = data[4 * place + shift : 4 * place + shift + 20]
-            if one in wanted:
-                there.add(one)
-    return there
 
 
 @pytest.fixture(autouse=True)
