@@ -133,10 +133,9 @@ def discard(store: Store, key: str, limit: int = 1000) -> None:
         pass
 
 
-def visible(store: Store, kind: DigestKind, page_size: int = 3) -> dict[int, bytes]:
-    """Return all visible digests of a kind by item id, read in small pages."""
+def visible(store: Store, kind: DigestKind, page_size: int = 3, after: int = 0) -> dict[int, bytes]:
+    """Return the visible digests of a kind by item id, of items behind ``after``, read in pages."""
     found: dict[int, bytes] = {}
-    after = 0
     while True:
         page = store.read(lambda tx, a=after: tx.items.digests(kind, a, page_size))  # type: ignore[misc]
         if not len(page.ids):
