@@ -24,6 +24,8 @@ from benchmarks.rows import arguments, report, size_name
 KIND = DigestKind.SHA1
 OWN = 1_000_000
 OWN_SERIES = 50
+PUT_TOGETHER = 100_000
+"""From so many on, putting the hub's own index together would be felt in the figure."""
 APART = 60_000_000
 """Items from here on are nobody's but the hub's."""
 Pairs = dict[tuple[str, str], tuple[int, int, int]]
@@ -41,7 +43,8 @@ def main() -> None:
         hub, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with hub.client() as client, holder.client() as other:
             hold_own(client, options.data, options.own, shared)
-            nodes.settle(hub)
+            if options.own >= PUT_TOGETHER:
+                nodes.settle(hub)
             names = {one.notice.id: one.notice.name for one in other.list_series()}
             expected = planted(options.size, options.own, shared)
             correct, times = True, []

@@ -46,13 +46,15 @@ IN_SERIES = 25
 SERIES = 200
 FRESH_SECONDS = 5 * 86_400
 """A kept federation whose certificates may be older is made anew."""
+_NOTED, _FILLED = "kept.json", "filled"
+"""What a kept federation is, and that its holder has all items and its index is one."""
 AT_ONCE = 4
 """Nodes that start together."""
 INDEXED_SECONDS = 1_200.0
 REST_LOOK_SECONDS, RESTED_SECONDS = 5.0, 300.0
 REST_CORES = 0.35
 """A node at rest uses some 5 ms a second."""
-SETTLED_SECONDS = 8.0
+SETTLED_SECONDS = 3.0
 """An index in one part whose files stay the same for so long is put together. A node does that once
 it has been left alone for half a minute."""
 
@@ -89,10 +91,9 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
     """
     warm(ROOT / "build" / "kernels")
     made = Federation(root)
-    noted = root / "kept.json"
-    kept = json.loads(noted.read_text()) if noted.exists() else None
-    if kept and kept["schema"] == _schema() and time.time() - kept["made"] < FRESH_SECONDS:
-        for agency, ports in kept["ports"].items():
+    noted = root / _NOTED
+    if _is_kept(root):
+        for agency, ports in json.loads(noted.read_text())["ports"].items():
             made.nodes[agency] = Node(root / agency, agency, *ports)
     else:
         shutil.rmtree(root, ignore_errors=True)
@@ -124,6 +125,16 @@ def federation(root: Path, holders: Sequence[str], *, group: str = "") -> Iterat
         del os.environ[_POLICIES]
 
 
+def _is_kept(root: Path) -> bool:
+    """Whether there is a federation in ``root`` that can be gone on with."""
+    noted = root / _NOTED
+    if not noted.exists():
+        return False
+    kept = json.loads(noted.read_text())
+    fresh = time.time() - kept["made"] < FRESH_SECONDS
+    return bool(kept["schema"] == _schema() and fresh)
+
+
 def _schema() -> str:
     """Return a digest of the database's first tables; a kept node comes forward from there."""
     folder = ROOT / "server" / "tieline_server" / "storage" / "migrations" / "versions"
@@ -138,22 +149,25 @@ def _port(address: str) -> int:
 def holding(root: Path, size: int) -> Iterator[Federation]:
     """Start the kept federation of the hub and one holder of ``size`` items (`csv_of`)."""
     holder = HOLDERS[0]
-    with federation(root / f"nodes-{size_name(size)}", [holder]) as made:
+    kept = root / f"nodes-{size_name(size)}"
+    with federation(kept, [holder]) as made:
         with made[holder].client() as client:
             if client.get_stats().items != size:
                 fill(client, csv_of(root, size))
             # A row asks more in a minute than a peer may in a day.
             client.set_budget(HUB, limits.POLICY_NUMBER_MOST)
         settle(made[holder])
+        (kept / _FILLED).touch()
         yield made
 
 
 @contextmanager
 def copied(root: Path, size: int) -> Iterator[Federation]:
     """Start a copy of what `holding` starts, which may be changed and is removed at the end."""
-    with holding(root, size):
-        pass
     kept = root / f"nodes-{size_name(size)}"
+    if not (kept / _FILLED).exists() or not _is_kept(kept):
+        with holding(root, size):
+            pass
     copy = kept.with_name(f"{kept.name}-copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(kept, copy)

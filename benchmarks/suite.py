@@ -37,7 +37,7 @@ PROGRAMS: dict[str, tuple[int, int]] = {
     "node_memory": (_M, 51 * _M),
     "incremental": (_M, 51 * _M),
     "collection": (_M, 51 * _M),
-    "watch": (_M // 10, _M),
+    "watch": (_M, _M),
 }
 """Sizes of the quick and of the full run."""
 QUICK = {

@@ -550,11 +550,13 @@ def wait_for(what: str, look: Callable[[], T]) -> T:
     """Poll until ``look`` returns something true."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
+        began = time.monotonic()
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s: {what}"
-        time.sleep(0.01)
+        ended = time.monotonic()
+        assert ended < deadline, f"not within {WAIT_SECONDS} s: {what}"
+        time.sleep(max(0.01, ended - began))  # half the time is the nodes'
 
 
 def record(number: int, *, kinds: str = "md5 sha1 sha256", **changes: object) -> Record:
