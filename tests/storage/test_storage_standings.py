@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from tieline_client.identifiers import new_id
 from tieline_server.domain.messages import InMessage, OutMessage, OutState, Reply
 from tieline_server.domain.ports import Store, Tx
@@ -114,13 +115,26 @@ def test_what_is_known_of_a_peer_comes_back_whole(store: Store) -> None:
     assert store.read(lambda tx: list(tx.standings.peers())) == [ES]
 
 
-def test_places_in_any_order_leave_a_watermark_and_gaps(store: Store) -> None:
+def take(store: Store, *places: int) -> None:
+    """Messages of one batch, in the inbox and in their places."""
+
+    def work(tx: Tx) -> None:
+        for place in places:
+            tx.inbox.add(came(place))
+        tx.standings.came(ES, [(ROUTINE, place) for place in places])
+
+    store.write(work)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 30])
+def test_places_in_any_order_leave_a_watermark_and_gaps(store: Store, batch: int) -> None:
     order = list(range(1, 31))
     random.Random(7).shuffle(order)
     seen: set[int] = set()
-    for sequence in order:
-        store.write(lambda tx, at=sequence: tx.inbox.add(came(at)))  # type: ignore[misc]
-        seen.add(sequence)
+    while order:
+        some, order = order[:batch], order[batch:]
+        take(store, *some)
+        seen.update(some)
         word = lane(store)
         applied = next(n for n in range(31) if n + 1 not in seen)
         assert (word.applied, word.highest) == (applied, max(seen))
@@ -132,9 +146,11 @@ def test_places_in_any_order_leave_a_watermark_and_gaps(store: Store) -> None:
 
 
 def test_a_void_passes_the_watermark_and_is_nobodys_place(store: Store) -> None:
-    for sequence in (1, 4):
-        store.write(lambda tx, at=sequence: tx.inbox.add(came(at)))  # type: ignore[misc]
+    take(store, 1, 4)
+    assert store.read(lambda tx: tx.standings.highest(ES)) == {ROUTINE: 4}
     store.write(lambda tx: tx.standings.settle(ES, ROUTINE, 2, 3))
+    assert lane(store) == LaneWord(0, 4, 4)
+    take(store, 0)  # of a peer of v1.0, which counts nothing
     assert lane(store) == LaneWord(0, 4, 4)
     first = store.read(lambda tx: tx.standings.holder(ES, ROUTINE, 1))
     assert first is not None

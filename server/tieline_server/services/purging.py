@@ -64,6 +64,10 @@ class Purging:
 
     def run(self) -> bool:
         """Carry everything as far as it goes now; whether nothing is left."""
+        with self._one:
+            self._sweep_if_due()
+            if self._done():
+                return True
         self.erase()
         with self._one:
             erased = self._open(PurgeState.ERASED)
@@ -71,7 +75,10 @@ class Purging:
                 self._try(erased, lambda: self._scrub(erased))
             for purge in self._open(PurgeState.SCRUBBED):
                 self._try([purge], lambda one=purge: self._end(one))  # type: ignore[misc]
-            return not self._node.store.read(lambda tx: tx.retractions.open_purges(1))
+            return self._done()
+
+    def _done(self) -> bool:
+        return not self._node.store.read(lambda tx: tx.retractions.any_open_purge())
 
     def _open(self, state: PurgeState) -> list[Purge]:
         found = self._node.store.read(lambda tx: tx.retractions.open_purges())

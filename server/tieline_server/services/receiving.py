@@ -1,15 +1,15 @@
 """Messages in: from verified envelopes to durable effects and stored replies.
 
-Messages come in batches and take effect in their order, all in one transaction, each in a part of
-its own, so that one that fails costs only itself. For each:
+Messages come in batches and take effect in their order, all in one transaction (applying.py); one
+that fails costs only itself. For each:
 
 1. The envelope is the caller's, for us or for a group, in time.
 2. A known id gets its stored reply; a known id with another body is refused. Signed anew after a
    long wait it has other bytes and the same body (renewing.py).
 3. Its kind has a handler; without one the message is UNSUPPORTED (looked at first) and nothing is
    stored, so that it can come again after an upgrade.
-4. The handler checks what the message says (policy, series, steps) and, in one part of the
-   transaction with the inbox row and the audit entry, gives it effect.
+4. The handler checks what the message says (policy, series, steps) and, together with the inbox
+   row and the audit entry, gives it effect.
 5. What will never be applied is REFUSED: stored, logged, and its items erased. What cannot be
    applied yet is RETRY: nothing is stored.
 """
@@ -18,12 +18,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import structlog
-from google.protobuf.message import DecodeError
-from tieline.v1 import delivery_pb2, envelope_pb2, links_pb2, payload_pb2, requests_pb2, series_pb2
+from tieline.v1 import delivery_pb2, payload_pb2
 from tieline_client.errors import (
     InvalidInput,
     NotFound,
@@ -33,16 +29,16 @@ from tieline_client.errors import (
     TielineError,
     WrongState,
 )
-from tieline_client.payloads import Audience, is_renewal, kind_of, open_payload
+from tieline_client.payloads import Audience, kind_of, open_payload
 from tieline_client.status import wire_reason
 
-from tieline_server.domain.messages import InMessage, Reply, StoredReply
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.messages import Reply
 from tieline_server.domain.refusals import Refusal
 from tieline_server.services import attachments
 from tieline_server.services.alarms import IncomingEscalations
+from tieline_server.services.applying import Applying, Judged, Response, Settled
 from tieline_server.services.context import Node
-from tieline_server.services.incoming import Effect, Handled, Message, NotYet
+from tieline_server.services.incoming import Handled, Message, NotYet
 from tieline_server.services.incoming_broadcasts import IncomingBroadcasts
 from tieline_server.services.incoming_corrections import IncomingCorrections
 from tieline_server.services.incoming_merges import IncomingMerges
@@ -58,35 +54,15 @@ from tieline_server.services.incoming_tips import IncomingTips
 from tieline_server.services.incoming_uploads import IncomingUploads
 from tieline_server.services.incoming_watches import IncomingWatches
 from tieline_server.services.leading import IncomingLead
-from tieline_server.services.notices import logged_references
-from tieline_server.services.recovering import catch_up
+from tieline_server.services.message_series import items_of
 from tieline_server.services.referring import parse_urgency
-from tieline_server.services.restricting import why_excluded
-from tieline_server.services.split_items import settle
-from tieline_server.services.standing import Gate, Standings, Verdict
+from tieline_server.services.standing import Standings, Verdict
 from tieline_server.services.standing_words import check_sequence
-
-_log = structlog.get_logger(__name__)
 
 _ALARMING = ("referral", "escalation", "same_as", "broadcast_answer")
 _ERASING = ("retraction", "purge_receipt", "series_split")
 _BATCH = "/tieline.v1.DeliveryService/DeliverBatch"
-Response = delivery_pb2.DeliverResponse
 OnRefusal = Callable[[Refusal], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A verified message with what its handler said: a subject and an effect, or an error."""
-
-    message: Message
-    digest: bytes
-    subject: str = ""
-    effect: Effect | None = None
-    error: TielineError | None = None
-
-
-_Settled = Response | RequestIdReused
 
 
 class Receiving:
@@ -95,7 +71,7 @@ class Receiving:
 
     def __init__(self, node: Node, on_refusal: OnRefusal = lambda _refusal: None) -> None:
         self._node, self._on_refusal = node, on_refusal
-        self._standings = Standings(node)
+        self._standings, self._applying = Standings(node), Applying(node)
         referrals, broadcasts = IncomingReferrals(node), IncomingBroadcasts(node)
         uploads, retractions = IncomingUploads(node), IncomingRetractions(node)
         requests = IncomingRequests(node)
@@ -137,9 +113,9 @@ class Receiving:
         said = request.standing if request.HasField("standing") else None
         verdict = self._hear(peer, said)
         if not verdict.ok:
-            response = self._reply(Reply.RETRY, verdict.reason, verdict.text)
+            response = self._applying.reply(Reply.RETRY, verdict.reason, verdict.text)
         else:
-            (settled,) = self._apply_all(peer, [self._judge(peer, request)])
+            (settled,) = self._applying.apply(peer, [self._judge(peer, request)])
             if isinstance(settled, RequestIdReused):
                 raise settled
             response = settled
@@ -155,7 +131,7 @@ class Receiving:
         if verdict.ok:
             replies = self.deliver_batch(peer, request.messages)
         else:
-            retry = self._reply(Reply.RETRY, verdict.reason, verdict.text)
+            retry = self._applying.reply(Reply.RETRY, verdict.reason, verdict.text)
             replies = [retry] * len(request.messages)
         return delivery_pb2.DeliverBatchResponse(
             replies=replies, standing=self._standing(peer, verdict)
@@ -186,41 +162,38 @@ class Receiving:
         said of who signed it, REFUSED for what does not parse and for an id that came with another
         body. Raises StorageUnavailable; nothing was applied then.
         """
-        judged: list[_Judged | Response] = []
+        judged: list[Judged | Response] = []
         for request in requests:
             try:
                 judged.append(self._judge(peer, request))
             except InvalidInput as error:
                 self._tell(peer, error)
-                judged.append(self._reply(Reply.REFUSED, error.reason, error.message))
+                judged.append(self._applying.reply(Reply.REFUSED, error.reason, error.message))
             except TielineError as error:
                 self._tell(peer, error)
-                judged.append(self._reply(Reply.RETRY, error.reason, error.message))
+                judged.append(self._applying.reply(Reply.RETRY, error.reason, error.message))
             except Exception as error:  # noqa: BLE001 - it costs this message, not those behind it
-                judged.append(self._fault(error))
+                judged.append(self._applying.fault(error))
         return [
             self._reused(peer, settled) if isinstance(settled, RequestIdReused) else settled
-            for settled in self._apply_all(peer, judged)
+            for settled in self._applying.apply(peer, judged)
         ]
 
     def _reused(self, peer: str, error: RequestIdReused) -> Response:
         self._tell(peer, error)
-        return self._reply(Reply.REFUSED, error.reason, error.message)
+        return self._applying.reply(Reply.REFUSED, error.reason, error.message)
 
     def _tell(self, peer: str, error: TielineError) -> None:
         reason, check = wire_reason(error)
         self._on_refusal(Refusal(peer, "", _BATCH, reason, check, self._node.clock()))
 
-    def _fault(self, error: Exception) -> Response:
-        """A fault of this program: its log says more than the peer learns."""
-        _log.error("receiving.fault", exc_info=error)
-        return self._reply(Reply.RETRY, TielineError.reason, "a fault of this node; try later")
-
-    def _judge(self, peer: str, request: delivery_pb2.DeliverRequest) -> _Judged | Response:
+    def _judge(self, peer: str, request: delivery_pb2.DeliverRequest) -> Judged | Response:
         # 3, first: a body of a newer version need not even parse here
         kind = kind_of(request.envelope)
         if kind and kind not in self._handlers:
-            return self._reply(Reply.UNSUPPORTED, "UNKNOWN_METHOD", f"no {kind[:64]} here yet")
+            return self._applying.reply(
+                Reply.UNSUPPORTED, "UNKNOWN_METHOD", f"no {kind[:64]} here yet"
+            )
         parse_urgency(request.lane)
         check_sequence(request.sequence)
         # 1
@@ -231,36 +204,19 @@ class Receiving:
             self._check_group(message.payload)
             subject, effect = self._handlers[message.kind](message)
         except (NotYet, NotFound, InvalidInput, RefusedError, WrongState) as error:
-            return _Judged(message, digest, error=error)
-        return _Judged(message, digest, subject, effect)
-
-    def _apply_all(self, peer: str, judged: Sequence[_Judged | Response]) -> list[_Settled]:
-        """Settle messages in their order, in one transaction where there is anything to write."""
-        ids = [one.message.payload.id for one in judged if isinstance(one, _Judged)]
-        if not ids:
-            return [one for one in judged if not isinstance(one, _Judged)]
-
-        def work(tx: Tx) -> list[_Settled]:
-            known, gate = tx.inbox.replies(peer, ids), self._standings.gate(tx, peer)
-            return [
-                self._settle(tx, one, known, gate) if isinstance(one, _Judged) else one
-                for one in judged
-            ]
-
-        settled = self._node.store.write(work)
-        self._after(peer, judged, settled)
-        return settled
+            return Judged(message, digest, error=error)
+        return Judged(message, digest, subject, effect)
 
     def _after(
-        self, peer: str, judged: Sequence[_Judged | Response], settled: Sequence[_Settled]
+        self, peer: str, judged: Sequence[Judged | Response], settled: Sequence[Settled]
     ) -> None:
         """What follows once it is durable."""
         woken: set[str] = set()
         items = upload = alarm = retracted = False
         for one, came in zip(judged, settled, strict=True):
-            if not isinstance(one, _Judged) or isinstance(came, RequestIdReused):
+            if not isinstance(one, Judged) or isinstance(came, RequestIdReused):
                 continue
-            reference = _items_of(one.message.payload)
+            reference = items_of(one.message.payload)
             if came.reply == int(Reply.APPLIED):
                 woken |= one.message.woken
                 items |= reference is not None
@@ -310,162 +266,3 @@ class Receiving:
         if version > group.version:
             raise NotYet(f"version {version} of group {name} is not known here yet")
         raise PolicyRefused(f"{self._node.agency} is not in group {name}")
-
-    def _settle(self, tx: Tx, one: _Judged, known: dict[str, StoredReply], gate: Gate) -> _Settled:
-        """Settle one message in a part of the transaction; ``known`` grows by what is stored."""
-        message, digest = one.message, one.digest
-        # 2
-        before = known.get(message.payload.id)
-        if before is not None:
-            return self._again(tx, message, before, digest)
-        request = message.request
-        lane = int(parse_urgency(request.lane))
-        verdict = gate.check(lane, request.sequence, message.payload.id, request.epoch)
-        if not verdict.ok:
-            return self._reply(Reply.RETRY, verdict.reason, verdict.text)
-        error = one.error
-        # 4
-        if one.effect is not None:
-            try:
-                with tx.savepoint():
-                    one.effect(tx)
-                    self._sort(tx, message)
-                    self._store(tx, message, digest, one.subject, Reply.APPLIED, "")
-                    if self._node.renewed:
-                        catch_up(self._node, tx, one.subject)
-            except (NotYet, NotFound, InvalidInput, RefusedError, WrongState) as failure:
-                error = failure
-            except TielineError:  # of storage: nothing of the batch is kept
-                raise
-            except Exception as failure:  # noqa: BLE001 - it costs this message alone
-                return self._fault(failure)
-            else:
-                known[message.payload.id] = StoredReply(digest, Reply.APPLIED)
-                return self._reply(Reply.APPLIED, "", "")
-        # 5
-        assert error is not None
-        if isinstance(error, NotYet | NotFound):
-            return self._reply(Reply.RETRY, error.reason, error.message)
-        self._store(tx, message, digest, _series_of(message.payload), Reply.REFUSED, error.reason)
-        known[message.payload.id] = StoredReply(digest, Reply.REFUSED, error.reason)
-        return self._reply(Reply.REFUSED, error.reason, error.message)
-
-    def _sort(self, tx: Tx, message: Message) -> None:
-        """Items that came under the id they had before a split go where it put them."""
-        series = _series_of(message.payload) if _items_of(message.payload) is not None else ""
-        if series and settle(self._node, tx, series):
-            message.moved.add(series)
-
-    def _again(self, tx: Tx, message: Message, known: StoredReply, digest: bytes) -> _Settled:
-        if known.digest != digest and not self._renewed(tx, message):
-            why = f"message {message.payload.id} came before with another body"
-            self._standings.alarm(tx, message.peer, "reused_id", why, message.payload.id)
-            return RequestIdReused(why)
-        if known.reply is Reply.APPLIED:
-            return self._reply(Reply.DUPLICATE, "", "applied before")
-        return self._reply(known.reply, known.reason, "")
-
-    def _renewed(self, tx: Tx, message: Message) -> bool:
-        """Whether a message that is known came with nothing but another time. Of one that was
-        erased here only the place in its lane is known."""
-        before = tx.inbox.get(message.peer, message.payload.id)
-        if before is None:
-            return False
-        if not before.envelope:
-            request = message.request
-            return (int(before.lane), before.sequence) == (request.lane, request.sequence)
-        stored = envelope_pb2.Envelope.FromString(before.envelope)
-        return is_renewal(payload_pb2.Payload.FromString(stored.payload), message.payload)
-
-    def _kept(self, tx: Tx, message: Message, reply: Reply) -> bytes:
-        """The envelope as it is stored: of a series that may not be kept here, nothing."""
-        series = "" if reply is Reply.APPLIED else _series_of(message.payload)
-        if series and why_excluded(tx, series, self._node.agency):
-            return b""
-        return message.request.envelope.SerializeToString()
-
-    def _store(
-        self, tx: Tx, message: Message, digest: bytes, subject: str, reply: Reply, reason: str
-    ) -> None:
-        payload, request = message.payload, message.request
-        tx.inbox.add(
-            InMessage(
-                id=payload.id,
-                sender=message.peer,
-                lane=parse_urgency(request.lane),
-                sequence=request.sequence,
-                kind=message.kind,
-                subject=subject,
-                digest=digest,
-                envelope=self._kept(tx, message, reply),
-                received=self._node.clock(),
-                reply=reply,
-                reason=reason,
-            )
-        )
-        series, numbers = _told(payload) if reply is Reply.APPLIED else ((), {})
-        tx.audit.append(
-            self._node.entry(
-                f"{message.kind}.received" if reply is Reply.APPLIED else "refusal",
-                person=payload.person,
-                peer=message.peer,
-                purpose=payload.purpose,
-                case_ref=payload.case_ref,
-                subjects=(payload.id, *((subject,) if subject else ()), *series),
-                kind=message.kind,
-                reply=reply.name.lower(),
-                reason=reason,
-                **numbers,
-            )
-        )
-
-    def _reply(self, reply: Reply, reason: str, text: str) -> delivery_pb2.DeliverResponse:
-        return delivery_pb2.DeliverResponse(
-            reply=int(reply),  # type: ignore[arg-type]
-            reason=reason,
-            text=text[:2000],
-            epoch=self._node.epoch,
-        )
-
-
-def _items_of(payload: payload_pb2.Payload) -> series_pb2.AttachmentRef | None:
-    body = getattr(payload, payload.WhichOneof("body") or "", None)
-    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
-        return body.items if body.HasField("items") else None
-    return None
-
-
-def _series_of(payload: payload_pb2.Payload) -> str:
-    """Return the series that a message tells: under that it is found again when the series goes,
-    though it was refused. Nothing of it was checked."""
-    body = getattr(payload, payload.WhichOneof("body") or "", None)
-    if isinstance(body, requests_pb2.Release):
-        return body.series.id
-    if isinstance(body, payload_pb2.TipRelay | links_pb2.SameAsWord | links_pb2.Note):
-        return body.series
-    notice = _notice_of(payload)
-    return notice.id if notice is not None else ""
-
-
-def _notice_of(payload: payload_pb2.Payload) -> series_pb2.SeriesNotice | None:
-    """Return what a message tells of a series."""
-    body = getattr(payload, payload.WhichOneof("body") or "", None)
-    if isinstance(body, payload_pb2.Broadcast) and body.HasField("original"):
-        try:
-            original = payload_pb2.Payload.FromString(body.original.payload)
-        except DecodeError:
-            return None
-        return original.referral.series
-    if isinstance(body, payload_pb2.Referral | payload_pb2.Broadcast | payload_pb2.Upload):
-        return body.series
-    return None
-
-
-def _told(payload: payload_pb2.Payload) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the series that a message of ours now told, as a subject, and its numbers in other
-    systems: the SIENA number is in the log of both sides (2023/977 Art. 13)."""
-    notice = _notice_of(payload)
-    if notice is None or not notice.id:
-        return (), {}
-    numbers = logged_references(notice.references)
-    return (notice.id,), {"references": numbers} if numbers else {}

@@ -326,11 +326,14 @@ class Standings:
 
 
 class Gate:
-    """Whether messages of a peer may take their places."""
+    """Whether messages of a peer may take their places, in the transaction of a batch. `close` ends
+    it, before the commit: only then are the places settled."""
 
     def __init__(self, standings: Standings, tx: Tx, peer: str) -> None:
         self._standings, self._tx, self._peer = standings, tx, peer
         self._known = tx.standings.known(peer)
+        self._highest = tx.standings.highest(peer)
+        self._taken: dict[tuple[int, int], str] = {}
 
     def check(self, lane: int, sequence: int, message: str, epoch: str) -> Verdict:
         """Look at one, before it takes effect; ``epoch`` is what came with it.
@@ -346,13 +349,30 @@ class Gate:
         held = quarantined(self._known)
         if held is not None:
             return held
-        holder = tx.standings.holder(peer, lane, sequence)
+        holder = self._holder(lane, sequence)
         if holder is None or holder == message:
             return _OK
         why = f"message {message} has sequence {sequence} of lane {lane}, which {holder} has"
         self._standings.quarantine(tx, peer, Trouble.FORK, why)
         self._known = tx.standings.known(peer)
         return quarantined(self._known) or _OK
+
+    def take(self, lane: int, sequence: int, message: str) -> None:
+        """A message that was stored has this place."""
+        if sequence:
+            self._taken[lane, sequence] = message
+
+    def close(self) -> None:
+        """Settle the places that were taken."""
+        self._tx.standings.came(self._peer, self._taken)
+
+    def _holder(self, lane: int, sequence: int) -> str | None:
+        if not sequence:
+            return None
+        if sequence > self._highest.get(lane, 0):  # as in every batch that comes in order
+            return self._taken.get((lane, sequence))
+        held = self._tx.standings.holder(self._peer, lane, sequence)
+        return held or self._taken.get((lane, sequence))
 
 
 def quarantined(known: Known) -> Verdict | None:

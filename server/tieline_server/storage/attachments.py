@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, bindparam, delete, func, insert, select
 from tieline_client.errors import NotFound, WrongState
 
 from tieline_server.domain.ports import Attachment
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import (
     incoming_attachments,
     incoming_chunks,
@@ -18,6 +19,15 @@ from tieline_server.storage.schema import (
     outgoing_chunks,
 )
 from tieline_server.storage.session import Session
+
+_IN = incoming_attachments.c
+_OPENED_BEFORE = Prepared(
+    lambda _: (
+        select(*(_IN[name.name] for name in fields(Attachment)))
+        .where(_IN.opened < bindparam("at"))
+        .order_by(_IN.opened)
+    )
+)
 
 
 class Attachments:
@@ -96,12 +106,7 @@ class Attachments:
 
     def opened_before(self, at: datetime) -> list[Attachment]:
         """Return what began to come in before a time, oldest first."""
-        c = incoming_attachments.c
-        found = select(incoming_attachments).where(c.opened < at).order_by(c.opened)
-        return [
-            Attachment(row.id, row.peer, row.chunks, row.items, row.import_id, row.series)
-            for row in self._run(found)
-        ]
+        return [Attachment(*row) for row in _OPENED_BEFORE.run(self._session, {"at": at})]
 
     def staged_imports(self) -> list[str]:
         """Return the imports that open attachments are staged under: not leftovers."""

@@ -13,7 +13,6 @@ from tieline_server.domain.referral import Urgency
 from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema import inbox
 from tieline_server.storage.session import Session
-from tieline_server.storage.standing_lanes import settle
 
 _NAMES = tuple(field.name for field in fields(InMessage))
 _INSERT = Prepared(lambda _: insert(inbox).values({name: bindparam(name) for name in _NAMES}))
@@ -49,16 +48,11 @@ class Inbox:
         return [read_in(row) for row in self._run(found.order_by(inbox.c.received, inbox.c.id))]
 
     def add(self, message: InMessage) -> None:
-        """Store a message with its reply; its place in its lane is settled with it.
-
-        Raises AlreadyStored for a second of the same id.
-        """
+        """Store a message with its reply. Its place in its lane is settled by `Standings.came`, in
+        the same transaction, for all of a batch at once. Raises AlreadyStored for a known id."""
         row = {name: getattr(message, name) for name in _NAMES}
         row |= {"lane": int(message.lane), "reply": int(message.reply)}
         _INSERT.run(self._session, row)
-        if message.sequence:
-            lane, place = int(message.lane), message.sequence
-            settle(self._session, message.sender, lane, place, place, came=True)
 
 
 def read_in(row: Row[Any]) -> InMessage:

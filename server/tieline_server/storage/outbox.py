@@ -39,6 +39,32 @@ _READ_DUE = Prepared(
         .limit(bindparam("most"))
     )
 )
+_MOST_URGENT = Prepared(
+    lambda _: (
+        select(_C.lane)
+        .where(_C.recipient == bindparam("recipient"), *_DUE)
+        .order_by(_C.lane, _C.sequence)
+        .limit(1)
+    )
+)
+_HELD = Prepared(
+    lambda _: (
+        select(_C.held_until)
+        .where(_C.recipient == bindparam("recipient"), _C.held_until.is_not(None))
+        .order_by(_C.held_until)
+        .limit(1)
+    )
+)
+_WITH_MAIL = Prepared(
+    lambda _: select(_T.recipient).where(_T.queued > 0).distinct().order_by(_T.recipient)
+)
+_CAUGHT_UP = Prepared(
+    lambda _: (
+        update(destinations)
+        .where(destinations.c.agency == bindparam("recipient"))
+        .values(attempts=0, next_attempt=None, last_error="", busy_since=None, delivered=0)
+    )
+)
 _SETTLE = Prepared(
     lambda _: (
         update(outbox)
@@ -102,13 +128,8 @@ class Outbox:
 
     def most_urgent(self, recipient: str) -> Urgency | None:
         """Return the lane of the message that is due first."""
-        lane = self._session.connection.scalar(
-            select(_C.lane)
-            .where(_C.recipient == recipient, *_DUE)
-            .order_by(_C.lane, _C.sequence)
-            .limit(1)
-        )
-        return None if lane is None else Urgency(lane)
+        found = _MOST_URGENT.run(self._session, {"recipient": recipient}).fetchone()
+        return None if found is None else Urgency(found[0])
 
     def behind(
         self, recipient: str, subjects: Collection[str], *, passing: Collection[str] = ()
@@ -167,8 +188,8 @@ class Outbox:
 
     def held(self, recipient: str) -> datetime | None:
         """Return until when the first message that is put off waits."""
-        first = select(_C.held_until).where(_C.recipient == recipient, _C.held_until.is_not(None))
-        return self._session.connection.scalar(first.order_by(_C.held_until).limit(1))
+        found = _HELD.run(self._session, {"recipient": recipient}).fetchone()
+        return None if found is None else moment_of(found[0])
 
     def release(self, recipient: str, until: datetime) -> None:
         """Let go what was put off until then, or before."""
@@ -230,8 +251,7 @@ class Outbox:
 
     def waiting(self) -> list[str]:
         """Return every recipient with queued messages."""
-        found = select(_T.recipient).where(_T.queued > 0).distinct().order_by(_T.recipient)
-        return list(self._session.connection.scalars(found))
+        return [row[0] for row in _WITH_MAIL.run(self._session, {})]
 
     def destination(self, recipient: str) -> Destination:
         """Return what is remembered of one recipient, without counting what is queued."""
@@ -268,9 +288,7 @@ class Outbox:
 
     def caught_up(self, recipient: str) -> None:
         """Say that a recipient was reached and its queue is empty."""
-        reached = {"attempts": 0, "next_attempt": None, "last_error": "", "busy_since": None}
-        done = update(destinations).where(destinations.c.agency == recipient)
-        self._run(done.values(**reached, delivered=0))
+        _CAUGHT_UP.run(self._session, {"recipient": recipient})
 
     def _remember(self, recipient: str, **values: object) -> None:
         statement = self._session.upsert(destinations).values(agency=recipient, **values)

@@ -31,6 +31,7 @@ _HANDLING = (
 _IS_SAID = Prepared(
     lambda _: select(retractions.c.id).where(retractions.c.series == bindparam("of")).limit(1)
 )
+_ANY_OPEN = Prepared(lambda _: select(purges.c.id).where(purges.c.ended.is_(None)).limit(1))
 
 
 class Retractions:
@@ -165,6 +166,10 @@ class Retractions:
         found = self._session.locked(select(purges).where(purges.c.id == identifier))
         row = self._run(found).one_or_none()
         return None if row is None else _purge(row)
+
+    def any_open_purge(self) -> bool:
+        """Whether an erasure is under way."""
+        return _ANY_OPEN.run(self._session, {}).fetchone() is not None
 
     def open_purges(self, limit: int = 1000) -> list[Purge]:
         """Return those under way, oldest first."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema_audit import asked_sketches
 from tieline_server.storage.session import Session
 
 _C = asked_sketches.c
 _FIELDS = tuple(field.name for field in fields(AskedSketch))
+_ANY_BEFORE = Prepared(lambda _: select(_C.request).where(_C.at < bindparam("time")).limit(1))
 
 
 class Sketches:
@@ -41,7 +43,7 @@ class Sketches:
 
     def any_before(self, time: datetime) -> bool:
         """Whether there is anything older."""
-        return self._run(select(_C.request).where(_C.at < time).limit(1)).first() is not None
+        return _ANY_BEFORE.run(self._session, {"time": time}).fetchone() is not None
 
     def erase_before(self, time: datetime) -> int:
         """Erase what is older; return how many were."""

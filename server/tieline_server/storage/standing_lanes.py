@@ -1,7 +1,7 @@
 """How far a peer's lane is settled: a watermark, and ranges above it.
 
-Every message that is stored passes here in its own transaction, so the usual way (in order, nothing
-above) is one row looked up and one row changed.
+The messages of a batch pass here together, so the usual way (in order, nothing above) is one row
+looked up and one row changed for all of them.
 """
 
 from __future__ import annotations
@@ -41,22 +41,27 @@ _RANGES = (
 )
 
 
-def settle(
-    session: Session, peer: str, lane: int, first: int, last: int, *, came: bool = False
-) -> None:
-    """Note that sequences of a peer are settled here; ``came``: by a message of its epoch."""
+def settle(session: Session, peer: str, lane: int, settled: Ranges, *, came: bool = False) -> None:
+    """Note that sequences of a peer are settled here, from the first to the last of each range;
+    ``came``: by messages of its epoch."""
+    if not settled:
+        return
     key = {"peer": peer, "in_lane": lane}
     row = _LOOK.run(session, key).fetchone()
     if row is None:
         session.insert_new(standing_lanes, new_lane(peer, lane))
         row = _LOOK.run(session, key).fetchone()
     applied, highest, received = row
-    if first == applied + 1 and highest <= applied:
-        applied = last
-    else:
-        above = ranges_above(session, peer, lane)
-        applied, after = settle_range(applied, above, first, last)
+    above = ranges_above(session, peer, lane) if highest > applied else ()
+    after = above
+    for first, last in settled:
+        if first == applied + 1 and not after:
+            applied = last
+        else:
+            applied, after = settle_range(applied, after, first, last)
+    if above != after:
         _put_ranges(session, peer, lane, set(above), set(after))
+    last = max(last for _, last in settled)
     values = {
         "new_applied": applied,
         "new_highest": max(highest, last),

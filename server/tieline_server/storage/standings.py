@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -52,6 +52,7 @@ _MINE = Prepared(
         or_(*(meta.c.key == literal_column(f"'{key}'") for key in _OWN))
     )
 )
+_META = Prepared(lambda _: select(meta.c.value).where(meta.c.key == bindparam("name")))
 _SENT = Prepared(
     lambda _: select(counters.c.name, counters.c.value).where(
         or_(*(counters.c.name == bindparam(f"lane_{int(lane)}") for lane in Urgency))
@@ -241,13 +242,27 @@ class Standings(Archive):
 
     def settle(self, peer: str, lane: int, first: int, last: int) -> None:
         """Note that sequences of a peer are settled here without a message: they are void."""
-        settle(self._session, peer, lane, first, last)
+        settle(self._session, peer, lane, ((first, last),))
+
+    def came(self, peer: str, places: Iterable[tuple[int, int]]) -> None:
+        """Note that messages of a peer, which are in the inbox now, have these places (lane,
+        sequence). One without a sequence (0) has none."""
+        lanes: dict[int, list[tuple[int, int]]] = {}
+        for lane, place in places:
+            if place:
+                lanes.setdefault(lane, []).append((place, place))
+        for lane, settled in lanes.items():
+            settle(self._session, peer, lane, tuple(settled), came=True)
 
     def put_voids(self, peer: str, lane: int, voids: Ranges) -> None:
         """Remember what a peer lacks of a lane and will never get; it is said with `mine`."""
         values = {"voids": json.dumps(voids[:GAPS_SAID])}
         statement = self._session.upsert(standing_lanes).values(**new_lane(peer, lane) | values)
         self._run(statement.on_conflict_do_update(index_elements=["agency", "lane"], set_=values))
+
+    def highest(self, peer: str) -> dict[int, int]:
+        """Return the highest place of each lane of a peer that is settled here."""
+        return {row.lane: max(row.applied, row.highest) for row in self._lane_rows(peer).values()}
 
     def holder(self, peer: str, lane: int, sequence: int) -> str | None:
         """Return the id of the message of a peer that has this place, if one has."""
@@ -276,10 +291,8 @@ class Standings(Archive):
         return {row[1]: _LaneRow(*row) for row in found}
 
     def _get(self, key: str) -> str | None:
-        value: str | None = self._session.connection.scalar(
-            select(meta.c.value).where(meta.c.key == key)
-        )
-        return value
+        found = _META.run(self._session, {"name": key}).fetchone()
+        return None if found is None else str(found[0])
 
     def _set(self, key: str, value: str) -> None:
         statement = self._session.upsert(meta).values(key=key, value=value)

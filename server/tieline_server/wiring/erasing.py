@@ -34,10 +34,11 @@ class Eraser:
     def _run(self) -> None:
         parts = self._parts
         while not parts.stopping.is_set():
+            hurried = self._due.is_set()
             self._due.clear()
             try:
-                for agency in parts.store.read(lambda tx: tx.outbox.waiting()):
-                    parts.delivery.wake(agency)  # retractions that were just forwarded
+                if hurried:
+                    parts.delivery.start()  # retractions that were just forwarded
                 parts.purging.run()
             except TielineError as error:
                 _log.warning("purging.waits", reason=error.reason, text=error.message)

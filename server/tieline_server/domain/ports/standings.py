@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -63,6 +63,16 @@ class StandingRepository(Protocol):
     def put_challenge(self, peer: str, challenge: Challenge | None) -> None: ...
     def settle(self, peer: str, lane: int, first: int, last: int) -> None:
         """Note that sequences of a peer are settled here without a message: they are void."""
+        ...
+
+    def came(self, peer: str, places: Iterable[tuple[int, int]]) -> None:
+        """Note that messages of a peer, which are in the inbox now, have these places (lane,
+        sequence): in the transaction that put them there."""
+        ...
+
+    def highest(self, peer: str) -> dict[int, int]:
+        """The highest place of each lane of a peer that is settled here: no message that is kept
+        has one above it."""
         ...
 
     def holder(self, peer: str, lane: int, sequence: int) -> str | None:
