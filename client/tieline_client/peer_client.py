@@ -142,9 +142,9 @@ class PeerClient(PeerConnection):
         request = exchange_pb2.OverlapBriefRequest(
             header=header, lists=[one.to_wire() for one in batches], list_salt=salt
         )
-        return self._brief_answer(
-            self._overlap_brief(request, timeout=timeout, metadata=self._stated())
-        )
+        with self._translated():
+            call = self._overlap_brief(request, timeout=timeout, metadata=self._stated())
+        return self._brief_answer(call)
 
     def _brief_answer(self, call: Any) -> Iterator[exchange_pb2.OverlapResponse]:
         try:
