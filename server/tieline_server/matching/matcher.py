@@ -36,7 +36,8 @@ from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
 from tieline_server.matching.upkeep import Upkeep, check_digests
 
-_EXACT_TASK = 32_768
+_EXACT_TASK = 65_536
+"""Digests that one thread looks up; of a question several batches are looked up at once."""
 _NEAR_TASK = 16
 _WALKED_ROWS = 32_768
 """PDQ delta rows that are compared one by one; more become a segment in memory."""
