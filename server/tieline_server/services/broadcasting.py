@@ -124,9 +124,9 @@ class Broadcasting:
         for agency in members:
             if agency == series.owner:
                 continue
-            narrowed = exclusion(restriction, series.id, agency)
-            if narrowed:
-                reasons.append(f"{agency}: {narrowed}")
+            left_out = node.cut_off(agency) or exclusion(restriction, series.id, agency)
+            if left_out:
+                reasons.append(f"{agency}: {left_out}")
                 continue
             key = agency, series.handling, series.owner, agency in permitted
             decision = decided.get(key)

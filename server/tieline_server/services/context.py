@@ -190,11 +190,19 @@ class Node:
     def _alarm_was_set(self) -> None:
         self.alarmed()
 
+    def cut_off(self, agency: str) -> str:
+        """Return why nothing is exchanged with an agency, "" for a member in good standing: what
+        concerns others as well goes on without it."""
+        member = self.directory().by_agency.get(agency)
+        if member is None:
+            return f"{agency} is no member; nothing is exchanged with it"
+        return f"{agency} is revoked; nothing is exchanged with it" if member.revoked else ""
+
     def party(self, agency: str) -> Party:
         """Return an agency as policy sees it; raise UnknownAgency or PolicyRefused."""
         member = self.directory().member(agency)
         if member.revoked:
-            raise PolicyRefused(f"{agency} is revoked; nothing is exchanged with it")
+            raise PolicyRefused(self.cut_off(agency))
         return Party.of(
             agency, str(member.role), member.countries, agreement=member.agreement is not None
         )

@@ -60,7 +60,9 @@ def correct(
         steps = tx.referrals.steps(referral.id)
         if not needs_correction(referral, steps, before, after):
             continue
-        if why_excluded(tx, referral.series, referral.recipient):
+        if node.cut_off(referral.recipient) or why_excluded(
+            tx, referral.series, referral.recipient
+        ):
             continue
         last = correction(steps)
         said = _tell(node, tx, referral, series, after, last, person)

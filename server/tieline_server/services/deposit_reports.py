@@ -116,7 +116,7 @@ def report(node: Node, tx: Tx, series_id: str, person: str) -> set[str]:
 
 
 def _tell(node: Node, tx: Tx, series: Series, upload: Upload, person: str) -> bool:
-    if why_excluded(tx, series.id, upload.sender):
+    if node.cut_off(upload.sender) or why_excluded(tx, series.id, upload.sender):
         return False
     question = learning(node, series, upload.sender, node.agency, upload.purpose)
     decision = node.policy.decide(question)

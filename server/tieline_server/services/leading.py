@@ -62,7 +62,9 @@ def announce(node: Node, tx: Tx, about: Referral, *, person: str = "") -> set[st
 
 def _may(node: Node, tx: Tx, referral: Referral) -> bool:
     series = tx.series.get(referral.series)
-    if series is None or why_excluded(tx, referral.series, referral.recipient):
+    if series is None or node.cut_off(referral.recipient):
+        return False
+    if why_excluded(tx, referral.series, referral.recipient):
         return False
     return node.policy.decide(may_learn(node, series, referral)).allowed
 

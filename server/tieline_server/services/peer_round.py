@@ -102,6 +102,9 @@ def choose_peers(
     peers, refused = [], []
     stated: dict[str, requests_pb2.VitalInterests] = {}
     for agency in candidates:
+        if agency in node.directory().by_agency and (why := node.cut_off(agency)):
+            refused.append(operator_pb2.PeerEnd(agency=agency, status="refused", reason=why))
+            continue
         decision = node.may_ask(node.agency, agency, purpose)
         if decision.allowed:
             peers.append(agency)
