@@ -52,6 +52,7 @@ def _page(
     }
     told: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
+    abroad: list[tuple[object, ...]] = []
     count = 0
     for _, entry in entries_of(export):
         if not within(entry, since, until):
@@ -60,10 +61,12 @@ def _page(
         for key, counter in counts.items():
             counter[str(entry.get(key) or "none")] += 1
         action = str(entry.get("action", ""))
-        if action in _DISCLOSURES and len(told) < _SHOWN:
+        if action in DISCLOSURES and len(told) < _SHOWN:
             told.append(entry)
         if action == "refusal" and len(refused) < _SHOWN:
             refused.append(entry)
+        if len(abroad) < _SHOWN:
+            abroad.extend(_transfers(entry))
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     policy = "default-src 'none'"
@@ -87,13 +90,35 @@ def _page(
     for key, counter in counts.items():
         yield from _table(f"By {key}", (key, "entries"), counter.most_common(_ROWS))
     yield from _entries("Disclosures and transfers", told)
+    yield from _table(f"{ABROAD} ({len(abroad)})", _TRANSFER, abroad)
     yield from _entries("Refusals", refused)
     yield "</body></html>"
 
 
-_DISCLOSURES = frozenset(
-    {"query.disclosed", "referral.sent", "broadcast.sent", "upload.sent", "export"}
+ABROAD = "Out of the union, and on what law"
+DISCLOSURES = frozenset(
+    {
+        *("query.disclosed", "request.approved", "referral.sent", "referral.corrected"),
+        *("referral.told_outside", "broadcast.sent", "upload.sent", "upload.dropped"),
+        *("deposit.reported", "series.noted", "same_as.confirmed", "tip.relayed"),
+        *("vital-interests.confirmed", "clues.exported", "export.done", "export.broken"),
+    }
 )
+"""What a node logs when something of a series leaves it, or a person lets it go."""
+_TRANSFER = ("at", "action", "person", "purpose", "case", "to", "basis", "officers")
+
+
+def _transfers(entry: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Each agency or country outside the union that an entry is about: 2016/680 Art. 37(3) and
+    38(3) want date, recipient, grounds and data of each documented."""
+    detail = entry.get("detail")
+    basis = detail.get("legal_basis") if isinstance(detail, dict) else None
+    if not isinstance(detail, dict) or not isinstance(basis, dict):
+        return
+    officers = detail.get("officers")
+    both = " and ".join(map(str, officers)) if isinstance(officers, list) else ""
+    for to, law in basis.items():
+        yield (*(entry.get(key, "") for key in _TRANSFER[:5]), to, law, both)
 
 
 def _entries(title: str, entries: list[dict[str, Any]]) -> Iterator[str]:

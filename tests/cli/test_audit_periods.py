@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tieline_server
 from tieline_client.audit_log import Verdict, entries_of, verify_export, write_export
-from tieline_client.audit_report import write_report
+from tieline_client.audit_report import ABROAD, DISCLOSURES, write_report
 from tieline_client.cli.audit_trust import Trust, check_file
 from tieline_client.errors import UsageError
 from tieline_client.merkle import RootBuilder, leaf_hash
@@ -173,8 +174,9 @@ def _report(tmp_path: Path, leaves: list[bytes], against: str = "nobody", **peri
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_in_a_log_breaks_its_report(tmp_path: Path, text: str) -> None:
     words: dict[str, Any] = {"purpose": text, "case_ref": text, "rules": (text,), "peer": text}
+    detail = {"reason": text, "legal_basis": {text: text}, "officers": [text, text]}
     leaves = [
-        leaf_bytes(AuditEntry(action, NOON, "pt-pj", text, detail={"reason": text}, **words), b"")
+        leaf_bytes(AuditEntry(action, NOON, "pt-pj", text, detail=detail, **words), b"")
         for action in ("refusal", "referral.sent", text)
     ]
     page = _report(tmp_path, leaves, text)
@@ -201,3 +203,31 @@ def test_a_report_says_what_the_log_was_held_against_and_of_which_period(tmp_pat
     _, verdict = verify_export(export)
     write_report(tmp_path / "report.html", export, verdict, "nobody", since=None, until=None)
     assert "DOES NOT VERIFY" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_lists_what_left_the_union_with_its_basis(tmp_path: Path) -> None:
+    """Once for each agency that an entry names, whatever kind of entry it is."""
+    basis = {"us-ice": "agreement: of 2009", "us-fbi": "2016/680 Art. 38(1)(a), vital interests: x"}
+    details: list[dict[str, Any]] = [
+        {"legal_basis": basis, "officers": ["ana", "rui"]},
+        {},
+        {"legal_basis": "odd"},
+        {"legal_basis": {}},
+    ]
+    leaves = [
+        leaf_bytes(AuditEntry("message.delivered", NOON, "pt-pj", "ana", detail=one), b"")
+        for one in details
+    ]
+    page = html.unescape(_report(tmp_path, leaves))
+    assert f"{ABROAD} (2)" in page
+    for agency, law in basis.items():
+        assert f"<td>{agency}</td><td>{law}</td><td>ana and rui</td>" in page
+
+
+def test_the_disclosures_of_a_report_are_what_nodes_log() -> None:
+    """Each action is written out in the node's code, or is a state in the name of its kind."""
+    folder = Path(tieline_server.__file__).parent
+    text = "\n".join(one.read_text("utf-8") for one in folder.rglob("*.py"))
+    states = {"same_as.confirmed": 'f"same_as.{wanted.value}"'}
+    missing = [one for one in DISCLOSURES if states.get(one, f'"{one}"') not in text]
+    assert missing == []
