@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.kernels import begin
+
+# How long an example takes is a matter of who else uses the machine: tests wait for no clock.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 # Where the environment forbids bytecode, each of hundreds of node processes would compile a
 # thousand modules anew: a second of CPU apiece.
