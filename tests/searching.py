@@ -10,25 +10,39 @@ import numpy as np
 _HEAD = 4
 
 
-def found_in(data: bytes, needles: Iterable[bytes]) -> set[bytes]:
-    """Return those of ``needles``, of 4 bytes or more each, that stand anywhere in ``data``.
+class Search:
+    """A search for any of many needles, made once and used on many files.
 
     At each place of the data its first 4 bytes are looked up among those of the needles; what is
-    found there is compared in full. Raises ValueError for a needle that is too short.
+    found there is compared in full. Raises ValueError for a needle of fewer than 4 bytes.
     """
-    by_head: dict[int, list[bytes]] = defaultdict(list)
-    for needle in set(needles):
-        if len(needle) < _HEAD:
-            raise ValueError(f"{needle!r} is too short to be looked for")
-        by_head[int.from_bytes(needle[:_HEAD], "little")].append(needle)
-    heads = np.array(sorted(by_head), dtype="<u4")
-    low, high = (np.zeros(1 << 16, np.bool_) for _ in range(2))
-    low[heads & 0xFFFF], high[heads >> 16] = True, True  # leaves little for isin
-    found: set[bytes] = set()
-    for shift in range(min(_HEAD, len(data))):
-        words = np.frombuffer(data, "<u4", (len(data) - shift) // _HEAD, shift)
-        maybe = np.flatnonzero(low[words & 0xFFFF] & high[words >> 16])
-        for place in maybe[np.isin(words[maybe], heads)].tolist():
-            start = shift + place * _HEAD
-            found.update(one for one in by_head[int(words[place])] if data.startswith(one, start))
-    return found
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        self._by_head: dict[int, list[bytes]] = defaultdict(list)
+        for needle in set(needles):
+            if len(needle) < _HEAD:
+                raise ValueError(f"{needle!r} is too short to be looked for")
+            self._by_head[int.from_bytes(needle[:_HEAD], "little")].append(needle)
+        heads = np.array(list(self._by_head), dtype="<u4")
+        self._low, self._high = (np.zeros(1 << 16, np.bool_) for _ in range(2))
+        self._low[heads & 0xFFFF], self._high[heads >> 16] = True, True
+
+    def found_in(self, data: bytes) -> set[bytes]:
+        """Return the needles that stand anywhere in ``data``."""
+        found: set[bytes] = set()
+        for shift in range(min(_HEAD, len(data))):
+            words = np.frombuffer(data, "<u4", (len(data) - shift) // _HEAD, shift)
+            # The two halves by themselves leave little to look up.
+            maybe = np.flatnonzero(self._low[words & 0xFFFF] & self._high[words >> 16])
+            heads = words[maybe].tolist()
+            for place, head in zip(maybe.tolist(), heads, strict=True):
+                start = shift + place * _HEAD
+                found.update(
+                    one for one in self._by_head.get(head, ()) if data.startswith(one, start)
+                )
+        return found
+
+
+def found_in(data: bytes, needles: Iterable[bytes]) -> set[bytes]:
+    """Return those of ``needles`` that stand anywhere in ``data``."""
+    return Search(needles).found_in(data)

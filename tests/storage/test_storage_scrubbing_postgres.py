@@ -14,7 +14,7 @@ from tieline_server.matching.matcher import Matcher
 from tieline_server.storage.engine import open_store
 
 from tests.postgres import PostgresCluster
-from tests.searching import found_in
+from tests.searching import Search
 from tests.storage.building import load, now, record, sha1
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
@@ -35,9 +35,9 @@ class Place:
     def left(self, names: list[str]) -> dict[str, int]:
         """How many of these names' SHA-1s each kind of file holds."""
         found: dict[str, int] = {}
-        wanted = {sha1(name) for name in names}
+        search = Search(map(sha1, names))
         for path in sorted(self.data.rglob("*")):
-            if path.is_file() and (count := len(found_in(path.read_bytes(), wanted))):
+            if path.is_file() and (count := len(search.found_in(path.read_bytes()))):
                 kind = path.relative_to(self.data).parts[0]
                 found[kind] = found.get(kind, 0) + count
         return found
