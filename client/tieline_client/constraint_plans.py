@@ -7,9 +7,11 @@ without a cap, or bytes of no stated kind, cannot be bounded and is an error of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tieline.v1 import constraints_pb2
@@ -46,11 +48,6 @@ class BytesRule:
     """Returns what is wrong, or None."""
     optional: bool
 
-    @property
-    def exact(self) -> bool:
-        """Whether the cap is the one length that is in order."""
-        return self.check is _exactly
-
 
 @dataclass(frozen=True, slots=True)
 class ManyRule:
@@ -69,13 +66,12 @@ class Plan:
     """What is to be looked at in messages of one type; numbers and flags need no look."""
 
     texts: tuple[TextRule, ...]
+    words_of: Callable[[Any], tuple[str, ...]]
+    """The values of ``texts``, fetched at once."""
     bytes_: tuple[BytesRule, ...]
     digest_lists: tuple[tuple[str, int], ...]
     many: tuple[ManyRule, ...]
     messages: tuple[tuple[str, Plan], ...]
-    """Fields that may all be set, by name."""
-    oneofs: Mapping[str, Mapping[str, Plan]]
-    """Of a oneof, by its name, the fields that hold messages."""
     is_time: bool = False
 
 
@@ -164,7 +160,7 @@ def field_cap(field: FieldDescriptor) -> constraints_pb2.Cap:
 def plan_of(descriptor: Descriptor) -> Plan:
     """Read the caps of one message type. Raises TypeError for a field that cannot be bounded."""
     if descriptor.full_name == _TIMESTAMP:
-        return Plan((), (), (), (), (), {}, is_time=True)
+        return Plan((), _words_of(()), (), (), (), (), is_time=True)
     if descriptor.file.package != PACKAGE:
         raise TypeError(f"{descriptor.full_name} is not of {PACKAGE}: nothing bounds it")
     texts: list[TextRule] = []
@@ -172,7 +168,6 @@ def plan_of(descriptor: Descriptor) -> Plan:
     digest_lists: list[tuple[str, int]] = []
     many: list[ManyRule] = []
     messages: list[tuple[str, Plan]] = []
-    oneofs: dict[str, dict[str, Plan]] = {}
     for field in descriptor.fields:
         if field.is_repeated:
             many.append(_plan_many(field))
@@ -184,14 +179,23 @@ def plan_of(descriptor: Descriptor) -> Plan:
             else:
                 bytes_.append(_plan_bytes(field))
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            plan, oneof = plan_of(_message_type(field)), field.containing_oneof
-            if oneof is None:
-                messages.append((field.name, plan))
-            else:
-                oneofs.setdefault(oneof.name, {})[field.name] = plan
+            messages.append((field.name, plan_of(_message_type(field))))
     return Plan(
-        tuple(texts), tuple(bytes_), tuple(digest_lists), tuple(many), tuple(messages), oneofs
+        tuple(texts),
+        _words_of(texts),
+        tuple(bytes_),
+        tuple(digest_lists),
+        tuple(many),
+        tuple(messages),
     )
+
+
+def _words_of(rules: Sequence[TextRule]) -> Callable[[Any], tuple[str, ...]]:
+    names = [rule.name for rule in rules]
+    if len(names) > 1:
+        fetch: Callable[[Any], tuple[str, ...]] = attrgetter(*names)
+        return fetch
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 def _plan_many(field: FieldDescriptor) -> ManyRule:

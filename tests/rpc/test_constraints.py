@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +48,32 @@ def refused(message: Any, where: str, error: type[Exception] = MalformedMessage)
     with pytest.raises(error, match=where) as caught:
         check(message)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def _said(kind: type[Any]) -> str:
+    try:
+        check(kind())
+    except (MalformedMessage, InvalidDigest) as error:
+        return str(error)
+    return ""
+
+
+def test_threads_that_meet_types_for_the_first_time_hold_each_to_its_own_caps() -> None:
+    """A node's first calls come at once; what is made of a type is never another type's."""
+    kinds = [GetMessageClass(one) for one in messages() if not one.GetOptions().map_entry]
+    wanted = {kind: _said(kind) for kind in kinds}
+    assert 0 < sum(map(bool, wanted.values())) < len(kinds)
+    together = threading.Barrier(8)
+
+    def meet(order: int) -> dict[type[Any], str]:
+        together.wait()
+        return {kind: _said(kind) for kind in kinds[order:] + kinds[:order]}
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            constraint_plans.plan_of.cache_clear()
+            for found in pool.map(meet, range(0, 88, 11)):
+                assert found == wanted
 
 
 # --- the descriptors --------------------------------------------------------------------------
