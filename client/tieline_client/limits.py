@@ -310,6 +310,9 @@ DELIVERY_BATCH_BYTES = 1024 * 1024
 DELIVERY_SECONDS_AIM = 2.0
 """A call that took longer is followed by one of half as many messages: what is more urgent waits
 for the call before it."""
+LOOPS_AT_WORK = 2
+"""Delivery loops that read or settle a batch at the same time. Each statement lets go of the
+interpreter's lock, so that fifty of them spend more time taking turns than working."""
 ATTACHMENTS_PER_BATCH = 16
 ITEMS_PER_BATCH = 50_000
 """Items of one call's attachments together; a single attachment may have ITEMS_PER_ATTACHMENT."""

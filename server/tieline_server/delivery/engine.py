@@ -16,6 +16,9 @@ before it goes (services/renewing.py). Whoever cannot be reached is left alone f
 (waits.py): the back-off doubles up to five minutes, with jitter, is kept in storage, and ends when
 the peer is heard from, or when an immediate message comes.
 
+Loops share the processor with whoever asks this node something: at most limits.LOOPS_AT_WORK of
+them prepare or settle a batch at a time, and none holds its place while it waits for its peer.
+
 Memory: a loop holds one batch (limits.DELIVERY_BATCH messages, limits.DELIVERY_BATCH_BYTES) or one
 chunk, however long the queue is. Threads: a loop lives while its destination has mail.
 """
@@ -40,6 +43,7 @@ class DeliveryEngine:
         self._lock = threading.Lock()
         self._loops: dict[str, Loop] = {}
         self._stopping = threading.Event()
+        self._at_work = threading.BoundedSemaphore(limits.LOOPS_AT_WORK)
 
     def start(self) -> None:
         """See to it that every destination with mail has a loop; repeated, it finds what another
@@ -57,7 +61,9 @@ class DeliveryEngine:
                 return
             loop = self._loops.get(agency)
             if loop is None:
-                loop = self._loops[agency] = Loop(self._node, agency, self._stopping, self._retire)
+                loop = self._loops[agency] = Loop(
+                    self._node, agency, self._stopping, self._at_work, self._retire
+                )
                 loop.signal.set()
                 loop.thread.start()
             else:

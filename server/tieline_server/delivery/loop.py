@@ -33,7 +33,8 @@ _OF_THE_PEER = frozenset({QUARANTINED, "STORAGE_UNAVAILABLE"})
 class Loop:
     """Delivers to one agency, in a thread that ends when there is no mail.
 
-    ``retire`` is asked then; it says whether the thread may end.
+    ``retire`` is asked then; it says whether the thread may end. ``at_work`` is what a loop holds
+    while it works, and lets go while it waits.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Loop:
         node: Node,
         agency: str,
         stopping: threading.Event,
+        at_work: threading.Semaphore,
         retire: Callable[[Loop], bool],
     ) -> None:
         self.agency = agency
         self._node, self._stopping, self._retire = node, stopping, retire
+        self._at_work = at_work
         self.signal = threading.Event()
         self._heard = False
         self._attempts = 0
@@ -94,7 +97,8 @@ class Loop:
             batch = next_batch(tx, self.agency, self._size, now)
             return batch, self._standings.may_send(tx, self.agency)
 
-        batch, may = self._node.store.read(look)
+        with self._at_work:
+            batch, may = self._node.store.read(look)
         if not batch:
             return self._wait_for_held()
         if not may.ok:
@@ -203,7 +207,8 @@ class Loop:
                 settle(self._node, tx, self.agency, answers)
             return None if word is None else self._standings.heard(tx, self.agency, *word)
 
-        verdict = self._node.store.write(work)
+        with self._at_work:
+            verdict = self._node.store.write(work)
         if verdict is not None and verdict.again:
             self._node.contact(self.agency)
 
