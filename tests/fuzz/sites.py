@@ -68,7 +68,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/witness_words.py:stated": "checkpoints",
     "server/tieline_server/storage/series.py:_assessment": _DATABASE,
     "server/tieline_server/services/processes.py:_read": _DATABASE,
-    "server/tieline_server/services/receiving.py:Receiving._renewed": "signed payloads",
+    "server/tieline_server/services/applying.py:Applying._renewed": "signed payloads",
     "server/tieline_server/services/asked_lists.py:_entry_of": _DATABASE,
     "server/tieline_server/services/asked_lists.py:read": _DATABASE,
     "server/tieline_server/services/watch_lists.py:opened": OWN
@@ -86,7 +86,7 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/list_secrets.py:salt_shown": _STORED_ENVELOPE,
     "server/tieline_server/services/peer_question.py:PeerResult.messages": OWN
     + "answers that came in as checked messages and were spooled",
-    "server/tieline_server/services/receiving.py:_notice_of": "signed payloads",
+    "server/tieline_server/services/message_series.py:_notice_of": "signed payloads",
     "server/tieline_server/services/recovering.py:_payload": _STORED_ENVELOPE,
     "server/tieline_server/services/redoing.py:_broadcast": "signed payloads",
     "server/tieline_server/storage/same_as.py:_link": _DATABASE,

@@ -115,7 +115,7 @@ class Receiving:
         if not verdict.ok:
             response = self._applying.reply(Reply.RETRY, verdict.reason, verdict.text)
         else:
-            (settled,) = self._applying.apply(peer, [self._judge(peer, request)])
+            (settled,) = self._apply(peer, [self._judge(peer, request)])
             if isinstance(settled, RequestIdReused):
                 raise settled
             response = settled
@@ -176,7 +176,7 @@ class Receiving:
                 judged.append(self._applying.fault(error))
         return [
             self._reused(peer, settled) if isinstance(settled, RequestIdReused) else settled
-            for settled in self._applying.apply(peer, judged)
+            for settled in self._apply(peer, judged)
         ]
 
     def _reused(self, peer: str, error: RequestIdReused) -> Response:
@@ -206,6 +206,11 @@ class Receiving:
         except (NotYet, NotFound, InvalidInput, RefusedError, WrongState) as error:
             return Judged(message, digest, error=error)
         return Judged(message, digest, subject, effect)
+
+    def _apply(self, peer: str, judged: Sequence[Judged | Response]) -> list[Settled]:
+        settled = self._applying.apply(peer, judged)
+        self._after(peer, judged, settled)
+        return settled
 
     def _after(
         self, peer: str, judged: Sequence[Judged | Response], settled: Sequence[Settled]
