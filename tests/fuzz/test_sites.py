@@ -121,8 +121,8 @@ _UNDER_DATA = {
     "client/tieline_client/profile.py:_first_operator",  # the same file as the configuration
     "server/tieline_server/backup/container.py:_derive",  # the slow decoder
     "server/tieline_server/rpc/identity.py:_version_of",  # eight bytes of metadata
-    "server/tieline_server/services/receiving.py:Receiving._renewed",  # of a message that is known
-    "server/tieline_server/services/receiving.py:_notice_of",
+    "server/tieline_server/services/applying.py:Applying._renewed",  # of a message that is known
+    "server/tieline_server/services/message_series.py:_notice_of",
     "server/tieline_server/services/redoing.py:_broadcast",
     "server/tieline_server/trust/stated.py:_check_own",
     "server/tieline_server/trust/tuf_copy.py:TufCopy.directory",
