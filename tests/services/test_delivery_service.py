@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from tieline.v1 import delivery_pb2, operator_pb2
+from tieline_client import limits
 from tieline_client.errors import InvalidInput, RequestIdReused, StorageUnavailable, TielineError
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.uploading import Uploading
@@ -13,15 +16,22 @@ from tests.services.bench import (
     ANA,
     CASE,
     ES,
+    FR,
     HUB,
+    ICE,
     INTERPOL,
     PT,
     PURPOSE,
+    WAIT_SECONDS,
     Bench,
     Running,
     records,
     wait_for,
 )
+
+Request = delivery_pb2.DeliverRequest
+Response = delivery_pb2.DeliverResponse
+Deliver = Callable[[str, Request], Response]
 
 
 def _outbox(node: Running, state: str = "") -> list[operator_pb2.OutboxEntry]:
@@ -160,3 +170,31 @@ def test_a_peer_that_is_away_costs_only_its_own_mail(bench: Bench) -> None:
     bench.flow()
     assert len(bench[PT].inbox()) == 1
     assert not Mailbox(es.node).outbox(operator_pb2.ListOutboxRequest()).destinations
+
+
+def test_peers_that_hang_keep_no_loop_from_its_work(bench: Bench) -> None:
+    """More of them than loops may work at a time: whoever waits for a peer holds no place."""
+    hanging = (PT, FR, ICE)
+    assert len(hanging) > limits.LOOPS_AT_WORK
+    es, hub = bench[ES], bench[HUB]
+    go, waiting = threading.Event(), threading.Barrier(len(hanging) + 1, timeout=WAIT_SECONDS)
+    for agency in hanging:
+        honest = bench[agency].receiving.deliver
+
+        def hang(peer: str, request: Request, honest: Deliver = honest) -> Response:
+            waiting.wait()
+            assert go.wait(WAIT_SECONDS)
+            return honest(peer, request)
+
+        bench[agency].receiving.deliver = hang  # type: ignore[method-assign]
+        bench[agency].one_by_one = True
+        es.refer(es.series(records([1]), name=agency), agency=agency)
+    es.node.wake = es.engine.wake
+    es.engine.start()
+    waiting.wait()  # all three are in their calls
+    es.refer(es.series(records([2]), name="B"), agency=HUB)
+    wait_for("the hub has its own", lambda: len(hub.inbox()) == 1)
+    assert [len(bench[agency].inbox()) for agency in hanging] == [0, 0, 0]
+    go.set()
+    bench.flow()
+    assert [len(bench[agency].inbox()) for agency in hanging] == [1, 1, 1]
