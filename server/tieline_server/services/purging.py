@@ -59,8 +59,7 @@ class Purging:
         """Take out of the tables all that is due. Raises nothing: what fails is tried again."""
         with self._one:
             self._sweep_if_due()
-            for purge in self._open(PurgeState.ERASING):
-                self._try([purge], lambda one=purge: self._erase(one))  # type: ignore[misc]
+            self._erase_open()
 
     def run(self) -> bool:
         """Carry everything as far as it goes now; whether nothing is left."""
@@ -68,14 +67,17 @@ class Purging:
             self._sweep_if_due()
             if self._done():
                 return True
-        self.erase()
-        with self._one:
+            self._erase_open()
             erased = self._open(PurgeState.ERASED)
             if erased:
                 self._try(erased, lambda: self._scrub(erased))
             for purge in self._open(PurgeState.SCRUBBED):
                 self._try([purge], lambda one=purge: self._end(one))  # type: ignore[misc]
             return self._done()
+
+    def _erase_open(self) -> None:
+        for purge in self._open(PurgeState.ERASING):
+            self._try([purge], lambda one=purge: self._erase(one))  # type: ignore[misc]
 
     def _done(self) -> bool:
         return not self._node.store.read(lambda tx: tx.retractions.any_open_purge())
