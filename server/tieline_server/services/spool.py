@@ -80,9 +80,11 @@ class Spool:
         return DigestBatch.of(kind, joined[start - self._starts[at] :][:size])
 
     def break_off(self) -> None:
-        """Nothing more is read: whoever waits is told, and the file goes."""
+        """Nothing more is read: whoever waits is told, and what came is let go."""
         with self._changed:
             self._broken = True
+            self._pieces.clear()
+            self._starts.clear()
             self._changed.notify_all()
             if self._file is not None:
                 self._file.close()
