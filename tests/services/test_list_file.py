@@ -41,6 +41,24 @@ def test_what_was_filled_in_is_in_the_file(tmp_path: Path, sizes: tuple[int, ...
     assert _written(path, sizes) == path.read_bytes()
 
 
+def test_files_that_are_written_at_once_and_after_one_another_do_not_mix(tmp_path: Path) -> None:
+    """Buffers are used again: what one file held must not show in another."""
+
+    def put(sign: bytes, file: ListFile, size: int) -> None:
+        file.fill(size, lambda place: place.__setitem__(slice(None), sign * size))
+
+    for turn in range(3):
+        paths = [tmp_path / f"{turn}-{sign}" for sign in "abc"]
+        with ListFile(paths[0]) as first, ListFile(paths[1]) as second, ListFile(paths[2]) as third:
+            for size in (PIECE_BYTES_MOST, 17, PIECE_BYTES_MOST, BLOCK_BYTES, 3):
+                for sign, file in zip((b"a", b"b", b"c"), (first, second, third), strict=True):
+                    put(sign, file, size)
+            for file in (third, first, second):
+                file.finish()
+        for sign, path in zip((b"a", b"b", b"c"), paths, strict=True):
+            assert path.read_bytes() == sign * (2 * PIECE_BYTES_MOST + 17 + BLOCK_BYTES + 3)
+
+
 def test_only_its_owner_reads_it_and_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "list"
     _written(path, (10,))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,11 @@ BLOCK_BYTES = 4096
 """What offsets and lengths of direct writes are multiples of."""
 BUFFER_BYTES = 4 * 1024 * 1024
 PIECE_BYTES_MOST = BUFFER_BYTES // 2
+_WRITE_BYTES = 512 * 1024
+"""In one go: a commit of another process should not wait for megabytes of a list."""
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_SPARE: deque[mmap.mmap] = deque(maxlen=2)
+"""Buffers for the next files: a fresh one is cleared page by page. They hold nothing in clear."""
 
 
 class ListFile:
@@ -34,7 +39,10 @@ class ListFile:
         self._descriptor = _past_cache(
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), path
         )
-        self._buffer = mmap.mmap(-1, BUFFER_BYTES)
+        try:
+            self._buffer = _SPARE.pop()
+        except IndexError:
+            self._buffer = mmap.mmap(-1, BUFFER_BYTES)
         self._room = memoryview(self._buffer)
         self._filled = self._size = 0
 
@@ -48,7 +56,7 @@ class ListFile:
         trace: TracebackType | None,
     ) -> None:
         self._room.release()
-        self._buffer.close()
+        _SPARE.append(self._buffer)
         os.close(self._descriptor)
 
     def fill(self, size: int, write: Callable[[memoryview], object]) -> None:
@@ -79,7 +87,7 @@ class ListFile:
     def _write(self, size: int) -> None:
         done = 0
         while done < size:
-            with self._room[done:size] as rest:
+            with self._room[done : min(done + _WRITE_BYTES, size)] as rest:
                 done += os.write(self._descriptor, rest)
 
 

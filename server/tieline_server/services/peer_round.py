@@ -167,6 +167,8 @@ class PeerRound:
         self._answers = PeerAnswers(limits.TOGETHER_SECONDS if self._brief else 0.0)
         self._verify: Callable[[], None] | None = None
         self._number = new_id()
+        self._unkept: Lists | None = None
+        """A long list that is to be kept."""
         self._keeping: Future[None] | None = None
         """A long list on its way to its file."""
         self._pending: set[str] = set()
@@ -195,7 +197,8 @@ class PeerRound:
             kept = {"watch": self._rerun.watch, "since": since}
         elif asked and verify is None and asked_lists.short(announced.counts):
             kept["list"] = asked_lists.in_entry(self._node, self._number, lists())
-        keeps = bool(asked) and self._rerun is None and "list" not in kept
+        if asked and self._rerun is None and "list" not in kept:
+            self._unkept = lists
         entry = self._entry(
             "query.asked",
             subjects=(self._number,),
@@ -211,7 +214,12 @@ class PeerRound:
         self._log([entry])
         self._pending = set(asked)
         self._answers.ask(map(self._question, asked), lists)
-        if keeps:  # once the questions are on their way: they wait for nothing of it
+
+    def _keep(self) -> None:
+        """Begin to keep a long list, once all of it is here and on its way to the peers: they
+        should not wait for its disk."""
+        lists, self._unkept = self._unkept, None
+        if lists is not None:
             self._keeping = _KEEPING.submit(
                 lambda: asked_lists.write(self._node, self._number, lists())
             )
@@ -260,6 +268,7 @@ class PeerRound:
     # 3
     def ended(self) -> list[PeerResult]:
         """Wait until a peer ends; return it, and those that end with it, logged in one commit."""
+        self._keep()
         results = self._answers.take(len(self._pending))
         if self._verify is not None and not all(one.receipt for one in results):
             self._verify()
