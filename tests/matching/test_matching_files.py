@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tieline_client.digests import DigestKind
-from tieline_server.matching.files import MANIFEST, Section
+from tieline_server.matching.files import FORMAT, MANIFEST, FolderStore, Section
 from tieline_server.matching.matcher import Matcher
 from tieline_server.matching.warm import warm
 
@@ -61,7 +61,7 @@ def damaged_files(folder: Path) -> list[Path]:
 
 def test_one_wrong_byte_in_any_file_is_noticed_and_rebuilt(tmp_path: Path) -> None:
     names = [path.name for path in damaged_files(tmp_path / "names")]
-    assert len(names) == 3 * 4 + 5 + 4 + 1
+    assert len(names) == 3 * 5 + 5 + 4 + 1
     for name in names:
         folder = tmp_path / f"with-{name}"
         fill(folder)
@@ -232,3 +232,36 @@ def test_warming_fills_a_private_cache(tmp_path: Path, monkeypatch: pytest.Monke
     before = sorted((path, path.stat().st_mtime_ns) for path in cache.rglob("*.nbc"))
     warm(cache)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in cache.rglob("*.nbc"))
+
+
+def test_an_index_of_format_4_is_brought_forward(tmp_path: Path) -> None:
+    """It had no first filter: to make it all anew would take minutes at fifty million."""
+    fill(tmp_path)
+    store = FolderStore(tmp_path)
+    body = store.manifest()
+    assert body is not None and body["format"] == FORMAT
+    body["format"] = 4
+    for label in ("md5", "sha1", "sha256"):
+        for segment in body["segments"][label]:
+            del segment["starts"], segment["sections"]["lines"]
+    store.commit(body, [one.name for one in tmp_path.iterdir() if one.suffix != ".lines"])
+    assert not list(tmp_path.glob("*.lines"))
+    for _ in range(2):
+        matcher = Matcher.open(tmp_path)
+        assert (matcher.applied, answers(matcher)) == (7, 2_000)
+        assert matcher.stats()["damage"] is None
+        matcher.close()
+        assert len(list(tmp_path.glob("*.lines"))) == 3
+    after = store.manifest()
+    assert after is not None and after["format"] == FORMAT
+
+
+def test_an_index_of_a_later_format_is_made_anew(tmp_path: Path) -> None:
+    fill(tmp_path)
+    store = FolderStore(tmp_path)
+    body = store.manifest()
+    assert body is not None
+    store.commit(body | {"format": FORMAT + 1}, [one.name for one in tmp_path.iterdir()])
+    matcher = Matcher.open(tmp_path)
+    assert matcher.stats()["damage"]
+    matcher.close()

@@ -1,10 +1,11 @@
 """Exact lookups: which items have this digest?
 
-A digest is mixed (mixing.py) and goes through the filter of the snapshot (fuse.py), which turns
-away all but one in 65,000 of those that are not held; what passes is compared in full with the rows
-of its bucket (table.py). Then the deltas are probed (delta.py). Each step is made for a block of
-digests before the next one begins, with the memory it will touch asked for in advance: at 51
-million a lookup is the wait for a few cache lines, and many waits overlap.
+A digest is mixed (mixing.py) and goes through the filters of the snapshot: the first turns away
+nearly all that are not held (lines.py), the second all but one in 65,000 of the rest (fuse.py).
+What passes both is compared in full with the rows of its bucket (table.py). Then the deltas are
+probed (delta.py). Each step is made for a block of digests before the next one begins, with the
+memory it will touch asked for in advance: at 51 million a lookup is the wait for a few cache lines,
+and many waits overlap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from tieline_server.matching.compiled import I64, U16, U32, U64, kernel, prefetch, signed
 from tieline_server.matching.delta import Delta, DeltaView, find
 from tieline_server.matching.files import FolderStore, Store
-from tieline_server.matching.fuse import load_filters, place, write_filters
+from tieline_server.matching.fuse import load_filters, pass_filters, write_filters
+from tieline_server.matching.lines import load_lines, pass_lines, write_lines
+from tieline_server.matching.mixing import mix, mixed
 from tieline_server.matching.sorting import Run
 from tieline_server.matching.table import Table, TableView, item_id, load_table, write_table
 from tieline_server.matching.tombstones import Tombstones, is_dead
@@ -32,53 +35,71 @@ _M32 = np.uint64(0xFFFFFFFF)
 
 @dataclass(frozen=True, slots=True)
 class ExactSegment:
-    """A snapshot of one kind: the table and the filters in front of it."""
+    """A snapshot of one kind: the table and the two filters in front of it."""
 
     table: Table
+    lines: U64
+    starts: U64
     filters: U16
     parameters: U64
 
     @classmethod
     def write(
-        cls, store: Store, prefix: str, runs: list[Run], lanes: int, epoch: int
+        cls, store: Store, prefix: str, runs: list[Run], lanes: int, epoch: int, keys: U64
     ) -> ExactSegment | None:
-        """Make a segment of mixed rows, or None of nothing. Raises as its parts do."""
+        """Make a segment of rows mixed with ``keys``, None of nothing. Raises as its parts do."""
         table = write_table(store, prefix, runs, lanes, epoch)
         if table is None:
             return None
-        section, filters, parameters = write_filters(store, prefix, table)
-        table.sections["filter"] = section
-        return cls(table, filters, parameters)
+        table.sections["filter"], filters, parameters = write_filters(store, prefix, table)
+        table.sections["lines"], lines, starts = write_lines(store, prefix, table, keys)
+        return cls(table, lines, starts, filters, parameters)
 
     @classmethod
-    def load(cls, store: FolderStore, body: dict[str, Any]) -> ExactSegment:
-        """Map what `to_json` described. Raises IndexDamaged."""
+    def load(cls, store: FolderStore, body: dict[str, Any], keys: U64) -> ExactSegment:
+        """Map what `to_json` described; a segment of format 4 is given its first filter, which
+        takes a second for some ten million rows. Raises IndexDamaged."""
         table = load_table(store, body)
-        return cls(table, *load_filters(store, table.sections["filter"], body["parameters"]))
+        filters, parameters = load_filters(store, table.sections["filter"], body["parameters"])
+        if "lines" in table.sections:
+            lines, starts = load_lines(store, table.sections["lines"], body["starts"])
+        else:
+            prefix = table.sections["rows"].file.partition(".")[0]
+            table.sections["lines"], lines, starts = write_lines(store, prefix, table, keys)
+        return cls(table, lines, starts, filters, parameters)
 
-    def view(self) -> SegmentView:
-        return SegmentView(self.table.view(), self.filters, self.parameters)
+    def view(self, keys: U64) -> SegmentView:
+        return SegmentView(
+            *(self.table.view(), keys, self.lines, self.starts, self.filters, self.parameters)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return self.table.to_json() | {
-            "parameters": [[int(word) for word in row] for row in self.parameters]
+            "parameters": [[int(word) for word in row] for row in self.parameters],
+            "starts": [int(word) for word in self.starts],
         }
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        return self.table.arrays() | {"filter": self.filters}
+        return self.table.arrays() | {"filter": self.filters, "lines": self.lines}
 
 
 def lookup(
-    rows: U32,
+    lanes: U32,
+    keys: U64,
     segments: tuple[ExactSegment, ...],
     deltas: tuple[Delta, ...],
     tombstones: Tombstones,
 ) -> tuple[I64, I64]:
-    """Return all pairs (row number, item id) of mixed rows (n, lanes), row numbers ascending."""
-    found = [_all(probe_table, rows, segment.view(), tombstones) for segment in segments]
+    """Return all pairs (position, item id) of digests as lanes (n, lanes), positions ascending.
+
+    ``keys`` are those of the mix.
+    """
+    found = [_all(probe_table, lanes, segment.view(keys), tombstones) for segment in segments]
     found = [pair for pair in found if len(pair[0])]
     from_segments = len(found)
-    found += [_all(probe_delta, rows, delta.view, tombstones) for delta in deltas if delta.count]
+    if any(delta.count for delta in deltas):
+        rows = mixed(lanes, keys)
+        found += [_all(probe_delta, rows, one.view, tombstones) for one in deltas if one.count]
     found = [pair for pair in found if len(pair[0])]
     if not found:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -97,6 +118,9 @@ class SegmentView(NamedTuple):
     """What kernels see of a segment."""
 
     table: TableView
+    keys: U64
+    lines: U64
+    starts: U64
     filters: U16
     parameters: U64
 
@@ -171,8 +195,11 @@ def _put(i: int, item: int, found: Found) -> bool:
 
 
 @kernel
-def _collect(queries: U32, i: int, view: TableView, dead: Tombstones, found: Found) -> bool:
-    """Write the pairs of query i; return False, having written none, when there is no room."""
+def _collect(
+    queries: U32, i: int, number: int, view: TableView, dead: Tombstones, found: Found
+) -> bool:
+    """Write the pairs of row i, query ``number``; return False, having written none, when there is
+    no room."""
     low, high = _bucket(view, queries[i, 0])
     word = _word(queries, i)
     row = _lower_bound(view.rows, low, high, word)
@@ -182,7 +209,7 @@ def _collect(queries: U32, i: int, view: TableView, dead: Tombstones, found: Fou
         for lane in range(2, queries.shape[1]):
             same = same and view.rows[row, lane] == queries[i, lane]
         item = item_id(view.ids, view.id_base, row)
-        if same and not is_dead(item, view.epoch, dead) and not _put(i, item, found):
+        if same and not is_dead(item, view.epoch, dead) and not _put(number, item, found):
             found.used[0] = before
             return False
         row += 1
@@ -190,58 +217,45 @@ def _collect(queries: U32, i: int, view: TableView, dead: Tombstones, found: Fou
 
 
 @kernel
-def _filter(
-    queries: U32, first: int, last: int, segment: SegmentView, passed: I64, survivors: int
-) -> int:
-    """Add to ``passed`` which of queries [first, last) pass the filter; return how many by now."""
-    shard_bits = 0
-    while (1 << shard_bits) < segment.parameters.shape[0]:
-        shard_bits += 1
-    cells = np.empty((_BLOCK, 3), dtype=np.uint64)
-    marks = np.empty(_BLOCK, dtype=np.uint64)
-    for k in range(last - first):
-        word = _word(queries, first + k)
-        marks[k] = place(word, segment.parameters, shard_bits, cells[k])
-        for cell in range(3):
-            prefetch(segment.filters, signed(cells[k, cell]))
-    for k in range(last - first):
-        mark = np.uint64(segment.filters[cells[k, 0]])
-        mark ^= np.uint64(segment.filters[cells[k, 1]])
-        mark ^= np.uint64(segment.filters[cells[k, 2]])
-        passed[survivors] = first + k
-        survivors += mark == marks[k]
-    return survivors
-
-
-@kernel
 def probe_table(
-    queries: U32, start: int, segment: SegmentView, dead: Tombstones, found: Found
+    lanes: U32, start: int, segment: SegmentView, dead: Tombstones, found: Found
 ) -> int:
-    """Look up queries[start:]; return the query to go on with, once there is more room.
+    """Look up the digests lanes[start:]; return the one to go on with, once there is more room.
 
-    Few pass the filter, so those of many blocks are looked up together.
+    Few pass the first filter, so those of many blocks go on together.
     """
     view = segment.table
-    total, lanes = queries.shape
-    passed = np.empty(2 * _BLOCK, dtype=np.int64)
-    survivors = 0
+    total, width = lanes.shape
+    rows = np.empty((_BLOCK, width), dtype=np.uint32)
+    places, passed = np.empty(_BLOCK, dtype=np.int64), np.empty(_BLOCK, dtype=np.int64)
+    left = np.empty((2 * _BLOCK, width), dtype=np.uint32)
+    numbers = np.empty(2 * _BLOCK, dtype=np.int64)
+    cells = np.empty((2 * _BLOCK, 4), dtype=np.uint64)
+    count = 0
     for block in range(start, total, _BLOCK):
         last = min(block + _BLOCK, total)
-        survivors = _filter(queries, block, last, segment, passed, survivors)
-        if survivors < _BLOCK and last < total:
+        asked = lanes[block:last]
+        mix(asked, segment.keys, rows)
+        fresh = pass_lines(asked, rows, segment.lines, segment.starts, places, passed)
+        for k in range(fresh):
+            for lane in range(width):
+                left[count + k, lane] = rows[passed[k], lane]
+            numbers[count + k] = block + passed[k]
+        count += fresh
+        if count < _BLOCK and last < total:
             continue
-        for k in range(survivors):
-            at = queries[passed[k], 0] >> np.uint32(32 - view.bits)
-            prefetch(view.offsets, signed(at))
-        for k in range(survivors):
-            low, high = _bucket(view, queries[passed[k], 0])
-            prefetch(view.rows, low * lanes)
-            prefetch(view.rows, high * lanes - 1)
+        for k in range(count):  # most of them pass the second filter as well
+            prefetch(view.offsets, signed(left[k, 0] >> np.uint32(32 - view.bits)))
+        count = pass_filters(left, numbers, count, segment.filters, segment.parameters, cells)
+        for k in range(count):
+            low, high = _bucket(view, left[k, 0])
+            prefetch(view.rows, low * width)
+            prefetch(view.rows, high * width - 1)
             prefetch(view.ids, low * view.ids.shape[1])
-        for k in range(survivors):
-            if not _collect(queries, signed(passed[k]), view, dead, found):
-                return signed(passed[k])
-        survivors = 0
+        for k in range(count):
+            if not _collect(left, k, signed(numbers[k]), view, dead, found):
+                return signed(numbers[k])
+        count = 0
     return int(total)
 
 

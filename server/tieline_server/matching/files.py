@@ -26,11 +26,13 @@ from tieline_client.errors import StorageCorrupt, TielineError
 
 from tieline_server.matching.compiled import frozen
 
-FORMAT = 4
+FORMAT = 5
+_READ = (4, 5)
+"""Formats that are read. 4 had no .lines; `snapshot.load` makes them."""
 MANIFEST = "manifest.json"
 _BLOCK = 8 * 1024 * 1024
 _OURS = re.compile(
-    r"(?:md5|sha1|sha256|pdq)-\d{10}\.(?:rows|ids|offsets|filter|probes|postings)"
+    r"(?:md5|sha1|sha256|pdq)-\d{10}\.(?:rows|ids|offsets|filter|lines|probes|postings)"
     r"|holdings-\d{10}\.(?:numbers|starts|pairs|counts)|spill-.*|.*\.tmp"
 )
 
@@ -155,7 +157,7 @@ class FolderStore:
             intact = hashlib.sha256(_canonical(body).encode()).hexdigest() == whole["checksum"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IndexDamaged("the index manifest cannot be read; it is rebuilt") from error
-        if not intact or body.get("format") != FORMAT:
+        if not intact or body.get("format") not in _READ:
             raise IndexDamaged("the index manifest is altered or of another version; it is rebuilt")
         return body
 

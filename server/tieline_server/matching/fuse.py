@@ -10,7 +10,7 @@ import numpy as np
 from pyfusefilter._xorfilter import ffi, lib
 from tieline_client.errors import TielineError
 
-from tieline_server.matching.compiled import U16, U64, frozen, kernel
+from tieline_server.matching.compiled import I64, U16, U32, U64, frozen, kernel, prefetch, signed
 from tieline_server.matching.files import FolderStore, Section, Store
 from tieline_server.matching.sorting import first_words
 from tieline_server.matching.table import Table
@@ -102,3 +102,32 @@ def place(word: np.uint64, parameters: U64, shard_bits: int, cells: U64) -> np.u
     cells[1] = parameters[shard, 4] + (second ^ ((h >> _S18) & mask))
     cells[2] = parameters[shard, 4] + (third ^ (h & mask))
     return np.uint64((h ^ (h >> _S32)) & _M16)
+
+
+@kernel
+def pass_filters(
+    rows: U32, numbers: I64, count: int, filters: U16, parameters: U64, cells: U64
+) -> int:
+    """Keep of the first ``count`` rows, and of their numbers, those that pass; return how many.
+
+    ``cells`` (n, 4) is room for as many.
+    """
+    shard_bits = 0
+    while (1 << shard_bits) < parameters.shape[0]:
+        shard_bits += 1
+    for k in range(count):
+        word = (np.uint64(rows[k, 0]) << _S32) | np.uint64(rows[k, 1])
+        cells[k, 3] = place(word, parameters, shard_bits, cells[k])
+        for cell in range(3):
+            prefetch(filters, signed(cells[k, cell]))
+    kept = 0
+    for k in range(count):
+        mark = np.uint64(filters[cells[k, 0]])
+        mark ^= np.uint64(filters[cells[k, 1]])
+        mark ^= np.uint64(filters[cells[k, 2]])
+        if mark == cells[k, 3]:
+            numbers[kept] = numbers[k]
+            for lane in range(rows.shape[1]):
+                rows[kept, lane] = rows[k, lane]
+            kept += 1
+    return kept

@@ -29,6 +29,7 @@ from tieline_server.matching.compiled import I32, I64, U8, U32, U64
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import MemoryStore
 from tieline_server.matching.layers import new_delta
+from tieline_server.matching.mixing import lanes_of
 from tieline_server.matching.near import NearSegment, columns, search
 from tieline_server.matching.near_kernels import Asked
 from tieline_server.matching.sketching import least_of_bins
@@ -66,8 +67,9 @@ class Matcher(Upkeep):
         layers = picture.exact[kind]
 
         def look(start: int) -> tuple[I64, I64]:
-            rows = self._mixer.rows(kind, digests[start : start + _EXACT_TASK])
-            positions, ids = lookup(rows, layers.segments, layers.deltas, picture.tombstones)
+            lanes = lanes_of(digests[start : start + _EXACT_TASK])
+            keys = self._mixer.keys
+            positions, ids = lookup(lanes, keys, layers.segments, layers.deltas, picture.tombstones)
             return positions + start, ids
 
         starts = range(0, len(digests), _EXACT_TASK)

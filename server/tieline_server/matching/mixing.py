@@ -23,6 +23,7 @@ _KEYS = 16
 _M32 = np.uint64(0xFFFFFFFF)
 _S29 = np.uint64(29)
 _S32 = np.uint64(32)
+_S58 = np.uint64(58)
 
 
 def new_secret() -> bytes:
@@ -51,19 +52,54 @@ def lanes_of(digests: U8) -> U32:
     return frozen(np.ascontiguousarray(digests).view(np.uint32))
 
 
+def mixed(lanes: U32, keys: U64) -> U32:
+    """Return the rows (n, lanes) of digests as lanes."""
+    rows = np.empty(lanes.shape, dtype=np.uint32)
+    mix(lanes, keys, rows)
+    return rows
+
+
+def inverses(keys: U64) -> U64:
+    """Return what undoes the multiplications by keys[0] and keys[1]."""
+    return frozen(np.array([pow(int(key), -1, 1 << 64) for key in keys[:2]], dtype=np.uint64))
+
+
+@kernel
+def first_lane(rows: U32, i: int, keys: U64, back: U64) -> np.uint32:
+    """Return the first lane of the digest that was mixed into row i; ``back`` as `inverses`."""
+    x = (np.uint64(rows[i, 0]) << _S32) | np.uint64(rows[i, 1])
+    x ^= x >> _S32
+    x *= back[1]
+    x ^= (x >> _S29) ^ (x >> _S58)
+    x *= back[0]
+    x ^= x >> _S32
+    for j in range(2, rows.shape[1]):
+        x -= keys[j] * np.uint64(rows[i, j])
+    return np.uint32(x >> _S32)
+
+
 @kernel
 def mix(lanes: U32, keys: U64, out: U32) -> None:
     """Write fingerprint (high lane, low lane) and tail of each row of ``lanes`` to ``out``."""
     rows, width = lanes.shape
+    # Written out: a loop over five lanes takes as long again as all the rest, and what is written
+    # to ``out`` might change the keys for all that the compiler knows.
+    first, second, third, fourth, fifth = keys[0], keys[1], keys[2], keys[3], keys[4]
     for i in range(rows):
         x = (np.uint64(lanes[i, 0]) << _S32) | np.uint64(lanes[i, 1])
-        for j in range(2, width):
-            x += keys[j] * np.uint64(lanes[i, j])
-            out[i, j] = lanes[i, j]
+        x += third * np.uint64(lanes[i, 2]) + fourth * np.uint64(lanes[i, 3])
+        out[i, 2] = lanes[i, 2]
+        out[i, 3] = lanes[i, 3]
+        if width > 4:
+            x += fifth * np.uint64(lanes[i, 4])
+            out[i, 4] = lanes[i, 4]
+            for j in range(5, width):
+                x += keys[j] * np.uint64(lanes[i, j])
+                out[i, j] = lanes[i, j]
         x ^= x >> _S32
-        x *= keys[0]
+        x *= first
         x ^= x >> _S29
-        x *= keys[1]
+        x *= second
         x ^= x >> _S32
         out[i, 0] = np.uint32(x >> _S32)
         out[i, 1] = np.uint32(x & _M32)

@@ -23,11 +23,16 @@ def least_of_bins(rows: U8, words: U64) -> U32:
 @kernel
 def _least(lanes: U32, words: U64, least: U32) -> None:
     rows, width = lanes.shape
-    odd = words[1] | np.uint64(1)
+    # Written out, as in mixing.py.
+    begin, odd = words[0], words[1] | np.uint64(1)
+    first, second, third, fourth, fifth = words[2], words[3], words[4], words[5], words[6]
     for i in range(rows):
-        x = words[0]
-        for j in range(width):
-            x += words[2 + j] * np.uint64(lanes[i, j])
+        x = begin + first * np.uint64(lanes[i, 0]) + second * np.uint64(lanes[i, 1])
+        x += third * np.uint64(lanes[i, 2]) + fourth * np.uint64(lanes[i, 3])
+        if width > 4:
+            x += fifth * np.uint64(lanes[i, 4])
+            for j in range(5, width):
+                x += words[2 + j] * np.uint64(lanes[i, j])
         x ^= x >> _S32
         x *= odd
         x ^= x >> _S29

@@ -23,7 +23,7 @@ from tieline_server.matching.files import (
 )
 from tieline_server.matching.holdings import HoldingFiles
 from tieline_server.matching.layers import Layers
-from tieline_server.matching.mixing import SECRET_BYTES, lanes_of, mix
+from tieline_server.matching.mixing import SECRET_BYTES, lanes_of, mix_keys, mixed
 from tieline_server.matching.near import NearSegment
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
@@ -46,11 +46,10 @@ class Mixer:
 
     def rows(self, kind: DigestKind, digests: U8) -> U32:
         """Return the rows (n, lanes) of (n, width) digests: mixed, or permuted for PDQ."""
+        if kind is not DigestKind.PDQ:
+            return mixed(lanes_of(digests), self.keys)
         rows = np.empty((len(digests), kind.width // 4), dtype=np.uint32)
-        if kind is DigestKind.PDQ:
-            permute(frozen(digests), self.table, rows)
-        else:
-            mix(lanes_of(digests), self.keys, rows)
+        permute(frozen(digests), self.table, rows)
         return rows
 
 
@@ -115,12 +114,18 @@ def save(store: FolderStore, snapshot: Snapshot, secret: bytes) -> None:
 
 
 def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
-    """Return the snapshot that counts and its secret, or None. Raises IndexDamaged."""
+    """Return the snapshot that counts and its secret, or None. Raises IndexDamaged.
+
+    One of format 4 is brought forward.
+    """
     body = store.manifest()
     if body is None:
         return None
     try:
         secret = bytes.fromhex(body["secret"])
+        if len(secret) != SECRET_BYTES:
+            raise ValueError("another secret")
+        keys = mix_keys(secret)
         exact: dict[DigestKind, tuple[ExactSegment, ...]] = {}
         near: tuple[NearSegment, ...] = ()
         for label, described in body["segments"].items():
@@ -128,14 +133,18 @@ def load(store: FolderStore) -> tuple[Snapshot, bytes] | None:
             if kind is DigestKind.PDQ:
                 near = tuple(NearSegment.load(store, one) for one in described)
             else:
-                exact[kind] = tuple(ExactSegment.load(store, one) for one in described)
+                exact[kind] = tuple(ExactSegment.load(store, one, keys) for one in described)
         described = body["holdings"]
         holdings = None if described is None else HoldingFiles.load(store, described)
         snapshot = Snapshot(int(body["number"]), int(body["applied"]), exact, near, holdings)
+        if body["format"] != FORMAT:
+            save(store, snapshot, secret)
     except (KeyError, TypeError, ValueError) as error:
         raise IndexDamaged("the index manifest is incomplete; it is rebuilt") from error
-    if len(secret) != SECRET_BYTES:
-        raise IndexDamaged("the index manifest is incomplete; it is rebuilt")
+    except OSError as error:
+        raise IndexDamaged(
+            f"the index cannot be brought forward ({error.strerror}); it is rebuilt"
+        ) from error
     return snapshot, secret
 
 
@@ -179,8 +188,9 @@ class Plan:
         return bool(layers.pending(kind) or taken > 1 or (taken and len(layers.tombstones.ids)))
 
 
-def merge_layers(plan: Plan, number: int, store: Store, applied: int) -> Snapshot:
-    """Write what ``plan`` takes in as one segment a kind; the others stay as they are.
+def merge_layers(plan: Plan, keys: U64, number: int, store: Store, applied: int) -> Snapshot:
+    """Write what ``plan`` takes in as one segment a kind; the others stay as they are. ``keys`` are
+    those of the mix.
 
     Raises LimitExceeded, FilterNotBuilt, OSError; what was written by then is swept later.
     """
@@ -208,7 +218,7 @@ def merge_layers(plan: Plan, number: int, store: Store, applied: int) -> Snapsho
         else:
             segments = layers.exact[kind].segments
             runs += [TableRun(segment.table, dead) for segment in segments[stay:]]
-            written = ExactSegment.write(store, prefix, runs, lanes, layers.epoch)
+            written = ExactSegment.write(store, prefix, runs, lanes, layers.epoch, keys)
             exact[kind] = segments[:stay] if written is None else (*segments[:stay], written)
     return Snapshot(number, applied, exact, near)
 
@@ -231,7 +241,7 @@ def build(
     for kind in EXACT_KINDS:
         runs: list[Run] = collectors.pop(kind).runs()
         prefix = f"{kind.label}-{number:010d}"
-        made = ExactSegment.write(store, prefix, runs, kind.width // 4, 0)
+        made = ExactSegment.write(store, prefix, runs, kind.width // 4, 0, mixer.keys)
         exact[kind] = () if made is None else (made,)
     runs = collectors.pop(DigestKind.PDQ).runs()
     near = NearSegment.write(store, f"pdq-{number:010d}", runs, 0, abreast=2)

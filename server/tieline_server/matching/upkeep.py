@@ -150,7 +150,9 @@ class Upkeep:
                 self._holdings.begin_write()
             try:
                 self._verify(old, plan.arrays())
-                made = snapshots.merge_layers(plan, old.number + 1, self._store, applied)
+                made = snapshots.merge_layers(
+                    plan, self._mixer.keys, old.number + 1, self._store, applied
+                )
                 made = self._with_holdings(made)
                 self._save(made)
             except BaseException:
