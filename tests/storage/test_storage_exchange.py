@@ -425,9 +425,6 @@ def test_a_request_id_is_one_header_for_ever(store: Store) -> None:
     each(store, (query, later), lambda tx, q: tx.queries.finish(q))
     assert store.read(lambda tx: tx.queries.answered("us-ice", key)) == query
     assert store.read(lambda tx: tx.queries.answered("us-fbi", key)) is None
-    asked = [key, "another"]
-    assert store.read(lambda tx: tx.queries.cases("us-ice", asked)) == {key: query.case_ref}
-    assert store.read(lambda tx: tx.queries.cases("us-fbi", asked)) == {}
     assert store.read(lambda tx: tx.queries.find()) == [later, query]
 
 

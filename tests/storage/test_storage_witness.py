@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -14,7 +14,7 @@ from tieline_client.checkpoints import Checkpoint, Countersignature
 from tieline_client.identifiers import new_id
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.log_retention import Hold
-from tieline_server.domain.ports import Store, Tx
+from tieline_server.domain.ports import AnsweredQuery, Store, Tx
 from tieline_server.domain.ports.sketches import AskedSketch
 from tieline_server.domain.witness import Equivocation, Finding
 from tieline_server.storage.witness import DOUBTS_PER_AGENCY
@@ -162,9 +162,20 @@ def test_sketches_come_back_newest_first_and_are_erased_by_time(store: Store) ->
         store.write(lambda tx, one=one: tx.sketches.put(one))  # type: ignore[misc]
     again = replace(made[1], records=77)
     store.write(lambda tx: tx.sketches.put(again))
+    query = AnsweredQuery(
+        *("q2", "es-pn", "ana", "deconfliction", "C-2", b"\x01" * 32, b"header", 2, 0),
+        *(b"receipt", NOON),
+    )
+    for agency in ("es-pn", "fr-of"):
+        answered = replace(query, peer=agency, case_ref=query.case_ref + agency)
+        store.write(lambda tx, one=answered: tx.queries.finish(one))  # type: ignore[misc]
     recent = store.read(lambda tx: tx.sketches.recent("es-pn", NOON + DAY, 10))
-    assert list(recent) == [made[3], made[2], again]
-    assert list(store.read(lambda tx: tx.sketches.recent("es-pn", NOON, 1))) == [made[3]]
+    cases = ["", "C-2es-pn", ""]
+    assert list(recent) == [
+        (*astuple(one), case) for one, case in zip((made[3], made[2], again), cases, strict=True)
+    ]
+    (newest,) = store.read(lambda tx: tx.sketches.recent("es-pn", NOON, 1))
+    assert newest.request == made[3].request
     assert store.read(lambda tx: tx.sketches.any_before(NOON + DAY))
     assert store.write(lambda tx: tx.sketches.erase_before(NOON + DAY)) == 2
     assert not store.read(lambda tx: tx.sketches.any_before(NOON + DAY))

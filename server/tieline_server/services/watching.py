@@ -19,7 +19,7 @@ import numpy as np
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 
-from tieline_server.domain.alarm import Alarm
+from tieline_server.domain.alarm import Alarm, AlarmKind
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.budget import Spent, day_of
 from tieline_server.domain.enumeration import (
@@ -32,7 +32,7 @@ from tieline_server.domain.enumeration import (
 )
 from tieline_server.domain.minhash import resemblances
 from tieline_server.domain.ports import Clock, Store, Tx
-from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.domain.ports.sketches import RecentSketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,13 @@ class Watch:
         count = 0
         while self._lists:
             peer, request = self._lists.popleft()
+            if self._key(peer, AlarmKind.REPEATED) in self._told:
+                continue  # one more today would tell nothing new
             found = self._store.read(lambda tx, one=(peer, request): self._compare(tx, *one))  # type: ignore[misc]
             self._note(peer, request, found)
         while self._seen:
             seen = self._seen.popleft()
-            alarm = f"{seen.peer}/{day_of(self._clock())}/{seen.pattern.kind.value}"
+            alarm = self._key(seen.peer, seen.pattern.kind)
             if alarm in self._told:
                 continue
             if self._store.write(lambda tx, one=seen, key=alarm: self._tell(tx, one, key)):  # type: ignore[misc]
@@ -95,6 +97,10 @@ class Watch:
         if count:
             self._alarmed()
         return count
+
+    def _key(self, peer: str, kind: AlarmKind) -> str:
+        """The id of today's alarm of a kind about a peer."""
+        return f"{peer}/{day_of(self._clock())}/{kind.value}"
 
     def _compare(self, tx: Tx, peer: str, request: str) -> Pattern | None:
         """Compare a list with those that its peer asked before."""
@@ -107,18 +113,12 @@ class Watch:
         if not others:
             return None
         shares = resemblances(mine.sketch, [one.sketch for one in others])
-        alike = [
-            (other, float(share))
+        earlier = [
+            _earlier(other, float(share), mine)
             for other, share in zip(others, shares, strict=True)
             if share >= limits.LISTS_ALIKE
         ]
-        cases = tx.queries.cases(peer, [request, *(other.request for other, _ in alike)])
-        if request not in cases:
-            return None
-        earlier = [
-            _earlier(other, share, mine, cases.get(other.request, "")) for other, share in alike
-        ]
-        return repeated(cases[request], earlier)
+        return repeated(mine.case_ref, earlier)
 
     def _gather(self, peer: str, kind: DigestKind, rows: Rows) -> Rows | None:
         """Keep few digests; return all that were kept once they are enough."""
@@ -166,15 +166,10 @@ class Watch:
         return True
 
 
-def _earlier(
-    other: AskedSketch,
-    share: float,
-    mine: AskedSketch,
-    case_ref: str,
-) -> Earlier:
+def _earlier(other: RecentSketch, share: float, mine: RecentSketch) -> Earlier:
     """A long list of which one digest was exchanged mostly has the same sketch: what stands behind
     that, the list's own keyed digest, says whether two are the same."""
     both = min(len(other.sketch), len(mine.sketch))  # before wire v1.5 without the digest
     same = other.sketch[:both] == mine.sketch[:both]
     today = mine.at - other.at < timedelta(days=1)
-    return Earlier(case_ref, share, same, today)
+    return Earlier(other.case_ref, share, same, today)

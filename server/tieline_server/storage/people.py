@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -112,12 +112,6 @@ class Queries:
         found = select(queries).where(queries.c.peer == peer, queries.c.request == request)
         row = self._run(found).one_or_none()
         return None if row is None else AnsweredQuery(**row._mapping)
-
-    def cases(self, peer: str, requests: Collection[str]) -> Mapping[str, str]:
-        """Return the case reference of each of a peer's requests that was answered."""
-        c = queries.c
-        found = select(c.request, c.case_ref).where(c.peer == peer, c.request.in_(requests))
-        return {row.request: row.case_ref for row in self._run(found)}
 
     def find(self, limit: int = 1000) -> list[AnsweredQuery]:
         """Return answered queries, newest first."""

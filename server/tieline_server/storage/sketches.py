@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, literal, select
 
-from tieline_server.domain.ports.sketches import AskedSketch
+from tieline_server.domain.ports.sketches import AskedSketch, RecentSketch
 from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema_audit import asked_sketches
+from tieline_server.storage.schema_exchange import queries
 from tieline_server.storage.session import Session
+from tieline_server.storage.types import moment_of
 
 _C = asked_sketches.c
 _FIELDS = tuple(field.name for field in fields(AskedSketch))
 _ANY_BEFORE = Prepared(lambda _: select(_C.request).where(_C.at < bindparam("time")).limit(1))
+
+_RECENT = Prepared(
+    lambda _: (
+        select(*(_C[name] for name in _FIELDS), func.coalesce(queries.c.case_ref, literal("")))
+        .select_from(
+            asked_sketches.outerjoin(
+                queries, (queries.c.peer == _C.peer) & (queries.c.request == _C.request)
+            )
+        )
+        .where(_C.peer == bindparam("of"), _C.at >= bindparam("since", type_=_C.at.type))
+        .order_by(_C.at.desc(), _C.request.desc())
+        .limit(bindparam("most"))
+    )
+)
 
 
 class Sketches:
@@ -28,11 +45,11 @@ class Sketches:
         """Keep the sketch of one question; asked again under its id it takes the former's place."""
         self._session.put(asked_sketches, {name: getattr(sketch, name) for name in _FIELDS})
 
-    def recent(self, peer: str, since: datetime, limit: int) -> list[AskedSketch]:
+    def recent(self, peer: str, since: datetime, limit: int) -> list[RecentSketch]:
         """Return a peer's sketches from ``since`` on, newest first."""
-        found = select(asked_sketches).where(_C.peer == peer, _C.at >= since)
-        rows = self._run(found.order_by(_C.at.desc(), _C.request.desc()).limit(limit))
-        return [AskedSketch(**row._mapping) for row in rows]
+        found = _RECENT.run(self._session, {"of": peer, "since": since, "most": limit})
+        rows: list[tuple[Any, ...]] = found.fetchall()
+        return [RecentSketch._make((*row[:-2], moment_of(row[-2]), row[-1])) for row in rows]
 
     def asked_before(self, sketch: AskedSketch) -> bool:
         """Whether its peer asked such a list before; see the port."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -76,10 +76,6 @@ class QueryRepository(Protocol):
 
     def finish(self, query: AnsweredQuery) -> None: ...
     def answered(self, peer: str, request: str) -> AnsweredQuery | None: ...
-
-    def cases(self, peer: str, requests: Collection[str]) -> Mapping[str, str]:
-        """Return the case reference of each of a peer's requests that was answered."""
-        ...
 
     def find(self, limit: int = 1000) -> list[AnsweredQuery]: ...
     def by_request(self, request: str) -> AnsweredQuery | None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,22 @@ class AskedSketch:
     at: datetime
 
 
+class RecentSketch(NamedTuple):
+    """An `AskedSketch`, and under what case the list was asked; "" of one that was not answered."""
+
+    peer: str
+    request: str
+    person: str
+    purpose: str
+    records: int
+    sketch: bytes
+    at: datetime
+    case_ref: str
+
+
 class SketchRepository(Protocol):
     def put(self, sketch: AskedSketch) -> None: ...
-    def recent(self, peer: str, since: datetime, limit: int) -> Sequence[AskedSketch]:
+    def recent(self, peer: str, since: datetime, limit: int) -> Sequence[RecentSketch]:
         """A peer's sketches from ``since`` on, newest first."""
         ...
 
