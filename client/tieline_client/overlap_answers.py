@@ -23,7 +23,7 @@ from tieline_client.errors import MalformedMessage
 from tieline_client.hit_columns import check_hits, names_known
 from tieline_client.packed import Index, distinct
 
-_RANKS = np.zeros(max(DigestKind) + 1, dtype=np.int8)
+_RANKS = np.zeros(max(DigestKind) + 1, dtype=np.int64)
 _RANKS[list(STRONGEST)] = range(len(STRONGEST))
 
 
@@ -271,7 +271,9 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
         parts.append((records, kinds, distances[which], flagged[which], series[which]))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     records, kinds, distances, flagged, series = columns
-    order = np.lexsort((distances, _RANKS[kinds], records))
+    # By record, then the strongest kind, then the least distance: one number is sorted several
+    # times faster than three. Rows that are equal in all of it differ in their series only.
+    order = np.argsort((records << 16) | (_RANKS[kinds] << 10) | distances)
     records, series = records[order], series[order]
     first = np.ones(len(records), dtype=bool)
     first[1:] = records[1:] != records[:-1]
@@ -279,12 +281,13 @@ def _merge(asked: AskedList, found: Mapping[DigestKind, _Hits]) -> Matches:
     row = np.cumsum(first) - 1
     named = series > 0
     pairs = distinct(row[named] << 32 | series[named])
+    each = np.bincount(pairs >> 32, minlength=int(first.sum()))
     return Matches(
         records=records[first],
         kinds=kinds[best].astype(np.int8),
         distances=distances[best].astype(np.int32),
         ambiguous=flagged[best].astype(bool),
-        series_starts=np.searchsorted(pairs >> 32, np.arange(int(first.sum()) + 1)),
+        series_starts=np.concatenate([[0], np.cumsum(each)]),
         series=pairs & 0xFFFFFFFF,
     )
 

@@ -212,11 +212,12 @@ class Disclosing:
             pairs = pairs - apart
         else:
             own = {}
-        missing = [one for one in pairs if (one, about) not in memory]
+        known = memory.setdefault(("verdicts", about), {})
+        missing = [one for one in pairs if one not in known]
         held = held_under(node, missing)
         for pair in missing:
-            memory[pair, about] = self._verdict(held.get(pair), None)
-        return own | {pair: memory[pair, about] for pair in pairs}
+            known[pair] = self._verdict(held.get(pair), None)
+        return own | {pair: known[pair] for pair in pairs}
 
     def _decided_before(self) -> tuple[Mapping[int, Grant], Mapping[int, datetime]]:
         """Return what persons decided before of this asker, by series."""

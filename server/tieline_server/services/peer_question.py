@@ -75,8 +75,10 @@ class PeerResult:
                 series.series.extend(entries)
                 size += len(data)
             else:
-                hits = operator_pb2.PeerHits(agency=agency, hits=response.hits)
-                yield operator_pb2.AskOverlapResponse(hits=hits)
+                told = operator_pb2.AskOverlapResponse()
+                told.hits.agency = agency
+                told.hits.hits.CopyFrom(response.hits)  # once: a constructor copies at each level
+                yield told
         if series.series:
             yield operator_pb2.AskOverlapResponse(series=series)
         yield operator_pb2.AskOverlapResponse(end=self.end)
