@@ -279,6 +279,8 @@ def test_who_joins_later_gets_the_rest_from_a_member(joined: Federation) -> None
     assert not (fr.home / "certs" / "node.pem").exists()
     # The hub, or any member.
     for member in (hub, pt):
+        before = directory(member).version
         done = tieline(*words, "--hub", member.address, "--json").ok().json
-        assert done["version"] == directory(member).version
+        # The hub may sign anew while somebody joins.
+        assert before <= done["version"] <= directory(member).version
     assert (fr.home / "certs" / "node.pem").exists() and fr.profile.exists()
