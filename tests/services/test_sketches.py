@@ -13,18 +13,16 @@ from tieline_client.digest_batch import DigestBatch
 from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import InvalidInput
 from tieline_server.domain.minhash import SKETCH_BYTES, resemblance
-from tieline_server.domain.ports.sketches import RecentSketch
+from tieline_server.domain.ports.sketches import AskedSketch
 from tieline_server.services.sketches import SKETCHES, erase_old_sketches
 
 from tests.services.bench import CASE, ES, FBI, PT, PURPOSE, Bench, records
 
 
-def _sketches(bench: Bench, peer: str = ES) -> list[RecentSketch]:
-    return list(
-        bench[PT].store.read(
-            lambda tx: tx.sketches.recent(peer, bench.now - timedelta(days=99), 10)
-        )
-    )
+def _sketches(bench: Bench, peer: str = ES) -> list[AskedSketch]:
+    since = bench.now - timedelta(days=99)
+    recent = bench[PT].store.read(lambda tx: tx.sketches.recent(peer, since, 10))
+    return [one.asked for one in recent]
 
 
 def test_near_identical_lists_of_one_peer_show(bench: Bench) -> None:

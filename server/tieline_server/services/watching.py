@@ -32,7 +32,7 @@ from tieline_server.domain.enumeration import (
 )
 from tieline_server.domain.minhash import resemblances
 from tieline_server.domain.ports import Clock, Store, Tx
-from tieline_server.domain.ports.sketches import RecentSketch
+from tieline_server.domain.ports.sketches import AskedSketch, RecentSketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +106,15 @@ class Watch:
         """Compare a list with those that its peer asked before."""
         since = self._clock() - limits.SKETCH_LIFE
         recent = tx.sketches.recent(peer, since, limits.LISTS_COMPARED)
-        mine = next((one for one in recent if one.request == request), None)
+        mine = next((one for one in recent if one.asked.request == request), None)
         if mine is None:
             return None
-        others = [one for one in recent if one.request != request and one.at <= mine.at]
+        others = [one for one in recent if one is not mine and one.asked.at <= mine.asked.at]
         if not others:
             return None
-        shares = resemblances(mine.sketch, [one.sketch for one in others])
+        shares = resemblances(mine.asked.sketch, [one.asked.sketch for one in others])
         earlier = [
-            _earlier(other, float(share), mine)
+            _earlier(other, float(share), mine.asked)
             for other, share in zip(others, shares, strict=True)
             if share >= limits.LISTS_ALIKE
         ]
@@ -166,10 +166,11 @@ class Watch:
         return True
 
 
-def _earlier(other: RecentSketch, share: float, mine: RecentSketch) -> Earlier:
+def _earlier(other: RecentSketch, share: float, mine: AskedSketch) -> Earlier:
     """A long list of which one digest was exchanged mostly has the same sketch: what stands behind
     that, the list's own keyed digest, says whether two are the same."""
-    both = min(len(other.sketch), len(mine.sketch))  # before wire v1.5 without the digest
-    same = other.sketch[:both] == mine.sketch[:both]
-    today = mine.at - other.at < timedelta(days=1)
+    before = other.asked
+    both = min(len(before.sketch), len(mine.sketch))  # before wire v1.5 without the digest
+    same = before.sketch[:both] == mine.sketch[:both]
+    today = mine.at - before.at < timedelta(days=1)
     return Earlier(other.case_ref, share, same, today)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import bindparam, delete, func, literal, select
 
@@ -13,7 +12,6 @@ from tieline_server.storage.prepared import Prepared
 from tieline_server.storage.schema_audit import asked_sketches
 from tieline_server.storage.schema_exchange import queries
 from tieline_server.storage.session import Session
-from tieline_server.storage.types import moment_of
 
 _C = asked_sketches.c
 _FIELDS = tuple(field.name for field in fields(AskedSketch))
@@ -21,7 +19,10 @@ _ANY_BEFORE = Prepared(lambda _: select(_C.request).where(_C.at < bindparam("tim
 
 _RECENT = Prepared(
     lambda _: (
-        select(*(_C[name] for name in _FIELDS), func.coalesce(queries.c.case_ref, literal("")))
+        select(
+            *(_C[name] for name in _FIELDS),
+            func.coalesce(queries.c.case_ref, literal("")).label("case_ref"),
+        )
         .select_from(
             asked_sketches.outerjoin(
                 queries, (queries.c.peer == _C.peer) & (queries.c.request == _C.request)
@@ -47,9 +48,9 @@ class Sketches:
 
     def recent(self, peer: str, since: datetime, limit: int) -> list[RecentSketch]:
         """Return a peer's sketches from ``since`` on, newest first."""
-        found = _RECENT.run(self._session, {"of": peer, "since": since, "most": limit})
-        rows: list[tuple[Any, ...]] = found.fetchall()
-        return [RecentSketch._make((*row[:-2], moment_of(row[-2]), row[-1])) for row in rows]
+        values = {"of": peer, "since": since, "most": limit}
+        rows = _RECENT.rows(self._session, values)
+        return [RecentSketch(AskedSketch(*told), case_ref) for *told, case_ref in rows]
 
     def asked_before(self, sketch: AskedSketch) -> bool:
         """Whether its peer asked such a list before; see the port."""

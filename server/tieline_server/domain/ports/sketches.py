@@ -23,15 +23,9 @@ class AskedSketch:
 
 
 class RecentSketch(NamedTuple):
-    """An `AskedSketch`, and under what case the list was asked; "" of one that was not answered."""
+    """A sketch, and under what case its list was asked; "" of one that was not answered."""
 
-    peer: str
-    request: str
-    person: str
-    purpose: str
-    records: int
-    sketch: bytes
-    at: datetime
+    asked: AskedSketch
     case_ref: str
 
 
