@@ -6,7 +6,8 @@ logs its answer durably and signs a receipt; the own node checks and logs those.
 unary gRPC echo of a kilobyte over the same mutual TLS, measured in turn with it.
 
 What a question costs each of the five processes in processor time is printed too: it says more than
-the clock on a machine that others use.
+the clock on a machine that others use. So is an echo that comes between two questions, as one in a
+running node does: it finds the caches full of what five processes needed.
 """
 
 from __future__ import annotations
@@ -52,14 +53,18 @@ def main() -> None:
             }
             spent: dict[str, float] = {}
             ours, peer, correct = measure(client, wire, options.size, pids, spent)
+            between = echo_between(client, wire, options.size)
             after = [entries(made[agency]) for agency in (nodes.HUB, *nodes.HOLDERS)]
-    asked = QUERIES * (BLOCKS + 1)
+    asked = QUERIES * (BLOCKS + 2)
     # The question and three results; at a peer the answer, and what it disclosed of each hit.
     least = (asked * 4, *[asked + asked // 2] * len(nodes.HOLDERS))
     correct = correct and all(
         last - first >= need for first, last, need in zip(before, after, least, strict=True)
     )
-    print(f"{ours * 1e3:.2f} ms a question, {peer * 1e3:.3f} ms an echo")
+    print(
+        f"{ours * 1e3:.2f} ms a question, {peer * 1e3:.3f} ms an echo, "
+        f"{between * 1e3:.3f} ms one between two questions"
+    )
     parts = {name: seconds * 1e3 / (QUERIES * BLOCKS) for name, seconds in spent.items()}
     told = ", ".join(f"{name} {part:.2f}" for name, part in parts.items())
     print(f"{sum(parts.values()):.2f} ms of processor time a question: {told}")
@@ -121,6 +126,18 @@ def measure(
             echoes.append(time.perf_counter() - began)
             correct = correct and returned == MESSAGE
     return statistics.median(seconds), statistics.median(echoes), correct
+
+
+def echo_between(client: OperatorClient, wire: Echo, size: int) -> float:
+    """Return the median seconds of an echo that comes after a question."""
+    rows = data.digests(KIND, size)
+    seconds: list[float] = []
+    for turn in range(QUERIES):
+        ask(client, rows[[turn]])
+        began = time.perf_counter()
+        wire.unary(MESSAGE)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def ask(client: OperatorClient, row: data.U8) -> list[PeerAnswer]:

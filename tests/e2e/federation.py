@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import io
 import json
@@ -50,21 +51,39 @@ _COMMAND = Path(sys.executable).with_name("tieline")
 _PORTS = range(18_000, 32_000)
 """Below the range from which the system gives ports to outgoing connections."""
 _given: set[int] = set()
+_claims = Path(tempfile.gettempdir(), f"tieline-ports-{os.getuid()}")
+"""A byte of it stands for a port, and is locked by whoever was given that one: a node may stop
+and start again, and no other process that runs tests may take its place meanwhile."""
 
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on, each one once."""
     while True:
         port = random.choice(_PORTS)
-        if port in _given:
+        if port in _given or not _claimed(port):
             continue
+        _given.add(port)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _given.add(port)
         return port
+
+
+@functools.cache
+def _open_claims() -> int:
+    """Open once: these locks end when a process closes any of its descriptors of the file."""
+    return os.open(_claims, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _claimed(port: int) -> bool:
+    """Whether no other process holds the port; this one does from now on, until it ends."""
+    try:
+        fcntl.lockf(_open_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):  # fcntl(2): either, by the system
+        return False
+    return True
 
 
 @dataclass(frozen=True)

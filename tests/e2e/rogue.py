@@ -45,6 +45,7 @@ else:
 
 SECONDS = 20.0
 HELLO = "/tieline.v1.ExchangeService/Hello"
+FETCH = "/tieline.v1.DirectoryService/FetchFiles"
 _places = itertools.count(1)
 
 
@@ -189,7 +190,11 @@ class Impostor:
     after: Callable[[str, list[bytes]], Iterable[bytes]] = lambda _method, _sent: ()
     """What it answers to any other method, from all that was sent."""
     seen: list[tuple[str, bytes]] = field(default_factory=list)
-    """Every (method, message) but Hellos, and a method without a message as (method, b"")."""
+    """Every (method, message) but Hellos and reads of the directory, and a method without a message
+    as (method, b"")."""
+    fetched: list[bytes] = field(default_factory=list)
+    """Reads of the directory, which a node makes when its time has come, of any server whose
+    certificate its TLS takes: the answer proves itself, and the request holds names of files."""
     hellos: list[bytes] = field(default_factory=list)
     resumed: list[bool] = field(default_factory=list)
     """Of each Hello: whether its connection resumed a TLS session of before."""
@@ -203,6 +208,9 @@ class Impostor:
             if method == HELLO:
                 yield from self._greet(requests, context)
                 return
+            if method == FETCH:
+                self.fetched.extend(requests)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "no directory here")
             self.seen.append((method, b""))
             sent = []
             for message in requests:
