@@ -51,7 +51,7 @@ _NOTED, _FILLED = "kept.json", "filled"
 AT_ONCE = 4
 """Nodes that start together."""
 INDEXED_SECONDS = 1_200.0
-REST_LOOK_SECONDS, RESTED_SECONDS = 5.0, 300.0
+REST_LOOK_SECONDS, RESTED_SECONDS = 2.0, 300.0
 REST_CORES = 0.35
 """A node at rest uses some 5 ms a second."""
 LOOKED_CORES, LOOKED_SECONDS = 0.08, 1_200.0
