@@ -65,7 +65,7 @@ audit-deps: ## bandit over the code, pip-audit over what is locked: needs the ne
 schema-dump: setup ## populated databases of the newest schema; before a migration is added
 	$(BIN)/python -m tests.compat.dump $(if $(REVISION),--revision $(REVISION))
 
-bench-quick: setup ## all rows at a million, without peers: three to eight minutes
+bench-quick: setup ## all rows at a million, without peers: two minutes, on a slow machine eight
 	$(BIN)/python -m benchmarks.suite quick $(ROWS)
 
 bench: $(BENCH)/.ready ## full size, against the peers: 35 minutes to hours; ROWS="near_flat ingest" for some

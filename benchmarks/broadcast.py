@@ -34,7 +34,8 @@ GROUP = "all-nodes"
 SERIES, COMMANDS = 40, 4
 """Series in one command, and commands that the officer gives one after the other."""
 MESSAGE_BYTES = 4096
-ECHOES = 4_000
+ECHOES = 800
+"""For each round asked for."""
 AT_ONCE = (4, 16, 64)
 SETTLED_SECONDS = 300.0
 _TEXT = "A blue door with a brass handle, tiles in a herringbone pattern, a radio in the back. "
@@ -55,7 +56,7 @@ def main() -> None:
         ):
             rates, echoes, correct = [], [], True
             for counted in range(options.rounds + 1):
-                echoes_now = best_echo([one, two])
+                echoes_now = best_echo([one, two], ECHOES * options.rounds)
                 rate, right = broadcast(client, made, holders)
                 correct = correct and right
                 print(f"{rate:.0f} messages/s, {echoes_now:.0f} echoes/s", flush=True)
@@ -111,19 +112,20 @@ def applied(node: Node) -> set[str]:
     return set(told)
 
 
-def best_echo(wires: Sequence[Echo]) -> float:
-    """Return the most echoes a second, over all numbers at once, from one wire and from all."""
+def best_echo(wires: Sequence[Echo], echoes: int) -> float:
+    """Return the most echoes a second, of so many, over all numbers at once, from one wire and from
+    all."""
     message = bytes(MESSAGE_BYTES)
     best = 0.0
     for used in (wires[:1], wires):
         for at_once in AT_ONCE:
             with ThreadPoolExecutor(len(used)) as pool:
                 began = time.perf_counter()
-                share = ECHOES // len(used)
+                share = echoes // len(used)
                 calls = [pool.submit(wire.many, message, share, at_once) for wire in used]
                 for call in calls:
                     call.result()
-                best = max(best, ECHOES / (time.perf_counter() - began))
+                best = max(best, echoes / (time.perf_counter() - began))
     return best
 
 

@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--own", type=int, default=OWN, help="items that the hub holds")
     options = parser.parse_args()
     shared = shared_items(options.size, options.own)
-    with nodes.holding(options.data, options.size) as made:
+    with nodes.holding(options.data, options.size, as_is=options.as_is) as made:
         hub, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with hub.client() as client, holder.client() as other:
             hold_own(client, options.data, options.own, shared)
             if options.own >= PUT_TOGETHER:
-                nodes.settle(hub)
+                nodes.settle(hub, as_is=options.as_is)
             names = {one.notice.id: one.notice.name for one in other.list_series()}
             expected = planted(options.size, options.own, shared)
             correct, times = True, []

@@ -53,7 +53,10 @@ def main() -> None:
     options = parser.parse_args()
     asked, rows = data.asked_exact(data.digests(KIND, options.size), BESIDE)
     held = np.flatnonzero(rows >= 0)
-    with nodes.copied(options.data, options.size) as made, TemporaryDirectory() as folder:
+    with (
+        nodes.copied(options.data, options.size, as_is=options.as_is) as made,
+        TemporaryDirectory() as folder,
+    ):
         hub, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         first, *files = files_of(Path(folder), options.size, options.imports + 1)
         with holder.client() as importer, hub.client() as asker, hub.client() as other:

@@ -19,11 +19,11 @@ ASKED = 1_000_000
 def main() -> None:
     """Measure, and write the row."""
     options = arguments(__doc__, size=1_000_000).parse_args()
-    with nodes.holding(options.data, options.size) as made:
+    with nodes.holding(options.data, options.size, as_is=options.as_is) as made:
         holder = made[nodes.HOLDERS[0]]
         holder.stop()
         holder.start()
-        nodes.settle(holder)
+        nodes.settle(holder, as_is=options.as_is)
         correct = True
         with made[nodes.HUB].client() as client:
             for kind in indexes.EXACT:

@@ -101,5 +101,8 @@ def arguments(description: str | None, *, size: int, rounds: int = 5) -> argpars
     parser.add_argument(
         "--data", type=Path, default=DATA, help="where what is made once is kept between rows"
     )
+    parser.add_argument(
+        "--as-is", action="store_true", help="ask an index as an import leaves it, in several parts"
+    )
     parser.add_argument("--alone", action="store_true", help="without any peer")
     return parser

@@ -39,7 +39,10 @@ def main() -> None:
     options = parser.parse_args()
     size = options.size
     agains, costs = [], []
-    with nodes.copied(options.data, size) as made, TemporaryDirectory() as folder:
+    with (
+        nodes.copied(options.data, size, as_is=options.as_is) as made,
+        TemporaryDirectory() as folder,
+    ):
         hub, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with hub.client() as asker, holder.client() as importer:
             watch = add(asker, size, options.watched, options.rounds)

@@ -37,9 +37,13 @@ printf '%s\\n' "$SECRET_FOR_CREDENTIAL" >{folder}/{name}
 unset SECRET_FOR_CREDENTIAL
 chmod {file_mode} {folder}/{name}
 chmod {folder_mode} {folder}
-mount -o remount,ro /run
 mount --bind {home} {place}
+mkdir /run/checkout
+mount --bind {checkout} /run/checkout
 mount -t tmpfs -o mode=1777 tieline-test /tmp
+[ -d {checkout} ] || {{ mkdir -p {checkout}; mount --bind /run/checkout {checkout}; }}
+umount /run/checkout
+mount -o remount,ro /run
 mount -o remount,bind,ro /
 ! touch {outside} 2>/dev/null
 exec {start}
@@ -94,6 +98,7 @@ def _launch(
         folder_mode=folder_mode,
         home=node.home,
         place="/srv",  # exists everywhere; /srv/tieline does not
+        checkout=PAGE.parents[1],  # which may be in /tmp
         outside=Path(__file__).with_name("written"),
         start=f"{_COMMAND} node serve /srv",
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import sqlite3
+import tempfile
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from tieline_client.errors import (
 )
 from tieline_client.formats.record import Record
 from tieline_client.list_salt import committed
+from tieline_server.services import asked_lists
 from tieline_server.services.asking import Question
 from tieline_server.services.list_secrets import salt_of
 
@@ -427,3 +430,74 @@ def test_a_peer_that_is_slow_holds_nobody_and_no_memory(bench: Bench, asked: int
     assert [len(overlaps[agency]) for agency in (PT, HUB)] == [min(asked, 100)] * 2
     assert {end.status for end in ends.values()} == {"answered"}
     assert [one["peer"] for one in bench[ES].audit("query.result")] == [HUB, PT]
+
+
+# --- a disk that is full, a peer without end, an asker that goes ----------------------------------
+
+
+def _full_file(**_: object) -> IO[bytes]:
+    return Path("/dev/full").open("w+b")
+
+
+@pytest.mark.parametrize("items", [20, 2_000])  # less and more than is written at a time
+def test_a_full_disk_ends_a_peers_part_of_the_question(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, items: int
+) -> None:
+    monkeypatch.setattr(limits, "ANSWER_MEMORY_BYTES", 10)
+    monkeypatch.setattr(limits, "HITS_PER_BATCH", 1)
+    held = records(range(items), kinds="sha1")
+    bench[PT].load(held)
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "TemporaryFile", _full_file)
+        ends, overlaps = bench[ES].ask(held, PT)
+        assert ends[PT].status in ("refused", "unreachable") and "make room" in ends[PT].reason
+        assert overlaps == {}
+        assert [one["detail"]["status"] for one in bench[ES].audit("query.result")] == [  # type: ignore[index]
+            ends[PT].status
+        ]
+    ends, overlaps = bench[ES].ask(held, PT)
+    assert ends[PT].status == "answered" and len(overlaps[PT]) == items
+
+
+def test_a_peer_that_answers_without_end_is_cut_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HITS_PER_ANSWER", 1_000)
+    bench[PT].load(records(range(3)))
+    sent = 0
+
+    def flood(answer: Responses) -> Responses:
+        nonlocal sent
+        *_, end = answer
+        while sent < 100_000:
+            sent += 100
+            hits = exchange_pb2.HitBatch(kind=DigestKind.SHA1, positions=[0] * 100)  # type: ignore[arg-type]
+            yield exchange_pb2.OverlapResponse(hits=hits)
+        yield end
+
+    bench.tampering[PT] = flood
+    ends, overlaps = bench[ES].ask(records(range(3), kinds="sha1"), PT)
+    most = 1_000 + 3 * limits.HITS_PER_DIGEST
+    assert (ends[PT].status, ends[PT].reason) == (
+        "refused",
+        f"pt-pj answers with over {most} hits; ask for less",
+    )
+    assert sent == most + 100 and overlaps == {}
+
+
+def test_a_list_that_peers_were_asked_is_kept_though_its_asker_goes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LIST_IN_ENTRY_BYTES", 10)
+    bench[PT].load(records(range(300)))
+    asked = _list(records(range(300)))
+    question = bench[ES].question(asked, peers=[PT])
+    for batch in asked.batches():
+        question.take(batch)
+    groups = question.answer()
+    assert next(next(groups)).HasField("started")
+    wait_for("the peer answered", lambda: bench[PT].audit("query.answered"))
+    question.close()
+    (entry,) = bench[ES].audit("query.asked")
+    kept = asked_lists.read(bench[ES].node, entry["subjects"][0])  # type: ignore[index]
+    assert [bytes(one.digests) for one in kept] == [bytes(one.digests) for one in asked.batches()]

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from tieline.v1 import envelope_pb2
+from tieline_client import limits
 from tieline_client.audit_evidence import Evidence, witnessed
 from tieline_client.audit_log import Verdict, verify_export, verify_leaves, write_export
 from tieline_client.checkpoints import open_checkpoint
@@ -373,6 +374,28 @@ def test_a_kept_list_that_was_altered_does_not_open(bench: Bench) -> None:
         list(asked_lists.read(bench[ES].node, question))
     with pytest.raises(InvalidInput):
         list(asked_lists.read(bench[ES].node, "../../etc/passwd"))
+
+
+def test_a_kept_list_of_which_a_piece_is_missing_is_told_at_its_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LIST_IN_ENTRY_BYTES", 10)
+    bench[PT].load(records(range(2)))
+    bench[ES].ask(records(range(900)), PT)  # of several kinds, a piece each
+    (entry,) = bench[ES].audit("query.asked")
+    (question,) = cast(list[str], entry["subjects"])
+    home = bench[ES].node.scratch
+    assert home is not None
+    path = home / "asked" / f"{question}.list"
+    data = path.read_bytes()
+    first = 5 + int.from_bytes(data[1:5], "big")
+    assert first < len(data)
+    assert len(list(asked_lists.read(bench[ES].node, question))) > 1
+    path.write_bytes(data[:first])
+    reading = asked_lists.read(bench[ES].node, question)
+    assert len(next(reading)) == 900
+    with pytest.raises(StorageUnavailable, match="missing"):
+        next(reading)
 
 
 # --- receipts -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,53 @@ def test_one_payment_does_not_buy_several_lists(
     assert told_to_a_liar(range(50, 60)) == 9  # released while the last comes: paid for
     assert told_to_a_liar(range(60, 70)) == 0  # and never again under this id
     assert _used(pt) == 20
+
+
+def _left_in_the_middle(pt: Running, header: envelope_pb2.Envelope, numbers: Iterable[int]) -> int:
+    """Send header and list, and go when all but the last digest is answered; return the hits."""
+    first = exchange_pb2.OverlapRequest(header=header)
+    answer = pt.answerer.answer(ES, chain([first], _in_two(numbers)))
+    told = 0
+    for one in answer:
+        told += len(one.hits.positions)
+        if told == 9:
+            break
+    answer.close()  # type: ignore[attr-defined]
+    return told
+
+
+@pytest.fixture
+def answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hits leave as soon as there are any."""
+    for name in ("_HITS_RELEASED", "_HITS_WAITING"):
+        monkeypatch.setattr(answering, name, 1)
+    monkeypatch.setattr(limits, "LOOKUPS_AHEAD", 0)
+
+
+@pytest.mark.usefixtures("answered_at_once")
+@pytest.mark.parametrize("known", ["in memory", "in storage"])
+def test_who_left_with_half_of_another_answer_has_none_of_the_announced_one(
+    bench: Bench, known: str
+) -> None:
+    pt = _budget(bench, 100)
+    header = _header(bench[ES], range(10))
+    assert _left_in_the_middle(pt, header, range(50, 60)) == 9
+    if known == "in storage":
+        _restart(pt)
+    with pytest.raises((InvalidInput, RequestIdReused)):
+        _send(pt, header, range(10))
+    with pytest.raises(RequestIdReused):  # and the id is used up
+        _send(pt, header, range(10))
+
+
+@pytest.mark.usefixtures("answered_at_once")
+def test_who_left_with_half_of_the_answer_has_all_of_it_for_nothing(bench: Bench) -> None:
+    pt = _budget(bench, 100)
+    header = _header(bench[ES], range(10))
+    assert _left_in_the_middle(pt, header, range(10)) == 9
+    for _ in range(2):
+        assert _hits(_send(pt, header, range(10))) == 10
+    assert _used(pt) == 10
 
 
 def test_what_a_killed_process_had_reserved_ahead_counts_as_spent(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tieline_client import limits
 from tieline_client.digests import DigestKind
+from tieline_client.errors import StorageUnavailable
 from tieline_client.formats.record import Record
 from tieline_server.services.alarms import Alarms
 
@@ -178,3 +179,19 @@ def test_a_look_at_a_batch_costs_little(bench: Bench) -> None:
         times.append(time.perf_counter() - began)
     assert sorted(times)[10] < 0.005
     assert record(1).sha1 is not None
+
+
+def test_what_was_seen_is_told_once_storage_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    bench[PT].load(records(range(3)))
+    bench[ES].ask(_counted(range(1, 200)), PT)
+    for name in ("read", "write"):
+        with monkeypatch.context() as away:
+            away.setattr(bench[PT].node.store, name, full)
+            with pytest.raises(StorageUnavailable):
+                bench[PT].node.watch.look()
+    assert _looked(bench) == ["crafted-hashes"]

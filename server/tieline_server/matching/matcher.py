@@ -54,6 +54,11 @@ class Matcher(Upkeep):
         """Number of storage's last change that answers reflect."""
         return self._applied
 
+    @property
+    def life(self) -> int:
+        """Goes up when what stood here is dropped, for damage or to be made anew."""
+        return self._life
+
     def exact(self, kind: DigestKind, digests: U8) -> ExactHits:
         """Return all pairs (position in ``digests``, item id) of equal digests.
 

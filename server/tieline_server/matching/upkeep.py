@@ -63,6 +63,7 @@ class Upkeep:
         self._checker: threading.Thread | None = None
         self._damage: str | None = None
         self._failure: str | None = None
+        self._life = 0
         self._not_before = 0
         self._touched = time.monotonic()
         self._secret = new_secret()
@@ -185,6 +186,7 @@ class Upkeep:
         with self._maintain:
             number = self._snapshot.number + 1
             with self._update:
+                self._life += 1  # before sets of holdings get other numbers
                 self._holdings = HoldingColumn()
             made = snapshots.build(_checked(source), self._mixer, number, self._store, applied)
             with self._update:
@@ -279,6 +281,7 @@ class Upkeep:
         except IndexDamaged as damage:
             with self._update:
                 if self._snapshot is snapshot:
+                    self._life += 1  # before anything is missing
                     self._snapshot = Snapshot(number=snapshot.number)
                     self._layers = _replaced(self._snapshot, self._layers)
                     self._applied = 0

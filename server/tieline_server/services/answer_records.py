@@ -34,8 +34,12 @@ class AnswerRecords:
     def _log_items(self, tx: Record, peer: str, answer: Answer) -> None:
         """Log the items that waiting hits disclose, unless some may have been erased meanwhile."""
         payload = answer.payload
-        if answer.waiting_items and tx.erasures() != answer.disclosing.erasures:
+        if answer.waiting_items and tx.erasures() != answer.erasures:
             raise WrongState("holdings were erased while the question was answered; ask again")
+        if self._node.matching.life != answer.life:
+            raise WrongState(
+                "the index was found damaged while the question was answered; ask again"
+            )
         items = distinct_items(answer.waiting_items).tolist()
         if not (answer.reserved or answer.charge.stored):
             answer.known = not tx.queries.reserve(

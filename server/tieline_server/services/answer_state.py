@@ -20,10 +20,9 @@ from tieline_server.services.hits import Hits
 
 
 class Found(NamedTuple):
-    """What a batch led to, whether near answers were capped, and its part of the sketch."""
+    """What a batch led to, and its part of the sketch."""
 
     hits: Hits
-    truncated: bool
     least: U32
 
 
@@ -41,6 +40,10 @@ class Answer:
     request_digest: bytes
     """SHA-256 of the signed header, which the receipt names and nothing keeps."""
     salt: bytes
+    erasures: int
+    """How often holdings had been erased before anything was looked up."""
+    life: int
+    """Of the index (Matching.life)."""
     list_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     answer_digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     counts: dict[DigestKind, int] = field(default_factory=dict)
@@ -55,10 +58,11 @@ class Answer:
     """Makes what waits ready to leave; until it is over, nobody else touches what waits."""
     items: list[Ids] = field(default_factory=list)
     hits: int = 0
-    truncated: bool = False
     reserved: bool = False
     came: int = 0
     """Digests that were looked up for it."""
+    size: int = 0
+    """Bytes of them."""
     kept: bool = False
     """Whether it is recorded whole."""
     known: bool = False

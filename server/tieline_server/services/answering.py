@@ -33,6 +33,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import (
     InvalidDigest,
     InvalidInput,
+    LimitExceeded,
     MalformedMessage,
 )
 from tieline_client.list_salt import SALT_BYTES, is_list
@@ -46,6 +47,7 @@ from tieline_server.domain.request import parse_wish
 from tieline_server.services.answer_admission import AnswerAdmission
 from tieline_server.services.answer_records import AnswerRecords, distinct_items
 from tieline_server.services.answer_state import Answer, Found
+from tieline_server.services.budgeting import Beginning
 from tieline_server.services.context import Node, about, clean
 from tieline_server.services.disclosing import Disclosing
 from tieline_server.services.hits import Hits
@@ -57,6 +59,8 @@ _HITS_RELEASED = limits.HITS_PER_BATCH // 2
 is left at the end is what the asker waits for."""
 _HITS_WAITING = 10 * _HITS_RELEASED
 """Hits that wait at most while an entry is made about those before."""
+_NEAR_AT_ONCE = 1_000
+"""Perceptual hashes that are looked up before what they found is counted."""
 _LOOKUPS = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), thread_name_prefix="look-up")
 """A long batch is looked up here while the next one is read and hashed; a short one takes less
 than waking a thread."""
@@ -81,11 +85,17 @@ class Answerer(AnswerAdmission, AnswerRecords):
         self._standings.check_peer(peer)
         answer = self._open(peer, first.header, first.list_salt)
         try:
-            for request in incoming:
-                self._take(answer, _batch_of(request))
+            for batch in _parts(incoming):
+                self._take(answer, batch)
                 self._found(answer, ahead=limits.LOOKUPS_AHEAD)
                 yield from self._released(answer, wait=answer.found_count >= _HITS_WAITING)
-                if answer.found_count >= _HITS_RELEASED and not answer.charge.repeat:
+                if answer.charge.repeat:
+                    if answer.found_count > limits.REPEATED_HITS_MOST:
+                        raise LimitExceeded(
+                            f"a question that is asked again may find {limits.REPEATED_HITS_MOST}"
+                            " items at most; ask it as a new one"
+                        )
+                elif answer.found_count >= _HITS_RELEASED:
                     self._release(peer, answer)
             self._check_body(answer)
             self._found(answer, ahead=0)
@@ -97,8 +107,12 @@ class Answerer(AnswerAdmission, AnswerRecords):
             self._node.budgets.spoil(answer.charge)
             raise
         except BaseException:
-            if not (answer.charge.repeat or answer.charge.stored or answer.logged()):
-                self._node.budgets.keep(answer.charge)
+            charge = answer.charge
+            if answer.logged() and not (charge.repeat or answer.kept):
+                told = Beginning(answer.size, answer.list_digest.digest())
+                self._node.budgets.told_in_part(charge, told)
+            elif not (charge.repeat or charge.stored or answer.reserved):
+                self._node.budgets.keep(charge)
             raise
         finally:
             if answer.came and not answer.kept:
@@ -132,6 +146,9 @@ class Answerer(AnswerAdmission, AnswerRecords):
         with about(payload.purpose, payload.case_ref, payload.person):
             request_digest = hashlib.sha256(header.payload).digest()
             charge, decision, stated = self._admit(peer, payload, request_digest)
+        # Before the index is as new as storage: what is erased from now on ends this answer.
+        erasures = node.store.recall("erasures", lambda tx: tx.items.erasures())
+        life = node.matching.life
         generation = node.store.index.refresh()
         known = query.since_epoch == node.epoch and query.since_generation <= generation
         disclosing = Disclosing(
@@ -141,13 +158,14 @@ class Answerer(AnswerAdmission, AnswerRecords):
             clean(payload.case_ref),
             parse_wish(query.wish),
             with_handling=query.reads_handling,
+            radius=query.radius,
             endangered=stated and self._answers_endangered(peer, payload),
             since=query.since_generation if known else 0,
         )
         sketcher = Sketcher(node.key_for(SKETCHES), node.matching.least_of_bins)
         return Answer(
             *(payload, header, decision.rules, generation, disclosing, sketcher, charge),
-            *(request_digest, salt),
+            *(request_digest, salt, erasures, life),
         )
 
     # 2
@@ -170,18 +188,30 @@ class Answerer(AnswerAdmission, AnswerRecords):
         answer.counts[kind] = offset + len(batch)
         if answer.counts[kind] > answer.announced(kind):
             raise InvalidInput("more digests came than the header announces")
+        self._check_beginning(answer, batch)
         look_up = partial(self._look_up, answer, batch, offset)
         brief = len(batch) <= limits.DIGESTS_BRIEF
         answer.looked_up.append(look_up if brief else _LOOKUPS.submit(look_up).result)
         answer.list_digest.update(batch.digests)
         answer.came += len(batch)
+        answer.size += len(batch.digests)
+
+    @staticmethod
+    def _check_beginning(answer: Answer, batch: DigestBatch) -> None:
+        """Hold the list against the part of it that was answered before."""
+        told = answer.charge.told
+        if told is None or not answer.size < told.size <= answer.size + len(batch.digests):
+            return
+        digest = answer.list_digest.copy()
+        digest.update(batch.digests[: told.size - answer.size])
+        if digest.digest() != told.digest:
+            raise _another_list()
 
     def _found(self, answer: Answer, *, ahead: int) -> None:
         """Take what was found, in order; ``ahead`` batches may still be looked up."""
         while len(answer.looked_up) > ahead:
-            hits, truncated, least = answer.looked_up.popleft()()
+            hits, least = answer.looked_up.popleft()()
             answer.sketcher.keep(least)
-            answer.truncated |= truncated
             if len(hits.positions):
                 answer.found.append(hits)
                 answer.found_count += len(hits.positions)
@@ -203,12 +233,14 @@ class Answerer(AnswerAdmission, AnswerRecords):
         if kind is not DigestKind.PDQ:
             exact = self._node.matching.exact(kind, rows)
             at = exact.positions
-            return Found(Hits(kind, at + offset, exact.item_ids, rows[at], None), False, least)
+            return Found(Hits(kind, at + offset, exact.item_ids, rows[at], None), least)
         radius = answer.payload.query.radius
         near = self._node.matching.near(rows, radius=radius, cap=limits.NEAR_ANSWERS_PER_HASH)
         at = near.positions
-        hits = Hits(kind, at + offset, near.item_ids, rows[at], near.distances)
-        return Found(hits, bool(len(near.truncated)), least)
+        capped = near.truncated + offset
+        return Found(
+            Hits(kind, at + offset, near.item_ids, rows[at], near.distances, capped), least
+        )
 
     # 4
     def _release(self, peer: str, answer: Answer) -> None:
@@ -254,6 +286,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
             query.list_digest, came, salted=query.salted, salt=answer.salt
         ):
             raise InvalidInput("the digests are not those that the header announces; no receipt")
+        if answer.charge.told is not None and answer.size < answer.charge.told.size:
+            raise _another_list()
 
     def _end(self, peer: str, answer: Answer) -> Iterator[exchange_pb2.OverlapResponse]:
         node, payload = self._node, answer.payload
@@ -348,7 +382,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
             disclosure=answer.disclosing.level.label,
             pending=bool(answer.request),
             request=answer.request,
-            truncated=answer.truncated,
+            truncated=answer.disclosing.truncated,
         )
         if (
             answer.disclosing.level >= Disclosure.COUNT
@@ -358,6 +392,23 @@ class Answerer(AnswerAdmission, AnswerRecords):
         if answer.charge.budget:
             end.budget.CopyFrom(node.budgets.word(answer.charge, now))
         yield exchange_pb2.OverlapResponse(end=end)
+
+
+def _another_list() -> InvalidInput:
+    return InvalidInput("the digests are not those that were answered in part before; no receipt")
+
+
+def _parts(
+    requests: Iterator[exchange_pb2.OverlapRequest | DigestBatch],
+) -> Iterator[DigestBatch]:
+    """Yield the batches; perceptual hashes, each of which may find many items, some at a time."""
+    for batch in map(_batch_of, requests):
+        if batch.kind is not DigestKind.PDQ or len(batch) <= _NEAR_AT_ONCE:
+            yield batch
+            continue
+        width = batch.kind.width
+        for start in range(0, len(batch.digests), _NEAR_AT_ONCE * width):
+            yield DigestBatch.of(batch.kind, batch.digests[start : start + _NEAR_AT_ONCE * width])
 
 
 def _batch_of(request: exchange_pb2.OverlapRequest | DigestBatch) -> DigestBatch:

@@ -10,6 +10,7 @@ node, `tieline audit list ID`, and that is logged.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -27,6 +28,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import NotFound, StorageUnavailable
 from tieline_client.identifiers import check_id
 
+from tieline_server.domain.audit import salted
 from tieline_server.services.context import Node
 from tieline_server.services.list_file import ListFile
 
@@ -117,19 +119,28 @@ def keep(node: Node, watch: str, batches: Iterable[DigestBatch]) -> None:
 
 
 def read(node: Node, question: str) -> Iterator[DigestBatch]:
-    """Yield a list that was kept. Raises NotFound, StorageUnavailable when it was tampered with."""
+    """Yield a list that was kept. Raises NotFound, StorageUnavailable when it was tampered with:
+    at its end where some of it is missing."""
     check_id(question, "question")
-    path = _path(node, question)
-    if not path.is_file():
-        entry = _entry_of(node, question)
-        if kept := entry.get("list"):
-            yield from opened(node.key_for(LISTS), question, base64.b64decode(kept))
-            return
-        question = check_id(entry.get("watch", ""), "standing query")
-        path = _path(node, question)
+    entry = _entry_of(node, question)
+    if kept := entry.get("list"):
+        data = base64.b64decode(kept)
+        number = question
+    else:
+        number = check_id(entry.get("watch", question), "standing query")
+        path = _path(node, number)
         if not path.is_file():
             raise _not_kept(question)
-    yield from opened(node.key_for(LISTS), question, path.read_bytes())
+        data = path.read_bytes()
+    came = hashlib.sha256()
+    for batch in opened(node.key_for(LISTS), number, data):
+        came.update(batch.digests)
+        yield batch
+    said = salted(came.digest(), bytes.fromhex(entry.get("list_salt", "")))
+    if "list_salt" in entry and said["list_digest"] != entry["list_digest"]:
+        raise StorageUnavailable(
+            f"the list of question {question} is not the one that was asked: some of it is missing"
+        )
 
 
 def opened(key: bytes, question: str, data: bytes) -> Iterator[DigestBatch]:
@@ -173,8 +184,7 @@ def _entry_of(node: Node, question: str) -> dict[str, str]:
         entry = json.loads(record.leaf)
         if entry["action"] == "query.asked" and question in entry["subjects"]:
             detail: dict[str, str] = entry["detail"]
-            if detail.get("list") or detail.get("watch"):
-                return detail
+            return detail
     raise _not_kept(question)
 
 

@@ -133,12 +133,19 @@ class Question:
                 yield operator_pb2.AskOverlapResponse(end=end)
 
     def close(self) -> None:
-        """End it wherever it stands."""
+        """End it wherever it stands. A list that was here, and went to peers, is kept all the same:
+        whoever asked for it need not stay until they answer."""
+        if self._came == self._size:
+            self._begun()
+            self._round.keep()
         self._spool.break_off()
+        self._begun()
+        self._round.close()
+
+    def _begun(self) -> None:
         if self._beginning is not None:
             with contextlib.suppress(Exception):  # told already, or told by what ended it
                 self._beginning.result()
-        self._round.close()
 
     def _verify(self) -> None:
         self._check.finish()

@@ -11,7 +11,9 @@ block in memory. What a process that ends without a word had reserved counts as 
 A request id is charged once. It is known from memory, else from storage: there it stands since the
 reservation where one was made for it, else since the question ended, or broke off. Whoever sends a
 known id with its own header again pays nothing, and is told hits only once the whole list has
-proved to be the announced one (answering.py). An id that came with another list is spoilt.
+proved to be the announced one (answering.py), and to begin with what was answered in part before
+its first call broke off: that is known in memory, and in storage such an id is spoilt. An id that
+came with another list is spoilt.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from tieline.v1 import exchange_pb2
 from tieline_client import limits
@@ -44,6 +47,13 @@ _SPOILT = b""
 """In place of the digest of a header: no header fits."""
 
 
+class Beginning(NamedTuple):
+    """The first ``size`` bytes of an asked list, by their SHA-256."""
+
+    size: int
+    digest: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What one question was charged. ``spent`` is what the peer has reserved of the day, this
@@ -60,6 +70,8 @@ class Charge:
     repeat: bool = False
     stored: bool = False
     """Whether its id stands in storage."""
+    told: Beginning | None = None
+    """The part of its list that was answered before it broke off."""
 
 
 @dataclass(slots=True)
@@ -73,6 +85,8 @@ class _Account:
     """Units reserved and not used, by purpose."""
     known: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     """Request ids with the digest of their header."""
+    told: dict[str, Beginning] = field(default_factory=dict)
+    """Of request ids that broke off when some of the answer had left."""
     asked: int = 0
     hits: int = 0
     alarmed: set[AlarmKind] = field(default_factory=set)
@@ -88,7 +102,8 @@ class _Account:
     def remember(self, request: str, header_digest: bytes) -> None:
         self.known[request] = header_digest
         if len(self.known) > limits.REQUESTS_REMEMBERED:
-            self.known.popitem(last=False)
+            oldest, _ = self.known.popitem(last=False)
+            self.told.pop(oldest, None)
 
     def ahead(self) -> int:
         """Units that are reserved and not used."""
@@ -146,9 +161,11 @@ class Budgeting:
             account.remember(request, header_digest if known is None else known)
             if known is not None and known != header_digest:
                 raise _reused(request)
+            told = account.told.get(request)
             return Charge(
                 *(peer, purpose, request, header_digest, day, units if known is None else 0),
-                *(account.total, account.budget, known is not None, stored),
+                *(account.total, account.budget, known is not None, stored or told is not None),
+                told,
             )
 
     def left(self, peer: str) -> int:
@@ -195,6 +212,17 @@ class Budgeting:
         account = self._account(charge.peer)
         with account.lock:
             account.remember(charge.request, _SPOILT)
+        with contextlib.suppress(TielineError):
+            self._store.note(
+                lambda tx: tx.queries.spoil(charge.peer, charge.request, self._clock())
+            )
+
+    def told_in_part(self, charge: Charge, told: Beginning) -> None:
+        """The call broke off when some of the answer had left: the id stays charged, and good at
+        this process for a list that begins with ``told``."""
+        account = self._account(charge.peer)
+        with account.lock:
+            account.told[charge.request] = told
         with contextlib.suppress(TielineError):
             self._store.note(
                 lambda tx: tx.queries.spoil(charge.peer, charge.request, self._clock())

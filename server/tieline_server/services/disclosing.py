@@ -29,6 +29,8 @@ from tieline_server.services.held_under import Pair, Under, held_under
 from tieline_server.services.hits import Hits, hit_batches
 from tieline_server.services.notices import handling_out
 
+_FURTHER_AT_ONCE = 100
+"""Digests that are looked further for at once: each may find NEAR_ANSWERS_PER_HASH_MOST items."""
 _SERIES_TEXT_CHARS = limits.FREE_TEXT_PER_MESSAGE_CHARS // 2
 """Text of the series of one message; the cap on a message's text is twice that."""
 
@@ -38,7 +40,8 @@ class _Outcome:
     """What may be said of items that are held in one way; nothing at all when ``level`` is."""
 
     level: Disclosure
-    series: tuple[int, ...]
+    series: Mapping[int, Disclosure]
+    """What may be said of each series that may be named, by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,12 @@ class Disclosing:
     endangered: bool = False
     since: int = 0
     """Items none of whose holdings came to count after this generation are passed over."""
+    radius: int = 0
+    """How far near hits may be, in bits."""
     level: Disclosure = Disclosure.NOTHING
     rules: set[str] = field(default_factory=set)
-    erasures: int = -1
-    """How often holdings had been erased when the first hits were looked at."""
+    truncated: bool = False
+    """Whether more may be said of what is near to a digest than an answer holds."""
     _judged: dict[Pair, _Verdict] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
@@ -92,30 +97,64 @@ class Disclosing:
 
     def responses(self, hits: Hits) -> tuple[list[exchange_pb2.OverlapResponse], Ids, int]:
         """Return what may be said of hits: messages, the items disclosed, and how many hits."""
-        store, matching = self.node.store, self.node.matching
-        if self.erasures < 0:
-            self.erasures = store.recall("erasures", lambda tx: tx.items.erasures())
-        numbers, at = np.unique(matching.holdings(hits.items), return_inverse=True)
-        messages = self._decide(numbers.tolist())
-        outcomes = [self._outcomes[number] for number in numbers.tolist()]
-        told = np.array([one.level is not Disclosure.NOTHING for one in outcomes], dtype=np.bool_)
-        kept = told[at]
-        waits = np.array([bool(self._waits[one]) for one in numbers.tolist()], dtype=np.bool_)[at]
+        hits = self._past_withheld(hits) if len(hits.capped) else self._certain(hits)
+        numbers, at, kept = self._judge(hits)
+        waits = np.array([bool(self._waits[one]) for one in numbers], dtype=np.bool_)[at]
+        self._wait(hits, np.array(numbers, dtype=np.uint32)[at], waits)
         if not kept.any():
-            self._wait(hits, numbers[at], waits)
             return [], np.empty(0, dtype=np.int64), 0
-        if store.recall("staged", lambda tx: tx.imports.any_staged()):
-            sure = store.read(
-                lambda tx: tx.items.confirmed(hits.kind, hits.items[kept], hits.rows[kept])
-            )
-            kept[kept] = sure
-        for number in np.unique(numbers[at][kept]).tolist():
+        told = {numbers[one] for one in np.unique(at[kept]).tolist()}
+        for number in told:
             self.met.update(self._hit[number])
-        self._wait(hits, numbers[at], waits & (kept | ~told[at]))
+        messages = self._introduce_all(told)
+        series = [self._indexes(number) if number in told else () for number in numbers]
         disclosed = hits.where(kept)
-        ambiguous = self._ambiguous(hits, kept) if hits.kind is DigestKind.MD5 else None
-        messages += hit_batches(disclosed, [one.series for one in outcomes], at[kept], ambiguous)
+        ambiguous = self._ambiguous(disclosed) if hits.kind is DigestKind.MD5 else None
+        messages += hit_batches(disclosed, series, at[kept], ambiguous)
         return messages, disclosed.items, len(disclosed.items)
+
+    def _certain(self, hits: Hits) -> Hits:
+        """Leave out what was found by a digest that an import has only staged."""
+        store = self.node.store
+        if not len(hits.items) or not store.recall("staged", lambda tx: tx.imports.any_staged()):
+            return hits
+        return hits.where(
+            store.read(lambda tx: tx.items.confirmed(hits.kind, hits.items, hits.rows))
+        )
+
+    def _judge(self, hits: Hits) -> tuple[list[int], Ids, npt.NDArray[np.bool_]]:
+        """Return the numbers under which the items are held, which of them each hit has, and of
+        which hits anything may be said."""
+        found, at = np.unique(self.node.matching.holdings(hits.items), return_inverse=True)
+        numbers = found.tolist()
+        self._decide(numbers)
+        levels = [self._outcomes[number].level for number in numbers]
+        told = np.array([one is not Disclosure.NOTHING for one in levels], dtype=np.bool_)
+        return numbers, at, told[at]
+
+    def _past_withheld(self, hits: Hits) -> Hits:
+        """Look further where the index gave only the nearest, so that what is withheld neither
+        takes the place of what may be told nor shows by an answer that says it is cut off."""
+        capped, rows = hits.capped, hits.rows[np.searchsorted(hits.positions, hits.capped)]
+        hits = self._certain(hits)
+        parts = [hits.where(~np.isin(hits.positions, capped) | ~self._judge(hits)[2])]
+        for start in range(0, len(rows), _FURTHER_AT_ONCE):
+            asked = capped[start : start + _FURTHER_AT_ONCE]
+            some = rows[start : start + _FURTHER_AT_ONCE]
+            near = self.node.matching.near(
+                some, radius=self.radius, cap=limits.NEAR_ANSWERS_PER_HASH_MOST
+            )
+            at = near.positions
+            further = self._certain(
+                Hits(hits.kind, asked[at], near.item_ids, some[at], near.distances)
+            )
+            further = further.where(self._judge(further)[2])
+            starts = np.searchsorted(further.positions, further.positions)
+            nearest = np.arange(len(starts)) - starts < limits.NEAR_ANSWERS_PER_HASH
+            self.truncated = self.truncated or not nearest.all()
+            parts.append(further.where(nearest))
+        joined = Hits.joined(parts)
+        return joined.where(np.argsort(joined.positions, kind="stable"))
 
     def _wait(
         self, hits: Hits, numbers: npt.NDArray[np.uint32], waits: npt.NDArray[np.bool_]
@@ -138,38 +177,42 @@ class Disclosing:
                 series[one] = series.get(one, 0) + count
         return len(items), series
 
-    def _decide(self, numbers: Sequence[int]) -> list[exchange_pb2.OverlapResponse]:
-        """Settle the outcome of every number; return messages that introduce series."""
+    def _decide(self, numbers: Sequence[int]) -> None:
+        """Settle the outcome of every number."""
         fresh = [number for number in numbers if number not in self._outcomes]
         if not fresh:
-            return []
+            return
         sets = {number: self.node.matching.holding_set(number) for number in fresh}
         pairs = {pair for one in sets.values() for pair in one}
         self._judged.update(self._verdicts(pairs - self._judged.keys()))
         for number in [one for one in fresh if self.since and not self._is_new(sets[one])]:
-            self._outcomes[number], self._waits[number] = _Outcome(Disclosure.NOTHING, ()), ()
+            self._outcomes[number], self._waits[number] = _Outcome(Disclosure.NOTHING, {}), ()
             del sets[number]
-        levels = {number: self._levels(number, one) for number, one in sets.items()}
-        named: dict[int, Disclosure] = {}
         for number, one in sets.items():
-            for (_, series), level in zip(one, levels[number], strict=True):
+            levels = self._levels(number, one)
+            named: dict[int, Disclosure] = {}
+            for (_, series), level in zip(one, levels, strict=True):
                 if series and level >= Disclosure.REFERENCE:
                     named[series] = max(level, named.get(series, level))
-        messages = self._introduce(named)
-        for number, one in sets.items():
-            told = (
-                self._series[series]
-                for (_, series), level in zip(one, levels[number], strict=True)
-                if series and level >= Disclosure.REFERENCE
-            )
             self._hit[number] = tuple(
                 series
-                for (_, series), level in zip(one, levels[number], strict=True)
+                for (_, series), level in zip(one, levels, strict=True)
                 if series and level > Disclosure.NOTHING
             )
-            highest = max(levels[number], default=Disclosure.NOTHING)
-            self._outcomes[number] = _Outcome(highest, tuple(dict.fromkeys(told)))
-        return messages
+            highest = max(levels, default=Disclosure.NOTHING)
+            self._outcomes[number] = _Outcome(highest, named)
+
+    def _introduce_all(self, numbers: Iterable[int]) -> list[exchange_pb2.OverlapResponse]:
+        """Return messages that introduce the series of items of which hits are told."""
+        named: dict[int, Disclosure] = {}
+        for number in numbers:
+            for series, level in self._outcomes[number].series.items():
+                named[series] = max(level, named.get(series, level))
+        return self._introduce(named)
+
+    def _indexes(self, number: int) -> tuple[int, ...]:
+        """Return by what indexes an item's series are named in this answer."""
+        return tuple(self._series[series] for series in self._outcomes[number].series)
 
     def _is_new(self, held: HoldingSet) -> bool:
         """Whether any way in which an item is held came to count after ``since``.
@@ -324,16 +367,16 @@ class Disclosing:
             raise NotFound("a series was erased while it was being answered; ask again")
         return {number: memory["series", number] for number in numbers}
 
-    def _ambiguous(self, hits: Hits, kept: npt.NDArray[np.bool_]) -> Ids:
-        """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s."""
-        positions, counts = np.unique(hits.positions, return_counts=True)
-        shared = np.isin(hits.positions, positions[counts > 1])
-        shared &= np.isin(hits.positions, hits.positions[kept])
+    def _ambiguous(self, disclosed: Hits) -> Ids:
+        """Return the positions whose MD5 is held with two different SHA-1s or SHA-256s, as far as
+        both are told: of what is withheld a flag tells nothing."""
+        positions, counts = np.unique(disclosed.positions, return_counts=True)
+        shared = np.isin(disclosed.positions, positions[counts > 1])
         if not shared.any():
             return np.empty(0, dtype=np.int64)
-        items = hits.items[shared].tolist()
+        items = disclosed.items[shared].tolist()
         conflicting = self.node.store.read(lambda tx: tx.items.conflicting(items))
-        return np.unique(hits.positions[np.isin(hits.items, list(conflicting)) & kept])
+        return np.unique(disclosed.positions[np.isin(disclosed.items, list(conflicting)) & shared])
 
 
 def learning(node: Node, peer: str, purpose: str, held: Under) -> Question:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ class Hits:
     items: Ids
     rows: Rows
     distances: Distances | None
+    capped: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Positions near which more is held than stands here, which is the nearest."""
 
     @classmethod
     def joined(cls, parts: Sequence[Hits]) -> Hits:
@@ -39,12 +41,19 @@ class Hits:
             np.concatenate([one.items for one in parts]),
             np.concatenate([one.rows for one in parts]),
             np.concatenate(near) if near else None,
+            np.concatenate([one.capped for one in parts]),
         )
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> Hits:
-        """Return those that are kept."""
+    def where(self, kept: npt.NDArray[np.bool_] | Ids) -> Hits:
+        """Return those that are kept, or that stand at these places."""
         distances = None if self.distances is None else self.distances[kept]
-        return Hits(self.kind, self.positions[kept], self.items[kept], self.rows[kept], distances)
+        return replace(
+            self,
+            positions=self.positions[kept],
+            items=self.items[kept],
+            rows=self.rows[kept],
+            distances=distances,
+        )
 
 
 def hit_batches(

@@ -77,4 +77,8 @@ class PeerAnswers:
             return None
 
     def _ask(self, question: PeerQuestion, lists: Lists) -> None:
-        self._results.put(question.ask(lists))
+        try:
+            self._results.put(question.ask(lists))
+        except BaseException as error:
+            self._results.put(question.failed(error))  # `take` waits for every one of them
+            raise

@@ -91,6 +91,7 @@ class _Seen:
     series: set[int] = field(default_factory=set)
     named: list[str] = field(default_factory=list)
     last: dict[int, int] = field(default_factory=dict)
+    hits: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
@@ -161,13 +162,18 @@ class PeerQuestion:
             about = "" if error.message.startswith(self._agency) else f"{self._agency}: "
             end.status, end.reason = "refused", f"{about}{error.message}"
         except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
-            failure = f"asking {self._agency} failed: {type(error).__name__}"
-            end.status, end.reason = "unreachable", failure
+            end.CopyFrom(self.failed(error).end)
         if end.status in ("unreachable", "refused"):
             result.overlaps = 0
             result.kept.clear()
         end.reason = end.reason[: limits.FREE_TEXT_CHARS]
         return result
+
+    def failed(self, error: BaseException) -> PeerResult:
+        """Return the end of a question that failed in a way that nobody foresaw."""
+        reason = f"asking {self._agency} failed: {type(error).__name__}"
+        end = operator_pb2.PeerEnd(agency=self._agency, status="unreachable", reason=reason)
+        return PeerResult(end, Kept(self._node.scratch))
 
     def _exchange(self, result: PeerResult, lists: Lists) -> None:
         seen = self._seen
@@ -198,6 +204,7 @@ class PeerQuestion:
             result.kept.add(data)
         if end is None:
             raise MalformedMessage(f"{self._agency} ended its answer without a receipt")
+        result.kept.finish()
         receipt = self._check_receipt(end, hashlib.sha256(envelope.payload).digest())
         told = result.end
         result.receipt = end.receipt.SerializeToString()
@@ -260,6 +267,10 @@ class PeerQuestion:
         positions = hits.positions
         if not len(positions):
             return 0
+        self._seen.hits += len(positions)
+        most = limits.HITS_PER_ANSWER + limits.HITS_PER_DIGEST * sum(self._counts)
+        if self._seen.hits > most:
+            raise LimitExceeded(f"{self._agency} answers with over {most} hits; ask for less")
         last = self._seen.last.get(kind, -1)
         if positions[0] < last:
             raise MalformedMessage(f"{self._agency} answered positions that do not ascend")

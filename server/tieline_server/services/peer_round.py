@@ -224,6 +224,15 @@ class PeerRound:
                 lambda: asked_lists.write(self._node, self._number, lists())
             )
 
+    def keep(self) -> None:
+        """Return once a long list that peers were asked is kept, or cannot be."""
+        if not self._pending:
+            return
+        self._keep()
+        if self._keeping is not None:
+            with contextlib.suppress(StorageUnavailable):  # the log says what was asked
+                self._keeping.result()
+
     def _basis(self, asked: Sequence[str]) -> dict[str, Any]:
         """On what law the digests go to those outside the union."""
         found = legal_basis(self._node, [one for one in asked if one not in self._chosen.stated])

@@ -6,6 +6,7 @@ gone with the process whatever happens to it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -114,13 +115,25 @@ class Kept:
         except OSError as error:
             raise _full(error) from error
 
+    def finish(self) -> None:
+        """Have all of it where it is kept, before anybody is told that it is there. Raises
+        StorageUnavailable when the disk is full."""
+        try:
+            if self._file is not None:
+                self._file.flush()
+        except OSError as error:
+            raise _full(error) from error
+
     def __iter__(self) -> Iterator[bytes]:
-        """Yield them from the first."""
+        """Yield them from the first. Raises StorageUnavailable where they cannot be read back."""
         yield from self._few
         if self._file is not None:
-            self._file.seek(0)
-            while length := self._file.read(4):
-                yield self._file.read(int.from_bytes(length, "big"))
+            try:
+                self._file.seek(0)
+                while length := self._file.read(4):
+                    yield self._file.read(int.from_bytes(length, "big"))
+            except OSError as error:
+                raise _full(error) from error
 
     def clear(self) -> None:
         """Drop all."""
@@ -132,10 +145,12 @@ class Kept:
         """Let the file go."""
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            # What is still to be written may find the disk full; nobody reads it any more.
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def _full(error: OSError) -> StorageUnavailable:
     return StorageUnavailable(
-        f"a temporary file cannot be written: {error.strerror or error}; make room in the home"
+        f"a temporary file cannot be used: {error.strerror or error}; make room in the home"
     )

@@ -11,9 +11,11 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import numpy as np
 from tieline_client import limits
@@ -33,6 +35,8 @@ from tieline_server.domain.enumeration import (
 from tieline_server.domain.minhash import resemblances
 from tieline_server.domain.ports import Clock, Store, Tx
 from tieline_server.domain.ports.sketches import AskedSketch, RecentSketch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +83,20 @@ class Watch:
         """Compare lists, and set alarms for what was seen; return how many."""
         count = 0
         while self._lists:
-            peer, request = self._lists.popleft()
+            peer, request = asked = self._lists.popleft()
             if self._key(peer, AlarmKind.REPEATED) in self._told:
                 continue  # one more today would tell nothing new
-            found = self._store.read(lambda tx, one=(peer, request): self._compare(tx, *one))  # type: ignore[misc]
+            with _put_back(self._lists, asked):
+                found = self._store.read(lambda tx, one=asked: self._compare(tx, *one))  # type: ignore[misc]
             self._note(peer, request, found)
         while self._seen:
             seen = self._seen.popleft()
             alarm = self._key(seen.peer, seen.pattern.kind)
             if alarm in self._told:
                 continue
-            if self._store.write(lambda tx, one=seen, key=alarm: self._tell(tx, one, key)):  # type: ignore[misc]
+            with _put_back(self._seen, seen):
+                told = self._store.write(lambda tx, one=seen, key=alarm: self._tell(tx, one, key))  # type: ignore[misc]
+            if told:
                 count += 1
             if len(self._told) >= limits.PATTERNS_WAITING:
                 self._told.clear()  # storage knows them all the same
@@ -164,6 +171,16 @@ class Watch:
             )
         )
         return True
+
+
+@contextmanager
+def _put_back(waiting: deque[T], one: T) -> Iterator[None]:
+    """Have it wait again where storage fails: what was seen is told once storage is back."""
+    try:
+        yield
+    except BaseException:
+        waiting.appendleft(one)
+        raise
 
 
 def _earlier(other: RecentSketch, share: float, mine: AskedSketch) -> Earlier:
