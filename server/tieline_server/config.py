@@ -171,6 +171,10 @@ class NodeConfig(BaseSettings):
     def _check_reach(self) -> NodeConfig:
         if not self.outbound_only and self.listen is None:
             raise ValueError("listen is needed, unless the node only calls out")
+        places = [self.listen, self.operator_listen, self.metrics_listen]
+        taken = [one for one in places if one and not one.endswith(":0")]
+        if len(set(taken)) < len(taken):
+            raise ValueError("listen, operator_listen and metrics_listen are different ports")
         if self.outbound_only and self.role is Role.HUB:
             raise ValueError("outbound_only: a hub must be called by others")
         if self.outbound_only and self.endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,10 @@ from tieline_client.profile import utc_now
 from tieline_server import at_rest
 from tieline_server.config import Home
 from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.wiring import own_database
 
+_NEEDED = ("node", "signing")
+"""Keys without which no node starts; the CAs' may be elsewhere."""
 DISK_WARNING_BYTES = 5 * 1024**3
 DISK_FAILED_BYTES = 200 * 1024**2
 
@@ -36,6 +40,7 @@ def look_at_home(path: Path) -> Sequence[Finding]:
         *_keys(home),
         *_configuration(home),
         *_directory(home),
+        *_database(home),
         disk(path),  # the running node says so too; a full disk may be why it does not run
     ]
 
@@ -62,6 +67,14 @@ def _permissions(home: Home) -> Iterator[Finding]:
 
 
 def _keys(home: Home) -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if not (home.keys / f"{name}.key").is_file()]
+    if missing:
+        yield Finding(
+            "keys",
+            State.FAILED,
+            f"not in {home.keys}: {', '.join(f'{name}.key' for name in missing)}",
+            "restore a backup with `tieline node restore`: keys are in it",
+        )
     plain = at_rest.plain_keys(home)
     if plain:
         names = ", ".join(path.name for path in plain)
@@ -71,7 +84,7 @@ def _keys(home: Home) -> Iterator[Finding]:
             f"private keys are plain files: {names}",
             f"stop the node and run `tieline node passphrase {home.path}`",
         )
-    else:
+    elif not missing:
         yield Finding("keys", State.WELL, "every private key is encrypted")
 
 
@@ -82,6 +95,16 @@ def _configuration(home: Home) -> Iterator[Finding]:
         yield Finding("settings", State.FAILED, error.message, f"correct {home.config_file}")
     else:
         yield Finding("settings", State.WELL, f"{home.config_file} is valid")
+
+
+def _database(home: Home) -> Iterator[Finding]:
+    with contextlib.suppress(TielineError):  # what is wrong with settings was told
+        url = home.database_url(home.config())
+        try:
+            own_database.check_there(home, url)
+        except TielineError as error:
+            words, _, advice = error.message.partition("; ")
+            yield Finding("database", State.FAILED, words, advice)
 
 
 def _directory(home: Home) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ from tieline_server.trust.node_identity import NodeIdentity
 from tieline_server.trust.online_half import OnlineHalf
 from tieline_server.trust.own_statement import OwnStatements
 from tieline_server.trust.peer_pool import PeerPool
-from tieline_server.wiring import process
+from tieline_server.wiring import own_database, process
 from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.directory import directory_changed
@@ -164,10 +164,11 @@ def _put_together(
     damaged: list[str] = []
     matching = _open_index(home.indexes, held, damaged)
     known_good = _open_index(home.indexes / "known-good", held, damaged)
-    store = open_store(
-        home.database_url(config), clock=utc_now, matching=matching, known_good=known_good
-    )
+    url = home.database_url(config)
+    own_database.check_there(home, url)
+    store = open_store(url, clock=utc_now, matching=matching, known_good=known_good)
     held.callback(store.close)
+    own_database.check_own(home, store)
 
     def heard_from(agency: str) -> None:
         delivery.heard_from(agency)

@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tieline_client.profile import utc_now
+from tieline_server.storage.engine import open_store
 
 from tests.e2e.federation import WHY, Federation, Result, federation, tieline_process
 
@@ -177,6 +179,44 @@ def test_a_damaged_database(copy: Path) -> None:
         extra.unlink()
     (copy / "database.sqlite3").write_bytes(b"not a database at all" * 500)
     _refused(tieline_process("node", "serve", copy), 1, "damaged")
+
+
+def test_a_database_that_is_gone_is_not_made_anew(copy: Path) -> None:
+    """It would tell every peer that nothing is held here."""
+    kept = copy / "database.sqlite3"
+    for extra in copy.glob("database.sqlite3*"):
+        extra.rename(copy.parent / extra.name)
+    _refused(tieline_process("node", "serve", copy), 1, "is not there", "tieline node restore")
+    assert not kept.exists()
+    told = tieline_process("doctor", "--home", copy)
+    assert told.code == 1 and "is not there" in told.out + told.err
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_another_database_is_not_taken_for_the_homes_own(copy: Path, made: bool) -> None:
+    other = copy.parent / "other.sqlite3"
+    if made:
+        open_store(f"sqlite:///{other}", clock=utc_now).close()
+    config = copy / "config.toml"
+    text = config.read_text()
+    assert 'database = ""' in text
+    config.write_text(text.replace('database = ""', f'database = "sqlite:///{other}"'))
+    said = "knows none of admin" if made else "is not there"
+    _refused(tieline_process("node", "serve", copy), 1, said, "correct `database`")
+    assert other.exists() == made
+
+
+def test_a_key_that_is_gone(copy: Path) -> None:
+    (copy / "keys" / "node.key").unlink()
+    told = tieline_process("doctor", "--home", copy)
+    assert told.code == 1 and "node.key" in told.out and "tieline node restore" in told.out
+
+
+def test_two_ports_that_are_one(copy: Path, nodes: Federation) -> None:
+    node = nodes["europol-ec3"]
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace(node.operator_address, node.address))
+    _refused(tieline_process("node", "serve", copy), 1, "different ports")
 
 
 def test_a_configuration_that_is_wrong(copy: Path) -> None:

@@ -145,6 +145,31 @@ def test_own_without_any_category_is_the_importers_statement(
     assert [record.entire for record in records if isinstance(record, Record)] == [entire] * 3
 
 
+@pytest.mark.parametrize(
+    ("header", "meant"),
+    [
+        ("md5;categories", "category"),
+        ("md5;Kategorie", "category"),
+        ("md5;category;serie", "series"),
+        ("md5;category;media", "mediatype"),
+        ("md5;categories;series;quality;media_type", "category"),
+    ],
+)
+def test_own_a_column_that_may_be_mistyped_is_refused(read: Many, header: str, meant: str) -> None:
+    """Of a mistyped category all would belong."""
+    row = ";".join([MD5, *("x" for _ in header.split(";")[1:])])
+    with pytest.raises(FormatError, match=f"is it {meant}"):
+        read(f"{header}\n{row}\n")
+
+
+@pytest.mark.parametrize("name", ["filename", "sha512", "hash", "id", "categories", ""])
+def test_own_other_columns_are_not_read(read_one: One, name: str) -> None:
+    """A name like one that is there is another column."""
+    cells = f"{MD5};vics-us:1;Azul;image;70;anything"
+    record = read_one(f"md5;category;series;media_type;quality;{name}\n{cells}\n")
+    assert (record.md5, record.series) == (bytes.fromhex(MD5), "Azul")
+
+
 def test_own_progress_is_told_of_one_pass(read: Many) -> None:
     told: list[int] = []
     text = "md5;category\n" + f"{MD5};\n" * 2_000

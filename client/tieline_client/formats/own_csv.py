@@ -8,8 +8,10 @@ between them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 
 from tieline_client.digests import DigestKind
+from tieline_client.errors import FormatError
 from tieline_client.formats.fields import (
     BadRecord,
     check_identified,
@@ -17,14 +19,18 @@ from tieline_client.formats.fields import (
     read_quality,
     read_text,
     read_vote,
+    shown,
 )
 from tieline_client.formats.record import Record, Rejected, Vote
-from tieline_client.formats.tabular import Row, Table, cell_in
+from tieline_client.formats.tabular import Row, Table, cell_in, column
 from tieline_client.limits import CODE_CHARS
 
 HEADER = ("md5", "sha1", "sha256", "pdq", "quality", "category", "series", "media_type")
 SCHEME = "tieline"
 _DIGESTS = frozenset(kind.label for kind in DigestKind)
+_COLUMNS = frozenset(map(column, HEADER))
+_ALIKE = 0.65
+"""How like two names are of which one is taken for a mistyped other (difflib's ratio)."""
 _CATEGORIES_CHARS = 16 * CODE_CHARS
 
 
@@ -40,12 +46,28 @@ def open_own_csv(
 
     A file in which no row states a category is a plain list, the importer's own statement that
     all of it belongs; so the rows are looked through once for a category, as far as the first.
-    Raises FormatError when the table is broken.
+    Raises FormatError when the table is broken, or a column may be a mistyped one.
     """
     table = Table(blocks, name, is_own_csv, HEADER)
+    _check_columns(table.columns, name)
     if "category" not in table.columns:
         return table, True
     return table, not _states_category(Table(first_look, name, is_own_csv, HEADER))
+
+
+def _check_columns(columns: Collection[str], name: str) -> None:
+    """Raise FormatError for a column that looks like one which is not there. Other columns are not
+    read; of a mistyped category every record would belong."""
+    absent = [each for each in map(column, HEADER) if each not in _DIGESTS | set(columns)]
+    for each in columns:
+        if each in _COLUMNS or not each:
+            continue
+        if alike := get_close_matches(each, absent, 1, _ALIKE):
+            raise FormatError(
+                name, None,
+                f"the column {shown(each)} is not one of {';'.join(HEADER)}; is it {alike[0]}?"
+                " Rename it, or take it out",
+            )  # fmt: skip
 
 
 def read_own_csv(
