@@ -17,6 +17,7 @@ from tieline_client.digests import DigestKind, pack
 from tieline_client.errors import (
     BudgetExceeded,
     InvalidInput,
+    LimitExceeded,
     PolicyRefused,
     RequestIdReused,
     TielineError,
@@ -325,6 +326,20 @@ def test_who_left_with_half_of_another_answer_has_none_of_the_announced_one(
         _send(pt, header, range(10))
     with pytest.raises(RequestIdReused):  # and the id is used up
         _send(pt, header, range(10))
+
+
+@pytest.mark.usefixtures("answered_at_once")
+def test_what_a_question_asked_again_finds_is_bounded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hits wait in memory for the end of its list."""
+    monkeypatch.setattr(limits, "REPEATED_HITS_MOST", 5)
+    pt = _budget(bench, 100)
+    header = _header(bench[ES], range(10))
+    _broken_off(pt, header, range(10))
+    with pytest.raises(LimitExceeded, match="as a new one"):
+        _send(pt, header, range(10))
+    assert _hits(_send(pt, _header(bench[ES], range(10)), range(10))) == 10
 
 
 @pytest.mark.usefixtures("answered_at_once")
