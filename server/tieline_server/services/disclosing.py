@@ -8,7 +8,7 @@ domain/holding.py says which of them decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -85,6 +85,8 @@ class Disclosing:
     _judged: dict[Pair, _Verdict] = field(default_factory=dict)
     _series: dict[int, int] = field(default_factory=dict)
     _outcomes: dict[int, _Outcome] = field(default_factory=dict)
+    _indexes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By number, the indexes of the series that its items are in, once hits of it are told."""
     _waits: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Of a number, the series (0: none) whose release waits for a person."""
     met: set[int] = field(default_factory=set)
@@ -106,8 +108,8 @@ class Disclosing:
         told = {numbers[one] for one in np.unique(at[kept]).tolist()}
         for number in told:
             self.met.update(self._hit[number])
-        messages = self._introduce_all(told)
-        series = [self._indexes(number) if number in told else () for number in numbers]
+        messages = self._introduce_all(told - self._indexes.keys())
+        series = [self._indexes.get(number, ()) for number in numbers]
         disclosed = hits.where(kept)
         ambiguous = self._ambiguous(disclosed) if hits.kind is DigestKind.MD5 else None
         messages += hit_batches(disclosed, series, at[kept], ambiguous)
@@ -202,17 +204,17 @@ class Disclosing:
             highest = max(levels, default=Disclosure.NOTHING)
             self._outcomes[number] = _Outcome(highest, named)
 
-    def _introduce_all(self, numbers: Iterable[int]) -> list[exchange_pb2.OverlapResponse]:
+    def _introduce_all(self, numbers: Collection[int]) -> list[exchange_pb2.OverlapResponse]:
         """Return messages that introduce the series of items of which hits are told."""
         named: dict[int, Disclosure] = {}
         for number in numbers:
             for series, level in self._outcomes[number].series.items():
                 named[series] = max(level, named.get(series, level))
-        return self._introduce(named)
-
-    def _indexes(self, number: int) -> tuple[int, ...]:
-        """Return by what indexes an item's series are named in this answer."""
-        return tuple(self._series[series] for series in self._outcomes[number].series)
+        messages = self._introduce(named)
+        for number in numbers:
+            series_of = self._outcomes[number].series
+            self._indexes[number] = tuple(self._series[series] for series in series_of)
+        return messages
 
     def _is_new(self, held: HoldingSet) -> bool:
         """Whether any way in which an item is held came to count after ``since``.
