@@ -222,15 +222,22 @@ def report(
 
     def render() -> None:
         line(f"{made.operation.name}, {made.operation.begin_day} to {made.operation.end_day}")
-        rows = [(name.replace("_", " "), value) for name, value in document["figures"].items()]
+        rows = [
+            (name.replace("_", " "), _told(value)) for name, value in document["figures"].items()
+        ]
         show_rows(("figure", ""), rows, "")
         columns = ("country", "localised", "told", "median seconds")
-        countries = [tuple(one.values()) for one in document["countries"]]
+        countries = [tuple(map(_told, one.values())) for one in document["countries"]]
         show_rows(columns, countries, "no likely country was found")
         if file is not None:
             line(f"written: {file}")
 
     emit(as_json, document, render)
+
+
+def _told(value: object) -> object:
+    """Return a figure as it is shown: a median of nothing is none."""
+    return "-" if value is None else value
 
 
 def _check_many(series: list[str]) -> None:
