@@ -15,7 +15,8 @@ from tieline_client.record_stream import NothingUsable
 class AskedFile:
     """The records of one file, read once, with what was left out on the way.
 
-    ``usable`` counts records. ``rejected`` and ``notes`` name the first REJECTED_LISTED;
+    ``usable`` counts records, ``perceptual_only`` those of them that are asked with near alone, and
+    this list is without. ``rejected`` and ``notes`` name the first REJECTED_LISTED;
     ``rejected_count`` counts all.
     """
 
@@ -24,6 +25,7 @@ class AskedFile:
     ) -> None:
         self.name = name
         self.usable = 0
+        self.perceptual_only = 0
         self.rejected: list[Rejected] = []
         self.rejected_count = 0
         self.notes: list[tuple[int, str]] = []
@@ -49,5 +51,6 @@ class AskedFile:
                 builder.add_columns(columns)
             for record in block.records:
                 builder.add(record)
+        self.perceptual_only = builder.perceptual_only
         if not self.usable:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)

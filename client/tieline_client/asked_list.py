@@ -22,7 +22,7 @@ from tieline_client.digests import EXACT_KINDS, DigestKind, format_digest, junk_
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
 from tieline_client.formats.record import Record, Vote
 from tieline_client.packed import U8, Index, ascending_order, is_new, take
-from tieline_client.screening import belongs, votes_belong, without_junk
+from tieline_client.screening import belongs, has_digest, votes_belong, without_junk
 
 STRONGEST = (DigestKind.SHA256, DigestKind.SHA1, DigestKind.MD5, DigestKind.PDQ)
 """Kinds by what a match is worth as evidence."""
@@ -178,7 +178,10 @@ class AskedList:
 
 
 class ListBuilder:
-    """Takes the records of a file; `build` makes the list of them, in the order of the file."""
+    """Takes the records of a file; `build` makes the list of them, in the order of the file.
+
+    ``perceptual_only`` counts, of the records that stay at home, those that ``near`` would ask.
+    """
 
     def __init__(self, terms: AskTerms, *, near: bool, stated: Vote | None = None) -> None:
         """``stated`` is the category of records that carry none; ``near`` asks PDQ too."""
@@ -188,6 +191,7 @@ class ListBuilder:
         self._owners: dict[DigestKind, array[int]] = {kind: array("q") for kind in self._kinds}
         self._numbers = array("q")
         self._excluded = 0
+        self.perceptual_only = 0
 
     def add(self, record: Record) -> bool:
         """Add a record; False when it stays at home: it does not belong, or has nothing to ask.
@@ -203,6 +207,8 @@ class ListBuilder:
         wanted = not record.deleted and belongs(record, self._terms.categories, self._stated)
         if not present or not wanted:
             self._excluded += 1
+            # What is left of it besides has PDQ alone.
+            self.perceptual_only += wanted and has_digest(record)
             return False
         for kind, value in present:
             self._rows[kind] += value
@@ -213,17 +219,19 @@ class ListBuilder:
 
     def add_columns(self, columns: Columns) -> int:
         """Add records that come as columns; return how many. Raises LimitExceeded as `add`."""
-        present = {}
-        for kind in self._kinds:
-            if kind in columns.digests:
-                column = columns.digests[kind]
-                present[kind] = column.present & ~junk_rows(kind, column.rows)
-        if DigestKind.PDQ in present:
+        usable = {
+            kind: column.present & ~junk_rows(kind, column.rows)
+            for kind, column in columns.digests.items()
+        }
+        if DigestKind.PDQ in usable:
             # Not stated is -1: such a hash counts.
             poor = (columns.quality >= 0) & (columns.quality < limits.PDQ_MIN_QUALITY)
-            present[DigestKind.PDQ] &= ~poor
-        kept = self._belong(columns) & _any(present.values(), len(columns))
+            usable[DigestKind.PDQ] &= ~poor
+        present = {kind: usable[kind] for kind in self._kinds if kind in usable}
+        wanted = self._belong(columns)
+        kept = wanted & _any(present.values(), len(columns))
         added = int(kept.sum())
+        self.perceptual_only += int((wanted & _any(usable.values(), len(columns))).sum()) - added
         index = len(self._numbers) + np.cumsum(kept) - 1
         for kind, has in present.items():
             chosen = np.flatnonzero(has & kept)

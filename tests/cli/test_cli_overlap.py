@@ -250,6 +250,69 @@ def test_wrong_hash_lengths_are_named(run: Run, served: Served, tmp_path: Path) 
     assert len(result.err.strip().splitlines()) == 1
 
 
+def test_people_are_told_which_records_are_rejected_and_why(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    file = tmp_path / "mixed.txt"
+    file.write_text("\n".join([SHA1[0], *(f"sha1:{n:02x}" for n in range(25))]) + "\n")
+    served.node.answers["AskOverlap"] = [started("us-ice", asked=1), end("us-ice", "answered")]
+    result = run("overlap", file, *WHY)
+    assert result.code == 0
+    told = [one for one in result.out.splitlines() if "rejected: " in one]
+    assert [one.partition(" rejected: ")[0] for one in told] == [
+        f"mixed.txt: record {number}" for number in range(2, 22)
+    ]
+    assert all(one.partition(" rejected: ")[2] for one in told)
+    assert "there are more; --json lists them" in result.out
+    assert "25 rejected" in result.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_perceptual_hashes_alone_are_no_negative_answer(
+    run: Run, served: Served, tmp_path: Path, near: bool
+) -> None:
+    file = tmp_path / "pdq.txt"
+    file.write_text("".join(f"pdq:{f'f{n}' * 32}\n" for n in range(5)))
+    asked, status = (5, "answered") if near else (0, "nothing was asked")
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", "us-fbi", asked=asked, excluded=5 - asked),
+        end("us-ice", "answered", "" if near else "nothing was asked"),
+        end("us-fbi", "refused", "no agreement"),
+    ]
+    words = (*WHY, "--near") if near else WHY
+    result = run("overlap", file, *words)
+    assert result.code == 0
+    assert (served.node.only("AskOverlap").records, served.node.only("AskOverlap").excluded) == (
+        *(asked, 5 - asked),
+    )
+    assert ("us-ice: answered" in result.out) is near
+    assert status in result.out
+    assert "0 excluded" in result.out
+    said = "5 records hold a perceptual hash only and were not asked; they are asked with --near"
+    assert (said in result.err) is not near
+
+    document = run("overlap", file, *words, "--json").document
+    assert (document["asked"], document["excluded"]) == (asked, 0)
+    assert document["perceptual_only"] == 5 - asked
+    agencies = [each["agency"] for each in document["peers"]]
+    assert agencies == (["us-ice", "us-fbi"] if near else ["us-fbi"])
+
+
+def test_perceptual_hashes_beside_others_are_told_of(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    file = tmp_path / "mixed.txt"
+    file.write_text(f"sha1:{SHA1[0]}\npdq:{'f0' * 32}\n")
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", asked=1, excluded=1),
+        end("us-ice", "answered"),
+    ]
+    result = run("overlap", file, *WHY)
+    assert "us-ice: answered, no overlaps" in result.out
+    assert "1 records asked of 1 peers, 0 overlaps; 0 excluded" in result.out
+    assert "1 records hold a perceptual hash only" in result.err
+
+
 def test_a_missing_file_is_a_usage_error(run: Run, served: Served, tmp_path: Path) -> None:
     result = run("overlap", tmp_path / "absent.txt", *WHY)
     assert result.code == 2

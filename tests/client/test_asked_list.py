@@ -60,6 +60,8 @@ class Model:
     stated: Vote | None
     asked: dict[int, dict[DigestKind, bytes]] = field(default_factory=dict)
     excluded: int = 0
+    perceptual_only: int = 0
+    """Of the excluded those that only a near question asks."""
 
     def add(self, record: Record) -> None:
         """Take one record."""
@@ -74,12 +76,16 @@ class Model:
             for kind in DigestKind
             if (value := getattr(record, kind.label)) is not None
             and (kind, value) not in JUNK
-            and (kind is not DigestKind.PDQ or (self.near and quality >= limits.PDQ_MIN_QUALITY))
+            and (kind is not DigestKind.PDQ or quality >= limits.PDQ_MIN_QUALITY)
         }
+        near_alone = set(digests) == {DigestKind.PDQ} and not self.near
+        if not self.near:
+            digests.pop(DigestKind.PDQ, None)
         if belongs and digests and not record.deleted:
             self.asked[record.number] = digests
         else:
             self.excluded += 1
+            self.perceptual_only += near_alone and belongs and not record.deleted
 
     def packed(self, kind: DigestKind) -> list[bytes]:
         """Distinct digests of a kind, ascending."""
@@ -133,10 +139,12 @@ _CASES = {"near": st.booleans(), "stated": st.sampled_from((None, STATED))}
 def test_a_list_of_records_is_that_of_the_model(
     records: list[Record], near: bool, stated: Vote | None
 ) -> None:
-    model = Model(near, stated)
+    model, builder = Model(near, stated), ListBuilder(TERMS, near=near, stated=stated)
     for record in records:
         model.add(record)
-    _agree(_built(records, near=near, stated=stated), model)
+        builder.add(record)
+    assert builder.perceptual_only == model.perceptual_only
+    _agree(builder.build(), model)
 
 
 @given(records=_records(), **_CASES)
@@ -155,6 +163,7 @@ def test_columns_and_records_of_a_file_make_the_same_list(
     model = Model(near, stated)
     for record in records:
         model.add(record)
+    assert builder.perceptual_only == model.perceptual_only
     _agree(builder.build(), model)
 
 

@@ -21,6 +21,8 @@ from tieline_client.overlap_answers import (
 
 _SHOWN = 50
 """Overlaps of one peer named to a person; JSON has them all."""
+_REJECTED_SHOWN = 20
+"""Rejected records named to a person; JSON has more."""
 
 
 class Answers:
@@ -42,26 +44,56 @@ class Answers:
                 self.answers[event.agency] = event
                 if warning := left_warning(event.agency, event.budget):
                     say(warning)
-                if self._show:
+                if self._show and (self._asked or not _answered(event)):
                     _print(event)
 
     def document(self, file: AskedFile) -> Document:
-        """Return the JSON document; ``file`` says which records were left out on this side."""
+        """Return the JSON document; ``file`` says which records were left out on this side.
+
+        Of a question that held nothing no peer is named that would have been asked.
+        """
         return {
             "asked": self._asked,
-            "excluded": self._excluded,
+            "excluded": self._excluded - file.perceptual_only,
+            "perceptual_only": file.perceptual_only,
             "rejected": [{"record": each.record, "reason": each.reason} for each in file.rejected],
             "rejected_count": file.rejected_count,
-            "peers": [_document(agency, answer) for agency, answer in self.answers.items()],
+            "peers": [
+                _document(agency, answer)
+                for agency, answer in self.answers.items()
+                if self._asked or not _answered(answer)
+            ],
         }
 
     def close(self, file: AskedFile) -> None:
-        """Print the last line for people."""
+        """Print the last line for people, after the records that cannot be used."""
+        _print_rejected(file)
         overlaps = sum(len(answer.matches) for answer in self.answers.values() if answer)
+        asked = f"{self._asked} records asked of {len(self.answers)} peers, {overlaps} overlaps"
         line(
-            f"{self._asked} records asked of {len(self.answers)} peers, {overlaps} overlaps; "
-            f"{self._excluded} excluded, {file.rejected_count} rejected"
+            f"{asked if self._asked else 'nothing was asked'}; "
+            f"{self._excluded - file.perceptual_only} excluded, {file.rejected_count} rejected"
         )
+
+
+def say_perceptual(file: AskedFile, asked: str) -> None:
+    """Say on stderr which records of a file only ``--near`` takes; ``asked`` is what it does."""
+    if file.perceptual_only:
+        say(
+            f"{file.name}: {file.perceptual_only} records hold a perceptual hash only and were not "
+            f"{asked}; they are {asked} with --near"
+        )
+
+
+def _print_rejected(file: AskedFile) -> None:
+    for each in file.rejected[:_REJECTED_SHOWN]:
+        line(f"{file.name}: record {each.record} rejected: {each.reason}")
+    if file.rejected_count > _REJECTED_SHOWN:
+        line("there are more; --json lists them")
+
+
+def _answered(answer: PeerAnswer | None) -> bool:
+    return answer is not None and answer.status == "answered"
 
 
 def _document(agency: str, answer: PeerAnswer | None) -> Document:

@@ -15,7 +15,7 @@ import typer
 from tieline_client.asked_file import AskedFile
 from tieline_client.asking import AskOptions
 from tieline_client.auditor_client import get_receipt
-from tieline_client.cli.answers import Answers
+from tieline_client.cli.answers import Answers, say_perceptual
 from tieline_client.cli.common import (
     CaseOption,
     HomeOption,
@@ -146,6 +146,7 @@ def overlap(
         _save_receipts(client, receipts, answers.answers)
     document = answers.document(asked)
     emit(as_json, document, lambda: answers.close(asked))
+    say_perceptual(asked, "asked")
     _finish(answers.answers)
 
 

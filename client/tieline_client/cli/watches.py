@@ -13,6 +13,7 @@ from tieline.v1 import operator_watches_pb2 as pb
 from tieline_client.asked_file import AskedFile
 from tieline_client.asking import AskOptions, build_list
 from tieline_client.cli import views
+from tieline_client.cli.answers import say_perceptual
 from tieline_client.cli.common import (
     CaseOption,
     HomeOption,
@@ -153,6 +154,7 @@ def _add_file(
         blocks = open_blocks(file, bare_64_is_pdq=stated.near, on_progress=bar.read)
         asked = AskedFile(source_name(file), blocks)
         listed = build_list(terms, asked, options)
+    say_perceptual(asked, "watched")
     return [client.add_watch(listed, stated)], asked.rejected
 
 
