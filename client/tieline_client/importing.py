@@ -19,7 +19,7 @@ from tieline.v1 import series_pb2
 
 from tieline_client import limits
 from tieline_client.errors import FormatError, Unreachable
-from tieline_client.formats import FileFormat, Rejected
+from tieline_client.formats import FileFormat, Rejected, Vote
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.operator_connection import OperatorConnection, make
 from tieline_client.record_stream import RecordStream, file_digest, file_state, source_name
@@ -46,7 +46,8 @@ class ImportReport:
     """What an import amounted to: the node's report, and what was rejected on this side.
 
     ``records`` counts the file's records, usable or not; ``rejected`` names the first
-    REJECTED_LISTED by number.
+    REJECTED_LISTED by number. ``categories`` are those that the file states, the first
+    CATEGORIES_LISTED; ``entire``: some records need none.
     """
 
     file: str
@@ -56,11 +57,19 @@ class ImportReport:
     rejected_count: int
     notes: tuple[tuple[int, str], ...]
     node: pb.ImportReport
+    categories: tuple[Vote, ...] = ()
+    entire: bool = False
 
     @property
     def usable(self) -> bool:
         """Whether at least one record counted."""
         return self.rejected_count < self.records
+
+    @property
+    def outside(self) -> bool:
+        """Whether every usable record was excluded, of a format that goes by categories."""
+        left_out = self.node.excluded == self.records - self.rejected_count > 0
+        return left_out and not self.node.repeated and not self.entire
 
 
 def import_file(
@@ -150,4 +159,6 @@ def _report(
         rejected_count=unsent + len(at_node),
         notes=tuple(stream.notes),
         node=node,
+        categories=tuple(stream.categories),
+        entire=stream.entire,
     )

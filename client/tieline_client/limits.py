@@ -191,6 +191,8 @@ DIFFERENCES_LISTED = 1_000
 """Items named in a reconciliation; all are counted."""
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
+CATEGORIES_LISTED = 20
+"""Categories of a file named where none of its records belongs."""
 JSON_DEPTH = 64
 JSON_STRING_BYTES = 1024 * 1024
 JSON_WINDOW_BYTES = 64 * 1024

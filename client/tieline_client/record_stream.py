@@ -26,6 +26,7 @@ from tieline_client.errors import FormatError, InvalidInput
 from tieline_client.formats import Record, Rejected, Vote
 from tieline_client.formats.blocks import Block
 from tieline_client.limits import (
+    CATEGORIES_LISTED,
     CODE_CHARS,
     COLUMNS_BATCH_BYTES,
     NAME_CHARS,
@@ -58,7 +59,8 @@ class RecordStream:
     """The records of one file in messages of an import, with what was left out on the way.
 
     ``sent`` counts records; ``rejected`` and ``notes`` name the first REJECTED_LISTED;
-    ``rejected_count`` counts all.
+    ``rejected_count`` counts all. ``categories`` are the first CATEGORIES_LISTED that records
+    state, ``entire`` whether some need none.
     """
 
     def __init__(self, name: str, blocks: Iterable[Block]) -> None:
@@ -67,6 +69,8 @@ class RecordStream:
         self.rejected: list[Rejected] = []
         self.rejected_count = 0
         self.notes: list[tuple[int, str]] = []
+        self.categories: dict[Vote, None] = {}
+        self.entire = False
         self._blocks = blocks
 
     def messages(self) -> Iterator[pb.ImportRequest]:
@@ -78,6 +82,7 @@ class RecordStream:
         waiting: list[Columns] = []
         for block in self._blocks:
             columns, items = self._sendable(block)
+            self._look_at_categories(columns, block.records)
             if columns is not None:
                 # Small blocks wait for more of their kind.
                 full = sum(map(len, waiting)) + len(columns) > RECORDS_PER_COLUMNS
@@ -96,6 +101,17 @@ class RecordStream:
         yield from self._columns(waiting)
         if not self.sent:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)
+
+    def _look_at_categories(self, columns: Columns | None, records: Iterable[Record]) -> None:
+        self.entire |= any(one.entire for one in records)
+        votes = [vote for one in records for vote in one.votes]
+        if columns is not None:
+            self.entire |= columns.entire
+            votes += [vote for some in columns.vote_sets for vote in some]
+        for vote in votes:
+            if len(self.categories) == CATEGORIES_LISTED:
+                return
+            self.categories[vote] = None
 
     def _columns(self, parts: list[Columns]) -> Iterator[pb.ImportRequest]:
         if not parts:

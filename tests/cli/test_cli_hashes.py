@@ -118,6 +118,65 @@ def test_a_file_that_counts_already_is_skipped_and_says_so(
     assert served.node.records == []
 
 
+def _vics(path: Path, *categories: int | None) -> Path:
+    context = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/US/$metadata#Media"
+    media = [
+        {"MD5": MD5[n], "MediaID": n, **({} if one is None else {"Category": one})}
+        for n, one in enumerate(categories)
+    ]
+    path.write_text(json.dumps({"@odata.context": context, "value": media}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("categories", "words", "excluded", "told"),
+    [
+        ((0, 5, 5), (), 3, ["vics-us:0", "vics-us:5"]),
+        ((None, None), (), 2, []),
+        ((5, None), (), 2, ["vics-us:5"]),
+        ((0, 5), (), 1, None),
+        ((0, 1), (), 2, None),  # the 1 was known good
+        ((0, 5), ("--category", "vics-us:5"), 2, None),
+        ((None, None), ("--category", "vics-us:1"), 2, None),
+        ((0, 5), ("--as", "exclusions"), 2, None),
+    ],
+)
+def test_a_file_of_no_listed_category_says_so_and_what_to_do(
+    run: Run,
+    served: Served,
+    tmp_path: Path,
+    categories: tuple[int | None, ...],
+    words: tuple[str, ...],
+    excluded: int,
+    told: list[str] | None,
+) -> None:
+    served.node.answers["GetAskTerms"] = pb.GetAskTermsResponse(
+        categories=[pb.Category(scheme="vics-us", code="1")], records_most=9
+    )
+    served.node.answers["Import"] = pb.ImportReport(records=len(categories), excluded=excluded)
+    file = _vics(tmp_path / "case.json", *categories)
+    result = run("hashes", "import", file, *words)
+    assert result.code == 0
+    counts, _, said = result.out.partition("case.json: all is excluded: ")
+    assert bool(said) is (told is not None)
+    if told is not None:
+        assert "excluded" in counts
+        assert all(one in said for one in told)
+        assert ("no category of the file is in the agency's list" in said) is bool(told)
+        assert "--category SCHEME:CODE" in said
+        assert "docs/operations.md#categories" in said
+    (document,) = run("hashes", "import", file, *words, "--json").document["files"]
+    assert document["unlisted_categories"] == told
+
+
+def test_a_list_whose_records_are_all_known_good_is_no_matter_of_categories(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    served.node.answers["Import"] = pb.ImportReport(records=2, excluded=2)
+    result = run("hashes", "import", a_list(tmp_path / "a.txt", MD5[:2]))
+    assert "all is excluded" not in result.out
+
+
 def test_a_truncated_file_cancels_the_import(run: Run, served: Served, tmp_path: Path) -> None:
     media = [{"MD5": each, "MediaID": n, "Category": 1} for n, each in enumerate(MD5)]
     context = "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/US/$metadata#Media"

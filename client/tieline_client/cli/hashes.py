@@ -37,6 +37,7 @@ from tieline_client.formats import FileFormat, detect
 from tieline_client.importing import ImportOptions, ImportReport
 from tieline_client.operator_client import OperatorClient
 from tieline_client.record_stream import NothingUsable, source_name
+from tieline_client.screening import category_of
 
 app = group("Files of hashes at the own node.")
 
@@ -123,6 +124,7 @@ def import_files(
             try:
                 found = found or _detected(path)
                 report = _import_one(client, path, found, options)
+                unlisted = _unlisted(client, report, options)
             except TielineError as error:
                 documents.append(_failed(path, found, error))
                 say(f"error: {error.message}")
@@ -130,7 +132,7 @@ def import_files(
                 if not isinstance(error, InvalidInput):
                     break
             else:
-                documents.append(_done(report))
+                documents.append(_done(report, unlisted))
                 if report.node.repeated:
                     say(f"{report.file}: the same counts already; skipped")
                 if not report.usable:
@@ -169,7 +171,20 @@ def _detected(path: Path) -> FileFormat:
         raise FormatError(source_name(path), None, f"cannot be read: {error.strerror}") from None
 
 
-def _done(report: ImportReport) -> dict[str, object]:
+def _unlisted(
+    client: OperatorClient, report: ImportReport, options: ImportOptions
+) -> list[str] | None:
+    """Return the categories of a file that was excluded for them as a whole; None of others."""
+    if not report.outside or options.exclusions:
+        return None
+    stated = category_of(*options.category)
+    listed = client.get_ask_terms().categories | {stated}
+    if listed & set(report.categories) or (stated is not None and not report.categories):
+        return None  # what does belong was known good
+    return [f"{vote.scheme}:{vote.code}" for vote in report.categories]
+
+
+def _done(report: ImportReport, unlisted: list[str] | None) -> dict[str, object]:
     return {
         "file": report.file,
         "format": report.format.value,
@@ -184,6 +199,7 @@ def _done(report: ImportReport) -> dict[str, object]:
         "rejected": [{"record": each.record, "reason": each.reason} for each in report.rejected],
         "rejected_count": report.rejected_count,
         "notes": [{"record": record, "note": note} for record, note in report.notes],
+        "unlisted_categories": unlisted,
         "error": None,
     }
 
@@ -214,6 +230,7 @@ def _failed(path: Path, found: FileFormat | None, error: TielineError) -> dict[s
         "rejected": rejected,
         "rejected_count": records or len(rejected),
         "notes": [],
+        "unlisted_categories": None,
         "error": error.message,
     }
 
@@ -229,6 +246,7 @@ def _render(documents: list[dict[str, object]]) -> None:
     if rows:
         show_rows(columns, rows, "")
     for document in documents:
+        _render_unlisted(document)
         series, rejected = document["series"], document["rejected"]
         assert isinstance(series, list)
         assert isinstance(rejected, list)
@@ -241,6 +259,20 @@ def _render(documents: list[dict[str, object]]) -> None:
         more = max(len(series), len(rejected)) > _SHOWN
         if more:
             line("there are more; --json lists them")
+
+
+def _render_unlisted(document: dict[str, object]) -> None:
+    unlisted = document["unlisted_categories"]
+    if unlisted is None:
+        return
+    assert isinstance(unlisted, list)
+    what = f"no category of the file is in the agency's list; it has {', '.join(unlisted)}"
+    line(
+        f"{document['file']}: all is excluded: "
+        f"{what if unlisted else 'its records carry no category'}. "
+        "Import it with --category SCHEME:CODE, or list what belongs under `categories` in "
+        "config.toml (docs/operations.md#categories)"
+    )
 
 
 @app.command("stats")
