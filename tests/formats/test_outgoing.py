@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from tieline_client.errors import InvalidInput
 from tieline_client.formats import FileFormat, Record, Rejected, Vote, open_records
 from tieline_client.formats.block_reading import open_blocks
-from tieline_client.formats.outgoing import DESCRIBING, SeriesFacts, Writer
+from tieline_client.formats.outgoing import BELONGING, DESCRIBING, SeriesFacts, Writer
 from tieline_client.formats.outgoing_case import CaseWriter
 from tieline_client.formats.outgoing_tables import IcseWriter, OwnCsvWriter
 from tieline_client.formats.outgoing_vics import VicsWriter
 from tieline_client.formats.tabular import cell_in, cell_out
+from tieline_client.screening import belongs
 
 from tests.formats.edmx import Schema
 
@@ -123,6 +124,14 @@ def _write(make: Make, records: Sequence[Record]) -> tuple[bytes, Writer]:
     return stream.getvalue(), writer
 
 
+def _by_blocks(path: Path, file_format: FileFormat) -> list[Record]:
+    return [
+        one
+        for block in open_blocks(path, file_format)
+        for one in (*(block.columns.records() if block.columns else ()), *block.records)
+    ]
+
+
 def _without_place(record: Record) -> Record:
     """A record without what is the reader's own to say."""
     return replace(record, number=0, entire=False, notes=(), updated=None)
@@ -165,11 +174,10 @@ def test_what_is_read_back_differs_in_what_the_account_says_and_in_nothing_else(
         lost += _difference(before, after)
     told = +writer.losses
     told.pop("series metadata", None)
-    mixed = told.pop("belonging of items without a category", 0)
+    left_out = told.pop(BELONGING, 0)
     assert told == lost
-    if name == "csv":
-        bare = sum(not one.votes for one in came if isinstance(one, Record))
-        assert mixed == (bare if 0 < bare < len(came) else 0)
+    # What carries no category, and no word that it belongs, is excluded by whoever reads the file.
+    assert left_out == sum(not (one.votes or one.entire) for one in _by_blocks(path, file_format))
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -187,12 +195,8 @@ def test_what_was_imported_is_exported_and_imported_again_the_same(
     path.write_bytes(content)
     second = list(open_records(path, file_format))
     assert second == first
-    assert set(writer.losses) <= {"series metadata", "belonging of items without a category"}
-    by_blocks = [
-        _without_place(one)
-        for block in open_blocks(path, file_format)
-        for one in (*(block.columns.records() if block.columns else ()), *block.records)
-    ]
+    assert set(writer.losses) <= {"series metadata", BELONGING}
+    by_blocks = [_without_place(one) for one in _by_blocks(path, file_format)]
     key = repr
     assert sorted(by_blocks, key=key) == sorted(map(_without_place, first), key=key)
 
@@ -275,6 +279,26 @@ def test_no_cell_of_a_file_is_a_formula(make: Make) -> None:
     rows = list(csv.reader(io.StringIO(content.decode()), delimiter=";"))
     assert f"'{evil}" in rows[1]
     assert not [cell for cell in rows[1] if cell.startswith(("=", "+", "-", "@"))]
+
+
+@pytest.mark.parametrize(("name", "lost"), [("vics-us", 2), ("icse", 0), ("csv", 0), ("case", 0)])
+def test_items_without_any_category_belong_where_the_format_can_say_so(
+    tmp_path: Path, name: str, lost: int
+) -> None:
+    file_format, make = MAKERS[name]
+    content, writer = _write(make, [Record(n, md5=bytes([n] * 16)) for n in (1, 2)])
+    assert writer.losses[BELONGING] == lost
+    path = tmp_path / "out"
+    path.write_bytes(content)
+    came = _by_blocks(path, file_format)
+    assert [belongs(one, frozenset(), None) for one in came] == [not lost] * 2
+
+
+def test_a_category_that_a_format_cannot_hold_leaves_the_item_out(tmp_path: Path) -> None:
+    one = Record(1, md5=bytes([1] * 16), votes=(Vote("odd", "a:b"),))
+    for name in ("vics-us", "case"):
+        _, writer = _write(MAKERS[name][1], [one])
+        assert (writer.losses["category odd"], writer.losses[BELONGING]) == (1, 1)
 
 
 def test_a_time_with_an_offset_stays_the_same_moment(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ class SeriesFacts:
     properties: tuple[tuple[str, str], ...] = ()
 
 
+BELONGING = "belonging of items without a category"
+"""A loss: the file does not say that these records belong, so a reader leaves them out."""
+
+
 class Writer(ABC):
     """Writes one file to a binary stream that stays the caller's."""
 

@@ -24,7 +24,7 @@ from tieline_client.formats.case_terms import (
     holds_vote,
     vote_tag,
 )
-from tieline_client.formats.outgoing import DESCRIBING, SeriesFacts, Writer
+from tieline_client.formats.outgoing import BELONGING, DESCRIBING, SeriesFacts, Writer
 from tieline_client.formats.record import Record, Vote
 
 _NAMES = uuid.UUID("5b0c4f0e-2a1c-5d0b-9c6c-4a3f7f0f9d21")
@@ -131,6 +131,8 @@ class CaseWriter(Writer):
         tags = [vote_tag(vote) for vote in record.votes if holds_vote(vote)]
         if not record.votes:
             tags.append(BELONGS_TAG)
+        elif not tags:
+            self.losses[BELONGING] += 1
         for tag, field in _TAGGED:
             value = getattr(record, field)
             if value is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from tieline_client.formats import icse, own_csv
-from tieline_client.formats.outgoing import SeriesFacts, Writer
+from tieline_client.formats.outgoing import BELONGING, SeriesFacts, Writer
 from tieline_client.formats.record import Record, Vote
 from tieline_client.formats.write import icse_row, own_row
 
@@ -84,7 +84,7 @@ class OwnCsvWriter(_Table):
         """Say where a reader will not see what the sender meant."""
         if self.with_category and self.without_category:
             # Where some rows state a category, a reader leaves the others out.
-            self.losses["belonging of items without a category"] += self.without_category
+            self.losses[BELONGING] += self.without_category
         super().finish()
 
 

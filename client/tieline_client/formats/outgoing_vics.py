@@ -12,7 +12,7 @@ import uuid
 from typing import Any, BinaryIO
 
 from tieline_client.errors import InvalidInput
-from tieline_client.formats.outgoing import SeriesFacts, Writer
+from tieline_client.formats.outgoing import BELONGING, SeriesFacts, Writer
 from tieline_client.formats.record import Record, Vote
 from tieline_client.formats.write import vics_fields
 
@@ -102,6 +102,8 @@ class VicsWriter(Writer):
         kept = self._code(record)
         if kept is not None:
             fields["Category"] = int(kept.code)
+        else:
+            self.losses[BELONGING] += 1
         stated = {
             name: value
             for name, value in fields.items()
