@@ -111,7 +111,7 @@ def _profile(path: Path) -> Iterator[Finding]:
             "profile-key",
             State.WARNING,
             f"the key in {path} is plain",
-            f"for real use: `tieline operator add {profile.operator} --encrypt` makes another, "
+            f"for real use: `{_renewal(profile)} --encrypt` makes another, "
             "in a home `tieline node passphrase`",
         )
     ends = x509.load_pem_x509_certificate(profile.certificate.encode()).not_valid_after_utc
@@ -123,5 +123,10 @@ def _profile(path: Path) -> Iterator[Finding]:
             "certificate",
             State.WARNING if ends > now else State.FAILED,
             f"the certificate of {profile.operator} ends {time_text(ends)}",
-            f"have an admin run `tieline operator add {profile.operator}`",
+            f"have an admin run `{_renewal(profile)}`",
         )
+
+
+def _renewal(profile: Profile) -> str:
+    """The command that makes a person's next profile; what they may do is stated anew."""
+    return f"tieline operator add {profile.operator} --role ROLE --out FILE"
