@@ -10,6 +10,7 @@ from tieline_client.identifiers import new_id
 from tieline_client.payloads import timestamp
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.referring import Referring
+from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 
 from tests.services.bench import ANA, ES, FR, HUB, PT, Bench, Running, records
@@ -72,6 +73,21 @@ def test_who_shares_its_place_is_not_troubled_and_the_other_is_proposed(bench: B
     assert [one.kind for one in es.queued(PT)] == ["referral"]
     told = {one.recipient for one in es.refer(series)}
     assert told == {PT, FR}  # ties stand together and all are told
+    assert list(SeriesWork(es.node).get(series).untold_countries) == []
+
+
+def test_whom_to_tell_is_the_owners_task_until_it_withdraws(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    series = es.series(records(range(3)))
+    _assess(es, series, "PT")
+    es.refer(series)
+    bench.flow()
+    assert list(SeriesWork(pt.node).get(series).likely_countries) == ["PT"]
+    for told in (SeriesWork(pt.node).get(series), pt.inbox()[0].series):
+        assert list(told.untold_countries) == []
+    assert list(_assess(es, series, "FR").untold_countries) == ["FR"]
+    request = operator_pb2.RetractSeriesRequest(series=series, kind="withdraw", reason="twice")
+    Retracting(es.node).retract(ANA, request)
     assert list(SeriesWork(es.node).get(series).untold_countries) == []
 
 

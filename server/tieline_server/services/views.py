@@ -24,7 +24,7 @@ from tieline_server.domain.referral import (
     is_corrected,
 )
 from tieline_server.domain.retraction import Retraction, recipient_state
-from tieline_server.domain.series import Origin, Series
+from tieline_server.domain.series import Origin, Series, SeriesStatus
 from tieline_server.domain.upload import Upload
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import series_out
@@ -49,7 +49,6 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     family = tx.aliases.family(series.id)
     alias = tx.aliases.get(series.id)
     likely = standing_countries(tx, series.id)
-    told = told_countries(tx, family)
     into = {one.made for part in family for one in tx.splits.of(part)}
     splits = [
         one for one in tx.splits.making(series.id) if tx.aliases.current(one.series) != series.id
@@ -66,9 +65,17 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         part_of=alias.series if alias else "",
         split_from=splits[0].series if splits else "",
         split_into=sorted(into - set(family)),
-        untold_countries=[one for one in likely if one not in told],
+        untold_countries=_untold(tx, series, family, likely),
         retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
     )
+
+
+def _untold(tx: Tx, series: Series, family: Iterable[str], likely: Iterable[str]) -> list[str]:
+    """The likely countries that are still to be told: a task of the owner, until it withdraws."""
+    if series.origin is not Origin.OWN or series.status is SeriesStatus.WITHDRAWN:
+        return []
+    told = told_countries(tx, family)
+    return [one for one in likely if one not in told]
 
 
 def told_countries(tx: Tx, family: Iterable[str]) -> set[str]:
