@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from tieline.v1 import operator_pb2 as pb
 from tieline_client import keys
 
 from tests.cli.node_double import Run, Served

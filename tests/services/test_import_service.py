@@ -67,6 +67,16 @@ def test_an_import_counts_and_is_logged_with_who_and_why(bench: Bench) -> None:
     assert entry["detail"]["excluded"] == 2  # type: ignore[index]
 
 
+def test_a_record_of_content_free_digests_alone_is_rejected_with_that_reason(bench: Bench) -> None:
+    """As it comes record by record; test_import_columns.py has that columns say the same."""
+    empty = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
+    report = bench[PT].load([record(1), record(9, kinds="", md5=empty)])
+    assert (report.records, report.items_new, report.excluded, report.set_aside) == (2, 1, 0, 1)
+    ((number, reason),) = [(one.record, one.reason) for one in report.rejected]
+    assert number == 9
+    assert "says nothing of content" in reason
+
+
 def test_the_same_file_twice_changes_nothing(bench: Bench) -> None:
     node = bench[PT]
     first = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)

@@ -24,12 +24,19 @@ Mask = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """``columns`` are taken up; ``set_aside`` counts digests, ``excluded`` records. ``rejected``
-    are the numbers of records that never had a digest."""
+    are numbers and reasons of the records that nothing of could be matched."""
 
     columns: Columns
     set_aside: int
     excluded: int
-    rejected: tuple[int, ...]
+    rejected: tuple[tuple[int, str], ...]
+
+
+def why_unmatched(set_aside: int) -> str:
+    """Why a record is rejected that has no digest left, of which so many were set aside."""
+    if set_aside:
+        return "it has no digest that can be matched: what it has says nothing of content"
+    return "it has no digest that can be matched"
 
 
 def admit(columns: Columns, categories: frozenset[Vote], stated: Vote | None) -> Admitted:
@@ -44,7 +51,12 @@ def admit(columns: Columns, categories: frozenset[Vote], stated: Vote | None) ->
         kept,
         set_aside=int(dropped.sum()),
         excluded=int(np.count_nonzero(identified)) - len(kept),
-        rejected=tuple(columns.numbers[~identified & (dropped == 0)].tolist()),
+        rejected=tuple(
+            (number, why_unmatched(junk))
+            for number, junk in zip(
+                columns.numbers[~identified].tolist(), dropped[~identified].tolist(), strict=True
+            )
+        ),
     )
 
 

@@ -30,6 +30,7 @@ from tieline_server.services import repeats
 from tieline_server.services.admission import (
     admit,
     known_good,
+    why_unmatched,
     without_junk_digests,
     without_known_good,
 )
@@ -108,8 +109,8 @@ class Import:
         admitted = admit(columns, self._node.defaults.categories, self._stated)
         counts.set_aside += admitted.set_aside
         counts.excluded += admitted.excluded
-        for number in admitted.rejected[: limits.REJECTED_LISTED]:
-            self._reject(number)
+        for number, reason in admitted.rejected[: limits.REJECTED_LISTED]:
+            self._reject(number, reason)
         good = known_good(store, admitted.columns)
         counts.excluded += int(np.count_nonzero(good))
         held, series = self._in_series(admitted.columns.take(~good))
@@ -203,9 +204,9 @@ class Import:
         self.counts.known += staged.known
         self.counts.conflicts += staged.conflicts
 
-    def _reject(self, number: int) -> None:
+    def _reject(self, number: int, reason: str) -> None:
         if len(self.rejected) < limits.REJECTED_LISTED:
-            self.rejected.append((number, "it has no digest that can be matched"))
+            self.rejected.append((number, reason))
 
     def _log_repeated(self, import_id: str) -> None:
         entry = self._entry("import.repeated", import_id)
@@ -238,8 +239,7 @@ class Import:
             self.counts.excluded += 1
             return None
         if not has_digest(record):
-            if not junk:
-                self._reject(record.number)
+            self._reject(record.number, why_unmatched(junk))
             return None
         if not belongs(record, self._node.defaults.categories, self._stated):
             self.counts.excluded += 1
