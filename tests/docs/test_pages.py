@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from functools import cache
@@ -112,6 +113,7 @@ def _command_lines(page: str) -> list[list[str]]:
 
 
 def _check_command(words: list[str]) -> None:
+    """Raise AssertionError for what is no command, or named with options but not all it needs."""
     command: Any = typer.main.get_command(app)
     rest = words[1:]
     while hasattr(command, "get_command"):
@@ -131,6 +133,19 @@ def _check_command(words: list[str]) -> None:
         if word.startswith("--"):
             option = word.partition("=")[0]
             assert option in known | {"--help"}, f"{shlex.join(words)}: no option {option}"
+    options = [word.startswith("--") for word in rest]
+    if "..." in rest or not any(options) or options[0]:
+        return  # a mention of the command, or of one option
+    for each in command.params:
+        needed = each.required or (each.name in ("purpose", "case") and _says_why(command))
+        if needed and each.param_type_name == "option":
+            assert set(each.opts) & set(rest), f"{shlex.join(words)}: {each.opts[0]} is missing"
+
+
+def _says_why(command: Any) -> bool:
+    """Whether a command refuses to run without --purpose and --case, whatever else it is given."""
+    source = inspect.getsource(inspect.unwrap(command.callback))
+    return "\n    check_why(" in source
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -143,11 +158,14 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 
 def test_an_invented_command_or_option_would_be_found() -> None:
-    _check_command(["tieline", "upload", "X", "--to", "interpol"])
+    _check_command(["tieline", "upload", "X", "--to", "I", "--purpose", "CODE", "--case", "REF"])
     with pytest.raises(AssertionError):
         _check_command(["tieline", "hashes", "bring"])
     with pytest.raises(AssertionError):
         _check_command(["tieline", "federation", "admit", "DIR", "--fingerprnt", "HEX"])
+    for lacking in (["series", "note", "ID", "--text", "T"], ["operator", "add", "X", "--encrypt"]):
+        with pytest.raises(AssertionError, match="is missing"):
+            _check_command(["tieline", *lacking])
 
 
 # --- pages that list what the code has ----------------------------------------------------------
