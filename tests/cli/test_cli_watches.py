@@ -67,6 +67,21 @@ def test_what_is_known_good_is_left_out_and_sent_again(
     assert made.code == 1 and "known good" in made.err
 
 
+def test_perceptual_hashes_are_watched_with_near_and_told_of_without(
+    served: Served, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("pdq:" + "f0" * 32 + "\n")
+    words = ("watch", "add", str(file), "--until", "2099-01-31", *WHY)
+    made = run(*words)
+    assert made.code == 1
+    assert "1 records hold a perceptual hash only and were not watched" in made.err
+    assert "AddWatch" not in served.node.requests
+    made = run(*words, "--near")
+    assert made.code == 0
+    assert "perceptual" not in made.err
+
+
 def _alerts(tmp_path: Path, **changes: object) -> Path:
     triggers = [
         {"TriggerID": str(uuid.uuid4()), "TriggerType": "MD5", "TriggerValue": "AB" * 16},
