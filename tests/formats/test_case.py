@@ -14,6 +14,7 @@ from tieline_client.errors import FormatError
 from tieline_client.formats import FileFormat, Record, Rejected, Vote, detect, json_events
 from tieline_client.formats import graph as graph_module
 from tieline_client.formats.case_terms import CONTEXT, UCO
+from tieline_client.formats.outgoing import BELONGING
 
 from tests.formats.conftest import Read
 from tests.formats.test_formats_memory import GROWTH_MB, Measure, grown
@@ -306,7 +307,7 @@ def test_an_item_of_two_series_is_put_into_one_and_it_is_said(read: Read) -> Non
 def test_what_a_tag_cannot_hold_is_said(read: Read) -> None:
     odd = Record(1, md5=b"\x01" * 16, votes=(Vote("a", "b:c"), Vote("a", "07")), size=2**63)
     content, writer = _written([odd])
-    assert writer.losses == {"category a": 2, "size": 1}
+    assert writer.losses == {"category a": 2, BELONGING: 1, "size": 1}
     (record,) = read(content)
     assert isinstance(record, Record) and (record.votes, record.size) == ((), None)
     assert not record.entire, "it had a category, which decides whether it belongs"
