@@ -319,3 +319,54 @@ def test_what_the_archive_forgot_is_void_for_who_lacks_it(pair: Bench) -> None:
     word = es.store.read(lambda tx: tx.standings.mine(PT)).lanes[2]
     assert (word.applied, word.highest, word.gaps) == (2, 2, ())
     assert "alarm.void" in actions(es)
+
+
+def put_back(bench: Bench, image: Path) -> Running:
+    """PT's database is an old one again; it calls and is called as if nothing was."""
+    pt, es = bench.set_back(PT, image), bench[ES]
+    standings = Standings(es.node)
+    for _ in range(3):
+        contact(pt, ES)
+        contact(es, PT)
+        batch = delivery_pb2.DeliverBatchRequest()
+        batch.standing.CopyFrom(pt.store.read(lambda tx: Standings(pt.node).mine(tx, ES)).standing)
+        assert pt.node.peers.deliver_batch(ES, batch).standing.again
+        with pytest.raises(Quarantined, match="given up"):
+            standings.check_epoch(PT, pt.node.epoch)
+        verdict = es.store.write(
+            lambda tx: standings.gate(tx, PT).check(2, 99, new_id(), pt.node.epoch)
+        )
+        assert verdict.trouble is Trouble.LEFT_BEHIND
+        bench.now += timedelta(seconds=20)
+    return pt
+
+
+def test_a_copy_left_behind_is_refused_each_time_and_alarmed_once(pair: Bench) -> None:
+    pt, es = pair[PT], pair[ES]
+    told(pair)
+    pair.flow()
+    first = pair.image(PT)
+    pt = pair.resync(PT)
+    contact(pt, ES)
+    second = pair.image(PT)
+    pt = put_back(pair, first)
+    assert len(es.audit("alarm.left_behind")) == 1
+    assert len(pt.audit("alarm.told_left_behind")) == 1
+    known = pt.store.read(lambda tx: tx.standings.known(ES))
+    assert known.told == "LEFT_BEHIND"  # and stays so, whatever else the other says in between
+    held = told(pair)
+    pair.now += timedelta(hours=3)
+    pt = put_back(pair, pair.image(PT))
+    assert len(es.audit("alarm.left_behind")) == 1
+    assert len(pt.audit("alarm.told_left_behind")) == 1
+
+    pt = pair.resync(PT)  # that copy is to live after all
+    contact(pt, ES)
+    pair.flow()
+    assert held in {one.id for one in es.inbox()}
+    assert pt.store.read(lambda tx: tx.standings.known(ES)).told == ""
+    for count, image in ((2, first), (3, second)):
+        for _ in range(2):
+            pt = put_back(pair, image)
+            assert len(es.audit("alarm.left_behind")) == count
+            assert len(pt.audit("alarm.told_left_behind")) == 1

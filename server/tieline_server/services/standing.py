@@ -6,7 +6,8 @@ And standings: each side says how far it came, so that whoever was set back show
 (domain/standing.py judges). A peer found SET_BACK or a FORK is quarantined: nothing of it is taken,
 nothing is sent to it, no question of it is answered, until its operator says which home lives
 (`tieline node resync`, or `restore`) and it comes in a new epoch. A word in an epoch that was given
-up is refused each time. Both sides are alarmed: the log, an audit entry ``alarm.*``, `node status`.
+up is refused each time, and said once (left_behind.py). Both sides are alarmed: the log, an audit
+entry ``alarm.*``, `node status`, `doctor`.
 
 A peer's word also says what it lacks of ours: what was delivered to it before is queued again from
 the outbox, which keeps envelopes for limits.ARCHIVE_LIFE; what never comes is told as void.
@@ -36,6 +37,7 @@ from tieline_server.domain.standing import (
     judge,
     missing,
 )
+from tieline_server.services import left_behind
 from tieline_server.services.accepting import note_heard
 from tieline_server.services.context import Node
 from tieline_server.services.standing_words import pairs, standing_out, word_in
@@ -135,7 +137,7 @@ class Standings:
         elif asked is not None and challenge is not None and challenge.open:
             tx.standings.put_challenge(peer, replace(challenge, open=False))
         if judged.finding in BELIEVED:
-            return self._believed(tx, peer, known, judged, word, standing)
+            return self._believed(tx, peer, known, judged, word, standing, answers=said is not None)
         if judged.finding is Finding.LATE:
             return quarantined(known) or _OK
         return self._bad(tx, peer, known, judged, word)
@@ -171,8 +173,11 @@ class Standings:
         judged: Judgement,
         word: Word,
         standing: delivery_pb2.Standing,
+        *,
+        answers: bool,
     ) -> Verdict:
-        after = self._told(tx, peer, judged.known, standing)
+        looked = answers and not standing.again
+        after = self._told(tx, peer, judged.known, standing, judged=looked)
         if known.trouble is not Trouble.NONE and judged.finding is not Finding.RENEWED:
             # Only its operator's word ends it; what it says meanwhile is not followed.
             after = replace(known, told=after.told, told_since=after.told_since)
@@ -192,16 +197,22 @@ class Standings:
     def _bad(self, tx: Tx, peer: str, known: Known, judged: Judgement, word: Word) -> Verdict:
         trouble = Trouble[judged.finding.name]
         if judged.finding is Finding.LEFT_BEHIND:
-            self.alarm(tx, peer, trouble, judged.why)
+            self.refused_copy(tx, peer, word.epoch, judged.why)
             return Verdict(False, QUARANTINED, f"{trouble.value}: {judged.why}", trouble=trouble)
         if known.trouble is Trouble.NONE:
             self.quarantine(tx, peer, trouble, judged.why)
             note_heard(tx, peer, word, self._node.clock())
         return quarantined(tx.standings.known(peer)) or _OK
 
-    def _told(self, tx: Tx, peer: str, known: Known, standing: delivery_pb2.Standing) -> Known:
-        """Follow what the peer holds against us; the first word of it is an alarm here, too."""
-        if standing.trouble == known.told:
+    def _told(
+        self, tx: Tx, peer: str, known: Known, standing: delivery_pb2.Standing, *, judged: bool
+    ) -> Known:
+        """Follow what the peer holds against us; the first word of it is an alarm here, too.
+
+        ``judged``: it has looked at our word. Else it may speak of the copy that it holds for the
+        living one, and takes LEFT_BEHIND, which is said of an epoch, not back.
+        """
+        if standing.trouble == known.told or (known.told == Trouble.LEFT_BEHIND and not judged):
             return known
         if standing.trouble:
             why = f"{peer} holds {standing.trouble} against this node and takes nothing from it"
@@ -271,8 +282,10 @@ class Standings:
         """Raise Quarantined, with the alarm, for a question out of an epoch that was given up."""
         known = self._node.store.recall(("standing", peer), lambda tx: tx.standings.known(peer))
         if epoch and epoch in known.retired:
-            why = "it asks in an epoch that its agency has given up"
-            self._node.store.write(lambda tx: self.alarm(tx, peer, Trouble.LEFT_BEHIND, why))
+            why, store = "it asks in an epoch that its agency has given up", self._node.store
+            said = peer, known.epoch, epoch, self._node.clock()
+            if store.read(lambda tx: left_behind.due(tx, *said)):
+                store.write(lambda tx: self.refused_copy(tx, peer, epoch, why))
             raise Quarantined(f"{peer}: {why}; end that copy, or have its certificate revoked")
 
     # --- after our own restore ---
@@ -309,6 +322,11 @@ class Standings:
         tx.standings.put(peer, replace(known, trouble=trouble, reason=why[:500], since=now))
         self.alarm(tx, peer, trouble, why)
 
+    def refused_copy(self, tx: Tx, peer: str, epoch: str, why: str) -> None:
+        """Note that a peer spoke in an epoch that was given up; the first time is an alarm."""
+        if left_behind.note(tx, peer, tx.standings.known(peer).epoch, epoch, self._node.clock()):
+            self.alarm(tx, peer, Trouble.LEFT_BEHIND, why)
+
     @staticmethod
     def _recovered(tx: Tx, known: Known) -> bool:
         return not tx.standings.renewed() or known.recovered == tx.standings.epoch()
@@ -344,7 +362,7 @@ class Gate:
         tx, peer = self._tx, self._peer
         if epoch and epoch in self._known.retired:
             why = "it comes in an epoch that its agency has given up"
-            self._standings.alarm(tx, peer, Trouble.LEFT_BEHIND, why)
+            self._standings.refused_copy(tx, peer, epoch, why)
             return Verdict(False, QUARANTINED, why, trouble=Trouble.LEFT_BEHIND)
         held = quarantined(self._known)
         if held is not None:
