@@ -77,6 +77,15 @@ def warnings(node: Node) -> str:
     return "\n".join(tieline("node", "status", node.home, "--json").ok().json["warnings"])
 
 
+def standing_of(node: Node, begins: str) -> str:
+    """How the doctor finds the one thing about standings that begins so."""
+    document = tieline("doctor", "--home", node.home, "--json").json
+    of_standing = [one for one in document["findings"] if one["check"] == "standing"]
+    (found,) = [one for one in of_standing if one["text"].startswith(begins)]
+    assert "tieline node resync" in found["advice"]
+    return str(found["state"])
+
+
 def settled_alike(sender: Node, receiver: Node) -> bool:
     """Whether both databases hold the same messages of ``sender`` in the same places."""
     out = sender.rows(
@@ -172,6 +181,8 @@ def test_a_receiver_that_was_set_back_gets_again_what_it_lacks(
     wait_for("pt-pj sees it", lambda: "alarm.set_back" in alarms(pt, ES))
     wait_for("es-gc is told", lambda: "alarm.told_set_back" in alarms(es, PT))
     held = tell(pt, tmp_path, "ES")
+    assert standing_of(pt, f"{ES}: quarantined since") == "failed"
+    assert standing_of(es, f"{PT} says SET BACK of this node") == "failed"
 
     with stopped(es):
         resync(es).ok()
@@ -232,6 +243,8 @@ def test_two_nodes_with_one_identity_are_found_and_one_lives_on(
         wait_for("es-gc sees it", lambda: "alarm.left_behind" in alarms(es, PT))
         kept.append(told(pt, es, tmp_path, "ES"))
         wait_for("it is told", lambda: "alarm.told_left_behind" in alarms(twin, ES))
+        assert standing_of(es, f"{PT}: a copy of it that its agency has given up") == "warning"
+        assert standing_of(twin, f"{ES} says LEFT BEHIND of this node") == "failed"
         assert entry_of(es, lone) is None
         asked = make_list(tmp_path, "asked by the copy", 2)
         (answer,) = twin.ask(asked, "--peer", ES).json["peers"]
@@ -239,6 +252,9 @@ def test_two_nodes_with_one_identity_are_found_and_one_lives_on(
         assert "given up" in answer["reason"]
         (answer,) = pt.ask(asked, "--peer", ES).ok().json["peers"]
         assert answer["status"] == "answered"
+        for node, action in ((es, "alarm.left_behind"), (twin, "alarm.told_left_behind")):
+            of = {PT: ES, ES: PT}[node.agency]
+            assert [one["action"] for one in node.audit() if one["peer"] == of].count(action) == 1
     finally:
         twin.stop()
     all_alike(pt, es)

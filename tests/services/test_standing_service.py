@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from tieline.v1 import delivery_pb2, operator_pb2, payload_pb2
+from tieline.v1 import delivery_pb2, doctor_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.errors import Quarantined
 from tieline_client.identifiers import new_id
@@ -21,6 +24,9 @@ from tieline_server.services.standing import Standings
 from tieline_server.services.standing_answers import blank_archive
 from tieline_server.services.standing_words import troubles
 from tieline_server.services.uploading import Uploading
+from tieline_server.wiring import doctor
+from tieline_server.wiring.doctor import Doctor
+from tieline_server.wiring.parts import Parts
 
 from tests.services.bench import (
     ANA,
@@ -53,6 +59,21 @@ def trouble(one: Running, peer: str) -> Trouble:
 
 def actions(one: Running) -> set[str]:
     return {str(entry["action"]) for entry in one.audit()}
+
+
+def examined(one: Running) -> dict[str, list[tuple[str, str, str]]]:
+    """What `tieline doctor` finds where every peer answers: state, text and advice by check."""
+    line = SimpleNamespace(greet_again=lambda: None, skew=timedelta(0))
+    parts = SimpleNamespace(
+        store=one.store,
+        others=lambda: sorted({PT, ES, FR} - {one.agency}),
+        peers=SimpleNamespace(client=lambda agency: line),
+    )
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for finding in Doctor(cast("Parts", parts)).examine().findings:
+        state = doctor_pb2.FindingState.Name(finding.state).removeprefix("FINDING_STATE_").lower()
+        found.setdefault(finding.check, []).append((state, finding.text, finding.advice))
+    return found
 
 
 def contact(one: Running, peer: str) -> None:
@@ -116,12 +137,12 @@ def test_a_place_that_another_message_has_is_a_fork(pair: Bench) -> None:
     assert es.store.read(lambda tx: tx.inbox.get(PT, first.id)) is not None
     with pytest.raises(Quarantined):
         Standings(es.node).check_peer(PT)
-    (line,) = es.store.read(troubles)
+    (line,) = es.store.read(partial(troubles, now=pair.now))
     assert PT in line and "quarantined" in line and "node resync" in line
     # the other side learns of it at the next contact, and stops
     contact(pt, ES)
     assert "alarm.told_fork" in actions(pt)
-    (line,) = pt.store.read(troubles)
+    (line,) = pt.store.read(partial(troubles, now=pair.now))
     assert "node resync HOME" in line
     told(pair, ES, "PT")
     (shown,) = Mailbox(es.node).outbox(operator_pb2.ListOutboxRequest()).destinations
@@ -370,3 +391,61 @@ def test_a_copy_left_behind_is_refused_each_time_and_alarmed_once(pair: Bench) -
             pt = put_back(pair, image)
             assert len(es.audit("alarm.left_behind")) == count
             assert len(pt.audit("alarm.told_left_behind")) == 1
+
+
+def test_the_doctor_of_nodes_that_are_well(pair: Bench) -> None:
+    contact(pair[PT], ES)
+    found = examined(pair[PT])
+    assert {state for state, *_ in found["standing"] + found["peer"]} == {"well"}
+
+
+@pytest.mark.parametrize("kind", [Trouble.SET_BACK, Trouble.FORK])
+def test_the_doctor_names_a_quarantine_at_both_sides(pair: Bench, kind: Trouble) -> None:
+    pt, es = pair[PT], pair[ES]
+    contact(pt, ES)
+    standings = Standings(es.node)
+    es.store.write(lambda tx: standings.quarantine(tx, PT, kind, "it was seen later"))
+    contact(pt, ES)
+    word = kind.replace("_", " ")
+
+    found = examined(es)
+    ((state, text, advice),) = found["standing"]
+    assert state == "failed" and text.startswith(f"{PT}: quarantined since") and word in text
+    assert "tieline node resync HOME --accept AGENCY" in advice
+    (fr, of_pt) = found["peer"]
+    assert (fr[0], of_pt[0]) == ("well", "warning") and PT in of_pt[1]
+
+    found = examined(pt)
+    ((state, text, advice),) = found["standing"]
+    assert state == "failed" and text.startswith(f"{ES} says {word} of this node since")
+    assert "tieline node resync HOME" in advice
+    (of_es, fr) = found["peer"]
+    assert (fr[0], of_es[0]) == ("well", "warning") and ES in of_es[1]
+
+
+def test_the_doctor_names_a_copy_that_was_left_behind_at_both_sides(
+    pair: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "utc_now", pair.clock)
+    pt, es = pair[PT], pair[ES]
+    contact(pt, ES)
+    old = pair.image(PT)
+    contact(pair.resync(PT), ES)
+    assert [state for state, *_ in examined(es)["standing"]] == ["well"]
+    pt = put_back(pair, old)
+
+    found = examined(pt)
+    ((state, text, advice),) = found["standing"]
+    assert state == "failed" and text.startswith(f"{ES} says LEFT BEHIND of this node")
+    assert "stop this one for good" in advice and "tieline node resync HOME" in advice
+    assert [one[0] for one in found["peer"]] == ["warning", "well"]
+
+    found = examined(es)
+    ((state, text, advice),) = found["standing"]
+    assert state == "warning" and text.startswith(f"{PT}: a copy of it") and "LEFT BEHIND" in text
+    assert "duty contact" in advice and "tieline node resync" in advice
+    assert [one[0] for one in found["peer"]] == ["well", "warning"]
+    (line,) = es.store.read(partial(troubles, now=pair.now))
+    assert line.startswith(text)
+    pair.now += timedelta(days=1, minutes=1)  # it was ended
+    assert [state for state, *_ in examined(es)["standing"]] == ["well"]

@@ -113,7 +113,7 @@ class Mailbox:
             for view in response.destinations:
                 of = known.get(view.agency)
                 if of is not None and of.trouble is not Trouble.NONE:
-                    view.last_error = trouble_of(view.agency, of)[:2000]
+                    view.last_error = trouble_of(of)[:2000]
             return response
 
         return self._node.store.read(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from tieline.v1 import delivery_pb2
@@ -11,9 +12,29 @@ from tieline_client.errors import InvalidInput
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Urgency
 from tieline_server.domain.standing import Known, LaneWord, Ranges, Trouble, Word
+from tieline_server.services import left_behind
 
 LANES = tuple(int(one) for one in Urgency)
 _SEQUENCE_MOST = 2**62
+_RESYNC = (
+    "find out which home is to live, stop every other copy, and run `tieline node resync HOME` on"
+    " that one"
+)
+_TOLD_ADVICE = {
+    Trouble.LEFT_BEHIND.value: (
+        "another copy was declared the living one: stop this one for good; if that was wrong, stop"
+        " every other copy, and run `tieline node resync HOME` on this one"
+    )
+}
+_QUARANTINE_ADVICE = (
+    "call its duty contact, whose operator runs `tieline node resync` on the home that is to live;"
+    " where nothing was lost there, end it here by `tieline node resync HOME --accept AGENCY"
+    " --reason TEXT`"
+)
+_COPY_ADVICE = (
+    "call its duty contact, whose operator ends that copy, or runs `tieline node resync` on it"
+    " where that one is to live; if they know of none, have its certificate revoked"
+)
 
 
 def standing_out(word: Word) -> delivery_pb2.Standing:
@@ -61,28 +82,59 @@ def check_sequence(sequence: int) -> int:
     return sequence
 
 
-def troubles(tx: Tx) -> list[str]:
-    """What the node's people have to know of standings, a line for each peer."""
-    lines = []
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What stands between this node and a peer, in a person's words, and what to do.
+
+    ``blocks``: nothing is exchanged with that peer, or it takes nothing from this node.
+    """
+
+    peer: str
+    text: str
+    advice: str
+    blocks: bool = True
+
+    @property
+    def line(self) -> str:
+        """Both, as a warning of `node status`."""
+        return f"{self.text}: {self.advice}"[:500]
+
+
+def held(tx: Tx, now: datetime) -> list[Held]:
+    """What is held between this node and its peers, by peer; then copies that were left behind."""
+    found = []
     for peer, known in tx.standings.peers().items():
         if known.trouble is not Trouble.NONE:
-            lines.append(f"{peer}: {trouble_of(peer, known)}"[:500])
+            found.append(Held(peer, f"{peer}: {_quarantine(known)}", _QUARANTINE_ADVICE))
         if known.told:
-            lines.append(
+            text = (
                 f"{peer} says {known.told.replace('_', ' ')} of this node since"
-                f" {_at(known.told_since)} and takes nothing from it: find out which home is to"
-                " live, stop every other copy, and run `tieline node resync HOME` on that one"[:500]
+                f" {_at(known.told_since)} and takes nothing from it"
             )
-    return lines
+            found.append(Held(peer, text, _TOLD_ADVICE.get(known.told, _RESYNC)))
+    for copy in left_behind.copies(tx, now):
+        text = (
+            f"{copy.peer}: a copy of it that its agency has given up (LEFT BEHIND) is refused"
+            f" since {_at(copy.first)}, last at {_at(copy.last)}"
+        )
+        found.append(Held(copy.peer, text, _COPY_ADVICE, blocks=False))
+    return found
 
 
-def trouble_of(peer: str, known: Known) -> str:
+def troubles(tx: Tx, now: datetime) -> list[str]:
+    """What the node's people have to know of standings, a line for each."""
+    return [one.line for one in held(tx, now)]
+
+
+def trouble_of(known: Known) -> str:
     """What is held against a peer, since when, and what to do."""
+    return f"{_quarantine(known)}: {_QUARANTINE_ADVICE}"
+
+
+def _quarantine(known: Known) -> str:
     return (
         f"quarantined since {_at(known.since)} as {known.trouble.replace('_', ' ')}"
-        f" ({known.reason}): nothing is exchanged; call its duty contact, whose operator runs"
-        " `tieline node resync` on the home that is to live; where nothing was lost there, end it"
-        " here by `tieline node resync HOME --accept AGENCY --reason TEXT`"
+        f" ({known.reason}): nothing is exchanged"
     )
 
 

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from tieline.v1 import doctor_pb2
@@ -24,6 +25,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.home_doctor import disk
 from tieline_server.policy.cases import load_cases
 from tieline_server.policy.loading import default_folder
+from tieline_server.services.standing_words import Held, held
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
@@ -59,6 +61,7 @@ class Doctor:
             ("keys", self._keys),
             ("directory", self._directory),
             (PEER, self._peers),
+            ("standing", self._standings),
             ("tls", self._listeners),
             ("index", self._index),
             ("storage", self._storage),
@@ -130,6 +133,7 @@ class Doctor:
         if not others:
             yield Finding(PEER, State.WELL, "there is no other member")
             return
+        apart = {one.peer for one in self._held()}
         with ThreadPoolExecutor(min(_PEERS_AT_ONCE, len(others))) as pool:
             skews: list[timedelta] = []
             for agency, met in zip(others, pool.map(self._meet, others), strict=True):
@@ -142,7 +146,11 @@ class Doctor:
                     )
                     continue
                 skews.append(met)
-                yield _skew(agency, met)
+                one = _skew(agency, met)
+                if agency in apart and one.state is State.WELL:
+                    text = f"{agency} answers, but one of the two refuses what the other sends"
+                    one = Finding(PEER, State.WARNING, text, f"see `standing` on {agency}")
+                yield one
         far = [one for one in skews if abs(one) >= SKEW_WARNING]
         if far and len(far) * 2 > len(skews):
             yield Finding(
@@ -151,6 +159,21 @@ class Doctor:
                 f"{len(far)} of {len(skews)} peers see another time: it is this clock",
                 "synchronise this machine's clock (NTP)",
             )
+
+    def _standings(self) -> Iterator[Finding]:
+        """What this node holds against peers, and they against it (services/standing.py)."""
+        found = self._held()
+        for one in found:
+            state = State.FAILED if one.blocks else State.WARNING
+            yield Finding("standing", state, one.text, one.advice)
+        if not found:
+            text = "no peer is quarantined, and none holds anything against this node"
+            yield Finding("standing", State.WELL, text)
+
+    def _held(self) -> list[Held]:
+        others = frozenset(self._parts.others())
+        found = self._parts.store.read(partial(held, now=utc_now()))
+        return [one for one in found if one.peer in others]
 
     def _meet(self, agency: str) -> timedelta | TielineError:
         try:

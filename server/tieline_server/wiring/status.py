@@ -92,7 +92,7 @@ class NodeStatus:
             )
         if store.index.failure:
             yield f"the index cannot follow the database: {store.index.failure}"[:500]
-        yield from store.read(troubles)
+        yield from store.read(partial(troubles, now=now))
         yield from islice(BudgetDesk(self._parts.node).warnings(), _BUDGETS_WARNED)
         for trouble in store.read(witness_troubles):
             yield trouble[:500]
