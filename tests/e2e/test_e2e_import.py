@@ -126,6 +126,23 @@ def test_the_same_file_twice_changes_nothing(trial: Federation, tmp_path: Path) 
     assert node.audit("--action", "import.repeated")
 
 
+def test_a_file_outside_the_categories_is_no_repetition(trial: Federation, tmp_path: Path) -> None:
+    node = trial["es-gc"]
+    file = tmp_path / "outside.csv"
+    file.write_text(f"md5;category\n{digests('outside the categories')['MD5']};vics-us:0\n")
+    before = snapshot(node)
+    for count in (1, 2):
+        report = node.import_file(file, "--series", "Nowhere")
+        assert (report["records"], report["excluded"], report["skipped"]) == (1, 1, False)
+        assert report["series"] == []
+        entries = node.audit("--action", "import.empty")
+        assert [(one["subjects"], one["detail"]["excluded"]) for one in entries] == [
+            ([], 1)
+        ] * count
+    assert node.audit("--action", "import.repeated") == []
+    assert snapshot(node) == before
+
+
 def test_a_stricter_word_on_what_is_held_is_kept(trial: Federation, tmp_path: Path) -> None:
     node = trial["es-gc"]
     file = _list(tmp_path / "stricter.txt", "stricter")

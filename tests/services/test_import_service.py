@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tieline.v1 import operator_pb2, series_pb2
+from tieline_client.columns import of_records
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Vote
 from tieline_client.screening import belongs, without_junk
@@ -109,7 +110,35 @@ def test_the_same_file_twice_at_the_same_time_counts_once(bench: Bench) -> None:
         work.add(records(range(5)))
     first, second = finish(one, 5), finish(other, 5)
     assert (second.import_id, second.items_known) == (first.import_id, 5)
+    assert second.series == first.series
+    assert node.audit("import.repeated")[-1]["subjects"] == [first.import_id, *first.series]
     assert node.store.read(lambda tx: tx.items.stats()).holdings == 5
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+def test_an_import_that_keeps_nothing_names_nothing_that_is_not_there(
+    bench: Bench, columns: bool, held: bool
+) -> None:
+    node = bench[PT]
+    if held:
+        node.series(records(range(9, 10)))  # a series of this name is there
+    before = node.store.read(lambda tx: tx.items.stats())
+    outside = [record(number, votes=(OTHER,)) for number in range(3)]
+    work = Import(node.node, ANA, operator_pb2.ImportHeader(series="Azul", source="file"))
+    if columns:
+        work.add_columns(of_records(outside))
+    else:
+        work.add(outside)
+    report = finish(work, 3)
+    assert (report.records, report.excluded, report.import_id) == (3, 3, "")
+    assert (report.repeated, list(report.series)) == (False, [])
+    assert node.store.read(lambda tx: tx.items.stats()) == before
+    (entry,) = node.audit("import.empty")
+    assert (entry["person"], entry.get("subjects", [])) == ("ana", [])
+    counted = {name: entry["detail"][name] for name in ("records", "items_new", "excluded")}  # type: ignore[index]
+    assert counted == {"records": 3, "items_new": 0, "excluded": 3}
+    assert node.audit("import.repeated") == []
 
 
 def test_an_import_that_ends_early_leaves_nothing(bench: Bench) -> None:

@@ -7,6 +7,7 @@
    rest is staged, invisible.
 3. Finish: series, staged holdings and the audit entry become real together. An import that does not
    finish leaves nothing: its staged rows are erased, at the latest when the node starts again.
+   Where no record is kept there is no import: the entry ``import.empty`` counts and names none.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Import:
         if self.repeated is None:
             self._node.store.write(lambda tx: tx.imports.begin(self.head))
         else:
-            self._log_repeated(self.repeated.import_id)
+            self._log("import.repeated", self.repeated.import_id)
 
     def add_columns(self, columns: Columns) -> None:
         """Stage a batch of columns."""
@@ -171,7 +172,11 @@ class Import:
         if earlier is not None or not counts.new + counts.known:
             report.import_id = earlier.import_id if earlier is not None else ""
             self.abandon()
-            self._log_repeated(report.import_id or self.head.id)
+            self._forget_unmade(nothing=earlier is None)
+            report.series[:] = sorted(series.id for series in self._series.values())
+            self._log(
+                "import.repeated" if earlier is not None else "import.empty", report.import_id
+            )
         else:
             report.import_id = self.head.id
             kept = operator_pb2.ImportReport(unsent=told.unsent, named=told.named)
@@ -208,8 +213,14 @@ class Import:
         if len(self.rejected) < limits.REJECTED_LISTED:
             self.rejected.append((number, reason))
 
-    def _log_repeated(self, import_id: str) -> None:
-        entry = self._entry("import.repeated", import_id)
+    def _forget_unmade(self, *, nothing: bool) -> None:
+        """Take the series that there are by now for those that only this import would have made,
+        none where it holds nothing: nobody may be told an id of what never was."""
+        names = set() if nothing else set(self._series)
+        self._series = self._node.store.read(lambda tx: tx.series.by_names(names))
+
+    def _log(self, action: str, import_id: str) -> None:
+        entry = self._entry(action, import_id)
         self._node.store.write(lambda tx: tx.audit.append(entry))
 
     def _entry(self, action: str, import_id: str) -> AuditEntry:
@@ -218,7 +229,10 @@ class Import:
             action,
             person=self._person.name,
             case_ref=self.head.case_ref,
-            subjects=(import_id, *sorted(s.id for s in self._series.values())[:100]),
+            subjects=(
+                *filter(None, [import_id]),
+                *sorted(s.id for s in self._series.values())[:100],
+            ),
             source=self.head.source,
             format=self.head.format,
             exclusions=self.head.exclusions,
