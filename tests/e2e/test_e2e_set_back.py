@@ -8,6 +8,7 @@ not notice.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.e2e.test_e2e_referral import arrived, becomes, entry_of, make_list, m
 PT, ES, FR = "pt-pj", "es-gc", "fr-ofmin"
 pytestmark = pytest.mark.timeout(300)
 _MEMBERS = [(PT, "national", "PT"), (ES, "national", "ES"), (FR, "national", "FR")]
+_A_WHILE = 5.0
+"""Seconds in which the two would go on calling, and did."""
 
 
 @pytest.fixture
@@ -259,6 +262,32 @@ def test_two_nodes_with_one_identity_are_found_and_one_lives_on(
         twin.stop()
     all_alike(pt, es)
     assert {one["id"] for one in es.inbox()} >= set(kept)
+
+
+def test_a_home_put_back_to_before_its_resync_is_alarmed_once(
+    trial: Federation, tmp_path: Path
+) -> None:
+    """Both call each other on and on, since each is where the other looks for it."""
+    pt, es = trial[PT], trial[ES]
+    told(pt, es, tmp_path, "ES")
+    with stopped(pt):
+        before = image(pt, tmp_path / "image")
+        resync(pt).ok()
+    told(pt, es, tmp_path, "ES")
+    with stopped(pt):
+        set_back(pt, before)
+    wait_for("es-gc sees it", lambda: "alarm.left_behind" in alarms(es, PT))
+    wait_for("pt-pj is told", lambda: "alarm.told_left_behind" in alarms(pt, ES))
+    held = tell(pt, tmp_path, "ES")
+    time.sleep(_A_WHILE)
+    for node, peer, action in ((es, PT, "left_behind"), (pt, ES, "told_left_behind")):
+        said = [one["action"] for one in node.audit() if one["peer"] == peer]
+        assert said.count(f"alarm.{action}") == 1
+    assert entry_of(es, held) is None
+    with stopped(pt):
+        resync(pt).ok()
+    becomes(pt, held, "delivered")
+    all_alike(pt, es)
 
 
 def test_resync_needs_a_stopped_node_and_a_word(trial: Federation) -> None:
