@@ -71,6 +71,8 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/applying.py:Applying._renewed": "signed payloads",
     "server/tieline_server/services/asked_lists.py:_entry_of": _DATABASE,
     "server/tieline_server/services/asked_lists.py:read": _DATABASE,
+    "server/tieline_server/services/left_behind.py:_said": _DATABASE,
+    "server/tieline_server/services/left_behind.py:copies": _DATABASE,
     "server/tieline_server/services/watch_lists.py:opened": OWN
     + "pieces that were sealed here, opened by their key",
     "server/tieline_server/services/watch_notices.py:checked_receipt": OWN
