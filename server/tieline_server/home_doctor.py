@@ -99,12 +99,10 @@ def _configuration(home: Home) -> Iterator[Finding]:
 
 def _database(home: Home) -> Iterator[Finding]:
     with contextlib.suppress(TielineError):  # what is wrong with settings was told
-        url = home.database_url(home.config())
-        try:
-            own_database.check_there(home, url)
-        except TielineError as error:
-            words, _, advice = error.message.partition("; ")
-            yield Finding("database", State.FAILED, words, advice)
+        path = own_database.missing(home, home.database_url(home.config()))
+        if path is not None:
+            text = f"the database {path} is not there"
+            yield Finding("database", State.FAILED, text, own_database.ADVICE)
 
 
 def _directory(home: Home) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ from tieline_client.list_salt import committed
 from tieline_server.services import asked_lists
 from tieline_server.services.asking import Question
 from tieline_server.services.list_secrets import salt_of
+from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
 
 from tests.services.bench import (
     ABUSE,
@@ -40,6 +41,7 @@ from tests.services.bench import (
     CASE,
     ES,
     FBI,
+    FR,
     HUB,
     ICE,
     PT,
@@ -457,6 +459,29 @@ def test_a_full_disk_ends_a_peers_part_of_the_question(
         ]
     ends, overlaps = bench[ES].ask(held, PT)
     assert ends[PT].status == "answered" and len(overlaps[PT]) == items
+
+
+@pytest.mark.parametrize("peers", [(PT,), (PT, FR)])
+def test_what_nobody_foresaw_ends_that_peers_part_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, peers: tuple[str, ...]
+) -> None:
+    ask = PeerQuestion.ask
+    for one in peers:
+        bench[one].load(records(range(2)))
+
+    def fail(question: PeerQuestion, lists: Lists) -> PeerResult:
+        if question._agency == PT:
+            raise RuntimeError("a mistake of ours")
+        return ask(question, lists)
+
+    monkeypatch.setattr(PeerQuestion, "ask", fail)
+    ends, _ = bench[ES].ask(records(range(3)), *peers)
+    assert (ends[PT].status, ends[PT].reason) == (
+        "unreachable",
+        "asking pt-pj failed: RuntimeError",
+    )
+    assert [ends[one].status for one in peers[1:]] == ["answered"] * (len(peers) - 1)
+    assert len(bench[ES].audit("query.result")) == len(peers)
 
 
 def test_a_peer_that_answers_without_end_is_cut_off(

@@ -38,7 +38,7 @@ class AnswerRecords:
             raise WrongState("holdings were erased while the question was answered; ask again")
         if self._node.matching.life != answer.life:
             raise WrongState(
-                "the index was found damaged while the question was answered; ask again"
+                "the index was dropped or made anew while the question was answered; ask again"
             )
         items = distinct_items(answer.waiting_items).tolist()
         if not (answer.reserved or answer.charge.stored):

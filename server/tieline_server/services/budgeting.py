@@ -222,7 +222,8 @@ class Budgeting:
         this process for a list that begins with ``told``."""
         account = self._account(charge.peer)
         with account.lock:
-            account.told[charge.request] = told
+            if charge.request in account.known:  # which goes with it
+                account.told[charge.request] = told
         with contextlib.suppress(TielineError):
             self._store.note(
                 lambda tx: tx.queries.spoil(charge.peer, charge.request, self._clock())

@@ -79,6 +79,5 @@ class PeerAnswers:
     def _ask(self, question: PeerQuestion, lists: Lists) -> None:
         try:
             self._results.put(question.ask(lists))
-        except BaseException as error:
-            self._results.put(question.failed(error))  # `take` waits for every one of them
-            raise
+        except Exception as error:  # noqa: BLE001 - `take` waits for every one of them
+            self._results.put(question.failed(error))

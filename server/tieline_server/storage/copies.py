@@ -73,13 +73,14 @@ def copying(url: str) -> Copying:
     """Return the copying of the database behind a URL. Raises ConfigurationError."""
     from tieline_server.storage.copies_postgres import PostgresCopying  # noqa: PLC0415 - both ways
     from tieline_server.storage.copies_sqlite import SqliteCopying  # noqa: PLC0415
+    from tieline_server.storage.engine import sqlite_file  # noqa: PLC0415
 
     try:
         parsed = make_url(url)
     except ArgumentError:
         parsed = make_url("none://")
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return SqliteCopying(Path(str(parsed.database)))
+    if (path := sqlite_file(parsed)) is not None:
+        return SqliteCopying(path)
     if parsed.get_backend_name() == "postgresql":
         return PostgresCopying(parsed)
     raise ConfigurationError(

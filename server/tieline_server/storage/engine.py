@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from tieline_client.errors import ConfigurationError
 
@@ -33,10 +33,8 @@ def open_store(
         raise ConfigurationError(
             "the database URL cannot be read; use sqlite:///PATH or postgresql+psycopg://..."
         ) from error
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return SqliteStore(
-            Path(str(parsed.database)), clock=clock, matching=matching, known_good=known_good
-        )
+    if (path := sqlite_file(parsed)) is not None:
+        return SqliteStore(path, clock=clock, matching=matching, known_good=known_good)
     if parsed.get_backend_name() == "postgresql":
         # Its driver is slow to import.
         from tieline_server.storage.postgres import PostgresStore  # noqa: PLC0415
@@ -51,3 +49,10 @@ def open_store(
         f"databases of kind {parsed.drivername[:32]!r} are not served; "
         "use sqlite:///PATH or postgresql+psycopg://..."
     )
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of an SQLite database, None for another database or one in memory."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))

@@ -15,18 +15,27 @@ from tieline_client.errors import ConfigurationError
 
 from tieline_server.config import Home
 from tieline_server.domain.ports import Store
+from tieline_server.storage.engine import sqlite_file
 
-_ADVICE = (
+ADVICE = (
     "correct `database` in config.toml, or TIELINE_NODE_DATABASE, or restore a backup with "
     "`tieline node restore`"
 )
 
 
+def missing(home: Home, url: str) -> Path | None:
+    """Return the SQLite file that is missing and was there: it would be made anew."""
+    try:
+        path = sqlite_file(make_url(url))
+    except ArgumentError:  # as storage will say
+        return None
+    return path if path is not None and _used_by(home) and not path.is_file() else None
+
+
 def check_there(home: Home, url: str) -> None:
-    """Raise ConfigurationError where an SQLite file is missing that was there; it would be made."""
-    path = file_of(url)
-    if path is not None and _used_by(home) and not path.is_file():
-        raise ConfigurationError(f"the database {path} is not there; {_ADVICE}")
+    """Raise ConfigurationError where the database's file is `missing`."""
+    if (path := missing(home, url)) is not None:
+        raise ConfigurationError(f"the database {path} is not there; {ADVICE}")
 
 
 def check_own(home: Home, store: Store) -> None:
@@ -35,19 +44,8 @@ def check_own(home: Home, store: Store) -> None:
     if names and not store.read(lambda tx: any(tx.operators.get(name) for name in names)):
         raise ConfigurationError(
             f"the database knows none of {', '.join(names)}, whose profiles lie in"
-            f" {home.operators}: it is not this home's; {_ADVICE}"
+            f" {home.operators}: it is not this home's; {ADVICE}"
         )
-
-
-def file_of(url: str) -> Path | None:
-    """Return the file of an SQLite database, None for another."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:  # as storage will say
-        return None
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
 
 
 def _used_by(home: Home) -> list[str]:
