@@ -34,6 +34,8 @@ class AskTerms:
 
     categories: frozenset[Vote] = frozenset()
     records_most: int = limits.RECORDS_PER_QUERY
+    digest_later: bool = False
+    """Whether a list may go out before its digest is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,9 +140,11 @@ _BYTES_CHECKS: dict[int, Callable[[bytes, int], str | None]] = {
     constraints_pb2.BYTES_KIND_DIRECTORY_FILE: _text_part,
     constraints_pb2.BYTES_KIND_DIRECTORY_JSON: _json_object,
     constraints_pb2.BYTES_KIND_SALT: _exactly_or_absent,
+    constraints_pb2.BYTES_KIND_SHA256_OR_NONE: _exactly_or_absent,
 }
 _FIXED_LENGTHS = {
     constraints_pb2.BYTES_KIND_SHA256: (32,),
+    constraints_pb2.BYTES_KIND_SHA256_OR_NONE: (32,),
     constraints_pb2.BYTES_KIND_DIGEST: (16, 20, 32),
     constraints_pb2.BYTES_KIND_PHOTODNA: (_PHOTODNA_BYTES,),
 }

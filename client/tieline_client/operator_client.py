@@ -54,6 +54,9 @@ class OperatorClient(
     Methods raise TielineError: Unreachable when the node does not answer, otherwise what it said.
     """
 
+    _ask_terms: AskTerms | None = None
+    """What may be asked abroad, as the node said it last."""
+
     # --- files ---------------------------------------------------------------------------------
 
     def import_file(
@@ -81,9 +84,12 @@ class OperatorClient(
         A list that is made already is asked as it is. Raises as import_file; nothing is asked of a
         file that turns out to be broken.
         """
+        terms = self._ask_terms
+        if terms is None or not isinstance(source, AskedList):
+            terms = self._ask_terms = self.get_ask_terms()
         if not isinstance(source, AskedList):
-            source = build_list(self.get_ask_terms(), source, options)
-        ask(self, source, options, on_event)
+            source = build_list(terms, source, options)
+        ask(self, source, options, on_event, digest_later=terms.digest_later)
 
     def compare_collection(
         self, options: AskOptions, on_event: Callable[[collection.Event], None]
@@ -95,7 +101,8 @@ class OperatorClient(
         """What may be asked abroad."""
         terms = self.call(self.stub.GetAskTerms, pb.GetAskTermsRequest())
         categories = frozenset(Vote(one.scheme, one.code) for one in terms.categories)
-        return AskTerms(categories, min(terms.records_most, limits.RECORDS_PER_QUERY))
+        most = min(terms.records_most, limits.RECORDS_PER_QUERY)
+        return AskTerms(categories, most, terms.digest_later)
 
     # --- the node ------------------------------------------------------------------------------
 

@@ -132,11 +132,15 @@ class NodeDouble:
     def _take_question(self, parts: Iterator[Any]) -> None:
         header = next(parts).header
         self.requests.setdefault("AskOverlap", []).append(header)
-        came = hashlib.sha256()
+        came, digest = hashlib.sha256(), header.list_digest
         counts = [0] * len(DigestKind)
         self.digests = []
         try:
             for part in parts:
+                if part.list_digest:
+                    assert not digest
+                    digest = part.list_digest
+                    continue
                 kind = DigestKind(part.batch.kind)
                 came.update(part.batch.digests)
                 each = [format_digest(kind, one) for one in rows(kind, part.batch.digests)]
@@ -144,7 +148,7 @@ class NodeDouble:
                 self.digests += each
         except grpc.RpcError:
             pass  # the client cut the stream off
-        whole = (list(header.counts), header.list_digest) == (counts, came.digest())
+        whole = (list(header.counts), digest) == (counts, came.digest())
         self.finished.append(whole)
 
     def Import(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:

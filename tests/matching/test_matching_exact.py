@@ -9,8 +9,9 @@ import pytest
 from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_client.errors import InvalidDigest, InvalidInput
 from tieline_server.matching import sorting
+from tieline_server.matching.compiled import frozen
 from tieline_server.matching.matcher import Matcher
-from tieline_server.matching.mixing import lanes_of, mix, mix_keys
+from tieline_server.matching.mixing import mix, mix_keys
 
 from tests.matching.brute import exact_pairs, random_digests
 
@@ -123,7 +124,7 @@ def crafted(name: str, count: int) -> np.ndarray:
 def test_crafted_digests_spread_like_any_others(name: str) -> None:
     digests = crafted(name, 200_000)
     rows = np.empty((200_000, 5), dtype=np.uint32)
-    mix(lanes_of(digests), mix_keys(b"0123456789abcdef"), rows)
+    mix(frozen(digests), mix_keys(b"0123456789abcdef"), rows)
     buckets = np.bincount(rows[:, 0] >> np.uint32(16), minlength=65_536)
     assert buckets.max() < 30  # about 3 each; uniform ones reach some 15
     assert len(np.unique(rows, axis=0)) == 200_000

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tieline_client.digests import EXACT_KINDS, DigestKind
+from tieline_server.domain.minhash import least_of_bins
 from tieline_server.matching import files
+from tieline_server.matching.compiled import frozen
 from tieline_server.matching.files import MANIFEST, MemoryStore
 from tieline_server.matching.lines import REGION_BITS, pass_lines, region_of, write_lines
 from tieline_server.matching.matcher import Matcher
-from tieline_server.matching.mixing import first_lane, inverses, lanes_of, mix_keys, mixed
+from tieline_server.matching.mixing import first_lane, inverses, lane, mix_keys, mixed
 from tieline_server.matching.sorting import Collector
 from tieline_server.matching.table import Table, write_table
 
@@ -26,7 +28,7 @@ _KEYS = mix_keys(bytes(range(16)))
 
 def table_of(kind: DigestKind, digests: np.ndarray) -> Table:
     collector = Collector(kind.width // 4, None)
-    collector.add(mixed(lanes_of(digests), _KEYS), np.arange(len(digests), dtype=np.int64))
+    collector.add(mixed(digests, _KEYS), np.arange(len(digests), dtype=np.int64))
     table = write_table(MemoryStore(), "", collector.runs(), kind.width // 4, 0)
     assert table is not None
     return table
@@ -36,8 +38,7 @@ def passes(kind: DigestKind, held: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Return which of the asked digests pass the filter of those that are held."""
     _, lines, starts = write_lines(MemoryStore(), "", table_of(kind, held), _KEYS)
     places, passed = np.empty(len(asked), dtype=np.int64), np.empty(len(asked), dtype=np.int64)
-    lanes = lanes_of(asked)
-    count = pass_lines(lanes, mixed(lanes, _KEYS), lines, starts, places, passed)
+    count = pass_lines(frozen(asked), mixed(asked, _KEYS), lines, starts, places, passed)
     found = np.zeros(len(asked), dtype=bool)
     found[passed[:count]] = True
     return found
@@ -66,14 +67,31 @@ def test_the_mix_can_be_undone(kind: DigestKind, data: st.DataObject) -> None:
     digest = data.draw(st.binary(min_size=kind.width, max_size=kind.width))
     secret = data.draw(st.binary(min_size=16, max_size=16))
     keys = mix_keys(secret)
-    lanes = lanes_of(np.frombuffer(digest, dtype=np.uint8).reshape(1, -1))
-    assert first_lane(mixed(lanes, keys), 0, keys, inverses(keys)) == lanes[0, 0]
+    asked = np.frombuffer(digest, dtype=np.uint8).reshape(1, -1)
+    lanes = [int.from_bytes(digest[at : at + 4], "little") for at in range(0, kind.width, 4)]
+    assert [lane(asked, 0, j) for j in range(len(lanes))] == lanes
+    assert first_lane(mixed(asked, keys), 0, keys, inverses(keys)) == lanes[0]
+
+
+@pytest.mark.parametrize("kind", EXACT_KINDS)
+def test_digests_are_found_wherever_they_lie_in_a_message(kind: DigestKind) -> None:
+    held = random_digests(np.random.default_rng(23), kind, 1_000)
+    matcher = Matcher(None)
+    matcher.add(kind, np.arange(len(held), dtype=np.int64), held)
+    words = np.arange(10, dtype=np.uint64)
+    sketch = least_of_bins(held, words)
+    for before in range(1, 8):
+        data = memoryview(bytes(before) + held.tobytes())[before:]
+        asked = np.frombuffer(data, dtype=np.uint8).reshape(held.shape)
+        found = matcher.exact(kind, asked)
+        assert found.positions.tolist() == found.item_ids.tolist() == list(range(len(held)))
+        assert (matcher.least_of_bins(asked, words) == sketch).all()
 
 
 def test_regions_follow_the_order_in_which_lists_are_sorted() -> None:
     digests = random_digests(np.random.default_rng(22), DigestKind.SHA1, 5_000)
     ordered = digests[np.lexsort(digests.T[::-1])]
-    regions = [int(region_of(lane)) for lane in lanes_of(ordered)[:, 0]]
+    regions = [int(region_of(lane(ordered, i, 0))) for i in range(len(ordered))]
     assert regions == sorted(regions)
     assert {0, (1 << REGION_BITS) - 1} <= set(regions)
 

@@ -328,6 +328,7 @@ def test_what_may_be_asked_abroad(stubs: Stubs) -> None:
     terms = stubs.call("GetAskTerms", pb.GetAskTermsRequest())
     assert {(one.scheme, one.code) for one in terms.categories} == {ABUSE, Vote("vics-us", "2")}
     assert terms.records_most == limits.RECORDS_PER_QUERY
+    assert terms.digest_later
 
 
 def test_a_question_streams_its_start_the_hits_and_each_peers_end(
@@ -340,6 +341,30 @@ def test_a_question_streams_its_start_the_hits_and_each_peers_end(
     kinds = [one.hits.hits.kind for one in answer[1:4]]
     assert kinds == [DigestKind.MD5, DigestKind.SHA1, DigestKind.SHA256]
     assert all(len(one.hits.hits.positions) == 1 for one in answer[1:4])
+    assert (answer[4].end.agency, answer[4].end.status) == (ES, "answered")
+
+
+def _without_digest(parts: list[pb.AskOverlapRequest]) -> list[pb.AskOverlapRequest]:
+    """The question with a header that leaves the digest out."""
+    header = pb.AskHeader.FromString(parts[0].header.SerializeToString())
+    header.ClearField("list_digest")
+    return [pb.AskOverlapRequest(header=header), *parts[1:]]
+
+
+def _named(parts: list[pb.AskOverlapRequest]) -> pb.AskOverlapRequest:
+    return pb.AskOverlapRequest(list_digest=parts[0].header.list_digest)
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_the_digest_of_a_list_may_come_anywhere_after_the_header(
+    stubs: Stubs, bench: Bench, place: int
+) -> None:
+    bench[ES].load(records(range(3)))
+    whole = _question(range(2, 6))
+    parts = _without_digest(whole)
+    parts.insert(place, _named(whole))
+    answer = stubs.call("AskOverlap", parts)
+    assert [one.WhichOneof("part") for one in answer] == ["started", *["hits"] * 3, "end"]
     assert (answer[4].end.agency, answer[4].end.status) == (ES, "answered")
 
 
@@ -398,6 +423,20 @@ def _junk(kind: DigestKind, count: int) -> bytes:
         (_put(_question(range(2)), 1, digests=b"\x01" * 17), "INVALID_DIGEST"),
         (_put(_question(range(2)), 1, kind=7), "INVALID_DIGEST"),
         (_question(range(2), list_digest=bytes(32)), "INVALID_INPUT"),
+        (_without_digest(_question(range(2))), "MALFORMED_MESSAGE"),
+        ([*_question(range(2)), _named(_question(range(2)))], "MALFORMED_MESSAGE"),
+        (
+            [*_without_digest(_question(range(2))), *[_named(_question(range(2)))] * 2],
+            "MALFORMED_MESSAGE",
+        ),
+        (
+            [*_without_digest(_question(range(2))), _named(_question(range(3)))],
+            "INVALID_INPUT",
+        ),
+        (
+            [*_without_digest(_question(range(2))), pb.AskOverlapRequest(list_digest=b"")],
+            "MALFORMED_MESSAGE",
+        ),
         (_question(range(2), counts=[2, 2, 1]), "INVALID_INPUT"),
         (_question(range(2), counts=[2, 2, 3]), "INVALID_INPUT"),
         (_question(range(2), records=0), "INVALID_INPUT"),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctieline/v1/constraints.proto\x12\ntieline.v1\x1a google/protobuf/descriptor.proto\"Q\n\x03\x43\x61p\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.tieline.v1.BytesKind\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x11\n\tmax_items\x18\x03 \x01(\r*\xa6\x03\n\tBytesKind\x12\x1a\n\x16\x42YTES_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42YTES_KIND_DIGESTS\x10\x01\x12\x15\n\x11\x42YTES_KIND_SHA256\x10\x02\x12\x18\n\x14\x42YTES_KIND_SIGNATURE\x10\x03\x12\x1a\n\x16\x42YTES_KIND_CERTIFICATE\x10\x04\x12\x14\n\x10\x42YTES_KIND_NONCE\x10\x05\x12\x16\n\x12\x42YTES_KIND_MESSAGE\x10\x06\x12\x15\n\x11\x42YTES_KIND_DIGEST\x10\x07\x12\x19\n\x15\x42YTES_KIND_AUDIT_LEAF\x10\x08\x12\x19\n\x15\x42YTES_KIND_PUBLIC_KEY\x10\t\x12\x17\n\x13\x42YTES_KIND_PHOTODNA\x10\n\x12\x15\n\x11\x42YTES_KIND_COLUMN\x10\x0b\x12\x1a\n\x16\x42YTES_KIND_TLS_RECORDS\x10\x0c\x12\x1d\n\x19\x42YTES_KIND_DIRECTORY_FILE\x10\r\x12\x1d\n\x19\x42YTES_KIND_DIRECTORY_JSON\x10\x0e\x12\x13\n\x0f\x42YTES_KIND_SALT\x10\x0f:=\n\x03\x63\x61p\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x88\x03 \x01(\x0b\x32\x0f.tieline.v1.Capb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctieline/v1/constraints.proto\x12\ntieline.v1\x1a google/protobuf/descriptor.proto\"Q\n\x03\x43\x61p\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.tieline.v1.BytesKind\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x11\n\tmax_items\x18\x03 \x01(\r*\xc5\x03\n\tBytesKind\x12\x1a\n\x16\x42YTES_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42YTES_KIND_DIGESTS\x10\x01\x12\x15\n\x11\x42YTES_KIND_SHA256\x10\x02\x12\x18\n\x14\x42YTES_KIND_SIGNATURE\x10\x03\x12\x1a\n\x16\x42YTES_KIND_CERTIFICATE\x10\x04\x12\x14\n\x10\x42YTES_KIND_NONCE\x10\x05\x12\x16\n\x12\x42YTES_KIND_MESSAGE\x10\x06\x12\x15\n\x11\x42YTES_KIND_DIGEST\x10\x07\x12\x19\n\x15\x42YTES_KIND_AUDIT_LEAF\x10\x08\x12\x19\n\x15\x42YTES_KIND_PUBLIC_KEY\x10\t\x12\x17\n\x13\x42YTES_KIND_PHOTODNA\x10\n\x12\x15\n\x11\x42YTES_KIND_COLUMN\x10\x0b\x12\x1a\n\x16\x42YTES_KIND_TLS_RECORDS\x10\x0c\x12\x1d\n\x19\x42YTES_KIND_DIRECTORY_FILE\x10\r\x12\x1d\n\x19\x42YTES_KIND_DIRECTORY_JSON\x10\x0e\x12\x13\n\x0f\x42YTES_KIND_SALT\x10\x0f\x12\x1d\n\x19\x42YTES_KIND_SHA256_OR_NONE\x10\x10:=\n\x03\x63\x61p\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x88\x03 \x01(\x0b\x32\x0f.tieline.v1.Capb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tieline.v1.constraints_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BYTESKIND']._serialized_start=162
-  _globals['_BYTESKIND']._serialized_end=584
+  _globals['_BYTESKIND']._serialized_end=615
   _globals['_CAP']._serialized_start=78
   _globals['_CAP']._serialized_end=159
 # @@protoc_insertion_point(module_scope)

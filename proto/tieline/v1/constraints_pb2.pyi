@@ -61,6 +61,8 @@ class _BytesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesKind.V
     """A JSON object of the directory, held against the key of the agency that signed it."""
     BYTES_KIND_SALT: _BytesKind.ValueType  # 15
     """Random bytes that the caller chose, of exactly the stated length, or none."""
+    BYTES_KIND_SHA256_OR_NONE: _BytesKind.ValueType  # 16
+    """One SHA-256 value, 32 bytes, or none."""
 
 class BytesKind(_BytesKind, metaclass=_BytesKindEnumTypeWrapper):
     """What a bytes field may hold. Nothing else travels: a picture has no field to travel in."""
@@ -101,6 +103,8 @@ BYTES_KIND_DIRECTORY_JSON: BytesKind.ValueType  # 14
 """A JSON object of the directory, held against the key of the agency that signed it."""
 BYTES_KIND_SALT: BytesKind.ValueType  # 15
 """Random bytes that the caller chose, of exactly the stated length, or none."""
+BYTES_KIND_SHA256_OR_NONE: BytesKind.ValueType  # 16
+"""One SHA-256 value, 32 bytes, or none."""
 Global___BytesKind: _TypeAlias = BytesKind  # noqa: Y015
 
 @_typing.final

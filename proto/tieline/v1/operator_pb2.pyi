@@ -1073,8 +1073,11 @@ class GetAskTermsResponse(_message.Message):
 
     CATEGORIES_FIELD_NUMBER: _builtins.int
     RECORDS_MOST_FIELD_NUMBER: _builtins.int
+    DIGEST_LATER_FIELD_NUMBER: _builtins.int
     records_most: _builtins.int
     """Most records of one question."""
+    digest_later: _builtins.bool
+    """Whether AskOverlap takes the list's digest after its header. Since v1.5."""
     @_builtins.property
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Category]:
         """Listed categories. A record without any belongs when the question states one (--category)."""
@@ -1084,10 +1087,11 @@ class GetAskTermsResponse(_message.Message):
         *,
         categories: _abc.Iterable[Global___Category] | None = ...,
         records_most: _builtins.int = ...,
+        digest_later: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "records_most", b"records_most"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "digest_later", b"digest_later", "records_most", b"records_most"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1125,7 +1129,7 @@ class AskHeader(_message.Message):
     excluded: _builtins.int
     """Records that stay at home: of other categories, or known good."""
     list_digest: _builtins.bytes
-    """SHA-256 over all packed digests, kinds in order."""
+    """SHA-256 over all packed digests, kinds in order. In AskOverlap it may come later instead."""
     wish: _builtins.int
     """The level that is asked for where a person has to confirm, as in QueryHeader."""
     @_builtins.property
@@ -1167,6 +1171,11 @@ class AskOverlapRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    LIST_DIGEST_FIELD_NUMBER: _builtins.int
+    list_digest: _builtins.bytes
+    """The list_digest of a header without one: once, at any place among the batches or after them.
+    Since v1.5.
+    """
     @_builtins.property
     def header(self) -> Global___AskHeader:
         """First."""
@@ -1180,12 +1189,13 @@ class AskOverlapRequest(_message.Message):
         *,
         header: Global___AskHeader | None = ...,
         batch: _digests_pb2.DigestList | None = ...,
+        list_digest: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "list_digest", b"list_digest", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "list_digest", b"list_digest", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch", "list_digest"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tieline_server.matching.compiled import I64, U16, U32, U64, kernel, prefetch, signed
+from tieline_server.matching.compiled import (
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    frozen,
+    kernel,
+    prefetch,
+    signed,
+)
 from tieline_server.matching.delta import Delta, DeltaView, find
 from tieline_server.matching.files import FolderStore, Store
 from tieline_server.matching.fuse import load_filters, pass_filters, write_filters
@@ -84,21 +94,22 @@ class ExactSegment:
 
 
 def lookup(
-    lanes: U32,
+    digests: U8,
     keys: U64,
     segments: tuple[ExactSegment, ...],
     deltas: tuple[Delta, ...],
     tombstones: Tombstones,
 ) -> tuple[I64, I64]:
-    """Return all pairs (position, item id) of digests as lanes (n, lanes), positions ascending.
+    """Return all pairs (position, item id) of (n, width) digests, positions ascending.
 
     ``keys`` are those of the mix.
     """
-    found = [_all(probe_table, lanes, segment.view(keys), tombstones) for segment in segments]
+    digests = frozen(digests)
+    found = [_all(probe_table, digests, segment.view(keys), tombstones) for segment in segments]
     found = [pair for pair in found if len(pair[0])]
     from_segments = len(found)
     if any(delta.count for delta in deltas):
-        rows = mixed(lanes, keys)
+        rows = mixed(digests, keys)
         found += [_all(probe_delta, rows, one.view, tombstones) for one in deltas if one.count]
     found = [pair for pair in found if len(pair[0])]
     if not found:
@@ -137,11 +148,12 @@ class Found(NamedTuple):
         return cls(np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.zeros(1, np.int64))
 
 
+R = TypeVar("R", U8, U32)
 V = TypeVar("V")
 
 
 def _all(
-    probe: Callable[[U32, int, V, Tombstones, Found], int], rows: U32, view: V, dead: Tombstones
+    probe: Callable[[R, int, V, Tombstones, Found], int], rows: R, view: V, dead: Tombstones
 ) -> tuple[I64, I64]:
     """Probe on from row to row, with more room each time, until all are done."""
     found = Found.room(len(rows) // 8 + 16)
@@ -218,14 +230,14 @@ def _collect(
 
 @kernel
 def probe_table(
-    lanes: U32, start: int, segment: SegmentView, dead: Tombstones, found: Found
+    digests: U8, start: int, segment: SegmentView, dead: Tombstones, found: Found
 ) -> int:
-    """Look up the digests lanes[start:]; return the one to go on with, once there is more room.
+    """Look up digests[start:]; return the one to go on with, once there is more room.
 
     Few pass the first filter, so those of many blocks go on together.
     """
     view = segment.table
-    total, width = lanes.shape
+    total, width = digests.shape[0], digests.shape[1] // 4
     rows = np.empty((_BLOCK, width), dtype=np.uint32)
     places, passed = np.empty(_BLOCK, dtype=np.int64), np.empty(_BLOCK, dtype=np.int64)
     left = np.empty((2 * _BLOCK, width), dtype=np.uint32)
@@ -234,7 +246,7 @@ def probe_table(
     count = 0
     for block in range(start, total, _BLOCK):
         last = min(block + _BLOCK, total)
-        asked = lanes[block:last]
+        asked = digests[block:last]
         mix(asked, segment.keys, rows)
         fresh = pass_lines(asked, rows, segment.lines, segment.starts, places, passed)
         for k in range(fresh):

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tieline_server.matching.compiled import I64, U32, U64, frozen, kernel, prefetch, signed
+from tieline_server.matching.compiled import I64, U8, U32, U64, frozen, kernel, prefetch, signed
 from tieline_server.matching.files import FolderStore, IndexDamaged, Section, Store
-from tieline_server.matching.mixing import first_lane, inverses
+from tieline_server.matching.mixing import first_lane, inverses, lane
 from tieline_server.matching.table import Table
 
 BITS_PER_KEY = 10
@@ -87,15 +87,14 @@ def _fill(rows: U32, keys: U64, back: U64, starts: U64, words: U64) -> None:
 
 
 @kernel
-def pass_lines(lanes: U32, mixed: U32, lines: U64, starts: U64, places: I64, passed: I64) -> int:
+def pass_lines(digests: U8, mixed: U32, lines: U64, starts: U64, places: I64, passed: I64) -> int:
     """Write to ``passed`` the numbers of the queries that pass; return how many.
 
-    ``lanes`` are the digests as they came, ``mixed`` the same mixed, ``places`` room for as many
-    numbers.
+    ``digests`` are as they came, ``mixed`` the same mixed, ``places`` room for as many numbers.
     """
-    queries = lanes.shape[0]
+    queries = digests.shape[0]
     for k in range(queries):
-        region = region_of(lanes[k, 0])
+        region = region_of(lane(digests, k, 0))
         first = starts[region]
         across = starts[region + 1] - first
         place = signed(first + ((np.uint64(mixed[k, 0]) * across) >> _S32))

@@ -29,7 +29,6 @@ from tieline_server.matching.compiled import I32, I64, U8, U32, U64
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import MemoryStore
 from tieline_server.matching.layers import new_delta
-from tieline_server.matching.mixing import lanes_of
 from tieline_server.matching.near import NearSegment, columns, search
 from tieline_server.matching.near_kernels import Asked
 from tieline_server.matching.sketching import least_of_bins
@@ -72,9 +71,8 @@ class Matcher(Upkeep):
         layers = picture.exact[kind]
 
         def look(start: int) -> tuple[I64, I64]:
-            lanes = lanes_of(digests[start : start + _EXACT_TASK])
-            keys = self._mixer.keys
-            positions, ids = lookup(lanes, keys, layers.segments, layers.deltas, picture.tombstones)
+            asked, keys = digests[start : start + _EXACT_TASK], self._mixer.keys
+            positions, ids = lookup(asked, keys, layers.segments, layers.deltas, picture.tombstones)
             return positions + start, ids
 
         starts = range(0, len(digests), _EXACT_TASK)

@@ -24,6 +24,7 @@ _M32 = np.uint64(0xFFFFFFFF)
 _S29 = np.uint64(29)
 _S32 = np.uint64(32)
 _S58 = np.uint64(58)
+_S8, _S16, _S24 = np.uint32(8), np.uint32(16), np.uint32(24)
 
 
 def new_secret() -> bytes:
@@ -47,15 +48,20 @@ def mix_keys(secret: bytes) -> U64:
     return frozen(keys)
 
 
-def lanes_of(digests: U8) -> U32:
-    """Return (n, width) digests as (n, width / 4) 32-bit lanes, read-only."""
-    return frozen(np.ascontiguousarray(digests).view(np.uint32))
+@kernel
+def lane(digests: U8, i: int, j: int) -> np.uint32:
+    """Return the j-th lane of the i-th digest, little-endian: one load of four bytes, wherever they
+    lie. What comes over the wire is not aligned, and to move it first takes as long as to mix it.
+    """
+    at = 4 * j
+    low = np.uint32(digests[i, at]) | (np.uint32(digests[i, at + 1]) << _S8)
+    return low | (np.uint32(digests[i, at + 2]) << _S16) | (np.uint32(digests[i, at + 3]) << _S24)
 
 
-def mixed(lanes: U32, keys: U64) -> U32:
-    """Return the rows (n, lanes) of digests as lanes."""
-    rows = np.empty(lanes.shape, dtype=np.uint32)
-    mix(lanes, keys, rows)
+def mixed(digests: U8, keys: U64) -> U32:
+    """Return the rows (n, lanes) of (n, width) digests."""
+    rows = np.empty((len(digests), digests.shape[1] // 4), dtype=np.uint32)
+    mix(frozen(digests), keys, rows)
     return rows
 
 
@@ -79,23 +85,23 @@ def first_lane(rows: U32, i: int, keys: U64, back: U64) -> np.uint32:
 
 
 @kernel
-def mix(lanes: U32, keys: U64, out: U32) -> None:
-    """Write fingerprint (high lane, low lane) and tail of each row of ``lanes`` to ``out``."""
-    rows, width = lanes.shape
+def mix(digests: U8, keys: U64, out: U32) -> None:
+    """Write fingerprint (high lane, low lane) and tail of each digest to ``out``."""
+    rows, width = digests.shape[0], digests.shape[1] // 4
     # Written out: a loop over five lanes takes as long again as all the rest, and what is written
     # to ``out`` might change the keys for all that the compiler knows.
     first, second, third, fourth, fifth = keys[0], keys[1], keys[2], keys[3], keys[4]
     for i in range(rows):
-        x = (np.uint64(lanes[i, 0]) << _S32) | np.uint64(lanes[i, 1])
-        x += third * np.uint64(lanes[i, 2]) + fourth * np.uint64(lanes[i, 3])
-        out[i, 2] = lanes[i, 2]
-        out[i, 3] = lanes[i, 3]
+        x = (np.uint64(lane(digests, i, 0)) << _S32) | np.uint64(lane(digests, i, 1))
+        out[i, 2] = lane(digests, i, 2)
+        out[i, 3] = lane(digests, i, 3)
+        x += third * np.uint64(out[i, 2]) + fourth * np.uint64(out[i, 3])
         if width > 4:
-            x += fifth * np.uint64(lanes[i, 4])
-            out[i, 4] = lanes[i, 4]
+            out[i, 4] = lane(digests, i, 4)
+            x += fifth * np.uint64(out[i, 4])
             for j in range(5, width):
-                x += keys[j] * np.uint64(lanes[i, j])
-                out[i, j] = lanes[i, j]
+                out[i, j] = lane(digests, i, j)
+                x += keys[j] * np.uint64(out[i, j])
         x ^= x >> _S32
         x *= first
         x ^= x >> _S29

@@ -23,7 +23,7 @@ from tieline_server.matching.files import (
 )
 from tieline_server.matching.holdings import HoldingFiles
 from tieline_server.matching.layers import Layers
-from tieline_server.matching.mixing import SECRET_BYTES, lanes_of, mix_keys, mixed
+from tieline_server.matching.mixing import SECRET_BYTES, mix_keys, mixed
 from tieline_server.matching.near import NearSegment
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
@@ -47,7 +47,7 @@ class Mixer:
     def rows(self, kind: DigestKind, digests: U8) -> U32:
         """Return the rows (n, lanes) of (n, width) digests: mixed, or permuted for PDQ."""
         if kind is not DigestKind.PDQ:
-            return mixed(lanes_of(digests), self.keys)
+            return mixed(digests, self.keys)
         rows = np.empty((len(digests), kind.width // 4), dtype=np.uint32)
         permute(frozen(digests), self.table, rows)
         return rows

@@ -175,6 +175,8 @@ class OperatorServicer(
                     question.take(request)
                 elif request.WhichOneof("part") == "batch":
                     question.take(DigestBatch.from_wire(request.batch))
+                elif request.WhichOneof("part") == "list_digest":
+                    question.announce(request.list_digest)
                 else:
                     raise MalformedMessage("after its header a question holds digests only")
             for group in question.answer():
@@ -212,6 +214,7 @@ class OperatorServicer(
         return pb.GetAskTermsResponse(
             categories=[pb.Category(scheme=one.scheme, code=one.code) for one in listed],
             records_most=limits.RECORDS_PER_QUERY,
+            digest_later=True,
         )
 
     def GetStats(

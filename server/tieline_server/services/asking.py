@@ -4,10 +4,11 @@
    person's client left out. It goes to a spool and is held against what its header announces.
 2. What is on an exclusion list is told to the client, and nobody is asked.
 3. Otherwise peers are asked (peer_round.py), each reading the spool at its own pace. Without
-   exclusion lists, and when the rest of the list will be here in a moment, that is while it still
-   comes in; a list that then turns out to be another is broken off everywhere. Whether it is, by
-   its SHA-256, the peers find out that give no receipt for another; only for one that gave none is
-   it looked at here.
+   exclusion lists, and when the rest of a large list will be here in a moment, that is while it
+   still comes in; a list that then turns out to be another is broken off everywhere. Whether it is,
+   by its SHA-256, the peers find out that give no receipt for another; only for one that gave none
+   is it looked at here. Nobody is asked before the SHA-256 is announced: a person's client may
+   still be working it out while the list comes in.
 4. Each peer's answer is kept until its receipt is checked and its end is logged; then it is shown.
 """
 
@@ -22,7 +23,7 @@ from tieline.v1 import operator_pb2
 from tieline_client import limits
 from tieline_client.digest_batch import DigestBatch, per_batch
 from tieline_client.digests import DigestKind
-from tieline_client.errors import InvalidInput, LimitExceeded
+from tieline_client.errors import InvalidInput, LimitExceeded, MalformedMessage
 from tieline_client.packed import Index
 
 from tieline_server.services.admission import listed
@@ -50,6 +51,10 @@ class Question:
         self._size = sum(kind.width * count for kind, count in self._counts.items())
         self._spool = Spool(self._size, node.scratch)
         self._excludes = node.store.recall("exclusions", lambda tx: tx.imports.has_exclusions())
+        self._hashes = self._excludes or self._size <= limits.EARLY_BYTES
+        """Whether the list is hashed as it comes in, rather than when it has to be, if at all."""
+        if not self._hashes:
+            self._check.hash_later()
         self._known_good: list[tuple[DigestKind, Index]] = []
         announced = Announced(
             header.records, header.excluded, tuple(self._counts.values()), header.list_digest
@@ -71,6 +76,14 @@ class Question:
             raise InvalidInput("perceptual hashes are asked in near questions only")
 
     # 1
+    def announce(self, digest: bytes) -> None:
+        """Take the list's SHA-256, which the header left out. Raises MalformedMessage."""
+        if self._check.digest or not digest:
+            raise MalformedMessage("a list has one digest, in its header or after it")
+        self._check.digest = digest
+        self._round.announce(digest)
+        self._begin_early()
+
     def take(self, batch: DigestBatch) -> None:
         """Take the next batch of the list. Raises InvalidInput for what was not announced."""
         before = self._check.take(batch)
@@ -79,17 +92,17 @@ class Question:
         self._spool.write(batch)
         self._came += len(batch.digests)
         if self._beginning is None:
-            if not self._excludes and self._rest_is_near():
-                self._check.hash_later()
-                self._beginning = self._round.begin_aside(self._lists, self._verify)
+            self._begin_early()
         elif self._beginning.done():
             self._beginning.result()  # it could not be logged: the rest need not come
 
-    def _rest_is_near(self) -> bool:
-        """Whether so much is still to come that it is worth it, and takes but a moment."""
-        left = self._size - self._came
-        spent = time.monotonic() - self._began
-        return left > limits.EARLY_BYTES and left * spent <= self._came * limits.EARLY_SECONDS
+    def _begin_early(self) -> None:
+        """Ask the peers while the list comes in, where it is large and the rest takes a moment."""
+        left, spent = self._size - self._came, time.monotonic() - self._began
+        if self._hashes or not self._check.digest:
+            return
+        if left * spent <= self._came * limits.EARLY_SECONDS:
+            self._beginning = self._round.begin_aside(self._lists, self._verify)
 
     # 2
     def _look_for_known_good(self, batch: DigestBatch, before: int) -> None:
@@ -104,11 +117,15 @@ class Question:
         That is what is known good, and no more; or first who is asked, then what peers answered as
         they end. Raises InvalidInput when the list is not the announced one.
         """
+        if not self._check.digest:
+            raise MalformedMessage("the digest of the list did not come; send it with the list")
         self._check.finish()
         if self._known_good:
             yield _known_good_messages(self._known_good)
             return
         if self._beginning is None:
+            if not self._hashes:
+                self._check.check_digest(self._lists())
             self._round.begin(self._lists)
         else:
             self._beginning.result()

@@ -18,12 +18,13 @@ class ListCheck:
     """
 
     def __init__(self, counts: Sequence[int], digest: bytes) -> None:
-        """``counts`` are digests by kind in the order of DigestKind; what is missing is 0."""
+        """``counts`` are digests by kind in the order of DigestKind; what is missing is 0.
+        Without a ``digest`` it is set later, before `finish`."""
         kinds = list(DigestKind)
         if len(counts) > len(kinds):
             raise MalformedMessage(f"a list has {len(kinds)} kinds of digest")
         self.counts = dict(zip(kinds, [*counts, *[0] * len(kinds)], strict=False))
-        self._digest = digest
+        self.digest = digest
         self._came = dict.fromkeys(kinds, 0)
         self._total: hashlib._Hash | None = hashlib.sha256()
         self._kind: DigestKind | None = None
@@ -50,14 +51,14 @@ class ListCheck:
         return before
 
     def hash_later(self) -> None:
-        """Leave SHA-256 to `check_digest`: peers look at it too, before they give a receipt."""
+        """Leave SHA-256 to `check_digest`; before anything is taken."""
         self._total = None
 
     def finish(self) -> None:
         """Raise InvalidInput unless all of the list came."""
         if self._came != self.counts:
             raise _not_announced()
-        if self._total is not None and self._total.digest() != self._digest:
+        if self._total is not None and self._total.digest() != self.digest:
             raise _not_announced()
 
     def check_digest(self, batches: Iterable[DigestBatch]) -> None:
@@ -65,7 +66,7 @@ class ListCheck:
         total = hashlib.sha256()
         for batch in batches:
             total.update(batch.digests)
-        if total.digest() != self._digest:
+        if total.digest() != self.digest:
             raise _not_announced()
 
 

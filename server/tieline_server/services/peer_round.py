@@ -15,7 +15,7 @@ import base64
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -178,6 +178,10 @@ class PeerRound:
     def pending(self) -> bool:
         """Whether somebody has still to answer."""
         return bool(self._pending)
+
+    def announce(self, digest: bytes) -> None:
+        """Take the list's digest, which was not known from the start; before it begins."""
+        self._announced = replace(self._announced, digest=digest)
 
     # 2
     def begin(self, lists: Lists, verify: Callable[[], None] | None = None) -> None:
