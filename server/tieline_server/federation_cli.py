@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from tieline_client import identifiers, limits
 from tieline_client.cli.output import Json, emit, line, run, say, time_text
+from tieline_client.countries import check_known_country
 from tieline_client.directory import Role, parse_serial
 from tieline_client.errors import InvalidInput, UsageError
 
@@ -134,7 +135,7 @@ def admit(
     """
     countries = country or []
     for code in countries:
-        _usage(identifiers.check_country, code)
+        _usage(check_known_country, code)
     now = _now()
     federation = Federation.open(folder)
     data = files.read_bounded(request_file, limits.DIRECTORY_FILE_BYTES)

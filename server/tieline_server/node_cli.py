@@ -10,8 +10,10 @@ import typer
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.cli import uncollected
+from tieline_client.cli.common import usage
 from tieline_client.cli.groups import Place, group
 from tieline_client.cli.output import Json, emit, line, run, say
+from tieline_client.countries import check_known_country
 from tieline_client.errors import ConfigurationError, UsageError
 from tieline_client.profile import utc_now
 
@@ -119,11 +121,13 @@ def init(
 
     os.umask(0o077)
     refuse_in_argument(database)
+    with usage():
+        countries = [check_known_country(one) for one in country or ()]
     document: dict[str, object] = {
         "agency": agency,
         "name": name,
         "role": role,
-        "countries": country or [],
+        "countries": countries,
         "operator_listen": operator_listen,
         "outbound_only": outbound_only,
         "attach": attach,

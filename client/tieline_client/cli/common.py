@@ -27,9 +27,10 @@ from tieline.v1 import series_pb2
 
 from tieline_client import keys
 from tieline_client.cli.output import err
+from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, UsageError
 from tieline_client.handling import HandlingCode, Tlp, parse_handling_code
-from tieline_client.identifiers import check_agency, check_code, check_country
+from tieline_client.identifiers import check_agency, check_code
 from tieline_client.inert import inert
 from tieline_client.limits import CODE_CHARS, REFERENCE_CHARS
 from tieline_client.operator_client import OperatorClient
@@ -139,7 +140,7 @@ def parse_agency(text: str) -> str:
 def parse_country(text: str) -> str:
     """Return a country code in capitals or raise UsageError."""
     with usage():
-        return check_country(text.strip().upper())
+        return check_known_country(text.strip().upper())
 
 
 def parse_pair(text: str, option: str) -> tuple[str, str]:

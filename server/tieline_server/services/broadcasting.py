@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
+from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, WrongState
 from tieline_client.handling import Handling
 from tieline_client.identifiers import check_country, new_id, series_owner
@@ -261,7 +262,7 @@ class Broadcasting:
                 raise InvalidInput(f"{series.id} is not this agency's own; name a series that is")
             body.series = series.id
         else:
-            body.country = check_country(request.country)
+            body.country = check_known_country(request.country)
             if kind is AnswerKind.ASSESS:
                 body.confidence = int(parse_confidence(request.confidence))
         return self._answer(person, request.id, kind.value, body)

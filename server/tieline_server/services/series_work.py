@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tieline.v1 import operator_pb2
 from tieline_client import limits
+from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, WrongState
-from tieline_client.identifiers import check_country, check_id, new_id, new_series_id
+from tieline_client.identifiers import check_id, new_id, new_series_id
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import (
@@ -93,7 +94,7 @@ class SeriesWork:
     ) -> operator_pb2.SeriesView:
         """Add a judgement; raises NotFound or InvalidInput."""
         node = self._node
-        country = check_country(request.country)
+        country = check_known_country(request.country)
         grounds = clean(request.grounds)
         if not grounds:
             raise InvalidInput("an assessment needs its grounds, in words")

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tieline.v1 import operator_clock_pb2, operator_pb2, payload_pb2
+from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, PolicyRefused
-from tieline_client.identifiers import check_country, new_id, series_owner
+from tieline_client.identifiers import new_id, series_owner
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import referral as clock
@@ -90,7 +91,7 @@ class TellingOutside:
     def _country(self, tx: Tx, series: Series, known: Referral | None, wanted: str) -> str:
         """Return the country that was told: one that no member serves."""
         directory = self._node.directory()
-        wanted = check_country(wanted) if wanted else ""
+        wanted = check_known_country(wanted) if wanted else ""
         if known is not None and not known.country:
             raise InvalidInput(
                 f"the referral names no country; record it for its series, {series.id} --country CC"

@@ -11,6 +11,7 @@ from datetime import datetime
 from securesystemslib.signer import SSlibKey
 from tieline_client import identifiers, limits
 from tieline_client.certificates import Kind
+from tieline_client.countries import check_known_country
 from tieline_client.directory import Role, suggest
 from tieline_client.errors import InvalidInput, RefusedError, UnknownAgency, UsageError
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES
@@ -156,7 +157,7 @@ def restate(
 
 def _check_claims(request: Request, role: Role, countries: Sequence[str]) -> None:
     for country in countries:
-        identifiers.check_country(country)
+        check_known_country(country)
     if role is Role.NATIONAL and not countries:
         raise UsageError("a national agency serves at least one country; give --country CC")
     if role is Role.HUB and request.statement.outbound_only:

@@ -1,0 +1,38 @@
+"""The countries that a person may name: ISO 3166-1 alpha-2, as it stands in 2026, and XK.
+
+What comes from peers is held against the form alone (`identifiers.check_country`): a country that
+this list does not know yet is no reason to refuse a message.
+"""
+
+from __future__ import annotations
+
+from tieline_client.errors import InvalidInput
+from tieline_client.identifiers import check_country
+
+_CODES = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS
+BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE
+EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM
+HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC
+LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA
+NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW
+SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO
+TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW XK
+"""
+COUNTRIES = frozenset(_CODES.split())
+"""XK is Kosovo, as the institutions of the union write it: ISO leaves it to its users."""
+
+_MEANT = {"UK": "GB", "EL": "GR"}
+"""What texts of the union write otherwise."""
+
+
+def check_known_country(value: str) -> str:
+    """Return ``value`` when it is a country's code; raises InvalidInput."""
+    code = check_country(value)
+    if code in COUNTRIES:
+        return code
+    if code in _MEANT:
+        raise InvalidInput(f"country {code!r} is {_MEANT[code]} in ISO 3166-1; write that")
+    raise InvalidInput(
+        f"no country has the code {code!r}; look it up in ISO 3166-1, for example PT for Portugal"
+    )
