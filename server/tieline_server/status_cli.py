@@ -11,6 +11,7 @@ import typer
 from tieline.v1 import operator_pb2
 from tieline_client.cli.common import connect
 from tieline_client.cli.output import Json, emit, line, run
+from tieline_client.cli.sheets import sheet
 from tieline_client.inert import inert
 from tieline_client.payloads import moment
 
@@ -83,8 +84,8 @@ def status(
     }
 
     def show() -> None:
-        for key, value in result.items():
-            line(f"{key:20} {inert(str(value))}")
+        for text in sheet(result):
+            line(inert(text))
 
     emit(as_json, result, show)
     sys.stdout.flush()

@@ -125,6 +125,9 @@ def test_the_figures_and_their_page(served: Served, run: Run, tmp_path: Path) ->
     shown = file.read_text()
     assert "26000 tips of the public" in shown and "median 0.9 seconds" in shown
     assert "3 found, 2 told, median 2.0 hours" in shown and "median unknown" in shown
+    again = run("operation", "report", ID, str(file))
+    assert again.code == 2 and "say --replace" in again.err
+    assert run("operation", "report", ID, str(file), "--replace").code == 0
     shown = run("operation", "report", ID).out
     assert "53" in shown and "None" not in shown  # nothing was told of BR: no median
 

@@ -165,6 +165,7 @@ def test_without_purpose_and_case_nothing_is_asked(
         ("--peer", "us-ice", "--all"),
         ("--peer", "US ICE"),
         ("--deadline", "99999"),
+        ("--deadline", "0"),
         ("--blind",),
         ("--collection",),
         ("--collection", "--category", "vics-us:1"),

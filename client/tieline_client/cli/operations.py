@@ -204,6 +204,9 @@ def report(
         Path | None, typer.Argument(metavar="[FILE.html]", help="Write a page with plots.")
     ] = None,
     *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the file if it is there.")
+    ] = False,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -214,6 +217,8 @@ def report(
     """
     if file is not None and file.suffix.lower() != ".html":
         raise UsageError("name a file that ends in .html")
+    if file is not None and file.exists() and not replace:
+        raise UsageError(f"{file} is there already; give another name, or say --replace")
     with connect(profile, home) as client:
         made = client.report_operation(operation)
     if file is not None:

@@ -79,15 +79,15 @@ def overlap(
         ),
     ] = "",
     deadline: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="SECONDS",
-            min=0,
+            min=1,
             max=QUERY_SECONDS_MOST,
             show_default=False,
             help="How long to wait for a peer.",
         ),
-    ] = 0,
+    ] = None,
     receipts: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save each answer's receipt here, to be verified later."),
@@ -116,7 +116,7 @@ def overlap(
         everyone=everyone,
         near=near,
         category=parse_pair(category, "--category"),
-        deadline_seconds=deadline,
+        deadline_seconds=deadline or 0,
         wish=LEVELS.index(level) + 2,
     )
     if collection:
