@@ -44,7 +44,7 @@ ANSWER = [
     started("us-ice", "us-fbi", "interpol"),
     progress(4),
     progress(10),
-    end("interpol", "refused", reason="no agreement"),
+    end("interpol", "refused", reason="no agreement", asked=0, withheld=0),
     rows(
         "us-ice",
         pb.CollectionRow(own=OWN, own_name="Azul", own_items=6, theirs=series(items=40), shared=4),
@@ -75,6 +75,7 @@ def test_the_document_is_that_of_a_question_with_series_beside_series(
     assert ice["series"][0]["disclosed"]["status"] == "localised"
     assert (fbi["count"], fbi["series"][0]["theirs"]) == (3, None)
     assert (interpol["status"], interpol["series"], interpol["count"]) == ("refused", [], None)
+    assert [(one["asked"], one["withheld"]) for one in (ice, interpol)] == [(9, 1), (0, 0)]
     request = served.node.only("CompareCollection")
     assert (request.purpose, request.case_ref) == ("victim-identification", "2026-118")
     assert (list(request.peers), request.near, request.deadline_seconds) == (
@@ -88,11 +89,12 @@ def test_people_see_what_is_in_common(run: Run, served: Served) -> None:
     served.node.answers["CompareCollection"] = ANSWER
     result = run("overlap", "--collection", *WHY)
     assert result.code == 0
-    assert "us-ice: answered, 5 items in common" in result.out
+    assert "us-ice: answered, 5 in common of 9 items asked, 1 stayed at home" in result.out
     assert "Azul" in result.out
     assert THEIRS in result.out
     assert "in no series" in result.out
-    assert "9 items asked of 3 peers, 8 shared; 1 stayed at home" in result.out
+    assert "9 items asked of 2 peers, 8 shared; up to 1 stayed at home" in result.out
+    assert "interpol" not in result.out
     assert "interpol: refused: no agreement" in result.err
 
 

@@ -18,14 +18,17 @@ from tieline_client.formats.record import Record
 from tieline_server.policy.engine import PolicyEngine
 from tieline_server.policy.loading import default_folder
 from tieline_server.services.comparing import Comparison
+from tieline_server.services.retracting import Retracting
 
 from tests.services.bench import (
     ANA,
     CASE,
     ES,
     FBI,
+    FR,
     HUB,
     ICE,
+    INTERPOL,
     PT,
     PURPOSE,
     Bench,
@@ -231,6 +234,62 @@ def test_what_a_peer_may_not_learn_is_not_shown_to_it(bench: Bench) -> None:
     bench[ES].load(records(range(2, 5)), series="B", case_ref="another", file_digest=b"\x08" * 32)
     found = compared(bench, ES, PT)
     assert (found.ends[PT].asked, found.ends[PT].withheld) == (3, 2)
+
+
+def test_one_who_may_learn_nothing_keeps_nothing_from_the_others(bench: Bench) -> None:
+    """A repository learns no hit: by the default rules nothing is shown to it."""
+    own = bench[ES].series(records(range(6)), name="A")
+    bench[PT].load(records(range(4)))
+    bench[INTERPOL].load(records(range(4)))
+    found = compared(bench, ES, PT, INTERPOL)
+    assert found.rows == {PT: {(own, ""): (6, 4)}}
+    assert (found.ends[PT].asked, found.ends[PT].withheld) == (6, 0)
+    none = found.ends[INTERPOL]
+    assert (none.end.status, none.asked, none.withheld) == ("refused", 0, 6)
+    assert none.end.reason == f"none of 6 items may be shown to {INTERPOL}"
+    assert bench[INTERPOL].audit("query") == []
+    (asked,) = bench[ES].audit("query.asked")
+    assert asked["detail"]["peers"] == [PT]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("span", [3, 10_000])
+def test_each_peer_is_asked_what_it_may_learn_and_no_more(
+    bench: Bench, span: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "COLLECTION_PART_ITEMS", span)
+    monkeypatch.setattr(limits, "COLLECTION_PAGE_ITEMS", 2)
+    kept_from = {  # items, by series, and who may not learn of them
+        "A": (range(4), ()),
+        "B": (range(4, 9), (PT,)),
+        "C": (range(9, 11), (PT, HUB)),
+        "D": (range(11, 12), (HUB,)),
+    }
+    ids = {}
+    for name, (numbers, excluded) in kept_from.items():
+        report = bench[ES].load(records(numbers), series=name, case_ref=f"{CASE}-{name}")
+        (ids[name],) = report.series
+        if excluded:
+            only = [one for one in (PT, HUB, FR) if one not in excluded]
+            narrow = operator_pb2.RetractSeriesRequest(
+                series=ids[name], kind="narrow", reason="court", limited=True, only=only
+            )
+            Retracting(bench[ES].node).retract(ANA, narrow)
+    everything = records(range(12))
+    for peer in (PT, HUB, FR):
+        bench[peer].load(everything)
+    found = compared(bench, ES, PT, HUB, FR)
+    for peer in (PT, HUB, FR):
+        may = [name for name, (_, excluded) in kept_from.items() if peer not in excluded]
+        sizes = {name: len(kept_from[name][0]) for name in may}
+        end = found.ends[peer]
+        assert (end.end.status, end.asked) == ("answered", sum(sizes.values())), peer
+        assert end.withheld == 12 - sum(sizes.values())
+        assert end.shared == sum(sizes.values())
+        rows = {(ids[name], ""): (size, size) for name, size in sizes.items()}
+        assert found.rows[peer] == rows
+        answered = bench[peer].audit("query.answered")
+        assert sum(one["detail"]["records"] for one in answered) == end.asked  # type: ignore[index]
+    assert found.progress[-1] == 12
 
 
 def test_known_good_items_are_not_asked(bench: Bench) -> None:

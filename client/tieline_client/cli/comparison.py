@@ -68,17 +68,22 @@ class Comparison:
 
     def close(self) -> None:
         """Print the last line for people."""
-        document = self.document()
-        shared = sum(answer.shared for answer in self.answers.values() if answer is not None)
-        line(
-            f"{document['asked']} items asked of {len(self.answers)} peers, {shared} shared; "
-            f"{document['excluded']} stayed at home"
-        )
+        ended = [answer for answer in self.answers.values() if answer is not None]
+        asked = [answer for answer in ended if answer.asked]
+        shared = sum(answer.shared for answer in ended)
+        if not asked:
+            line("nothing was asked of anybody")
+            return
+        counts = sorted({answer.asked for answer in asked})
+        items = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        home = max(answer.withheld for answer in asked)
+        more = f"; up to {home} stayed at home" if home else ""
+        line(f"{items} items asked of {len(asked)} peers, {shared} shared{more}")
 
 
 def _document(agency: str, answer: CollectionAnswer | None) -> Document:
     if answer is None:
-        return {**unended(agency), "shared": 0, "series": []}
+        return {**unended(agency), "asked": 0, "withheld": 0, "shared": 0, "series": []}
     count = answer.count
     if count is None and answer.status == "answered":
         count = answer.shared
@@ -92,6 +97,8 @@ def _document(agency: str, answer: CollectionAnswer | None) -> Document:
         "truncated": answer.truncated,
         "receipt": answer.receipt,
         "request": answer.request or None,
+        "asked": answer.asked,
+        "withheld": answer.withheld,
         "shared": answer.shared,
         "series": [_pair(pair) for pair in answer.pairs],
     }
@@ -111,9 +118,14 @@ def _pair(pair: SeriesPair) -> Document:
 
 
 def _print(answer: CollectionAnswer) -> None:
+    if answer.status not in ("answered", "pending"):
+        return  # complained of on stderr
+    of = f"of {answer.asked} items asked"
     more = f"; {answer.reason}" if answer.status == "answered" and answer.reason else ""
+    if answer.withheld:
+        more = f", {answer.withheld} stayed at home{more}"
     if not answer.pairs:
-        line(f"{answer.agency}: {answer.status}, nothing in common{more}")
+        line(f"{answer.agency}: {answer.status}, nothing in common {of}{more}")
         return
     rows = [
         (
@@ -125,7 +137,7 @@ def _print(answer: CollectionAnswer) -> None:
         )
         for pair in islice(sorted(answer.pairs, key=lambda pair: -pair.shared), _SHOWN)
     ]
-    title = f"{answer.agency}: {answer.status}, {answer.shared} items in common{more}"
+    title = f"{answer.agency}: {answer.status}, {answer.shared} in common {of}{more}"
     show_rows(("own series", "items", "shared", "their series", "items"), rows, "", title=title)
     if len(answer.pairs) > _SHOWN:
         line(f"{len(answer.pairs) - _SHOWN} more; --json lists them")

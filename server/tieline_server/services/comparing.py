@@ -1,7 +1,9 @@
 """Everything that this agency holds, asked of peers and compared series by series.
 
-1. The own items are read in parts (own_items.py), each a list of its own.
-2. A part is asked of every peer that has not failed (peer_round.py): logged, signed, receipted.
+1. The own items are read in parts (own_items.py), each a list of its own for those peers that may
+   learn of the same items.
+2. A part is asked of every such peer that has not failed (peer_round.py): logged, signed,
+   receipted. A peer that may learn of nothing is not asked, and its end says so.
 3. Each answer is brought back from digests to items, and items are counted by pairs of an own
    series and one of the peer's.
 4. At the end come the pairs of each peer. A peer that failed in any part has none.
@@ -39,6 +41,10 @@ class _Compared:
     series, 0 and "" for none; ``series`` are the peer's, by id."""
 
     end: operator_pb2.PeerEnd
+    asked: int = 0
+    withheld: int = 0
+    totals: Counter[int] = field(default_factory=Counter)
+    """Items asked, by own series number."""
     shared: int = 0
     pairs: Counter[tuple[int, str]] = field(default_factory=Counter)
     series: dict[str, SharedSeries] = field(default_factory=dict)
@@ -58,9 +64,6 @@ class Comparison:
             agency: _Compared(operator_pb2.PeerEnd(agency=agency, status="answered"))
             for agency in self._chosen.peers
         }
-        self._asked = self._withheld = 0
-        self._totals: Counter[int] = Counter()
-        """Items asked, by own series number."""
         self._round: PeerRound | None = None
 
     def compare(self) -> Responses:
@@ -69,47 +72,60 @@ class Comparison:
         items = self._node.store.read(lambda tx: tx.items.stats()).items
         started = operator_pb2.CollectionStarted(items=items, peers=self._chosen.everyone)
         yield operator_pb2.CompareCollectionResponse(started=started)
-        if any(self._waiting()):
-            for part in self._own.parts():
-                self._count(part)
-                self._ask(part)
-                looked_at = operator_pb2.CollectionProgress(items=self._asked + self._withheld)
-                yield operator_pb2.CompareCollectionResponse(progress=looked_at)
-                if not any(self._waiting()):
+        looked_at = 0
+        if self._waiting():
+            for span in self._own.spans():
+                for part in span:
+                    self._count(part)
+                    self._ask(part)
+                looked_at += len(span[0].asked) + span[0].withheld
+                progress = operator_pb2.CollectionProgress(items=looked_at)
+                yield operator_pb2.CompareCollectionResponse(progress=progress)
+                if not self._waiting():
                     break
         for refused in self._chosen.refused:
-            yield self._end(refused, 0)
+            yield _end(_Compared(refused))
         names = self._own_series()
         propose(self._node, self._overlaps(names))
         for agency, compared in self._peers.items():
+            if compared.end.status == "answered" and compared.withheld and not compared.asked:
+                compared.end.status = "refused"
+                compared.end.reason = f"none of {compared.withheld} items may be shown to {agency}"
             if compared.end.status == "answered" and compared.end.reason and not compared.shared:
                 compared.end.status = "pending"
-            yield from self._rows(agency, compared, names)
-            yield self._end(compared.end, compared.shared)
+            yield from _rows(agency, compared, names)
+            yield _end(compared)
 
     def close(self) -> None:
         """End it wherever it stands."""
         if self._round is not None:
             self._round.close()
 
-    def _waiting(self) -> Iterator[str]:
+    def _waiting(self) -> set[str]:
         """The peers that have not failed."""
-        return (agency for agency, one in self._peers.items() if one.end.status == "answered")
+        return {agency for agency, one in self._peers.items() if one.end.status == "answered"}
 
     # 1
     def _count(self, part: Part) -> None:
-        self._asked += len(part.asked)
-        self._withheld += part.withheld
         numbers, counts = np.unique(part.held, return_counts=True)
+        totals: Counter[int] = Counter()
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            for series in self._own.series_of(number):
-                self._totals[series] += count
+            for series in self._own.series_of(number, part.peers[0]):
+                totals[series] += count
+        for agency in part.peers:
+            compared = self._peers[agency]
+            compared.asked += len(part.asked)
+            compared.withheld += part.withheld
+            compared.totals.update(totals)
 
     # 2
     def _ask(self, part: Part) -> None:
-        asked = part.asked
+        asked, waiting = part.asked, self._waiting()
+        peers = tuple(one for one in part.peers if one in waiting)
+        if not len(asked) or not peers:
+            return
         announced = Announced(len(asked), part.withheld, tuple(asked.counts()), asked.digest)
-        chosen = Chosen(tuple(self._waiting()), self._chosen.refused)
+        chosen = Chosen(peers, self._chosen.refused)
         self._round = PeerRound(self._node, self._terms, chosen, announced)
         self._round.begin(asked.batches)
         while self._round.pending:
@@ -139,7 +155,7 @@ class Comparison:
         for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
             index = pair & 0xFFFFFFFF
             series_id = answer.series[index].id if index else ""
-            for own in self._own.series_of(pair >> 32):
+            for own in self._own.series_of(pair >> 32, answer.agency):
                 compared.pairs[own, series_id] += count
 
     # 4
@@ -157,46 +173,46 @@ class Comparison:
             for (own, theirs), shared in compared.pairs.items():
                 items = compared.series[theirs].items if theirs else None
                 if own and items and series_owner(theirs) == agency:
-                    yield Overlap(names[own][0], theirs, shared, self._totals[own], items)
+                    yield Overlap(names[own][0], theirs, shared, compared.totals[own], items)
 
-    def _rows(
-        self, agency: str, compared: _Compared, names: dict[int, tuple[str, str]]
-    ) -> Responses:
-        if compared.end.status not in ("answered", "pending"):
-            return
-        message = operator_pb2.CollectionRows(agency=agency)
-        size = 0
-        for (own, theirs), shared in sorted(
-            compared.pairs.items(), key=lambda pair: (names.get(pair[0][0], ("", "")), pair[0][1])
-        ):
-            own_id, own_name = names.get(own, ("", ""))
-            row = operator_pb2.CollectionRow(
-                own=own_id,
-                own_name=own_name,
-                own_items=self._totals[own],
-                theirs=compared.series[theirs].entry() if theirs else None,
-                shared=shared,
-            )
-            length = row.ByteSize()
-            if message.rows and (
-                size + length > limits.RECORD_BATCH_BYTES
-                or len(message.rows) >= limits.COLLECTION_ROWS
-            ):
-                yield operator_pb2.CompareCollectionResponse(rows=message)
-                message, size = operator_pb2.CollectionRows(agency=agency), 0
-            message.rows.append(row)
-            size += length
-        if message.rows:
-            yield operator_pb2.CompareCollectionResponse(rows=message)
 
-    def _end(
-        self, end: operator_pb2.PeerEnd, shared: int
-    ) -> operator_pb2.CompareCollectionResponse:
-        return operator_pb2.CompareCollectionResponse(
-            end=operator_pb2.CollectionEnd(
-                end=end, asked=self._asked, withheld=self._withheld, shared=shared
-            )
+def _rows(agency: str, compared: _Compared, names: dict[int, tuple[str, str]]) -> Responses:
+    if compared.end.status not in ("answered", "pending"):
+        return
+    message = operator_pb2.CollectionRows(agency=agency)
+    size = 0
+    for (own, theirs), shared in sorted(
+        compared.pairs.items(), key=lambda pair: (names.get(pair[0][0], ("", "")), pair[0][1])
+    ):
+        own_id, own_name = names.get(own, ("", ""))
+        row = operator_pb2.CollectionRow(
+            own=own_id,
+            own_name=own_name,
+            own_items=compared.totals[own],
+            theirs=compared.series[theirs].entry() if theirs else None,
+            shared=shared,
         )
+        length = row.ByteSize()
+        if message.rows and (
+            size + length > limits.RECORD_BATCH_BYTES or len(message.rows) >= limits.COLLECTION_ROWS
+        ):
+            yield operator_pb2.CompareCollectionResponse(rows=message)
+            message, size = operator_pb2.CollectionRows(agency=agency), 0
+        message.rows.append(row)
+        size += length
+    if message.rows:
+        yield operator_pb2.CompareCollectionResponse(rows=message)
+
+
+def _end(compared: _Compared) -> operator_pb2.CompareCollectionResponse:
+    return operator_pb2.CompareCollectionResponse(
+        end=operator_pb2.CollectionEnd(
+            end=compared.end,
+            asked=compared.asked,
+            withheld=compared.withheld,
+            shared=compared.shared,
+        )
+    )
 
 
 def gathered(asked: AskedList, result: PeerResult) -> PeerAnswer:
