@@ -78,10 +78,14 @@ def test_a_state_never_falls_behind_what_is_known_already(
         ReferralState.OUTCOME,
         ReferralState.WITHDRAWN,
     ]
-    sides = (ReferralState.DECLINED, ReferralState.PASSED_ON)
+    beside = {
+        ReferralState.REFUSED: ReferralState.DELIVERED,
+        ReferralState.DECLINED: ReferralState.ACCEPTED,
+        ReferralState.PASSED_ON: ReferralState.ACCEPTED,
+    }
 
     def rank(state: ReferralState) -> int:
-        return order.index(ReferralState.ACCEPTED if state in sides else state)
+        return order.index(beside.get(state, state))
 
     assert rank(fold([*some, *more])) >= max(rank(fold(some)), rank(fold(more)))
 

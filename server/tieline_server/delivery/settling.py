@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID, uuid5
 
 from tieline.v1 import delivery_pb2
 from tieline_client.errors import NotFound
@@ -52,8 +53,8 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
         reason = f"{answer.reason}: {answer.text}" if answer.reason else ""
         done.append(Settled(message.id, state, reason[:2000]))
         delivered = state is OutState.DELIVERED
-        if message.kind == "referral" and delivered:
-            _delivered(node, tx, agency, message.id, message.subject)
+        if message.kind == "referral" and state is not OutState.PARKED:
+            _step(node, tx, agency, message.id, message.subject, delivered=delivered)
         if message.kind == "broadcast" and state is not OutState.PARKED:
             states = BroadcastRecipientState
             told.setdefault(states.DELIVERED if delivered else states.REFUSED, []).append(
@@ -81,12 +82,12 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
         tx.outbox.progressed(agency, len(done), now)
 
 
-def _delivered(node: Node, tx: Tx, agency: str, message: str, referral: str) -> None:
+def _step(node: Node, tx: Tx, agency: str, message: str, referral: str, *, delivered: bool) -> None:
     """Delivered again, to a recipient that was restored, it is one step still: it goes by id."""
     step = ReferralStep(
-        id=message,
+        id=message if delivered else str(uuid5(UUID(message), "refused")),
         referral=referral,
-        state=ReferralState.DELIVERED,
+        state=ReferralState.DELIVERED if delivered else ReferralState.REFUSED,
         agency=agency,
         person="",
         at=node.clock(),

@@ -26,6 +26,8 @@ class ReferralState(enum.StrEnum):
     PASSED_ON = "passed_on"
     OUTCOME = "outcome"
     WITHDRAWN = "withdrawn"
+    REFUSED = "refused"
+    """The recipient's node did not take it: nobody was told."""
     ESCALATED = "escalated"
     """A step that is no state: nobody acknowledged an immediate referral in time."""
     CORRECTED = "corrected"
@@ -57,6 +59,7 @@ class Direction(enum.StrEnum):
 
 _RANK = {
     ReferralState.REFERRED: 0,
+    ReferralState.REFUSED: 1,
     ReferralState.DELIVERED: 1,
     ReferralState.ACKNOWLEDGED: 2,
     ReferralState.ACCEPTED: 3,
@@ -67,13 +70,17 @@ _RANK = {
     ReferralState.WITHDRAWN: 5,
 }
 
-UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED})
+UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED, ReferralState.REFUSED})
 """States in which no person of the recipient has said a word."""
+
+_OPEN = UNACKNOWLEDGED | {ReferralState.ACKNOWLEDGED, ReferralState.ACCEPTED}
+"""States that still wait for the recipient."""
 
 _S = ReferralState
 _ON = frozenset({_S.PASSED_ON, _S.TOLD_OUTSIDE, _S.WITHDRAWN})
 _NEXT: dict[ReferralState, frozenset[ReferralState]] = {
-    _S.REFERRED: frozenset({_S.DELIVERED, _S.TOLD_OUTSIDE, _S.WITHDRAWN}),
+    _S.REFERRED: frozenset({_S.DELIVERED, _S.REFUSED, _S.TOLD_OUTSIDE, _S.WITHDRAWN}),
+    _S.REFUSED: frozenset({_S.DELIVERED, _S.TOLD_OUTSIDE, _S.WITHDRAWN}),
     _S.DELIVERED: frozenset({_S.ACKNOWLEDGED, _S.ACCEPTED, _S.DECLINED}) | _ON,
     _S.ACKNOWLEDGED: frozenset({_S.ACCEPTED, _S.DECLINED}) | _ON,
     _S.ACCEPTED: frozenset({_S.DECLINED, _S.OUTCOME}) | _ON,
@@ -130,6 +137,20 @@ class Referral:
     note: str = ""
     state: ReferralState = ReferralState.REFERRED
 
+    @property
+    def stands(self) -> bool:
+        """Whether its recipient is told, or will be: it is neither taken back nor refused."""
+        return self.state not in (ReferralState.WITHDRAWN, ReferralState.REFUSED)
+
+    def is_overtaken_by(self, other: Referral) -> bool:
+        """Whether the same was told again, later and with more urgency."""
+        one, two = (
+            (each.series, each.direction, each.sender, each.recipient, each.country)
+            for each in (self, other)
+        )
+        later = other.created >= self.created and other.urgency < self.urgency
+        return one == two and later and other.stands and self.state in _OPEN
+
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:
     """Return the state that a set of steps amounts to; duplicates and order do not matter."""
@@ -172,10 +193,10 @@ def needs_correction(
     """Whether a change of the standing likely countries has to be told to who was told.
 
     It has where the country stands no longer, unless just that was said, and where it stands again.
-    A withdrawn referral, and one that names no country, is left alone; a country that shares its
-    place with others now stands as before.
+    A referral that was withdrawn or refused, and one that names no country, is left alone; a
+    country that shares its place with others now stands as before.
     """
-    if referral.state is ReferralState.WITHDRAWN or not referral.country:
+    if not referral.stands or not referral.country:
         return False
     if tuple(before) == tuple(after):
         return False

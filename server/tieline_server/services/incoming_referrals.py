@@ -32,7 +32,12 @@ from tieline_server.services.incoming import (
 from tieline_server.services.leading import announce
 from tieline_server.services.notices import handling_in
 from tieline_server.services.permissions import proven
-from tieline_server.services.referring import RECIPIENTS_STEPS, apply_outcome, parse_urgency
+from tieline_server.services.referring import (
+    RECIPIENTS_STEPS,
+    apply_outcome,
+    overtake,
+    parse_urgency,
+)
 from tieline_server.services.views import outcome_in
 from tieline_server.services.vital_interests import check_stated
 
@@ -96,6 +101,7 @@ class IncomingReferrals:
                     at=node.clock(),
                 )
             )
+            overtake(tx, referral)
 
         return referral.id, effect
 

@@ -44,7 +44,7 @@ def announce(node: Node, tx: Tx, about: Referral, *, person: str = "") -> set[st
         (one, tx.referrals.steps(one.id))
         for series in tx.aliases.family(tx.aliases.current(about.series))
         for one in tx.referrals.find(Direction.OUT, series)
-        if one.country == about.country and one.state is not ReferralState.WITHDRAWN
+        if one.country == about.country and one.stands
     ]
     if len({one.recipient for one, _ in told}) < 2:
         return set()

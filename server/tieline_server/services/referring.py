@@ -8,6 +8,7 @@ that was passed on, to the first sender as well.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from uuid import UUID, uuid5
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2, requests_pb2
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
@@ -253,6 +254,26 @@ def original_envelope(tx: Tx, referral: Referral) -> envelope_pb2.Envelope:
     raise NotFound("the signed referral is no longer here")
 
 
+def overtake(tx: Tx, referral: Referral) -> None:
+    """End the referrals that this one overtakes, or this one where it comes late: the same was told
+    again with more urgency. Sender and recipient do so by themselves."""
+    same = tx.referrals.find(referral.direction, referral.series)
+    for one in same:
+        later = next((other for other in same if one.is_overtaken_by(other)), None)
+        if later is not None:
+            tx.referrals.add_step(
+                ReferralStep(
+                    id=str(uuid5(UUID(later.id), one.id)),
+                    referral=one.id,
+                    state=ReferralState.WITHDRAWN,
+                    agency=later.sender,
+                    person=later.person,
+                    at=later.created,
+                    text=f"told again as {later.urgency.name.lower()}",
+                )
+            )
+
+
 def send_referral(
     node: Node,
     tx: Tx,
@@ -271,6 +292,7 @@ def send_referral(
     """
     series = still(tx, series, referral.recipient)
     tx.referrals.add(referral)
+    overtake(tx, referral)
     for alarm in alarms_of(referral, node.clock(), node.defaults.targets):
         tx.alarms.set(alarm)
     assessments = list(tx.series.assessments(series.id))

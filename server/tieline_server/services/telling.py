@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tieline.v1 import envelope_pb2, operator_pb2
+from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused
-from tieline_client.identifiers import check_country, new_id
+from tieline_client.identifiers import new_id
 
 from tieline_server.domain.policy import Action, Question
 from tieline_server.domain.ports import Tx
@@ -77,7 +78,8 @@ class Telling:
         request: operator_pb2.ReferSeriesRequest,
         waiting: list[Request] | None = None,
     ) -> list[operator_pb2.ReferralView]:
-        """Tell the likely country. An agency that was told already is not told twice.
+        """Tell the likely country. An agency that was told already is not told twice, unless it is
+        more urgent by now: then the earlier referral is overtaken by a new one.
 
         Where vital interests are stated, who may be told on that exception alone is added to
         ``waiting``: a second officer has to confirm it (`confirmed`).
@@ -145,9 +147,11 @@ class Telling:
         def work(tx: Tx) -> list[operator_pb2.ReferralView]:
             views = []
             for address, rules, permission in allowed:
-                known = self._told_already(tx, series, address)
+                # a recipient takes another agency's envelope once
+                least = urgency if source is None else Urgency.ROUTINE
+                known = self._told_already(tx, series, address, least)
                 if known is not None:
-                    views.append(referral_view(tx, known))
+                    views.append(_known_view(tx, known))
                     continue
                 new = self._new(person, series, address, urgency, request, source)
                 send_referral(
@@ -246,9 +250,10 @@ class Telling:
                 raise NotFound("the request is no longer here")
             check_decidable(current, person.name, node.clock())
             decided = confirm(node, tx, person, current)
-            known = self._told_already(tx, series, address)
+            least = urgency if source is None else Urgency.ROUTINE
+            known = self._told_already(tx, series, address, least)
             if known is not None:
-                return referral_view(tx, known)
+                return _known_view(tx, known)
             new = self._new(first, series, address, urgency, asked, source)
             original = source.original if source else None
             send_referral(
@@ -302,9 +307,11 @@ class Telling:
             if request.agency in (node.agency, series.owner):
                 raise InvalidInput(f"{request.agency} has this series; name another agency")
             member = directory.member(request.agency)
-            country = check_country(request.country) if request.country else ""
+            country = check_known_country(request.country) if request.country else ""
             return [_Address(member.agency, country, "")]
-        countries: Sequence[str] = [check_country(request.country)] if request.country else []
+        countries: Sequence[str] = []
+        if request.country:
+            countries = [check_known_country(request.country)]
         if not countries:
             countries = node.store.read(lambda tx: standing_countries(tx, series.id))
         if not countries:
@@ -338,10 +345,13 @@ class Telling:
         return [_Address(hubs[0], country, note)]
 
     @staticmethod
-    def _told_already(tx: Tx, series: Series, address: _Address) -> Referral | None:
+    def _told_already(
+        tx: Tx, series: Series, address: _Address, urgency: Urgency
+    ) -> Referral | None:
+        """Return the referral that says this already, with no less urgency."""
         for known in tx.referrals.find(Direction.OUT, series.id):
             same = (known.recipient, known.country) == (address.agency, address.country)
-            if same and known.state is not ReferralState.WITHDRAWN:
+            if same and known.stands and known.urgency <= urgency:
                 return known
         return None
 
@@ -381,6 +391,15 @@ class Telling:
             at=self._node.clock(),
             passed_to=agency,
         )
+
+
+def _known_view(tx: Tx, known: Referral) -> operator_pb2.ReferralView:
+    view = referral_view(tx, known)
+    view.reason = (
+        f"told already on {known.created:%Y-%m-%d %H:%M} UTC, {known.urgency.name.lower()}, for"
+        f" {known.purpose}, case {known.case_ref}: nothing was sent now"
+    )
+    return view
 
 
 def _refused_view(series: Series, address: _Address, why: str) -> operator_pb2.ReferralView:

@@ -240,7 +240,7 @@ def _standing(tx: Tx, agency: str, series: str, country: str) -> Referral | None
     family = tx.aliases.family(series)
     for known in (one for each in family for one in tx.referrals.find(Direction.OUTSIDE, each)):
         same = (known.sender, known.country) == (agency, country)
-        if same and known.state is not ReferralState.WITHDRAWN:
+        if same and known.stands:
             return known
     return None
 

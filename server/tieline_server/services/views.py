@@ -84,7 +84,7 @@ def told_countries(tx: Tx, family: Iterable[str]) -> set[str]:
         one.country
         for each in family
         for one in tx.referrals.find(series=each)
-        if one.direction is not Direction.IN and one.state is not ReferralState.WITHDRAWN
+        if one.direction is not Direction.IN and one.stands
     }
 
 
