@@ -143,6 +143,8 @@ ITEMS_PER_ATTACHMENT = 2_000_000
 
 ATTACHMENTS_OPEN_PER_PEER = 64
 """Staged attachments of one peer whose messages have not come."""
+BROADCAST_REPEATED = timedelta(hours=1)
+"""Within which the same broadcast again is taken for a mistake."""
 STAGED_LIFE = timedelta(days=7)
 """What is staged and not claimed by its message is erased after this."""
 REFERENCES_PER_SERIES = 64

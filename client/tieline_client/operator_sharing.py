@@ -14,9 +14,16 @@ class SharingCalls(OperatorConnection):
     """The methods of OperatorService that ask a group, or deposit in a repository."""
 
     def broadcast_series(
-        self, series: Sequence[str], group: str, *, purpose: str, case_ref: str, question: str = ""
+        self,
+        series: Sequence[str],
+        group: str,
+        *,
+        purpose: str,
+        case_ref: str,
+        question: str = "",
+        again: bool = False,
     ) -> Sequence[pb.BroadcastView]:
-        """Ask a group, one broadcast for each series."""
+        """Ask a group, one broadcast for each series; ``again``: once more within the hour."""
         request = make(
             pb.BroadcastSeriesRequest,
             series=series,
@@ -24,6 +31,7 @@ class SharingCalls(OperatorConnection):
             purpose=purpose,
             case_ref=case_ref,
             question=question,
+            again=again,
         )
         return self.call(self.stub.BroadcastSeries, request, limits.ACTION_SECONDS).broadcasts
 

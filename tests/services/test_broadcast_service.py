@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tieline.v1 import operator_pb2, series_pb2
+from tieline_client import limits
 from tieline_client.errors import (
     InvalidInput,
     NotFound,
@@ -90,6 +93,47 @@ def test_an_elimination_takes_a_country_out_and_ours_names_a_series(bench: Bench
         "ours": ours,
     }
     assert not SeriesWork(hub.node).get(series).likely_countries
+
+
+def test_the_same_again_within_the_hour_is_sent_only_when_it_is_meant(bench: Bench) -> None:
+    hub = bench[HUB]
+    assert bench[PT] and bench[ES]
+    series, other = (hub.series(records(range(n, n + 2)), name=str(n)) for n in (0, 5))
+    first = _broadcast(hub, series)
+    bench.now += limits.BROADCAST_REPEATED - timedelta(seconds=1)
+    with pytest.raises(WrongState, match=f"{first.id}.*say --again"):
+        _broadcast(hub, series)
+    with pytest.raises(WrongState):  # and none of several is sent
+        Broadcasting(hub.node).broadcast(
+            ANA,
+            operator_pb2.BroadcastSeriesRequest(
+                series=[other, series], group="desks", purpose=PURPOSE, case_ref=CASE
+            ),
+        )
+    assert len(Broadcasting(hub.node).find()) == 1
+    _broadcast(hub, series, question="Whose tiles?")
+    _broadcast(hub, series, again=True)
+    _broadcast(hub, other)
+    bench.now += timedelta(hours=2)
+    _broadcast(hub, series)
+    assert len(Broadcasting(hub.node).find()) == 5
+
+
+def test_at_the_hub_a_broadcast_is_as_far_as_its_slowest_recipient(bench: Bench) -> None:
+    hub, pt, es = bench[HUB], bench[PT], bench[ES]
+    series = hub.series(records(range(2)))
+    assert _broadcast(hub, series).state == "queued"
+
+    def state() -> str:
+        (shown,) = Broadcasting(hub.node).find()
+        return shown.state
+
+    bench.flow()
+    assert state() == "delivered"
+    for number, node in enumerate((pt, es)):
+        _answer(node, node.inbox()[0].id, "assess", country="PT", confidence=3, text="tiles")
+        bench.flow()
+        assert state() == ("delivered", "answered")[number]
 
 
 def test_what_the_hub_may_not_learn_is_not_said_to_be_ours(bench: Bench) -> None:

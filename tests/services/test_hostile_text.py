@@ -141,7 +141,7 @@ def _question() -> pb.AskHeader:
 
 
 HANDLING = series_pb2.Handling(code=3, restriction="words")
-WHY = {"purpose": PURPOSE, "case_ref": CASE}
+WHY: dict[str, Any] = {"purpose": PURPOSE, "case_ref": CASE}
 BATCH = digests_pb2.DigestList(kind=digests_pb2.DIGEST_KIND_SHA1, digests=_sha1(1))
 CONTACT = series_pb2.DutyContact(name="n", email="e@x.example")
 

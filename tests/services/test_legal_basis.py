@@ -34,7 +34,7 @@ from tests.services.bench import (
 )
 
 AGREED = {ICE: "agreement: trial agreement"}
-WHY = {"purpose": PURPOSE, "case_ref": CASE}
+WHY: dict[str, Any] = {"purpose": PURPOSE, "case_ref": CASE}
 
 
 def _details(node: Running, action: str) -> list[Any]:

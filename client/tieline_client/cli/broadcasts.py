@@ -34,6 +34,9 @@ def broadcast(
     question: Annotated[
         str, typer.Option(metavar="TEXT", help='By default "who can place this?".')
     ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Send once more what was sent within the hour.")
+    ] = False,
     profile: ProfileOption = None,
     home: HomeOption = None,
     as_json: Json = False,
@@ -48,7 +51,7 @@ def broadcast(
         check_code(group, "group")
     with connect(profile, home) as client:
         made = client.broadcast_series(
-            series, group, purpose=purpose, case_ref=case, question=question
+            series, group, purpose=purpose, case_ref=case, question=question, again=again
         )
     documents = [views.broadcast(each) for each in made]
     emit(as_json, {"broadcasts": documents}, lambda: _rows(documents))

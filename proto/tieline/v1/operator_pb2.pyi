@@ -3187,6 +3187,7 @@ class BroadcastSeriesRequest(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     CASE_REF_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """A group of the directory."""
     purpose: _builtins.str
@@ -3195,6 +3196,8 @@ class BroadcastSeriesRequest(_message.Message):
     """Case reference."""
     question: _builtins.str
     """The question; empty: "who can place this?"."""
+    again: _builtins.bool
+    """Send once more what was sent a moment ago. Since v1.5."""
     @_builtins.property
     def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The series, each a broadcast."""
@@ -3207,10 +3210,11 @@ class BroadcastSeriesRequest(_message.Message):
         purpose: _builtins.str = ...,
         case_ref: _builtins.str = ...,
         question: _builtins.str = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "group", b"group", "purpose", b"purpose", "question", b"question", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "case_ref", b"case_ref", "group", b"group", "purpose", b"purpose", "question", b"question", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3266,7 +3270,9 @@ class BroadcastView(_message.Message):
     question: _builtins.str
     """The question."""
     state: _builtins.str
-    """At a recipient: delivered, acknowledged or answered."""
+    """At a recipient: delivered, acknowledged or answered. At the hub: how far all recipients are that
+    it went to; queued, refused and withdrawn too.
+    """
     @_builtins.property
     def recipients(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At the hub: each recipient's state."""

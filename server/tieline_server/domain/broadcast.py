@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +27,25 @@ class BroadcastRecipientState(enum.StrEnum):
     ANSWERED = "answered"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
+
+
+_PROGRESS = (
+    BroadcastRecipientState.QUEUED,
+    BroadcastRecipientState.DELIVERED,
+    BroadcastRecipientState.ACKNOWLEDGED,
+    BroadcastRecipientState.ANSWERED,
+)
+
+
+def reached(recipients: Collection[BroadcastRecipientState]) -> BroadcastRecipientState:
+    """Return how far all recipients are, without those that refused it or had to give it back;
+    where there are none but those, what became of most of them."""
+    for state in _PROGRESS:
+        if state in recipients:
+            return state
+    ended = (BroadcastRecipientState.REFUSED, BroadcastRecipientState.WITHDRAWN)
+    counts = [list(recipients).count(one) for one in ended]
+    return ended[counts[1] > counts[0]] if recipients else BroadcastRecipientState.QUEUED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2
+from tieline_client import limits
 from tieline_client.countries import check_known_country
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, RoleRefused, WrongState
 from tieline_client.handling import Handling
@@ -21,6 +22,7 @@ from tieline_server.domain.broadcast import (
     Broadcast,
     BroadcastAnswer,
     BroadcastRecipientState,
+    reached,
 )
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.ports import Tx
@@ -181,6 +183,8 @@ class Broadcasting:
             created=node.clock(),
         )
         series = still(tx, one.series, *one.recipients)
+        if not request.again:
+            _check_new(tx, broadcast)
         tx.broadcasts.add(broadcast, one.recipients)
         items = one.packed.attachment.items if one.packed else 0
         body = payload_pb2.Broadcast(
@@ -373,6 +377,20 @@ def parse_confidence(value: int) -> Confidence:
         return Confidence(value or int(Confidence.MEDIUM))
     except ValueError:
         raise InvalidInput("confidence is low, medium or high") from None
+
+
+def _check_new(tx: Tx, broadcast: Broadcast) -> None:
+    """Raise WrongState where the same was asked a moment ago: a second broadcast to everybody is
+    seldom meant."""
+    for known in tx.broadcasts.find(Direction.OUT, broadcast.series):
+        age = broadcast.created - known.created
+        same = (known.group, known.question) == (broadcast.group, broadcast.question)
+        came = reached(tx.broadcasts.recipients(known.id).values())
+        if same and age < limits.BROADCAST_REPEATED and came is not BroadcastRecipientState.REFUSED:
+            raise WrongState(
+                f"{known.series} was broadcast to {known.group} with this question on"
+                f" {known.created:%Y-%m-%d %H:%M} UTC ({known.id}); say --again to send it again"
+            )
 
 
 def _received_original(tx: Tx, series: Series) -> envelope_pb2.Envelope:
