@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from tieline.v1 import directory_pb2
+from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.errors import UsageError
 from tieline_client.payloads import moment
@@ -14,11 +15,7 @@ from tieline_client.profile import utc_now
 
 from tieline_server.config import Home
 
-directory_app = typer.Typer(
-    name="directory",
-    help="Bring the federation's directory in from a file, or write it into one.",
-    no_args_is_help=True,
-)
+directory_app = group("Bring the federation's directory in from a file, or write it into one.")
 
 HOME_VARIABLE = "TIELINE_HOME"
 

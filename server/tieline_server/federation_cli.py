@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from tieline_client import identifiers, limits
+from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say, time_text
 from tieline_client.countries import check_known_country
 from tieline_client.directory import Role, parse_serial
@@ -27,11 +28,7 @@ from tieline_server.trust.federation import Federation
 from tieline_server.trust.request import Request, verify
 from tieline_server.trust.stated import Stated
 
-federation_app = typer.Typer(
-    name="federation",
-    help="Found a federation and state who is a member: for its authority.",
-    no_args_is_help=True,
-)
+federation_app = group("Found a federation and state who is a member: for its authority.")
 
 federation_holders_cli.add_to(federation_app)
 
@@ -161,9 +158,9 @@ def admit(
     )
 
 
-@federation_app.command(epilog=_example("group ./authority iberia pt-pj es-gc"))
+@federation_app.command("group", epilog=_example("group ./authority iberia pt-pj es-gc"))
 @run
-def group(
+def set_group(
     folder: Folder,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     agencies: Annotated[list[str], typer.Argument(metavar="AGENCY...", show_default=False)],

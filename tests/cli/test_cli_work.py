@@ -545,6 +545,22 @@ def test_every_command_has_help_with_an_example(run: Run, words: str) -> None:
     assert "--json" in result.out or words in ("inbox", "upload")
 
 
+GROUPS = [
+    *("", "series", "series same-as", "inbox", "clock", "clue", "operation", "watch", "upload"),
+    *("hashes", "requests", "budget", "operator", "audit"),
+    *("node", "node directory", "federation", "policy"),
+]
+
+
+@pytest.mark.parametrize("words", GROUPS)
+def test_every_group_has_help_with_an_example(run: Run, words: str) -> None:
+    result = run(*words.split(), "--help")
+    assert result.code == 0
+    example = " ".join(result.out.split("Example: tieline", 1)[1].split())
+    assert example.startswith(words)
+    assert "Commands" in result.out
+
+
 def test_options_may_stand_before_the_command(run: Run, served: Served) -> None:
     for words in (
         ("--profile", served.profile, "inbox", "--json"),

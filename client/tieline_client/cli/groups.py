@@ -6,6 +6,7 @@ not wait for the imports of all the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,6 +113,14 @@ class Group(TyperGroup):
         """Put the command's name first, then parse as usual."""
         return super().parse_args(ctx, self._ordered(args))
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As every command's, with an example: that of the default, else of the first command."""
+        names = [self.default] if self.default else list(self.commands)
+        for name in names:
+            if self.epilog is None:
+                self.epilog = _example(self.commands[name])
+        super().format_help(ctx, formatter)
+
     def knows(self, word: str) -> bool:
         """Whether a command has this name."""
         return word in self.commands
@@ -150,6 +159,15 @@ def group(
     )
     app.callback(help=help_text)(_nothing())
     return app
+
+
+def _example(command: Any) -> str | None:
+    """Return the example of a command, on one line; None where it shows none."""
+    for text in (command.epilog, command.help):
+        found = re.search(r"Example: .*", text or "", re.DOTALL)
+        if found is not None:
+            return " ".join(found.group().split("\n\n")[0].split())
+    return None
 
 
 def _nothing() -> Callable[[], None]:

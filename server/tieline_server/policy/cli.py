@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.errors import EXIT_FAILED, InvalidInput, UsageError
 from tieline_client.handling import Tlp, parse_handling_code
@@ -24,16 +25,9 @@ from tieline_server.policy.cases import (
 from tieline_server.policy.engine import PolicyEngine
 from tieline_server.policy.loading import default_folder
 
-policy_app = typer.Typer(
-    help="The rules that decide who may ask, learn and be told.", no_args_is_help=True
-)
+policy_app = group("The rules that decide who may ask, learn and be told.")
 
 _PARTY_HELP = "An agency of the case file, or AGENCY:ROLE:COUNTRIES:agreement (- for none)."
-
-
-@policy_app.callback()
-def _policy() -> None:
-    """The rules that decide who may ask, learn and be told."""
 
 
 @policy_app.command("check")
