@@ -121,6 +121,9 @@ LISTS_LEAST = 20
 """Records of the smallest list that is compared with those before it."""
 LISTS_ALIKE = 0.8
 """Jaccard's index from which two lists count as almost the same."""
+LISTS_SKETCHED = 16
+"""Digests of the smallest list that can be almost the same as one that is compared: less is not
+kept, and takes no place among the newest."""
 LISTS_ALIKE_A_DAY = 10
 LISTS_ALIKE_CASES = 3
 LISTS_COMPARED = 200

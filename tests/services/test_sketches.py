@@ -38,6 +38,16 @@ def test_near_identical_lists_of_one_peer_show(bench: Bench) -> None:
     assert _sketches(bench, FBI) == []
 
 
+def test_lists_too_short_to_be_compared_are_not_kept_and_take_no_place(bench: Bench) -> None:
+    """Two lists of which one has twenty digests are alike from sixteen on (limits.LISTS_ALIKE)."""
+    assert limits.LISTS_SKETCHED <= limits.LISTS_LEAST * limits.LISTS_ALIKE
+    bench[PT].load(records(range(10)))
+    for count in (limits.LISTS_SKETCHED - 1, limits.LISTS_SKETCHED):
+        bench[ES].ask(records(range(count), kinds="sha1"), PT)
+    assert [one.records for one in _sketches(bench)] == [limits.LISTS_SKETCHED]
+    assert len(bench[PT].audit("query.answered")) == 2
+
+
 def test_a_question_that_breaks_off_leaves_its_sketch(bench: Bench) -> None:
     """Somebody who wants answers and no record of them stops before the end."""
     bench[PT].load(records(range(10)))
@@ -68,11 +78,11 @@ def test_a_question_that_breaks_off_leaves_its_sketch(bench: Bench) -> None:
 
 def test_they_are_erased_after_thirty_days(bench: Bench) -> None:
     bench[PT].load(records(range(3)))
-    bench[ES].ask(records(range(5)), PT)
+    bench[ES].ask(records(range(20)), PT)
     (sketch,) = _sketches(bench)
     bench.now += limits.SKETCH_LIFE
     assert erase_old_sketches(bench[PT].node) == 0
-    bench[ES].ask(records(range(5)), PT)
+    bench[ES].ask(records(range(20)), PT)
     bench.now += timedelta(seconds=1)
     assert erase_old_sketches(bench[PT].node) == 1
     assert [one.request for one in _sketches(bench)] != [sketch.request]

@@ -60,8 +60,10 @@ class AnswerRecords:
                 )
             )
 
-    def _sketch(self, peer: str, answer: Answer) -> AskedSketch:
+    def _sketch(self, peer: str, answer: Answer) -> AskedSketch | None:
         payload = answer.payload
+        if answer.sketcher is None:
+            return None
         return AskedSketch(
             peer,
             payload.id,
@@ -81,12 +83,18 @@ class AnswerRecords:
 
     def _broke_off(self, peer: str, answer: Answer) -> None:
         """Keep the sketch of a list that did not come to its end: it was looked up all the same."""
+        sketcher = answer.sketcher
+        if sketcher is None:
+            return
         for look_up in answer.looked_up:
             with contextlib.suppress(Exception):  # what failed was not looked up
-                answer.sketcher.keep(look_up().least)
+                if (least := look_up().least) is not None:
+                    sketcher.keep(least)
         answer.looked_up.clear()
-        with contextlib.suppress(StorageUnavailable):  # what was told is in the log before it left
-            self._node.store.note(lambda tx: tx.sketches.put(self._sketch(peer, answer)))
+        sketch = self._sketch(peer, answer)
+        if sketch is not None:
+            with contextlib.suppress(StorageUnavailable):  # what was told is in the log already
+                self._node.store.note(lambda tx: tx.sketches.put(sketch))
 
     def _met(self, peer: str, answer: Answer) -> list[Alarm]:
         """The notices that the asker works on what is in series here."""

@@ -23,7 +23,7 @@ class Found(NamedTuple):
     """What a batch led to, and its part of the sketch."""
 
     hits: Hits
-    least: U32
+    least: U32 | None
 
 
 @dataclass(slots=True)
@@ -35,7 +35,8 @@ class Answer:
     rules: tuple[str, ...]
     generation: int
     disclosing: Disclosing
-    sketcher: Sketcher
+    sketcher: Sketcher | None
+    """None for a list too short to be compared (limits.LISTS_SKETCHED)."""
     charge: Charge
     request_digest: bytes
     """SHA-256 of the signed header, which the receipt names and nothing keeps."""

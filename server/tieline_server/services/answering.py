@@ -162,7 +162,9 @@ class Answerer(AnswerAdmission, AnswerRecords):
             endangered=stated and self._answers_endangered(peer, payload),
             since=query.since_generation if known else 0,
         )
-        sketcher = Sketcher(node.key_for(SKETCHES), node.matching.least_of_bins)
+        sketcher = None
+        if sum(query.counts) >= limits.LISTS_SKETCHED:
+            sketcher = Sketcher(node.key_for(SKETCHES), node.matching.least_of_bins)
         return Answer(
             *(payload, header, decision.rules, generation, disclosing, sketcher, charge),
             *(request_digest, salt, erasures, life),
@@ -211,7 +213,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
         """Take what was found, in order; ``ahead`` batches may still be looked up."""
         while len(answer.looked_up) > ahead:
             hits, least = answer.looked_up.popleft()()
-            answer.sketcher.keep(least)
+            if answer.sketcher is not None and least is not None:
+                answer.sketcher.keep(least)
             if len(hits.positions):
                 answer.found.append(hits)
                 answer.found_count += len(hits.positions)
@@ -229,7 +232,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
     def _look_up(self, answer: Answer, batch: DigestBatch, offset: int) -> Found:
         kind, rows = batch.kind, batch.rows
         self._node.watch.asked(answer.charge.peer, answer.payload.id, kind, rows)
-        least = answer.sketcher.least_of(kind, rows)
+        least = None if answer.sketcher is None else answer.sketcher.least_of(kind, rows)
         if kind is not DigestKind.PDQ:
             exact = self._node.matching.exact(kind, rows)
             at = exact.positions
@@ -325,7 +328,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
 
         def settle(tx: Record) -> None:
             nonlocal again
-            again = bool(answer.disclosing.since) and tx.sketches.asked_before(sketch)
+            if answer.disclosing.since and sketch is not None:
+                again = tx.sketches.asked_before(sketch)
             self._log_items(tx, peer, answer)
             answer.request = self._wait(tx, peer, answer, *waiting)
             tx.queries.finish(
@@ -345,7 +349,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
             )
             for alarm in met:
                 tx.alarms.set(alarm)
-            tx.sketches.put(sketch)
+            if sketch is not None:
+                tx.sketches.put(sketch)
             tx.audit.append(
                 node.entry(
                     "query.answered",
