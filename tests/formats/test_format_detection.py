@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tieline_client.errors import FormatError
-from tieline_client.formats import FileFormat, detect, open_records
+from tieline_client.formats import FileFormat, Record, detect, open_records
+from tieline_client.formats.block_reading import open_blocks
 
 MD5 = "0123456789abcdef0123456789abcdef"
 PDQ = MD5 * 2
@@ -56,11 +57,30 @@ def write(tmp_path: Path) -> Callable[[bytes], Path]:
         (f"pdq:{PDQ}", FileFormat.LIST),
         (f"{PDQ},100", FileFormat.LIST),
         (f"a bad line first\n{MD5}\n", FileFormat.LIST),
+        (f"# MD5\n{MD5}\n", FileFormat.LIST),
+        (f"#PDQ\n\n  # sha-256:\n{PDQ}\n", FileFormat.LIST),
+        (f"# md5;sha1;pdq\n{MD5}\n", FileFormat.LIST),
+        ("# comment\n" * 60 + f"{MD5}\n", FileFormat.LIST),
+        (f"# MD5\n\nmd5;category\n{MD5};1\n", FileFormat.CSV),
+        (f"# SHA1\n{ICSE}", FileFormat.ICSE),
     ],
 )
 def test_by_content(write: Callable[[bytes], Path], text: str, stated: FileFormat) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         assert detect(write(text.encode(encoding))) is stated
+
+
+def test_records_below_a_comment_that_names_their_digest(write: Callable[[bytes], Path]) -> None:
+    (one,) = open_records(write(f"# PDQ\n{PDQ}\n".encode()))
+    assert isinstance(one, Record) and one.pdq == bytes.fromhex(PDQ)
+    (one,) = open_records(write(f"# sha-256:\n{PDQ}\n".encode()))
+    assert isinstance(one, Record) and one.sha256 == bytes.fromhex(PDQ)
+    for content in (f"# MD5\nmd5;category\n{MD5};1\n", f"# SHA1\n{ICSE}{MD5};;;;;;\n"):
+        path = write(content.encode())
+        (one,) = open_records(path)
+        assert isinstance(one, Record) and one.md5 == bytes.fromhex(MD5)
+        (block,) = open_blocks(path)
+        assert block.columns is not None and len(block.columns) == 1
 
 
 def test_only_the_head_is_read(write: Callable[[bytes], Path]) -> None:
@@ -150,6 +170,8 @@ def test_any_binary_file_is_refused(write: Callable[[bytes], Path]) -> None:
         (b"[1, 2]", "not VICS"),
         (b"<html></html>", "not NCMEC"),
         (b"abc123\n", "6 hex digits"),
+        (b"# MD5\n\n", "nothing but comments"),
+        (f"#md5;category\n{MD5};1\n".encode(), "the format is none of"),
         (b"name;size\nx;1\n", "none of"),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tieline_client.errors import FormatError
 from tieline_client.formats import FileFormat, Record, Rejected, Vote
+from tieline_client.formats.block_reading import unread_columns
 
 MD5 = "0123456789abcdef0123456789abcdef"
 SHA1 = MD5 + "01234567"
@@ -160,6 +162,51 @@ def test_own_a_column_that_may_be_mistyped_is_refused(read: Many, header: str, m
     row = ";".join([MD5, *("x" for _ in header.split(";")[1:])])
     with pytest.raises(FormatError, match=f"is it {meant}"):
         read(f"{header}\n{row}\n")
+
+
+_OTHER_WORDS = (
+    *(
+        "cat",
+        "cats",
+        "kat",
+        "Cat ID",
+        "categoryid",
+        "vics",
+        "VICS category",
+        "VICS level",
+        "COPINE",
+    ),
+    *("class", "classification", "grade", "level", "tag", "tags", "label", "rating", "severity"),
+    *("categoria", "categoría", "catégorie", "Kategorie", "kategoria", "kategória", "kategorija"),
+    *("categorie", "Klasse", "klasa", "clase", "classe", "luokka", "Stufe", "Einstufung", "grado"),
+    *("niveau", "nivel", "livello", "poziom", "razred", "třída", "категория", "κατηγορία"),
+)
+
+
+@pytest.mark.parametrize("name", _OTHER_WORDS)
+def test_own_a_category_under_another_word_is_refused(read: Many, name: str) -> None:
+    """Else what is no abuse material would be held, and told."""
+    with pytest.raises(FormatError, match="is it category"):
+        read(f"md5;{name};filename\n{MD5};3;x\n")
+    assert len(read(f"md5;{name};category\n{MD5};3;1\n")) == 1, "it has a category of its own"
+
+
+@pytest.mark.parametrize(
+    ("header", "unread"),
+    [
+        ("md5;file name;Path;series", ["filename", "path"]),
+        ("md5;sha1", []),
+        ("md5;category;filename", []),
+        ("# md5 and more\nmd5;;note", ["note"]),
+        (MD5, []),
+    ],
+)
+def test_own_columns_that_are_not_read_are_named(
+    tmp_path: Path, header: str, unread: list[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"{header}\n")
+    assert unread_columns(path) == unread
 
 
 @pytest.mark.parametrize("name", ["filename", "sha512", "hash", "id", "categories", ""])

@@ -20,7 +20,7 @@ from tieline_client.formats.detect import FileFormat, detect_head, file_name, re
 from tieline_client.formats.own_csv import read_own_text
 from tieline_client.formats.reading import guarded, open_reader
 from tieline_client.formats.record import Record, Rejected
-from tieline_client.formats.tabular import Rows
+from tieline_client.formats.tabular import Rows, Table, is_content
 from tieline_client.formats.text import Progress, file_lines, split_mark, utf8_chunks
 from tieline_client.formats.vics_blocks import read_vics_blocks
 
@@ -57,6 +57,23 @@ def open_blocks(
         path, name, found, head, bare_64_is_pdq=bare_64_is_pdq, on_progress=on_progress
     )
     return guarded(blocks_of(reader), name)
+
+
+def unread_columns(
+    path: Path,
+    format: FileFormat | None = None,  # noqa: A002 (the word of the command line)
+) -> list[str]:
+    """Return the columns that are passed over of an own CSV in which none states a category; of
+    other files there are none.
+
+    Arguments and errors are those of `open_records`.
+    """
+    name = file_name(path)
+    head = read_head(path)
+    if (detect_head(head, name) if format is None else format) is not FileFormat.CSV:
+        return []
+    table = Table(file_lines(path, name), name, own_csv.is_own_csv, own_csv.HEADER)
+    return own_csv.unread_columns(table.columns)
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -184,7 +201,7 @@ def _list(blocks: Iterator[list[str]], bare_64_is_pdq: bool) -> Iterator[Block]:
     for lines in chain([head], rest):
         texts = list(filter(None, map(str.strip, lines)))
         if "#" in "".join(texts):
-            texts = list(filter(hashlists.is_record, texts))
+            texts = list(filter(is_content, texts))
         if texts:
             yield _list_block(number, texts, pdq)
             number += len(texts)

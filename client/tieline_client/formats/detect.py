@@ -15,7 +15,7 @@ from tieline_client.errors import FormatError
 from tieline_client.formats import hashdeep, icse, ncmec, nsrl, own_csv
 from tieline_client.formats.fields import BadRecord, shown
 from tieline_client.formats.hashlists import parse_line
-from tieline_client.formats.tabular import parse_header
+from tieline_client.formats.tabular import is_content, parse_header
 from tieline_client.formats.text import split_mark
 
 _HEAD_BYTES = 16 * 1024
@@ -170,7 +170,10 @@ def _detect_text(head: str, name: str) -> FileFormat:
         raise FormatError(name, None, "XML, but not NCMEC hash sharing: no 'queryResult'")
     if text.startswith(hashdeep.MAGIC):
         return FileFormat.HASHDEEP
-    lines = [line.strip() for line in text.split("\n")[:_LINES_TRIED]]
+    # A comment may name what follows, `# MD5`, and is no header.
+    lines = [line.strip() for line in text.split("\n") if is_content(line)][:_LINES_TRIED]
+    if not lines:
+        raise FormatError(name, None, "the file holds nothing but comments")
     if _is_hash_line(lines[0]):  # before tables: the name beside a hash may look like a header
         return FileFormat.LIST
     return _detect_table(lines[0]) or _detect_list(lines, name)
@@ -199,8 +202,6 @@ def _detect_table(header: str) -> FileFormat | None:
 def _detect_list(lines: list[str], name: str) -> FileFormat:
     why = ""
     for line in lines:
-        if not line or line.startswith("#"):
-            continue
         try:
             parse_line(line)
         except BadRecord as error:

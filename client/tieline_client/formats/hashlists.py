@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tieline_client.digests import DigestKind
 from tieline_client.formats.fields import BadRecord, read_digest, read_quality, shown
 from tieline_client.formats.record import Record, Rejected
+from tieline_client.formats.tabular import is_content
 
 _PREFIXED = re.compile(r"([A-Za-z][A-Za-z0-9-]{2,15}):\s*([0-9A-Fa-f]*)")
 _QUALITY = re.compile(r"(?:pdq:)?([0-9a-f]{64})(?:\s*[,;\t]\s*| )(\d{1,9})(?:[,;\t].*)?", re.I)
@@ -98,14 +99,9 @@ def read_list(lines: Iterable[str], *, bare_64_is_pdq: bool = False) -> Iterator
     number = 0
     for line in chain(head, flow):
         text = line.strip()
-        if is_record(text):
+        if is_content(text):
             number += 1
             yield read_line(number, text, bare_64_is_pdq=pdq)
-
-
-def is_record(text: str) -> bool:
-    """Whether a line without surrounding space is a record, good or bad."""
-    return bool(text) and not text.startswith("#")
 
 
 def read_line(number: int, text: str, *, bare_64_is_pdq: bool) -> Record | Rejected:

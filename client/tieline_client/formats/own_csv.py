@@ -7,6 +7,8 @@ between them.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 
@@ -32,6 +34,16 @@ _COLUMNS = frozenset(map(column, HEADER))
 _ALIKE = 0.65
 """How like two names are of which one is taken for a mistyped other (difflib's ratio)."""
 _CATEGORIES_CHARS = 16 * CODE_CHARS
+_MEANS_CATEGORY = re.compile(
+    # Parts of the words for category and class in the languages of Europe, wherever they stand.
+    r".*(categ|kateg|catag|катег|κατηγ|clas|klas|клас|luok).*"
+    # Whole words: scales and grades of the field, and what tools call them.
+    r"|(vics|copine|sap)?(cat|kat|vics|copine|sap|grad|grade|grado|grau|degre|rank|rating|severity"
+    r"|level|nivel|niveau|niva|livello|poziom|uroven|szint|nivo|lygis|limenis|taso|tase|stufe"
+    r"|einstufung|stopien|stupen|razred|trida|trieda|osztaly|label|tag|тег)"
+    r"(s|id|ids|no|nr|num|number|code|name|value)?"
+)
+"""Names, without marks above letters, under which other tools state what a record shows."""
 
 
 def is_own_csv(columns: Collection[str]) -> bool:
@@ -55,19 +67,34 @@ def open_own_csv(
     return table, not _states_category(Table(first_look, name, is_own_csv, HEADER))
 
 
+def unread_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns that are passed over, of a file in which none states a category."""
+    named = list(columns)
+    return [] if "category" in named else [each for each in named if each not in _COLUMNS and each]
+
+
 def _check_columns(columns: Collection[str], name: str) -> None:
     """Raise FormatError for a column that looks like one which is not there. Other columns are not
-    read; of a mistyped category every record would belong."""
+    read; of a category that is mistyped, or goes by another word, every record would belong."""
     absent = [each for each in map(column, HEADER) if each not in _DIGESTS | set(columns)]
     for each in columns:
         if each in _COLUMNS or not each:
             continue
-        if alike := get_close_matches(each, absent, 1, _ALIKE):
+        alike = get_close_matches(each, absent, 1, _ALIKE)
+        if "category" in absent and _MEANS_CATEGORY.fullmatch(_without_marks(each)):
+            alike = ["category"]
+        if alike:
             raise FormatError(
                 name, None,
                 f"the column {shown(each)} is not one of {';'.join(HEADER)}; is it {alike[0]}?"
                 " Rename it, or take it out",
             )  # fmt: skip
+
+
+def _without_marks(text: str) -> str:
+    """Return a text with e for é and the like."""
+    parts = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in parts if not unicodedata.combining(char))
 
 
 def read_own_csv(

@@ -48,6 +48,12 @@ def cell_in(text: str | None) -> str | None:
     return text
 
 
+def is_content(line: str) -> bool:
+    """Whether a line is neither blank nor a comment, which begins with ``#``."""
+    text = line.lstrip()
+    return bool(text) and not text.startswith("#")
+
+
 def parse_header(line: str) -> tuple[str, list[str]]:
     """Return the delimiter and the columns of a header line. Raises ValueError when it is none."""
     delimiter = next((mark for mark in DELIMITERS if mark in line), DELIMITERS[0])
@@ -108,7 +114,8 @@ class Rows:
 
 
 class Table:
-    """The rows of a table given as blocks of lines (text.py); blank lines are no rows."""
+    """The rows of a table given as blocks of lines (text.py); blank lines are no rows, and comments
+    may stand before the header."""
 
     def __init__(
         self,
@@ -124,7 +131,7 @@ class Table:
         """
         self._name = name
         self._feed = _Feed(blocks, name)
-        first = next((line for line in self._feed if line.strip()), "")
+        first = next(filter(is_content, self._feed), "")
         try:
             self._delimiter, self.columns = parse_header(first)
         except ValueError:
