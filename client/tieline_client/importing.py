@@ -46,8 +46,7 @@ class ImportReport:
     """What an import amounted to: the node's report, and what was rejected on this side.
 
     ``records`` counts the file's records, usable or not; ``rejected`` names the first
-    REJECTED_LISTED by number. ``categories`` are those that the file states, the first
-    CATEGORIES_LISTED; ``entire``: some records need none.
+    REJECTED_LISTED by number. ``vote_sets``: the categories that records go by, see RecordStream.
     """
 
     file: str
@@ -57,8 +56,7 @@ class ImportReport:
     rejected_count: int
     notes: tuple[tuple[int, str], ...]
     node: pb.ImportReport
-    categories: tuple[Vote, ...] = ()
-    entire: bool = False
+    vote_sets: tuple[tuple[Vote, ...], ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -66,10 +64,9 @@ class ImportReport:
         return self.rejected_count < self.records
 
     @property
-    def outside(self) -> bool:
-        """Whether every usable record was excluded, of a format that goes by categories."""
-        left_out = self.node.excluded == self.records - self.rejected_count > 0
-        return left_out and not self.node.repeated and not self.entire
+    def all_excluded(self) -> bool:
+        """Whether every usable record was excluded."""
+        return self.node.excluded == self.records - self.rejected_count > 0
 
 
 def import_file(
@@ -156,9 +153,9 @@ def _report(
         format=file_format,
         records=sent + unsent,
         rejected=tuple(sorted([*rejected, *at_node])[: limits.REJECTED_LISTED]),
-        rejected_count=unsent + len(at_node),
+        # A node before v1.5 counts no more than it lists.
+        rejected_count=unsent + max(node.rejected_count, len(at_node)),
         notes=tuple(stream.notes),
         node=node,
-        categories=tuple(stream.categories),
-        entire=stream.entire,
+        vote_sets=tuple(stream.vote_sets),
     )

@@ -197,7 +197,9 @@ DIFFERENCES_LISTED = 1_000
 REJECTED_LISTED = 1_000
 """Rejected records named in a report; all are counted."""
 CATEGORIES_LISTED = 20
-"""Categories of a file named where none of its records belongs."""
+"""Categories of a file named for which records were excluded."""
+VOTE_SETS_REMEMBERED = 1_000
+"""Different sets of categories of a file that are looked at for these."""
 JSON_DEPTH = 64
 JSON_STRING_BYTES = 1024 * 1024
 JSON_WINDOW_BYTES = 64 * 1024

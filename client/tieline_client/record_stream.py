@@ -26,7 +26,6 @@ from tieline_client.errors import FormatError, InvalidInput
 from tieline_client.formats import Record, Rejected, Vote
 from tieline_client.formats.blocks import Block
 from tieline_client.limits import (
-    CATEGORIES_LISTED,
     CODE_CHARS,
     COLUMNS_BATCH_BYTES,
     NAME_CHARS,
@@ -34,6 +33,7 @@ from tieline_client.limits import (
     RECORDS_PER_COLUMNS,
     RECORDS_PER_IMPORT_BATCH,
     REJECTED_LISTED,
+    VOTE_SETS_REMEMBERED,
     VOTES_PER_RECORD,
 )
 
@@ -59,8 +59,8 @@ class RecordStream:
     """The records of one file in messages of an import, with what was left out on the way.
 
     ``sent`` counts records; ``rejected`` and ``notes`` name the first REJECTED_LISTED;
-    ``rejected_count`` counts all. ``categories`` are the first CATEGORIES_LISTED that records
-    state, ``entire`` whether some need none.
+    ``rejected_count`` counts all. ``vote_sets`` are the categories of each record that goes by
+    them, () where it states none: the first VOTE_SETS_REMEMBERED different ones.
     """
 
     def __init__(self, name: str, blocks: Iterable[Block]) -> None:
@@ -69,8 +69,7 @@ class RecordStream:
         self.rejected: list[Rejected] = []
         self.rejected_count = 0
         self.notes: list[tuple[int, str]] = []
-        self.categories: dict[Vote, None] = {}
-        self.entire = False
+        self.vote_sets: dict[tuple[Vote, ...], None] = {}
         self._blocks = blocks
 
     def messages(self) -> Iterator[pb.ImportRequest]:
@@ -103,15 +102,15 @@ class RecordStream:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)
 
     def _look_at_categories(self, columns: Columns | None, records: Iterable[Record]) -> None:
-        self.entire |= any(one.entire for one in records)
-        votes = [vote for one in records for vote in one.votes]
-        if columns is not None:
-            self.entire |= columns.entire
-            votes += [vote for some in columns.vote_sets for vote in some]
-        for vote in votes:
-            if len(self.categories) == CATEGORIES_LISTED:
+        found = [one.votes for one in records if not one.entire]
+        if columns is not None and not columns.entire:
+            found += columns.vote_sets
+            if (columns.votes < 0).any():
+                found.append(())
+        for votes in found:
+            if len(self.vote_sets) == VOTE_SETS_REMEMBERED:
                 return
-            self.categories[vote] = None
+            self.vote_sets[votes] = None
 
     def _columns(self, parts: list[Columns]) -> Iterator[pb.ImportRequest]:
         if not parts:

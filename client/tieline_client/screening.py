@@ -48,6 +48,13 @@ def without_junk(record: Record) -> tuple[Record, int]:
     return kept, len(dropped)
 
 
+def why_unmatched(set_aside: int) -> str:
+    """Why a record is rejected that has no digest left, of which so many were set aside."""
+    if set_aside:
+        return "it has no digest that can be matched: what it has says nothing of content"
+    return "it has no digest that can be matched"
+
+
 def has_digest(record: Record) -> bool:
     """Whether anything is left to match."""
     return any((record.md5, record.sha1, record.sha256, record.pdq))

@@ -134,10 +134,8 @@ def _vics(path: Path, *categories: int | None) -> Path:
         ((0, 5, 5), (), 3, ["vics-us:0", "vics-us:5"]),
         ((None, None), (), 2, []),
         ((5, None), (), 2, ["vics-us:5"]),
-        ((0, 5), (), 1, None),
-        ((0, 1), (), 2, None),  # the 1 was known good
-        ((0, 5), ("--category", "vics-us:5"), 2, None),
         ((None, None), ("--category", "vics-us:1"), 2, None),
+        ((1, 1), (), 1, None),  # known good
         ((0, 5), ("--as", "exclusions"), 2, None),
     ],
 )
@@ -167,6 +165,74 @@ def test_a_file_of_no_listed_category_says_so_and_what_to_do(
         assert "docs/operations.md#categories" in said
     (document,) = run("hashes", "import", file, *words, "--json").document["files"]
     assert document["unlisted_categories"] == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "told", "says"),
+    [
+        (
+            ["vics-us:1", "300", "abc:def", "", ""],
+            (),
+            ["tieline:300", "abc:def"],
+            "(tieline:300, abc:def) and those that carry no category",
+        ),
+        (["vics-us:1", ""], (), [], "among them those that carry no category"),
+        (["vics-us:1", "", "5"], ("--category", "x:1"), ["tieline:5"], "(tieline:5). Import"),
+        (["vics-us:1", "vics-us:1,300"], (), None, ""),
+    ],
+)
+def test_categories_for_which_some_records_were_excluded_are_named(
+    run: Run,
+    served: Served,
+    tmp_path: Path,
+    rows: list[str],
+    words: tuple[str, ...],
+    told: list[str] | None,
+    says: str,
+) -> None:
+    served.node.answers["GetAskTerms"] = pb.GetAskTermsResponse(
+        categories=[pb.Category(scheme="vics-us", code="1")], records_most=9
+    )
+    served.node.answers["Import"] = pb.ImportReport(records=len(rows), excluded=1, items_new=1)
+    lines = [f"{MD5[at]};{cell}" for at, cell in enumerate(rows)]
+    file = a_list(tmp_path / "own.csv", ["md5;category", *lines])
+    result = run("hashes", "import", file, *words)
+    assert result.code == 0
+    assert ("own.csv: 1 are excluded, among them " in result.out) is (told is not None)
+    assert says in result.out
+    (document,) = run("hashes", "import", file, *words, "--json").document["files"]
+    assert document["unlisted_categories"] == told
+
+
+def test_columns_that_are_not_read_are_said_before_the_import(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    file = a_list(tmp_path / "own.csv", ["md5;file name;verdict", f"{MD5[0]};x;innocent"])
+    result = run("hashes", "import", file, "--json")
+    assert "own.csv: columns that are not read: filename, verdict; no column" in result.err
+    assert result.document["files"][0]["unread_columns"] == ["filename", "verdict"]
+    assert result.document["files"][0]["records"] == 1
+    plain = run("hashes", "import", a_list(tmp_path / "a.txt", MD5[:1]), "--json")
+    assert (plain.err, plain.document["files"][0]["unread_columns"]) == ("", [])
+    category = a_list(tmp_path / "cat.csv", ["md5;cat", f"{MD5[0]};3"])
+    refused = run("hashes", "import", category)
+    assert (refused.code, "is it category" in refused.err) == (1, True)
+
+
+def test_rejections_beyond_those_listed_are_counted(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    """Else an import of which nothing can be used would pass for one of which something can."""
+    some = [pb.RejectedRecord(record=at, reason="odd") for at in range(1, 1001)]
+    file = a_list(tmp_path / "many.txt", [f"{at:032x}" for at in range(1, 1502)])
+    for repeated in (False, True):
+        served.node.answers["Import"] = pb.ImportReport(
+            records=1501, rejected=some, rejected_count=1501, repeated=repeated
+        )
+        result = run("hashes", "import", file, "--json")
+        (document,) = result.document["files"]
+        assert (document["rejected_count"], len(document["rejected"])) == (1501, 1000)
+        assert result.code == 1
 
 
 def test_a_list_whose_records_are_all_known_good_is_no_matter_of_categories(

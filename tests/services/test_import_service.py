@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tieline.v1 import operator_pb2, series_pb2
+from tieline_client import limits
 from tieline_client.columns import of_records
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Vote
@@ -76,6 +77,26 @@ def test_a_record_of_content_free_digests_alone_is_rejected_with_that_reason(ben
     ((number, reason),) = [(one.record, one.reason) for one in report.rejected]
     assert number == 9
     assert "says nothing of content" in reason
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+def test_rejected_records_are_all_counted_though_not_all_listed(
+    bench: Bench, columnar: bool
+) -> None:
+    empty = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
+    sent = [record(1), *(record(at, kinds="", md5=empty) for at in range(2, 1206))]
+    header = operator_pb2.ImportHeader(source="file", case_ref=CASE, file_digest=b"\x02" * 32)
+    work = Import(bench[PT].node, ANA, header)
+    for batch in (sent[:600], sent[600:]):
+        if columnar:
+            work.add_columns(of_records(batch))
+        else:
+            work.add(batch)
+    report = work.finish(operator_pb2.ImportFinish(records=len(sent)))
+    assert (report.rejected_count, len(report.rejected)) == (1204, limits.REJECTED_LISTED)
+    again = Import(bench[PT].node, ANA, header).repeated
+    assert again is not None
+    assert again.rejected_count == 1204
 
 
 def test_the_same_file_twice_changes_nothing(bench: Bench) -> None:

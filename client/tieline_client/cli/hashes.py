@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
+from tieline_client.cli.unread import say_unread
 from tieline_client.errors import (
     EXIT_FAILED,
     FormatError,
@@ -33,11 +35,12 @@ from tieline_client.errors import (
     TielineError,
     UsageError,
 )
-from tieline_client.formats import FileFormat, detect
+from tieline_client.formats import FileFormat, Vote, detect
 from tieline_client.importing import ImportOptions, ImportReport
+from tieline_client.limits import CATEGORIES_LISTED
 from tieline_client.operator_client import OperatorClient
 from tieline_client.record_stream import NothingUsable, source_name
-from tieline_client.screening import category_of
+from tieline_client.screening import category_of, votes_belong
 
 app = group("Files of hashes at the own node.")
 
@@ -117,28 +120,33 @@ def import_files(
             raise UsageError(f"there is no file {path}; check the path, nothing was imported")
     named = None if file_format == "auto" else FileFormat(file_format)
     documents: list[dict[str, object]] = []
+    hints: list[str] = []
     exit_code = 0
     with connect(profile, home) as client:
         for path in files:
             found = named
+            unread: list[str] = []
             try:
                 found = found or _detected(path)
+                unread = say_unread(path, found)
                 report = _import_one(client, path, found, options)
-                unlisted = _unlisted(client, report, options)
+                left_out = _left_out(client, report, options)
             except TielineError as error:
-                documents.append(_failed(path, found, error))
+                documents.append(_failed(path, found, error, unread))
                 say(f"error: {error.message}")
                 exit_code = max(exit_code, error.exit_code)
                 if not isinstance(error, InvalidInput):
                     break
             else:
-                documents.append(_done(report, unlisted))
+                documents.append(_done(report, left_out, unread))
+                if left_out:
+                    hints.append(_hint(report, left_out))
                 if report.node.repeated:
                     say(f"{report.file}: the same counts already; skipped")
                 if not report.usable:
                     say(f"error: {report.file}: none of its records can be used; nothing was kept")
                     exit_code = max(exit_code, EXIT_FAILED)
-    emit(as_json, {"files": documents}, lambda: _render(documents))
+    emit(as_json, {"files": documents}, lambda: _render(documents, hints))
     if exit_code:
         raise typer.Exit(exit_code)
 
@@ -171,20 +179,47 @@ def _detected(path: Path) -> FileFormat:
         raise FormatError(source_name(path), None, f"cannot be read: {error.strerror}") from None
 
 
-def _unlisted(
+Votes = tuple[Vote, ...]
+
+
+def _left_out(
     client: OperatorClient, report: ImportReport, options: ImportOptions
-) -> list[str] | None:
-    """Return the categories of a file that was excluded for them as a whole; None of others."""
-    if not report.outside or options.exclusions:
-        return None
+) -> Sequence[Votes]:
+    """Return the categories for which records of a file were excluded, () of those without any.
+
+    What is not among them was excluded as known good.
+    """
+    unknown = options.exclusions or report.node.repeated or not report.vote_sets
+    if unknown or not report.node.excluded:
+        return ()
     stated = category_of(*options.category)
-    listed = client.get_ask_terms().categories | {stated}
-    if listed & set(report.categories) or (stated is not None and not report.categories):
-        return None  # what does belong was known good
-    return [f"{vote.scheme}:{vote.code}" for vote in report.categories]
+    listed = client.get_ask_terms().categories
+    return [votes for votes in report.vote_sets if not votes_belong(votes, listed, stated)]
 
 
-def _done(report: ImportReport, unlisted: list[str] | None) -> dict[str, object]:
+def _codes(left_out: Sequence[Votes]) -> list[str]:
+    named = dict.fromkeys(vote for votes in left_out for vote in votes)
+    return [f"{vote.scheme}:{vote.code}" for vote in named][:CATEGORIES_LISTED]
+
+
+def _hint(report: ImportReport, left_out: Sequence[Votes]) -> str:
+    """Say for which categories records were excluded, and what to do about it."""
+    codes = ", ".join(_codes(left_out))
+    if report.all_excluded and len(left_out) == len(report.vote_sets):
+        what = f"no category of the file is in the agency's list; it has {codes}"
+        why = f"all is excluded: {what if codes else 'its records carry no category'}"
+    else:
+        named = [f"those of categories that are not in the agency's list ({codes})"] * bool(codes)
+        bare = ["those that carry no category"] * (() in left_out)
+        why = f"{report.node.excluded} are excluded, among them {' and '.join([*named, *bare])}"
+    return (
+        f"{report.file}: {why}. "
+        "Import it with --category SCHEME:CODE, or list what belongs under `categories` in "
+        "config.toml (docs/operations.md#categories)"
+    )
+
+
+def _done(report: ImportReport, left_out: Sequence[Votes], unread: list[str]) -> dict[str, object]:
     return {
         "file": report.file,
         "format": report.format.value,
@@ -199,12 +234,15 @@ def _done(report: ImportReport, unlisted: list[str] | None) -> dict[str, object]
         "rejected": [{"record": each.record, "reason": each.reason} for each in report.rejected],
         "rejected_count": report.rejected_count,
         "notes": [{"record": record, "note": note} for record, note in report.notes],
-        "unlisted_categories": unlisted,
+        "unlisted_categories": _codes(left_out) if left_out else None,
+        "unread_columns": unread,
         "error": None,
     }
 
 
-def _failed(path: Path, found: FileFormat | None, error: TielineError) -> dict[str, object]:
+def _failed(
+    path: Path, found: FileFormat | None, error: TielineError, unread: list[str]
+) -> dict[str, object]:
     """Return the same shape for a file of which nothing was kept.
 
     ``records`` is 0 for a file that broke: how many it holds is not known.
@@ -231,11 +269,12 @@ def _failed(path: Path, found: FileFormat | None, error: TielineError) -> dict[s
         "rejected_count": records or len(rejected),
         "notes": [],
         "unlisted_categories": None,
+        "unread_columns": unread,
         "error": error.message,
     }
 
 
-def _render(documents: list[dict[str, object]]) -> None:
+def _render(documents: list[dict[str, object]], hints: list[str]) -> None:
     columns = ("file", "format", "records", "new", "known", "excluded", "conflicts", "rejected")
     keys = ("file", "format", "records", "items_new", "items_known", "excluded", "conflicts")
     rows = [
@@ -245,8 +284,9 @@ def _render(documents: list[dict[str, object]]) -> None:
     ]
     if rows:
         show_rows(columns, rows, "")
+    for hint in hints:
+        line(hint)
     for document in documents:
-        _render_unlisted(document)
         series, rejected = document["series"], document["rejected"]
         assert isinstance(series, list)
         assert isinstance(rejected, list)
@@ -259,20 +299,6 @@ def _render(documents: list[dict[str, object]]) -> None:
         more = max(len(series), len(rejected)) > _SHOWN
         if more:
             line("there are more; --json lists them")
-
-
-def _render_unlisted(document: dict[str, object]) -> None:
-    unlisted = document["unlisted_categories"]
-    if unlisted is None:
-        return
-    assert isinstance(unlisted, list)
-    what = f"no category of the file is in the agency's list; it has {', '.join(unlisted)}"
-    line(
-        f"{document['file']}: all is excluded: "
-        f"{what if unlisted else 'its records carry no category'}. "
-        "Import it with --category SCHEME:CODE, or list what belongs under `categories` in "
-        "config.toml (docs/operations.md#categories)"
-    )
 
 
 @app.command("stats")

@@ -554,6 +554,7 @@ class ImportReport(_message.Message):
     REPEATED_FIELD_NUMBER: _builtins.int
     UNSENT_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     records: _builtins.int
     """Records sent."""
     items_new: _builtins.int
@@ -572,6 +573,8 @@ class ImportReport(_message.Message):
     """The same file counted already: this is what it amounted to then, and nothing changed."""
     unsent: _builtins.int
     """Of a repeated file: records that the client could not send then."""
+    rejected_count: _builtins.int
+    """How many records the node could not use, those beyond `rejected` too. Since v1.5."""
     @_builtins.property
     def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The series, by id."""
@@ -599,10 +602,11 @@ class ImportReport(_message.Message):
         repeated: _builtins.bool = ...,
         unsent: _builtins.int = ...,
         named: _abc.Iterable[Global___RejectedRecord] | None = ...,
+        rejected_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "excluded", b"excluded", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "named", b"named", "records", b"records", "rejected", b"rejected", "repeated", b"repeated", "series", b"series", "set_aside", b"set_aside", "unsent", b"unsent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "excluded", b"excluded", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "named", b"named", "records", b"records", "rejected", b"rejected", "rejected_count", b"rejected_count", "repeated", b"repeated", "series", b"series", "set_aside", b"set_aside", "unsent", b"unsent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ from tieline_client import limits
 from tieline_client.columns import Columns, DigestColumn, of_records
 from tieline_client.digests import EXACT_KINDS, DigestKind, junk_rows
 from tieline_client.formats.record import Record, Vote
-from tieline_client.screening import votes_belong
+from tieline_client.screening import votes_belong, why_unmatched
 
 from tieline_server.domain.ports import Ids, Rows, Store
 
@@ -30,13 +30,6 @@ class Admitted:
     set_aside: int
     excluded: int
     rejected: tuple[tuple[int, str], ...]
-
-
-def why_unmatched(set_aside: int) -> str:
-    """Why a record is rejected that has no digest left, of which so many were set aside."""
-    if set_aside:
-        return "it has no digest that can be matched: what it has says nothing of content"
-    return "it has no digest that can be matched"
 
 
 def admit(columns: Columns, categories: frozenset[Vote], stated: Vote | None) -> Admitted:

@@ -22,7 +22,13 @@ from tieline_client.columns import Columns, of_records
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Record
 from tieline_client.identifiers import new_id, new_series_id
-from tieline_client.screening import belongs, category_of, has_digest, without_junk
+from tieline_client.screening import (
+    belongs,
+    category_of,
+    has_digest,
+    why_unmatched,
+    without_junk,
+)
 
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import ImportHead, StageCounts, Store, Tx
@@ -31,7 +37,6 @@ from tieline_server.services import repeats
 from tieline_server.services.admission import (
     admit,
     known_good,
-    why_unmatched,
     without_junk_digests,
     without_known_good,
 )
@@ -69,6 +74,8 @@ class Import:
         self._series_name = clean(header.series)
         self.counts = Counts()
         self.rejected: list[tuple[int, str]] = []
+        """The first REJECTED_LISTED of ``rejected_count``."""
+        self.rejected_count = 0
         self._series: dict[str, Series] = {}
         self._references: dict[str, dict[ExternalReference, None]] = {}
         now = node.clock()
@@ -110,7 +117,7 @@ class Import:
         admitted = admit(columns, self._node.defaults.categories, self._stated)
         counts.set_aside += admitted.set_aside
         counts.excluded += admitted.excluded
-        for number, reason in admitted.rejected[: limits.REJECTED_LISTED]:
+        for number, reason in admitted.rejected:
             self._reject(number, reason)
         good = known_good(store, admitted.columns)
         counts.excluded += int(np.count_nonzero(good))
@@ -164,6 +171,7 @@ class Import:
             excluded=counts.excluded,
             conflicts=counts.conflicts,
             set_aside=counts.set_aside,
+            rejected_count=self.rejected_count,
             series=sorted(series.id for series in self._series.values()),
         )
         for number, reason in self.rejected:
@@ -210,6 +218,7 @@ class Import:
         self.counts.conflicts += staged.conflicts
 
     def _reject(self, number: int, reason: str) -> None:
+        self.rejected_count += 1
         if len(self.rejected) < limits.REJECTED_LISTED:
             self.rejected.append((number, reason))
 
