@@ -16,7 +16,8 @@ class AskedFile:
     """The records of one file, read once, with what was left out on the way.
 
     ``usable`` counts records, ``perceptual_only`` those of them that are asked with near alone, and
-    this list is without. ``rejected`` and ``notes`` name the first REJECTED_LISTED;
+    this list is without, ``unmatched_count`` those of which no digest can be matched: both stay at
+    home. ``rejected``, ``unmatched`` and ``notes`` name the first REJECTED_LISTED;
     ``rejected_count`` counts all.
     """
 
@@ -26,6 +27,8 @@ class AskedFile:
         self.name = name
         self.usable = 0
         self.perceptual_only = 0
+        self.unmatched: list[Rejected] = []
+        self.unmatched_count = 0
         self.rejected: list[Rejected] = []
         self.rejected_count = 0
         self.notes: list[tuple[int, str]] = []
@@ -52,5 +55,6 @@ class AskedFile:
             for record in block.records:
                 builder.add(record)
         self.perceptual_only = builder.perceptual_only
+        self.unmatched, self.unmatched_count = sorted(builder.unmatched), builder.unmatched_count
         if not self.usable:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)

@@ -20,9 +20,15 @@ from tieline_client.columns import Columns
 from tieline_client.digest_batch import DigestBatch, per_batch
 from tieline_client.digests import EXACT_KINDS, DigestKind, format_digest, junk_rows
 from tieline_client.errors import InvalidDigest, InvalidInput, LimitExceeded
-from tieline_client.formats.record import Record, Vote
+from tieline_client.formats.record import Record, Rejected, Vote
 from tieline_client.packed import U8, Index, ascending_order, is_new, take
-from tieline_client.screening import belongs, has_digest, votes_belong, without_junk
+from tieline_client.screening import (
+    belongs,
+    has_digest,
+    votes_belong,
+    why_unmatched,
+    without_junk,
+)
 
 STRONGEST = (DigestKind.SHA256, DigestKind.SHA1, DigestKind.MD5, DigestKind.PDQ)
 """Kinds by what a match is worth as evidence."""
@@ -182,7 +188,9 @@ class AskedList:
 class ListBuilder:
     """Takes the records of a file; `build` makes the list of them, in the order of the file.
 
-    ``perceptual_only`` counts, of the records that stay at home, those that ``near`` would ask.
+    Of the records that stay at home ``perceptual_only`` counts those that ``near`` would ask, and
+    ``unmatched_count`` those of which nothing could be matched anywhere; ``unmatched`` names the
+    first REJECTED_LISTED, in the words of an import.
     """
 
     def __init__(self, terms: AskTerms, *, near: bool, stated: Vote | None = None) -> None:
@@ -194,13 +202,15 @@ class ListBuilder:
         self._numbers = array("q")
         self._excluded = 0
         self.perceptual_only = 0
+        self.unmatched: list[Rejected] = []
+        self.unmatched_count = 0
 
     def add(self, record: Record) -> bool:
         """Add a record; False when it stays at home: it does not belong, or has nothing to ask.
 
         Raises LimitExceeded over the most records of a question.
         """
-        record, _ = without_junk(record)
+        record, junk = without_junk(record)
         present = [
             (kind, value)
             for kind in self._kinds
@@ -209,8 +219,10 @@ class ListBuilder:
         wanted = not record.deleted and belongs(record, self._terms.categories, self._stated)
         if not present or not wanted:
             self._excluded += 1
-            # What is left of it besides has PDQ alone.
-            self.perceptual_only += wanted and has_digest(record)
+            if has_digest(record):  # PDQ alone, where it is wanted
+                self.perceptual_only += wanted
+            elif not record.deleted:
+                self._name_unmatched([record.number], why_unmatched(junk))
             return False
         for kind, value in present:
             self._rows[kind] += value
@@ -230,10 +242,15 @@ class ListBuilder:
             poor = (columns.quality >= 0) & (columns.quality < limits.PDQ_MIN_QUALITY)
             usable[DigestKind.PDQ] &= ~poor
         present = {kind: usable[kind] for kind in self._kinds if kind in usable}
+        matched = _any(usable.values(), len(columns))
+        if not matched.all():
+            stated = columns.identified()
+            for some, junk in ((stated & ~matched, 1), (~stated, 0)):
+                self._name_unmatched(columns.numbers[some].tolist(), why_unmatched(junk))
         wanted = self._belong(columns)
         kept = wanted & _any(present.values(), len(columns))
         added = int(kept.sum())
-        self.perceptual_only += int((wanted & _any(usable.values(), len(columns))).sum()) - added
+        self.perceptual_only += int((wanted & matched).sum()) - added
         index = len(self._numbers) + np.cumsum(kept) - 1
         for kind, has in present.items():
             chosen = np.flatnonzero(has & kept)
@@ -243,6 +260,11 @@ class ListBuilder:
         self._excluded += len(columns) - added
         _check_size(len(self._numbers), self._terms.records_most)
         return added
+
+    def _name_unmatched(self, numbers: list[int], why: str) -> None:
+        self.unmatched_count += len(numbers)
+        room = limits.REJECTED_LISTED - len(self.unmatched)
+        self.unmatched += [Rejected(number, why) for number in numbers[:room]]
 
     def _belong(self, columns: Columns) -> npt.NDArray[np.bool_]:
         if columns.entire:

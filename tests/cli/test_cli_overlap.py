@@ -314,10 +314,97 @@ def test_perceptual_hashes_beside_others_are_told_of(
     assert "1 records hold a perceptual hash only" in result.err
 
 
+def test_records_of_digests_that_say_nothing_are_excluded_with_that_reason(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    """In the words in which an import rejects them."""
+    file = tmp_path / "own.csv"
+    empty = "d41d8cd98f00b204e9800998ecf8427e"
+    rows = [f"{empty};;", f";{'f0' * 32};20", f"{'ab' * 16};;", f";{'00' * 32};"]
+    file.write_text("\n".join(["md5;pdq;quality", *rows]) + "\n")
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", asked=1, excluded=3),
+        end("us-ice", "answered"),
+    ]
+    result = run("overlap", file, *WHY, "--near")
+    assert result.code == 0
+    why = "it has no digest that can be matched: what it has says nothing of content"
+    for number in (1, 2, 4):
+        assert f"own.csv: record {number} excluded: {why}" in result.out
+    assert "1 records asked of 1 peers, 0 overlaps; 3 excluded, 0 rejected" in result.out
+    header = served.node.only("AskOverlap")
+    assert (header.records, header.excluded) == (1, 3)
+    document = run("overlap", file, *WHY, "--near", "--json").document
+    assert [one["record"] for one in document["unmatched"]] == [1, 2, 4]
+    assert (document["unmatched_count"], document["excluded"], document["rejected"]) == (3, 3, [])
+
+    file.write_text(f"{empty}\n")
+    served.node.answers["AskOverlap"] = [started(asked=0, excluded=1)]
+    assert f"record 1 excluded: {why}" in run("overlap", file, *WHY).out
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "asked"),
+    [
+        (f"sha1:{SHA1[0]}", (), f"sha1:{SHA1[0]}"),
+        (SHA1[0].upper(), (), f"sha1:{SHA1[0]}"),
+        ("ab" * 16, (), f"md5:{'ab' * 16}"),
+        ("ab" * 32, (), f"sha256:{'ab' * 32}"),
+        ("f0" * 32, ("--near",), f"pdq:{'f0' * 32}"),
+        (f"pdq:{'f0' * 32}", ("--near",), f"pdq:{'f0' * 32}"),
+    ],
+)
+def test_a_single_hash_stands_in_place_of_a_file(
+    run: Run, served: Served, typed: str, options: tuple[str, ...], asked: str
+) -> None:
+    served.node.answers["AskOverlap"] = [started("us-ice", asked=1), end("us-ice", "answered")]
+    result = run("overlap", typed, *WHY, *options)
+    assert result.code == 0
+    assert served.node.digests == [asked]
+    assert served.node.only("AskOverlap").records == 1
+    assert "1 records asked of 1 peers" in result.out
+
+
+def test_a_file_goes_before_a_hash_of_its_name(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(SHA1[0]).write_text(f"{SHA1[1]}\n")
+    served.node.answers["AskOverlap"] = [started("us-ice", asked=1), end("us-ice", "answered")]
+    assert run("overlap", SHA1[0], *WHY).code == 0
+    assert served.node.digests == [f"sha1:{SHA1[1]}"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (SHA1[0][:-1], "32, 40 or 64 hex digits"),
+        ("sha1:abcd", "40 hex digits"),
+        ("sha512:" + "ab" * 64, "use md5:, sha1:, sha256: or pdq:"),
+    ],
+)
+def test_what_is_neither_a_file_nor_a_hash_is_a_usage_error(
+    run: Run, served: Served, typed: str, says: str
+) -> None:
+    result = run("overlap", typed, *WHY)
+    assert result.code == 2
+    assert "there is no file" in result.err
+    assert says in result.err
+    assert served.node.requests == {}
+
+
 def test_a_missing_file_is_a_usage_error(run: Run, served: Served, tmp_path: Path) -> None:
     result = run("overlap", tmp_path / "absent.txt", *WHY)
     assert result.code == 2
     assert "absent.txt" in result.err
+    assert "hash" not in result.err.replace("hashes", "")
+
+
+def test_columns_that_are_not_read_are_said(run: Run, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text(f"sha1;verdict\n{SHA1[0]};innocent\n")
+    served.node.answers["AskOverlap"] = [started("us-ice", asked=1), end("us-ice", "answered")]
+    assert "columns that are not read: verdict;" in run("overlap", file, *WHY).err
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,38 @@ def test_perceptual_hashes_are_watched_with_near_and_told_of_without(
     made = run(*words)
     assert made.code == 1
     assert "1 records hold a perceptual hash only and were not watched" in made.err
+    assert "watched: 1 records hold a perceptual hash only, so add --near" in made.err
+    assert "known good" not in made.err
     assert "AddWatch" not in served.node.requests
     made = run(*words, "--near")
     assert made.code == 0
     assert "perceptual" not in made.err
+
+
+def test_why_nothing_is_left_to_be_watched_is_said(
+    served: Served, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    rows = ["d41d8cd98f00b204e9800998ecf8427e;vics-us:1", f"{'ab' * 16};vics-us:5"]
+    file.write_text("\n".join(["md5;category", *rows]))
+    made = run("watch", "add", str(file), "--until", "2099-01-31", *WHY)
+    assert made.code == 1
+    assert "1 cannot be used; record 1: it has no digest that can be matched" in made.err
+    assert "1 are in no category that the agency lists" in made.err
+
+
+def test_the_day_that_was_asked_for_is_shown(served: Served, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("ab" * 20 + "\n")
+    made = run("watch", "add", str(file), "--until", "2099-06-30", *WHY)
+    assert "watches 1 items until 2099-06-30; 0 left out" in made.out
+    view = _view()
+    served.node.answers["ListWatches"] = pb.ListWatchesResponse(watches=[view])
+    assert f"{NOON:%Y-%m-%d}T12" in run("watch").out, "an alert may end within a day"
+    view.header.until_time.CopyFrom(stamp(datetime(2099, 7, 1, tzinfo=UTC)))
+    served.node.answers["ListWatches"] = pb.ListWatchesResponse(watches=[view])
+    shown = run("watch").out
+    assert "2099-06-30" in shown and "2099-07-01" not in shown
 
 
 def _alerts(tmp_path: Path, **changes: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from tieline_client.asked_file import AskedFile
@@ -11,6 +12,7 @@ from tieline_client.cli.output import line, say
 from tieline_client.cli.peer_ends import unended
 from tieline_client.cli.tables import show_rows
 from tieline_client.cli.views import Document
+from tieline_client.formats import Rejected
 from tieline_client.overlap_answers import (
     AskStarted,
     Event,
@@ -50,11 +52,16 @@ class Answers:
     def document(self, file: AskedFile) -> Document:
         """Return the JSON document; ``file`` says which records were left out on this side.
 
-        Of a question that held nothing no peer is named that would have been asked.
+        ``unmatched`` says of which excluded records nothing could be matched, and why. Of a
+        question that held nothing no peer is named that would have been asked.
         """
         return {
             "asked": self._asked,
             "excluded": self._excluded - file.perceptual_only,
+            "unmatched": [
+                {"record": each.record, "reason": each.reason} for each in file.unmatched
+            ],
+            "unmatched_count": file.unmatched_count,
             "perceptual_only": file.perceptual_only,
             "rejected": [{"record": each.record, "reason": each.reason} for each in file.rejected],
             "rejected_count": file.rejected_count,
@@ -67,7 +74,8 @@ class Answers:
 
     def close(self, file: AskedFile) -> None:
         """Print the last line for people, after the records that cannot be used."""
-        _print_rejected(file)
+        _print_left_out(file, "rejected", file.rejected, file.rejected_count)
+        _print_left_out(file, "excluded", file.unmatched, file.unmatched_count)
         overlaps = sum(len(answer.matches) for answer in self.answers.values() if answer)
         asked = f"{self._asked} records asked of {len(self.answers)} peers, {overlaps} overlaps"
         line(
@@ -85,10 +93,10 @@ def say_perceptual(file: AskedFile, asked: str) -> None:
         )
 
 
-def _print_rejected(file: AskedFile) -> None:
-    for each in file.rejected[:_REJECTED_SHOWN]:
-        line(f"{file.name}: record {each.record} rejected: {each.reason}")
-    if file.rejected_count > _REJECTED_SHOWN:
+def _print_left_out(file: AskedFile, how: str, some: Sequence[Rejected], count: int) -> None:
+    for each in some[:_REJECTED_SHOWN]:
+        line(f"{file.name}: record {each.record} {how}: {each.reason}")
+    if count > _REJECTED_SHOWN:
         line("there are more; --json lists them")
 
 

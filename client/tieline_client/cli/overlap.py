@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -32,8 +33,12 @@ from tieline_client.cli.common import (
 from tieline_client.cli.comparison import Comparison
 from tieline_client.cli.output import Json, emit, run, say
 from tieline_client.cli.peer_ends import End, complain, exit_code
-from tieline_client.errors import LimitExceeded, UsageError
+from tieline_client.cli.unread import say_unread
+from tieline_client.digests import parse
+from tieline_client.errors import InvalidDigest, LimitExceeded, UsageError
+from tieline_client.formats import Record
 from tieline_client.formats.block_reading import open_blocks
+from tieline_client.formats.blocks import gathered
 from tieline_client.limits import QUERY_SECONDS_MOST, STDIN_BYTES
 from tieline_client.operator_client import OperatorClient
 from tieline_client.receipts import Receipt
@@ -47,7 +52,10 @@ Level = Literal["count", "reference", "detail"]
 @run
 def overlap(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE|-", help="A file of hashes, or - for stdin.")
+        Path | None,
+        typer.Argument(
+            metavar="FILE|HASH|-", help="A file of hashes, a hash as sha1:HEX, or - for stdin."
+        ),
     ] = None,
     *,
     collection: Annotated[
@@ -98,6 +106,8 @@ def overlap(
 ) -> None:
     """Ask other agencies which records of a file they hold too, or of all that this agency holds.
 
+    In place of a file a single hash may stand: sha1:HEX and the like, or bare digits.
+
     Without --peer or --all, those are asked that policy lists for the purpose. Answers are shown
     as they come. Exit code 4 when a peer could not be reached, 3 when all refused.
 
@@ -132,17 +142,13 @@ def overlap(
         _finish(compared.answers)
         return
     if file is None:
-        raise UsageError("give a FILE, - for stdin, or --collection")
-    if str(file) != "-" and not file.exists():
-        raise UsageError(f"there is no file {file}; check the path")
-    with connect(profile, home) as client, _input(file) as path:
+        raise UsageError("give a FILE, a hash, - for stdin, or --collection")
+    typed = _typed_hash(file, near=near)
+    with connect(profile, home) as client, _records(file, typed, near=near) as asked:
         if everyone:
             _show_everyone(client, purpose, ask_back=not yes and str(file) != "-")
         answers = Answers(show=not as_json)
-        with progress_bar("reading", path.stat().st_size) as bar:
-            blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=bar.read)
-            asked = AskedFile(source_name(path), blocks)
-            client.ask_overlap(asked, options, answers.take)
+        client.ask_overlap(asked, options, answers.take)
         _save_receipts(client, receipts, answers.answers)
     document = answers.document(asked)
     emit(as_json, document, lambda: answers.close(asked))
@@ -180,6 +186,34 @@ def _show_everyone(client: OperatorClient, purpose: str, *, ask_back: bool) -> N
         say(f"  {member.agency}: {member.name} ({member.role}, {countries}{note})")
     if ask_back and on_terminal():
         confirm("ask them all?")
+
+
+def _typed_hash(file: Path, *, near: bool) -> Record | None:
+    """Return the one record of a hash that stands in place of a file; None for a file that is
+    there, or stdin. Raises UsageError when it is neither."""
+    if str(file) == "-" or file.exists():
+        return None
+    try:
+        kind, digest = parse(str(file), bare_64_is_pdq=near)
+    except InvalidDigest as error:
+        hexadecimal = ":" in str(file) or re.fullmatch("[0-9A-Fa-f]+", str(file))
+        why = f", and as a hash: {error.message}" if hexadecimal else ""
+        raise UsageError(f"there is no file {file}; check the path{why}") from None
+    record = Record(1, entire=True)
+    setattr(record, kind.label, digest)
+    return record
+
+
+@contextmanager
+def _records(file: Path, typed: Record | None, *, near: bool) -> Iterator[AskedFile]:
+    """Yield what is asked: the hash that was typed, or the records of a file."""
+    if typed is not None:
+        yield AskedFile(str(file), [gathered([typed])])
+        return
+    with _input(file) as path, progress_bar("reading", path.stat().st_size) as bar:
+        say_unread(path)
+        blocks = open_blocks(path, bare_64_is_pdq=near, on_progress=bar.read)
+        yield AskedFile(source_name(path), blocks)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 from tieline.v1 import operator_watches_pb2 as pb
 
 from tieline_client.asked_file import AskedFile
+from tieline_client.asked_list import AskedList
 from tieline_client.asking import AskOptions, build_list
 from tieline_client.cli import views
 from tieline_client.cli.answers import say_perceptual
@@ -29,13 +30,20 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import moment, show_rows
+from tieline_client.cli.unread import say_unread
 from tieline_client.cli.watch_views import (
     matched_hashes,
     notice_document,
     peer_row,
     watch_document,
 )
-from tieline_client.errors import EXIT_FAILED, EXIT_REFUSED, EXIT_UNREACHABLE, UsageError
+from tieline_client.errors import (
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+    InvalidInput,
+    UsageError,
+)
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.formats.record import Rejected
 from tieline_client.formats.vics_alerts import write_alerts
@@ -133,7 +141,8 @@ def add(
         for one in made:
             line(
                 f"{one.id} watches {one.header.records} items until "
-                f"{moment(views.when(one.header, 'until_time'))}; {one.header.excluded} left out"
+                f"{last_day(views.when(one.header, 'until_time'))}; "
+                f"{one.header.excluded} left out"
             )
         for gone in rejected[:_SHOWN]:
             say(f"record {gone.record}: {gone.reason}")
@@ -150,12 +159,30 @@ def _add_file(
     options = AskOptions(
         purpose=stated.purpose, case_ref=stated.case_ref, near=stated.near, category=category
     )
+    say_unread(file)
     with progress_bar("reading", file.stat().st_size) as bar:
         blocks = open_blocks(file, bare_64_is_pdq=stated.near, on_progress=bar.read)
         asked = AskedFile(source_name(file), blocks)
         listed = build_list(terms, asked, options)
     say_perceptual(asked, "watched")
-    return [client.add_watch(listed, stated)], asked.rejected
+    if not any(listed.counts()):
+        raise InvalidInput(f"nothing is left of {asked.name} to be watched: {_why(asked, listed)}")
+    return [client.add_watch(listed, stated)], sorted([*asked.rejected, *asked.unmatched])
+
+
+def _why(file: AskedFile, listed: AskedList) -> str:
+    """Say why none of a file's records is watched."""
+    outside = listed.excluded - file.perceptual_only - file.unmatched_count
+    left_out = sorted([*file.rejected, *file.unmatched])
+    parts = []
+    if file.perceptual_only:
+        parts.append(f"{file.perceptual_only} records hold a perceptual hash only, so add --near")
+    if left_out:
+        count, first = file.rejected_count + file.unmatched_count, left_out[0]
+        parts.append(f"{count} cannot be used; record {first.record}: {first.reason}")
+    if outside:
+        parts.append(f"{outside} are in no category that the agency lists")
+    return "; ".join(parts)
 
 
 def _add_alerts(
@@ -215,7 +242,7 @@ def list_watches(
                 one["name"],
                 one["items"],
                 one["priority"],
-                moment(one["until"]),
+                last_day(one["until"]),
                 one["state"],
                 ", ".join(
                     f"{at['agency']} {at['percent']} %" for at in one["peers"] if at["matched"]
@@ -377,6 +404,13 @@ def export(
     finally:
         part.unlink(missing_ok=True)
     emit(as_json, {"file": str(file), "entries": count}, lambda: line(f"{count} in {file}"))
+
+
+def last_day(until: datetime | None) -> str:
+    """Return what `parse_until` was given; an alert's expiry within a day as it is."""
+    if until is None or until.time() != time():
+        return moment(until)
+    return (until.date() - timedelta(days=1)).isoformat()
 
 
 def parse_until(text: str) -> datetime | None:
