@@ -80,7 +80,8 @@ class Dropping:
             "sha256": report.sha256,
             "bytes": report.size,
             "series": [
-                {"id": one.series.notice.id, "records": one.records} for one in report.series
+                {"id": one.series.notice.id, "records": count}
+                for one, count in zip(report.series, report.counts, strict=True)
             ],
         }
         _write_durably(self._made / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")

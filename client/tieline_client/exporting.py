@@ -68,6 +68,8 @@ class ExportReport:
     skipped: int = 0
     withheld: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
+    """Records written of each of ``series``."""
     sha256: str = ""
     size: int = 0
 
@@ -93,8 +95,9 @@ def write_export(
 ) -> ExportReport:
     """Write what the node hands out to ``path``; return what came of it.
 
-    Raises InvalidInput when the file is there already and is not to be replaced, FormatError when
-    it cannot be written, Unreachable when the node did not come to the end. Then nothing is left.
+    Raises InvalidInput when the file is there already and is not to be replaced, or would hold no
+    record of what it is for, FormatError when it cannot be written, Unreachable when the node did
+    not come to the end. Then nothing is left.
     """
     if path.is_dir() or (path.exists() and not replace):
         raise InvalidInput(f"{path} is there already; give another name, or say --replace")
@@ -108,6 +111,7 @@ def write_export(
         if (end.records, end.digest) != (report.records, digest):
             raise FormatError(path.name, None, "what came is not what the node has logged")
         report.written, report.skipped = writer.written, writer.skipped
+        _check_written(report, writer, options)
         report.withheld = end.withheld
         report.dropped = dict(sorted(writer.losses.items()))
         stream.flush()
@@ -115,6 +119,24 @@ def write_export(
         stream.seek(0)
         report.sha256 = _digest_of(stream)
     return report
+
+
+def _check_written(report: ExportReport, writer: Writer, options: ExportOptions) -> None:
+    """Raise InvalidInput for a file without a record, which could be taken for its series; of a
+    deposit, which is recorded series by series, for one that no record of it is in."""
+    for one, count in zip(report.series, report.counts, strict=True):
+        if count or not (options.recipient or (one.records and not report.written)):
+            continue
+        name = one.series.notice.id
+        if not one.records:
+            raise InvalidInput(f"{name} has no records to deposit; leave it out")
+        cure = "use another --format"
+        if options.recipient:
+            cure = "leave it out, or deposit it by node with `tieline upload`"
+        raise InvalidInput(
+            f"none of the {one.records} records of {name} has {writer.needs}, without which "
+            f"{options.format} cannot hold a record; {cure}"
+        )
 
 
 def _drain(
@@ -129,11 +151,14 @@ def _drain(
         kind = part.WhichOneof("part")
         if kind == "series":
             report.series.append(part.series)
+            report.counts.append(0)
             writer.series(facts_of(part.series.series))
         elif kind == "records":
+            before = writer.written
             for item in part.records.records:
                 digest.update(item.SerializeToString(deterministic=True))
                 writer.add(record_in(item))
+            report.counts[-1] += writer.written - before
             report.records += len(part.records.records)
             if on_records is not None:
                 on_records(report.records)

@@ -103,7 +103,8 @@ class FileGateway:
             self.report = self._client.export_series(options, made.path)
             agency = self._client.profile.agency
             self.drop, self.known = made.finish(self.report, agency, self._repository)
-        counts = [(one.series.notice.id, one.records) for one in self.report.series]
+        written = zip(self.report.series, self.report.counts, strict=True)
+        counts = [(one.series.notice.id, count) for one, count in written]
         return self._client.record_drop(
             self._repository, self.drop.name, counts, purpose=why.purpose, case_ref=why.case_ref
         )

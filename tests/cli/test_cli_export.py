@@ -50,6 +50,12 @@ def _item(number: int) -> pb.ItemRecord:
     )
 
 
+def _full(number: int) -> pb.ItemRecord:
+    item = _item(number)
+    item.sha256 = item.pdq = hashlib.sha256(b"full").digest()
+    return item
+
+
 def _parts(count: int, *, withheld: int = 0) -> Iterator[pb.ExportSeriesResponse]:
     reason = "kept back" if withheld else ""
     yield pb.ExportSeriesResponse(
@@ -98,6 +104,39 @@ def test_people_read_what_is_not_in_the_file(run: Run, served: Served, tmp_path:
     assert "category vics-us" in result.out
     assert "series metadata" in result.out
     assert "2 items are kept back" in result.err
+
+
+@pytest.mark.parametrize(
+    ("file_format", "kinds", "needs"),
+    [
+        ("vics", ("sha1", "sha256"), "an MD5"),
+        ("icse", ("sha256", "pdq"), "an MD5 or a SHA-1"),
+    ],
+)
+def test_a_file_that_would_hold_none_of_the_records_is_not_written(
+    run: Run, served: Served, tmp_path: Path, file_format: str, kinds: Any, needs: str
+) -> None:
+    keep = {"number", *kinds}
+    item = pb.ItemRecord(**{name: getattr(_full(1), name) for name in keep})
+    digest = hashlib.sha256(item.SerializeToString(deterministic=True)).digest()
+    served.node.answers["ExportSeries"] = [
+        pb.ExportSeriesResponse(series=pb.ExportedSeries(series=_view(), records=1)),
+        pb.ExportSeriesResponse(records=pb.RecordBatch(records=[item])),
+        pb.ExportSeriesResponse(end=pb.ExportEnd(records=1, digest=digest)),
+    ]
+    folder = tmp_path / "out"
+    folder.mkdir()
+    result = run("export", "Azul", folder / "o", "--format", file_format, *WHY, "--json")
+    assert (result.code, result.out) == (1, "")
+    assert f"none of the 1 records of {SERIES} has {needs}" in result.err
+    assert "use another --format" in result.err
+    assert not list(folder.iterdir())
+
+
+def test_a_series_without_records_is_still_a_file(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["ExportSeries"] = list(_parts(0))
+    result = run("export", "Azul", tmp_path / "o", "--format", "vics", *WHY, "--json")
+    assert (result.code, result.document["written"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from tieline.v1 import operator_deposits_pb2 as deposits
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import constraints
-from tieline_client.dropping import PICKED_UP
+from tieline_client.dropping import MANIFEST, PICKED_UP
 from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, WrongState
 from tieline_client.exporting import ExportOptions, ExportReport, write_export
 from tieline_client.formats import Record
@@ -244,6 +245,35 @@ def test_killed_between_the_drop_and_its_record_the_next_run_records_it(
     (sent,) = here.audit("upload.dropped")
     assert (sent["peer"], sent["subjects"]) == (INTERPOL, [made.id, series])
     assert len(here.audit("upload.answer-read")) == 1
+
+
+def test_what_is_recorded_is_what_was_written(bench: Bench, folder: Path) -> None:
+    here = bench[PT]
+    assert bench[INTERPOL]
+    mixed = here.series([*SHARED, *records(range(20, 25), kinds="sha1")], "Azul")
+    other = here.series(records(range(40, 42)), "Verde")
+    gateway = FileGateway(client(here), INTERPOL, folder)
+    made = {one.series: one.items for one in gateway.deposit([mixed, other], WHY)}
+    assert made == {mixed: 3, other: 2}
+    (drop,) = folder.iterdir()
+    manifest = json.loads((drop / MANIFEST).read_text())
+    assert manifest["series"] == [{"id": mixed, "records": 3}, {"id": other, "records": 2}]
+    assert [one["detail"]["items"] for one in here.audit("upload.dropped")] == [3, 2]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_series_of_which_nothing_can_be_written_is_no_drop(
+    bench: Bench, folder: Path, beside: bool
+) -> None:
+    here = bench[PT]
+    assert bench[INTERPOL]
+    bare = here.series(records(range(20, 40), kinds="sha1 sha256"), "Verde")
+    named = [here.series(SHARED, "Azul"), bare] if beside else [bare]
+    says = f"none of the 20 records of {bare} has an MD5.* by node with `tieline upload`"
+    with pytest.raises(InvalidInput, match=says):
+        FileGateway(client(here), INTERPOL, folder).deposit(named, WHY)
+    assert not list(folder.iterdir())
+    assert not here.store.read(lambda tx: tx.uploads.find())
 
 
 def test_an_answer_for_one_unknown_series_changes_nothing(bench: Bench, folder: Path) -> None:

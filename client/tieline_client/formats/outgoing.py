@@ -46,6 +46,8 @@ BELONGING = "belonging of items without a category"
 class Writer(ABC):
     """Writes one file to a binary stream that stays the caller's."""
 
+    needs = "a hash"
+    """What a record must have for the format to hold it."""
     holds: frozenset[str] = frozenset()
     """Of `DESCRIBING` what the format has a place for."""
     holds_series: bool = False

@@ -32,6 +32,7 @@ class _Table(Writer):
 class IcseWriter(_Table):
     """ICSE-style CSV: items with an MD5 or a SHA-1, without categories."""
 
+    needs = "an MD5 or a SHA-1"
     holds = frozenset(
         {
             *("photodna", "media_type", "references", "victim_identified", "offender_identified"),
@@ -57,6 +58,7 @@ class IcseWriter(_Table):
 class OwnCsvWriter(_Table):
     """Our own CSV: all digests and all categories with their schemes."""
 
+    needs = "a digest other than PhotoDNA"
     holds = frozenset({"sha256", "pdq", "pdq_quality", "media_type"})
 
     def __init__(self, stream: BinaryIO) -> None:

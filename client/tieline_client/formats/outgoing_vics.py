@@ -29,6 +29,7 @@ _CASES = uuid.UUID("7a0c51f4-9d44-5c5e-8f0e-1f2a1f0f5c11")
 class VicsWriter(Writer):
     """``context`` is us, uk or custom. Media need an MD5."""
 
+    needs = "an MD5"
     holds = frozenset(
         {
             *("sha256", "pdq", "photodna", "size", "media_type", "updated"),
