@@ -10,6 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -41,7 +42,7 @@ from tieline_client.limits import (
     WATCH_HOUR,
 )
 
-from tieline_server import database_url
+from tieline_server import config_faults, database_url
 from tieline_server.config_clock import ClockSettings
 from tieline_server.config_same_as import SameAsSettings
 from tieline_server.domain.budget import Budgets
@@ -53,6 +54,8 @@ VICS_SCHEMES = ("vics", "vics-us", "vics-uk", "vics-custom", "vics-default")
 _PROXY = r"^(http://[A-Za-z0-9.\-\[\]:]{1,255}:\d{1,5})?$"
 _LOOPBACK = r"^((127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]|localhost):\d{1,5})?$"
 _PKCS11 = r"^(pkcs11:[\x21-\x7e]{1,1000})?$"
+_WILDCARDS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - looked for, not bound
+_LOOPBACK_NAMES = {"localhost": "127.0.0.1"}
 CATEGORIES: tuple[tuple[str, str], ...] = tuple(
     (scheme, code) for scheme in VICS_SCHEMES for code in ("1", "2")
 )
@@ -173,8 +176,12 @@ class NodeConfig(BaseSettings):
             raise ValueError("listen is needed, unless the node only calls out")
         places = [self.listen, self.operator_listen, self.metrics_listen]
         taken = [one for one in places if one and not one.endswith(":0")]
-        if len(set(taken)) < len(taken):
-            raise ValueError("listen, operator_listen and metrics_listen are different ports")
+        for one, other in combinations(taken, 2):
+            if _same_place(one, other):
+                raise ValueError(
+                    "listen, operator_listen and metrics_listen are different ports: "
+                    f"{one} and {other} are one; give one of them another port"
+                )
         if self.outbound_only and self.role is Role.HUB:
             raise ValueError("outbound_only: a hub must be called by others")
         if self.outbound_only and self.endpoint:
@@ -238,6 +245,14 @@ class NodeConfig(BaseSettings):
         )
 
 
+def _same_place(one: str, other: str) -> bool:
+    """Whether two HOST:PORT cannot both be listened on: a wildcard takes every address."""
+    host, _, port = one.rpartition(":")
+    other_host, _, other_port = other.rpartition(":")
+    hosts = {_LOOPBACK_NAMES.get(each.lower(), each.lower()) for each in (host, other_host)}
+    return int(port) == int(other_port) and (len(hosts) == 1 or bool(hosts & _WILDCARDS))
+
+
 class Home:
     """The folder of one node."""
 
@@ -281,7 +296,11 @@ class Home:
         """Read and check config.toml; raise ConfigurationError naming the first wrong field."""
         self.check()
         try:
-            document = tomllib.loads(self.config_file.read_text("utf-8"))
+            text = self.config_file.read_text("utf-8")
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            why = config_faults.toml(error, text)
+            raise ConfigurationError(f"{self.config_file} cannot be read: {why}") from None
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{self.config_file} cannot be read: {error}") from None
         return make_config(document, str(self.config_file))
@@ -312,10 +331,7 @@ def make_config(document: dict[str, Any], where: str, *, environment: bool = Tru
     try:
         return NodeConfig(**document) if environment else _FileConfig(**document)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{part}: " for part in (".".join(map(str, fault["loc"])),) if part)
-        why = str(fault["msg"]).removeprefix("Value error, ")
-        raise ConfigurationError(f"{where}: {place}{why}") from None
+        raise ConfigurationError(f"{where}: {config_faults.setting(error, NodeConfig)}") from None
 
 
 def numba_cache(home: Home) -> None:

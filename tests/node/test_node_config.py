@@ -14,6 +14,7 @@ from tieline_server.config import CATEGORIES, Home, NodeConfig, make_config
 from tieline_server.config_text import to_toml
 from tieline_server.domain.referral import ReferralState, Urgency
 from tieline_server.domain.targets import Targets
+from tieline_server.home_doctor import look_at_home
 from tieline_server.homes import make_home
 from tieline_server.node_cli import app
 from typer.testing import CliRunner
@@ -163,6 +164,80 @@ def test_a_wrong_setting_is_named_with_its_place(field: str, value: object) -> N
         make_config(_document(**{field: value}), "pt/config.toml")
     assert refused.value.message.startswith(f"pt/config.toml: {field}")
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"colour": "red"}, "colour: there is no setting of this name; correct its name, or take"),
+        (
+            {"query_second": 3},
+            "query_second: there is no setting of this name; did you mean query_seconds?",
+        ),
+        (
+            {"budgets": {"peer": {}}},
+            "budgets.peer: there is no setting of this name; did you mean peers?",
+        ),
+        ({"budgets": {"tlp": "RED"}}, "budgets.tlp: this setting is of no section; put it above"),
+    ],
+)
+def test_an_unknown_setting_is_told_in_plain_words(changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make_config(_document(**changed), "pt/config.toml")
+    assert says in refused.value.message
+    assert "Extra inputs" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            'tlp = "RED"\nsource = "X"\ntlp = "hunter2"\n',
+            "line 3: `tlp` stands there a second time",
+        ),
+        ("[budgets]\ndefault = 1\n[budgets]\n", "line 3: `[budgets]` stands there a second time"),
+        ("countries = []\ncountries = [\n  'PT',\n]\n", "line 4: a setting stands there a second"),
+        (
+            "tlp = RED\n",
+            "it is no TOML: Invalid value (at line 1, column 7); texts stand in quotes",
+        ),
+    ],
+)
+def test_what_is_no_toml_is_told_in_plain_words(tmp_path: Path, text: str, says: str) -> None:
+    home = _home(tmp_path / "pt", text)
+    with pytest.raises(ConfigurationError) as refused:
+        home.config()
+    assert says in refused.value.message
+    assert "hunter2" not in refused.value.message
+    told = {one.text: one.advice for one in look_at_home(home.path) if one.check == "settings"}
+    assert told == {refused.value.message: f"correct {home.config_file}"}
+
+
+@pytest.mark.parametrize(
+    ("listen", "operator_listen", "collide"),
+    [
+        ("0.0.0.0:17643", "127.0.0.1:17643", True),
+        ("127.0.0.1:17643", "0.0.0.0:17643", True),
+        ("[::]:17643", "127.0.0.1:17643", True),
+        ("0.0.0.0:17643", "[::1]:17643", True),
+        ("localhost:17643", "127.0.0.1:17643", True),
+        ("127.0.0.1:17643", "127.0.0.1:17643", True),
+        ("0.0.0.0:17643", "127.0.0.1:17644", False),
+        ("10.0.0.1:17643", "127.0.0.1:17643", False),
+    ],
+)
+def test_one_port_is_listened_on_once(listen: str, operator_listen: str, collide: bool) -> None:
+    document = _document(listen=listen, operator_listen=operator_listen)
+    if collide:
+        with pytest.raises(ConfigurationError, match="are one; give one of them another port"):
+            make_config(document, "test")
+    else:
+        make_config(document, "test")
+
+
+def test_the_port_of_metrics_is_one_of_them() -> None:
+    with pytest.raises(ConfigurationError, match="different ports"):
+        make_config(_document(listen="0.0.0.0:9", metrics_listen="127.0.0.1:9"), "test")
 
 
 def test_a_home_that_others_may_look_into_is_refused(tmp_path: Path) -> None:
