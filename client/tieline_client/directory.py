@@ -310,11 +310,16 @@ class Directory(Frozen):
         True for an agency that is revoked or not listed at all.
         """
         member = self.by_agency.get(agency)
-        if member is None or member.revoked:
-            return True
-        return serial in member.revoked_serials or serial in self.revoked_serials.get(
-            agency, frozenset()
-        )
+        return member is None or member.revoked or self.is_serial_revoked(agency, serial)
+
+    def is_serial_revoked(self, agency: str, serial: int) -> bool:
+        """Whether this one certificate was revoked, by its agency or by the authority.
+
+        All that counts against people at their own node: they keep it when their agency is revoked.
+        """
+        member = self.by_agency.get(agency)
+        own = member.revoked_serials if member is not None else frozenset()
+        return serial in own or serial in self.revoked_serials.get(agency, frozenset())
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tieline_client import keys
 from tieline_client.certificates import Kind
 from tieline_client.directory import Directory, SigningKey
-from tieline_client.errors import ConfigurationError, UnknownAgency
+from tieline_client.errors import ConfigurationError, TrustError, UnknownAgency
 
 from tieline_server import joining_hub
 from tieline_server.config import Home, NodeConfig
@@ -160,7 +160,7 @@ def join(
     ``operator_certificate`` is the first operator's, where the operator CA is elsewhere and signed
     the request that an earlier join wrote; ``hub`` the address of a member that has a newer
     directory than ``source``. Raises DirectoryError, UnknownAgency when the agency is
-    not admitted, ConfigurationError.
+    not admitted, TrustError when it is revoked, ConfigurationError.
     """
     home = Home(path)
     config = home.config()
@@ -192,6 +192,12 @@ def join(
             f"{config.agency} is not admitted to {directory.federation} yet; have its authority "
             f"run `tieline federation admit` with {home.request_file}, then join again"
         ) from None
+    if member.revoked:
+        raise TrustError(
+            f"{config.agency} is revoked in {directory.federation} (directory version "
+            f"{directory.version}): no other node would answer it; have its authority admit it "
+            "again, then join"
+        )
     if node_ca.der not in member.node_cas:
         raise ConfigurationError(
             f"the directory lists another CA for {config.agency}: another home was admitted; "

@@ -127,7 +127,7 @@ def test_keys_roll_over_with_an_overlap_and_what_was_queued_arrives(joined: Fede
     # People refresh their profiles meanwhile; new ones know both CAs from the start.
     shown = tieline("operator", "refresh", ana, "--json").ok().json
     assert (shown["changed"], shown["node_cas"]) == (["node_ca"], 2)
-    eva = person(es, "eva")
+    eva = person(es, "lia")
     # Too early for a node that runs: it is asked to stop first.
     assert tieline("node", "rekey", es.home, "--finish").code == 1
     old_ca = (es.home / "certs" / "node-ca.pem").read_bytes()
@@ -263,6 +263,31 @@ def test_a_revoked_member_is_cut_off_in_the_middle_of_a_call(joined: Federation)
         pool.close()
     refused = joined["pt-pj"].ask(joined.root / "one.txt", "--peer", "es-gc")
     assert refused.code != 0
+
+
+def test_people_of_a_revoked_agency_keep_their_own_node(joined: Federation) -> None:
+    es = joined["es-gc"]
+    ana = person(es, "teo")
+    # Peers refuse it, so it hears of its revocation by file.
+    tieline("node", "directory", "import", es.home, joined.authority / "public").ok()
+    es.hurry()
+    wait_for("es-gc knows", lambda: directory(es).member("es-gc").revoked, 30)
+    warned = [one for one in status(es)["warnings"] if one.startswith("es-gc is revoked")]
+    assert len(warned) == 1 and f"directory version {directory(es).version}" in warned[0]
+    found = tieline("doctor", "--home", es.home, "--json").json["findings"]
+    (failed,) = (one for one in found if one["text"].startswith("es-gc is revoked"))
+    assert failed["check"] == "directory" and failed["state"] == "failed"
+    wait_for("the log says it", lambda: "agency.revoked" in es.log.read_text(), 30)
+    assert may_work(ana) and may_work(person(es, "leo"))
+    assert es.run("audit", "search").code == 0
+    asked = es.ask(joined.root / "one.txt", "--peer", "pt-pj")
+    assert asked.code == 3 and "es-gc is revoked" in asked.out + asked.err
+    # It serves on after a restart, and a join says why there is nothing to join.
+    es.stop()
+    again = tieline("node", "join", es.home, "--federation", joined.authority / "public")
+    assert again.code == 3 and "es-gc is revoked" in again.err
+    es.start()
+    assert may_work(ana)
 
 
 def test_who_joins_later_gets_the_rest_from_a_member(joined: Federation) -> None:

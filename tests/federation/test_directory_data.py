@@ -91,6 +91,10 @@ def test_pins_and_revocations() -> None:
     assert not FULL.is_revoked("pt-pj", 7)
     assert FULL.is_revoked("us-old", 1)
     assert FULL.is_revoked("stranger", 1)
+    # Against people at their own node only single certificates count.
+    assert FULL.is_serial_revoked("us-ice", 7)
+    assert FULL.is_serial_revoked("us-fbi", 9)
+    assert not FULL.is_serial_revoked("us-old", 1)
 
 
 def test_expiry_to_the_second() -> None:

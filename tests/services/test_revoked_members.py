@@ -71,6 +71,23 @@ def test_an_assessment_is_kept_and_corrects_the_others(bench: Bench) -> None:
     assert [one.corrected for one in Mailbox(bench[FR].node).clock("")] == [True]
 
 
+def test_people_of_a_revoked_agency_work_on_and_nothing_goes_out(bench: Bench) -> None:
+    pt, fr = bench[PT], bench[FR]
+    series = pt.series(records(range(3)))
+    _assess(pt, series, "FR")
+    assert {one.recipient for one in pt.refer(series)} == {FR}
+    bench.flow()
+    _revoke(bench, PT)
+    assert list(_assess(pt, series, "BR", confirmed=True).likely_countries) == ["BR"]
+    assert pt.audit("referral.corrected") == []
+    assert pt.series(records(range(9, 12)), name="B")
+    ends, _ = pt.ask(records(range(3)), FR)
+    assert ends[FR].status == "refused" and f"{PT} is revoked itself" in ends[FR].reason
+    assert len(fr.inbox()) == 1
+    with pytest.raises(PolicyRefused, match="revoked"):
+        pt.refer(series, agency=FR)
+
+
 def test_a_correction_from_elsewhere_is_taken(bench: Bench) -> None:
     pt, es = bench[PT], bench[ES]
     assert bench[FR]

@@ -129,7 +129,8 @@ class OperatorIdentifier:
     2. A leaf, which passes the checks for a person who calls, under the own operator CAs.
     3. Storage knows the person, who is not revoked, and the serial number among the person's.
 
-    The directory's expiry does not matter here: people must be able to mend what is broken.
+    The directory's expiry does not matter here, nor that it revokes the agency: people must be able
+    to mend what is broken, and to read what their node holds and logged.
     """
 
     def __init__(
@@ -142,7 +143,8 @@ class OperatorIdentifier:
         clock: Clock,
         is_revoked: IsRevoked = _never_revoked,
     ) -> None:
-        """``operator_cas`` are DER; ``is_revoked`` is the directory's word on serial numbers."""
+        """``operator_cas`` are DER; ``is_revoked`` is the directory's word on single serial
+        numbers."""
         self._agency = agency
         self._operator_cas = operator_cas
         self._operators = operators

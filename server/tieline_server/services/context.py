@@ -192,8 +192,11 @@ class Node:
 
     def cut_off(self, agency: str) -> str:
         """Return why nothing is exchanged with an agency, "" for a member in good standing: what
-        concerns others as well goes on without it."""
-        member = self.directory().by_agency.get(agency)
+        concerns others as well goes on without it. With nobody, when the own agency is revoked."""
+        members = self.directory().by_agency
+        own, member = members.get(self.agency), members.get(agency)
+        if own is not None and own.revoked:
+            return f"{self.agency} is revoked itself; nothing is exchanged with anybody"
         if member is None:
             return f"{agency} is no member; nothing is exchanged with it"
         return f"{agency} is revoked; nothing is exchanged with it" if member.revoked else ""

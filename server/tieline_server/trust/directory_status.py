@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from tieline.v1 import directory_pb2
+from tieline_client.directory import Directory
 from tieline_client.payloads import timestamp
 
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.online_half import OnlineHalf
+
+
+def revoked_words(directory: Directory, agency: str) -> str:
+    """Say that the directory revokes the own agency and what that means; "" where it does not."""
+    member = directory.by_agency.get(agency)
+    if member is None or not member.revoked:
+        return ""
+    return (
+        f"{agency} is revoked (directory version {directory.version}): every other node refuses "
+        "this one, nothing is asked or sent, what is queued waits; its own people keep their "
+        "access; ask the authority, which can admit it again"
+    )
 
 
 def standing(

@@ -26,6 +26,7 @@ from tieline_client.peer_client import PeerClient
 from tieline_client.tls import Identity
 
 from tieline_server.domain.ports import Clock
+from tieline_server.trust.directory_status import revoked_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,15 @@ class PeerPool:
 
     def client(self, agency: str) -> PeerClient:
         """Return the client of a peer; raise UnknownAgency, TrustError or Unreachable."""
+        self._check_own()
+        return self._client(agency)
+
+    def _check_own(self) -> None:
+        """Raise TrustError when this agency is revoked: nothing is asked or sent then."""
+        if why := revoked_words(self._directory(), self._agency):
+            raise TrustError(why)
+
+    def _client(self, agency: str) -> PeerClient:
         member = self._directory().member(agency)
         identity = self._identity()
         if member.revoked:
@@ -107,6 +117,7 @@ class PeerPool:
 
     def fresh(self, agency: str) -> PeerClient:
         """Return a client with a channel of its own, which the caller closes."""
+        self._check_own()
         member = self._directory().member(agency)
         if member.revoked:
             raise TrustError(f"{agency} is revoked; nothing is sent to it")
@@ -150,8 +161,9 @@ class PeerPool:
             self.drop(agency)
 
     def directory_files(self, agency: str) -> DirectoryCalls:
-        """Return the calls for a peer's copy of the directory; they work past its expiry."""
-        return self.client(agency).directory_files()
+        """Return the calls for a peer's copy of the directory; they work past its expiry, and for
+        an agency that is revoked: it learns so that it was admitted again."""
+        return self._client(agency).directory_files()
 
     def connected(self) -> list[str]:
         """Return the peers to which there is a connection that was greeted."""

@@ -34,7 +34,7 @@ def check_operator(parts: Parts, name: str, der: bytes) -> IssuedLeaf:
         agency=parts.config.agency,
         federation=directory.federation,
         cas=cas,
-        is_revoked=directory.is_revoked,
+        is_revoked=directory.is_serial_revoked,
         clock=utc_now,
     )
     issuer = next(ca_fingerprint(ca) for ca in cas if issued_by(der, ca))

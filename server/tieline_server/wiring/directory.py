@@ -7,16 +7,22 @@ that there is something to fetch: all of them by whoever signs versions, those a
 
 from __future__ import annotations
 
+import structlog
 from tieline_client.directory import Directory
 
+from tieline_server.trust.directory_status import revoked_words
 from tieline_server.wiring.beginnings import greet_peers
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.parts import Parts
+
+_log = structlog.get_logger(__name__)
 
 
 def directory_changed(parts: Parts, directory: Directory) -> None:
     """Act on a new version of the directory."""
     review(parts)
+    if why := revoked_words(directory, parts.config.agency):
+        _log.warning("agency.revoked", text=why)
     confirmed = parts.directory.confirmed
     entry = parts.node.entry(
         "directory.changed",

@@ -26,6 +26,7 @@ from tieline_server.home_doctor import disk
 from tieline_server.policy.cases import load_cases
 from tieline_server.policy.loading import default_folder
 from tieline_server.services.standing_words import Held, held
+from tieline_server.trust.directory_status import revoked_words
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
@@ -119,6 +120,9 @@ class Doctor:
                 store.problem,
                 "the own copy is used until it expires; bring the source back",
             )
+        if why := revoked_words(directory, self._parts.config.agency):
+            what, _, advice = why.rpartition("; ")
+            yield Finding("directory", State.FAILED, what, advice)
         directory.check_fresh(utc_now())
         left = directory.expires - utc_now()
         yield Finding(
@@ -131,7 +135,7 @@ class Doctor:
         """Reachability of each peer and, by its signed Hello, how far its clock is off."""
         others = self._parts.others()
         if not others:
-            yield Finding(PEER, State.WELL, "there is no other member")
+            yield Finding(PEER, State.WELL, "there is no other member to be called")
             return
         apart = {one.peer for one in self._held()}
         with ThreadPoolExecutor(min(_PEERS_AT_ONCE, len(others))) as pool:

@@ -16,6 +16,7 @@ from tieline_client.limits import NODE_LEAF_LIFE
 from tieline_server.backup import records
 from tieline_server.config import Home
 from tieline_server.domain.expiry import ANNOUNCED_AHEAD, Ending, announced
+from tieline_server.trust.directory_status import revoked_words
 from tieline_server.wiring.parts import Parts
 
 _log = structlog.get_logger(__name__)
@@ -107,7 +108,7 @@ def _directory(parts: Parts, now: datetime) -> Iterator[Ending]:
 
 
 class Announcer:
-    """Says in the log, once a day, what ends before long."""
+    """Says in the log, once a day, what ends before long, and that this agency is revoked."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -118,6 +119,9 @@ class Announcer:
         if self._said is not None and self._said <= now < self._said + _DAILY:
             return
         self._said = now
+        own = self._parts.config.agency
+        if why := revoked_words(self._parts.directory.current(), own):
+            _log.warning("agency.revoked", text=why)
         for one in announced(endings(self._parts, now), now):
             _log.warning(
                 "expiry.announced",

@@ -124,7 +124,9 @@ def operator_port(parts: Parts) -> Endpoint:
         operator_cas.trusted,
         lambda name: store.recall(("operator", name), lambda tx: tx.operators.get(name)),
         clock=utc_now,
-        is_revoked=lambda agency, serial: parts.directory.current().is_revoked(agency, serial),
+        is_revoked=lambda agency, serial: parts.directory.current().is_serial_revoked(
+            agency, serial
+        ),
     )
     own_people = People(node, issue, partial(check_operator, parts), operator_cas.replacing)
     operator, profiles = OperatorServicer(node, own_people, facts), ProfileServicer(own_people)

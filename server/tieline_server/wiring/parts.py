@@ -58,9 +58,11 @@ class Parts:
     """What was found damaged in the index files since the start, and was built anew."""
 
     def others(self) -> list[str]:
-        """Return the active members but this agency."""
-        members = self.directory.current().active_members()
-        return [one.agency for one in members if one.agency != self.config.agency]
+        """Return the active members but this agency; none when it is revoked itself."""
+        own, directory = self.config.agency, self.directory.current()
+        if directory.member(own).revoked:
+            return []
+        return [one.agency for one in directory.active_members() if one.agency != own]
 
     def greeted_by(self, agency: str) -> None:
         """Act on a connection that a peer made: it may have been away, upgraded, restored."""

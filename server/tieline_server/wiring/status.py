@@ -22,7 +22,7 @@ from tieline_server.services.budget_views import BudgetDesk
 from tieline_server.services.people import left_with
 from tieline_server.services.standing_words import troubles
 from tieline_server.services.witness_words import witness_troubles
-from tieline_server.trust.directory_status import standing
+from tieline_server.trust.directory_status import revoked_words, standing
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
@@ -80,6 +80,8 @@ class NodeStatus:
 
     def _warnings(self, directory: Directory, now: datetime) -> Iterator[str]:
         store = self._parts.store
+        if warning := revoked_words(directory, self._parts.config.agency):
+            yield warning
         if warning := at_rest.plain_keys_warning(self._parts.home):
             yield warning[:500]
         if self._parts.identity.problem:
