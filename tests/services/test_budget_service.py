@@ -201,6 +201,29 @@ def test_what_policy_refuses_costs_nothing(bench: Bench, tmp_path: Path) -> None
     assert _used(pt) == 5
 
 
+def test_a_reset_without_a_purpose_ends_every_cap(bench: Bench) -> None:
+    pt, es, desk = _budget(bench, 100), bench[ES], BudgetDesk(bench[PT].node)
+
+    def may_ask(purpose: str = PURPOSE) -> bool:
+        ends, _ = es.ask(records(range(3)), PT, purpose=purpose)
+        return ends[PT].status == "answered"
+
+    desk.set(ANA, FR, PURPOSE, 1)
+    view = desk.set(ANA, ES, PURPOSE, 2)
+    assert {one.purpose: one.budget for one in view.purposes} == {PURPOSE: 2}
+    desk.set(ANA, ES, "deconfliction", 1)
+    assert not may_ask() and not may_ask("deconfliction")
+    desk.set(ANA, ES, "deconfliction", None)  # that cap alone
+    assert may_ask("deconfliction") and not may_ask()
+    view = desk.set(ANA, ES, "", None)
+    assert not [one for one in view.purposes if one.HasField("budget")]
+    assert may_ask()
+    last: Any = pt.audit("budget.set")[-1]["detail"]
+    assert last["caps_dropped"] == [PURPOSE]
+    (other,) = (one for one in desk.find().peers if one.agency == FR)
+    assert [one.budget for one in other.purposes] == [1]
+
+
 def test_a_collection_is_charged_like_any_question(bench: Bench) -> None:
     from tieline.v1 import operator_pb2
     from tieline_server.services.comparing import Comparison
@@ -411,7 +434,8 @@ def test_at_eighty_percent_both_sides_are_told_and_an_alarm_is_raised(bench: Ben
     assert (open_alarm.kind, open_alarm.sender) == ("budget-low", ES)
     assert list(BudgetDesk(pt.node).warnings()) == [f"{ES} has used 80 of its 100 units of today"]
     (told,) = BudgetDesk(bench[ES].node).warnings()
-    assert told.startswith(f"this agency has 20 of 100 units left at {PT}")
+    assert told.startswith(f"this agency had 20 of 100 units left at {PT}")
+    assert f"as {PT} said last, at 2026-03-01T" in told
     bench[ES].ask(records(range(21)), PT)
     bench[ES].ask(records(range(21)), PT)
     assert [one.kind.value for one in Alarms(pt.node).raise_due()] == ["budget-spent"]
@@ -449,9 +473,9 @@ def test_an_admins_word_holds_at_once_and_is_logged(bench: Bench) -> None:
         _send(pt, _header(bench[ES], range(2), purpose="data-quality"), range(2))
     view = desk.set(ANA, ES, "", None)
     assert (view.budget, view.stated_by) == (1_000_000, "default")
-    assert [(one.purpose, one.spent, one.budget) for one in view.purposes] == [
-        ("data-quality", 0, 1),
-        (PURPOSE, 5, 0),
+    assert [(one.purpose, one.spent, one.HasField("budget")) for one in view.purposes] == [
+        ("data-quality", 0, False),
+        (PURPOSE, 5, False),
     ]
     entries = pt.audit("budget.set")
     assert [one["person"] for one in entries] == ["ana"] * 3

@@ -99,7 +99,8 @@ def reset_budget(
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Let a peer's budget be what config.toml says again. Caller: admin.
+    """Let a peer's budget be what config.toml says again, and its caps for single purposes;
+    with --purpose only that one. Caller: admin.
 
     Example: tieline budget reset es-pn
     """
@@ -122,7 +123,14 @@ def _set(
     with connect(profile, home) as client:
         view = client.set_budget(peer, units, purpose)
     said = f"{view.agency} may ask {view.budget} units a day ({view.stated_by}); {view.left} left"
-    emit(as_json, _peer(view), lambda: line(said))
+
+    def render() -> None:
+        line(said)
+        for one in view.purposes:
+            if one.HasField("budget"):
+                line(f"of these for {one.purpose}: {one.budget} a day; {one.spent} used today")
+
+    emit(as_json, _peer(view), render)
 
 
 def left_document(value: exchange_pb2.BudgetLeft | None) -> Document | None:

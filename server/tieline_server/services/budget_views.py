@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tieline.v1 import budget_pb2
 from tieline_client import limits
@@ -43,7 +44,8 @@ class BudgetDesk:
     def set(
         self, admin: Person, agency: str, purpose: str, units: int | None
     ) -> budget_pb2.BudgetView:
-        """Set a peer's budget, or its cap for one purpose; None: as configured again.
+        """Set a peer's budget, or its cap for one purpose; None: as configured again, without a
+        purpose the caps of all of them too.
 
         Raises InvalidInput, UnknownAgency.
         """
@@ -57,7 +59,12 @@ class BudgetDesk:
             raise InvalidInput(f"a budget is at most {limits.POLICY_NUMBER_MOST} units a day")
 
         def work(tx: Tx) -> None:
-            tx.budgets.state(agency, purpose, units)
+            caps: list[str] = []
+            if units is None and not purpose:
+                caps = sorted(cap for _, cap in tx.budgets.stated(agency) if cap)
+            for each in (purpose, *caps):
+                tx.budgets.state(agency, each, units)
+            more: dict[str, Any] = {"caps_dropped": caps} if caps else {}
             tx.audit.append(
                 node.entry(
                     "budget.set",
@@ -65,6 +72,7 @@ class BudgetDesk:
                     peer=agency,
                     for_purpose=purpose,
                     units=units,
+                    **more,
                 )
             )
 

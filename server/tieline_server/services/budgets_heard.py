@@ -1,6 +1,8 @@
 """What this agency may still ask of its peers, as they said when they last answered.
 
-Kept in memory: a node that starts knows nothing until it asks.
+Kept in memory: a node that starts knows nothing until it asks. A peer says it with an answer and a
+refusal only, so what its admin changed since is not known before the next question; until then, or
+the end of the day, the last word stands, with its time.
 """
 
 from __future__ import annotations
@@ -68,8 +70,9 @@ class Heard:
         for agency, word in sorted(self._words.items()):
             if now < word.resets and used_up(word.left, word.budget):
                 yield (
-                    f"this agency has {word.left} of {word.budget} units left at {agency} "
-                    f"until {word.resets:%Y-%m-%dT%H:%M:%SZ}"
+                    f"this agency had {word.left} of {word.budget} units left at {agency} until "
+                    f"{word.resets:%Y-%m-%dT%H:%M:%SZ}, as {agency} said last, at "
+                    f"{word.at:%Y-%m-%dT%H:%M:%SZ}; its next answer says it anew"
                 )
 
 
