@@ -327,6 +327,21 @@ def test_search_is_bounded_and_checks_its_words(run: Run, served: Served) -> Non
     assert run("audit", "search", "--limit", "0").code == 2
 
 
+def test_an_action_of_no_entry_is_said_with_what_sounds_like_it(run: Run, served: Served) -> None:
+    serve(served, a_log(9))
+    result = run("audit", "search", "--action", "query.askd")
+    assert result.code == 0 and "none" in result.out
+    assert "no entry of this log has the action 'query.askd'" in result.err
+    assert "did you mean query.asked" in result.err
+    there = run("audit", "search", "--action", "query", "--person", "nobody")
+    assert (there.code, there.err) == (0, "")
+
+
+def test_a_period_that_ends_before_it_begins_is_refused(run: Run) -> None:
+    turned = run("audit", "search", "--since", "2027-01-01", "--until", "2026-01-01")
+    assert turned.code == 2 and "--since is not before --until; swap them" in turned.err
+
+
 def test_search_survives_entries_of_another_shape(run: Run, served: Served) -> None:
     serve(served, [b'{"at":5}', b"{}", b'{"at":"2026-01-31T12:00:00","subjects":null}'])
     assert run("audit", "search", "--since", "2026-01-01", "--series", "x", "--json").code == 0

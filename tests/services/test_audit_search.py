@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from tieline_client import limits
 from tieline_client.audit_search import Search
+from tieline_client.errors import InvalidInput, UnknownAgency
 from tieline_server.services.auditing import Auditing
 
-from tests.services.bench import ANA, PT, Bench, Running
+from tests.services.bench import ANA, ES, FR, PT, PURPOSE, Bench, Running
 
 
 def _log(running: Running, count: int) -> None:
@@ -56,6 +58,24 @@ def test_pages_give_each_entry_once(bench: Bench, monkeypatch: pytest.MonkeyPatc
 def test_nothing_found_ends_too(bench: Bench) -> None:
     assert _pages(bench[PT], Search(person="nobody")) == ([], 1)
     assert not Auditing(bench[PT].node, dict).search(ANA, Search(), 10**9, 5).more
+
+
+def test_what_nobody_knows_is_said_and_who_left_is_found(bench: Bench) -> None:
+    node = bench[PT]
+    words = [("peer", ES), ("peer", "es-old"), ("purpose", PURPOSE), ("purpose", "gone")]
+    for name, word in words:
+        known: dict[str, Any] = {name: word}
+        entry = node.node.entry("something", **known)
+        node.store.write(lambda tx, one=entry: tx.audit.append(one))  # type: ignore[misc]
+        assert len(_pages(node, Search(**known))[0]) == 1
+    assert _pages(node, Search(peer=FR))[0] == []  # a member that nothing was about
+    with pytest.raises(UnknownAgency, match=r"'es-p' .* stands in no entry.*did you mean es-"):
+        _pages(node, Search(peer="es-p"))
+    # That it was looked for stands in the log, and makes it no more known.
+    with pytest.raises(UnknownAgency):
+        _pages(node, Search(peer="es-p"))
+    with pytest.raises(InvalidInput, match=r"purpose 'bogus' .*known: "):
+        _pages(node, Search(purpose="bogus"))
 
 
 def test_who_searched_for_what_is_logged(bench: Bench) -> None:

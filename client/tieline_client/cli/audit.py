@@ -26,10 +26,14 @@ from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
+from tieline_client.directory import suggest
 from tieline_client.errors import EXIT_FAILED, UnknownMethod, UsageError
 from tieline_client.limits import AUDIT_FOUND
 from tieline_client.operator_client import OperatorClient
 from tieline_client.receipts import Receipt
+
+_ACTIONS_OF = 20_000
+"""Newest entries that the actions are taken from which stand in a log."""
 
 app = group("The audit log. Callers: auditor.")
 
@@ -152,10 +156,7 @@ def export(
         raise UsageError(f"{file} exists; an export is never overwritten, name another file")
     if report is not None and report.exists():
         raise UsageError(f"{report} exists; a report is never overwritten, name another file")
-    start = _parse_time(since, "--since", end_of_day=False)
-    end = _parse_time(until, "--until", end_of_day=True)
-    if start and end and start >= end:
-        raise UsageError("--since is not before --until; swap them")
+    start, end = _period(since, until)
     if root and report is None:
         raise UsageError("--root is for the state that --report shows; name a report, too")
     trust = Trust(root, None, ())
@@ -221,15 +222,14 @@ def search(
 
     Example: tieline audit search --action query --since 2026-01-31 --home ./pt-pj
     """
-    start = _parse_time(since, "--since", end_of_day=False)
-    end = _parse_time(until, "--until", end_of_day=True)
-
+    start, end = _period(since, until)
     wanted = Search(person, case, action, series, peer, purpose, siena, start, end)
     with connect(profile, home) as client:
         try:
             found, searched, following = _search(client, wanted, limit, start_at)
         except UnknownMethod:
             found, searched, following = _read_all(client, wanted, limit, start_at)
+        hint = _about_action(client, action) if action and not found and not start_at else ""
     document = {
         "entries": found,
         "searched": searched,
@@ -237,6 +237,8 @@ def search(
         "next": following,
     }
     emit(as_json, document, lambda: _render(found))
+    if hint:
+        say(hint)
     if following is not None:
         say(f"more than {limit} entries match; go on with --from {following}, or narrow the search")
 
@@ -274,6 +276,21 @@ def _read_all(client: OperatorClient, wanted: Search, limit: int, start: int) ->
     return found, searched, None
 
 
+def _about_action(client: OperatorClient, action: str) -> str:
+    """Say that no entry at all has an action, with those of the newest ones that sound like it."""
+    newest = max(client.get_audit_head().size - _ACTIONS_OF, 0)
+    try:
+        there = _search(client, Search(action=action), 1, 0)[0]
+    except UnknownMethod:
+        there = _read_all(client, Search(action=action), 1, 0)[0]
+    if there:
+        return ""
+    read = (read_entry(leaf) for _, leaf in client.list_audit_entries(newest))
+    known = {str(entry["action"]) for entry in read if entry.get("action")}
+    kinds = {one.partition(".")[0] for one in known}
+    return f"no entry of this log has the action {action[:64]!r}; {suggest(action, known | kinds)}"
+
+
 def _render(found: list[dict[str, Any]]) -> None:
     keys = ("position", "at", "action", "person", "peer", "purpose", "case")
     rows = [
@@ -286,6 +303,14 @@ def _render(found: list[dict[str, Any]]) -> None:
     ]
     heads = ("no.", "at", "action", "person", "peer", "purpose", "case", "subjects", "SIENA")
     show_rows(heads, rows, "none")
+
+
+def _period(since: str, until: str) -> tuple[datetime | None, datetime | None]:
+    start = _parse_time(since, "--since", end_of_day=False)
+    end = _parse_time(until, "--until", end_of_day=True)
+    if start and end and start >= end:
+        raise UsageError("--since is not before --until; swap them")
+    return start, end
 
 
 def _parse_time(text: str, option: str, *, end_of_day: bool) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tieline.v1 import auditor_pb2 as pb
@@ -12,8 +12,9 @@ from tieline.v1 import envelope_pb2
 from tieline_client import limits
 from tieline_client.audit_search import Search
 from tieline_client.digest_batch import DigestBatch
+from tieline_client.directory import suggest
 from tieline_client.directory_files import wanted
-from tieline_client.errors import InvalidInput, NotFound
+from tieline_client.errors import InvalidInput, NotFound, TielineError, UnknownAgency
 from tieline_client.identifiers import check_id
 from tieline_client.payloads import timestamp
 
@@ -87,8 +88,37 @@ class Auditing:
     def search(
         self, person: Person, wanted: Search, start: int, limit: int
     ) -> pb.SearchEntriesResponse:
-        """Return a page of what is looked for; who looked for what is logged before."""
+        """Return a page of what is looked for; who looked for what is logged before.
+
+        Raises UnknownAgency and InvalidInput for an agency or a purpose that is neither in the
+        directory nor in any entry: who left the federation stays there to be found.
+        """
         self._note("audit.searched", person, start=start, wanted=wanted.document())
+        directory = self._node.directory()
+        if start == 0 and wanted.peer and wanted.peer not in directory.by_agency:
+            self._check_stands(Search(peer=wanted.peer), UnknownAgency, directory.by_agency)
+        if start == 0 and wanted.purpose and wanted.purpose not in directory.purposes:
+            self._check_stands(Search(purpose=wanted.purpose), InvalidInput, directory.purposes)
+        return self._page(wanted, start, limit)
+
+    def _check_stands(
+        self, wanted: Search, error: type[TielineError], known: Iterable[str]
+    ) -> None:
+        """Raise an error unless some entry has the one word that is looked for."""
+        at, more = 0, True
+        while more:
+            page = self._page(wanted, at, limits.FOUND_AT_ONCE)
+            if page.entries:
+                return
+            at, more = page.next, page.more
+        ((name, word),) = wanted.document().items()
+        what = {"peer": "agency"}.get(name, name)
+        raise error(
+            f"{what} {word[:64]!r} is not in the directory and stands in no entry of this log; "
+            + suggest(word, known)
+        )
+
+    def _page(self, wanted: Search, start: int, limit: int) -> pb.SearchEntriesResponse:
         most = min(limit or limits.FOUND_AT_ONCE, limits.FOUND_AT_ONCE)
 
         def work(tx: Tx) -> tuple[int, int, list[AuditRecord]]:
