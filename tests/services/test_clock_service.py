@@ -19,11 +19,12 @@ from tieline_server.domain.targets import Targets
 from tieline_server.services.clock import ReferralClock
 from tieline_server.services.operations import OperationDesk
 from tieline_server.services.referring import Referring
+from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.telling_outside import TellingOutside
 
-from tests.services.bench import ANA, CASE, ES, HUB, PT, PURPOSE, Bench, Running, records
+from tests.services.bench import ANA, CASE, ES, FR, HUB, PT, PURPOSE, Bench, Running, records
 
 HOUR = timedelta(hours=1)
 
@@ -150,6 +151,43 @@ def test_the_report_counts_what_the_messages_say(bench: Bench) -> None:
     assert list(_clock(es).report().sent.overdue) == [at_hub.id]
     with pytest.raises(NotFound):
         _clock(es).report(["nothing"])
+
+
+def test_an_answer_counts_as_seen_and_a_withdrawal_undoes_nothing(bench: Bench) -> None:
+    es, pt, fr = bench[ES], bench[PT], bench[FR]
+    series = es.series(records([1]))
+    made = operator_operations_pb2.CreateOperationRequest(
+        name="T", begin_day="2026-03-01", end_day="2026-03-13", case_ref=CASE, participants=[ES]
+    )
+    OperationDesk(es.node).create(ANA, made)
+    add = operator_operations_pb2.AddOperationSeriesRequest(operation="T", series=[series])
+    OperationDesk(es.node).add_series(ANA, add)
+    for country in ("PT", "FR"):
+        es.refer(series, country=country)
+    bench.flow()
+    (at_pt,), (_at_fr,) = pt.inbox(), fr.inbox()
+    _step(pt, at_pt.id, "accepted")  # without `ack`
+    _step(pt, at_pt.id, "outcome", outcome=payload_pb2.Outcome(identified=1))
+    bench.flow()
+
+    def counted() -> tuple[int, ...]:
+        line = _clock(es).report().sent.total
+        return (line.referrals, line.told, line.acknowledged, line.answered, line.outcomes)
+
+    figures = OperationDesk(es.node).report("T").figures
+    assert (figures.told, figures.acknowledged, figures.identified) == (1, 1, 1)
+    assert counted() == (2, 2, 1, 1, 1)
+    bench.now += HOUR
+    narrow = operator_pb2.RetractSeriesRequest(
+        series=series, kind="narrow", limited=True, only=[HUB], reason="ordered"
+    )
+    Retracting(es.node).retract(ANA, narrow)
+    es.refer(es.series(records([2]), name="B"), country="PT")  # taken back before it goes
+    withdraw = operator_pb2.RetractSeriesRequest(series="B", kind="withdraw", reason="ordered")
+    Retracting(es.node).retract(ANA, withdraw)
+    bench.now += timedelta(days=365)
+    assert counted() == (2, 2, 1, 1, 1)
+    assert _clock(es).report().sent.total.overdue == 0
 
 
 def test_the_report_of_an_operation_is_of_its_series(bench: Bench) -> None:

@@ -189,7 +189,7 @@ Global___GetClockReportResponse: _TypeAlias = GetClockReportResponse  # noqa: Y0
 
 @_typing.final
 class ClockReport(_message.Message):
-    """The clock's report at one moment. What was withdrawn is left out."""
+    """The clock's report at one moment. What was withdrawn before anybody had it is left out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
-from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.referral import SEEN, Direction, Referral, ReferralState, ReferralStep
 from tieline_server.domain.series import Assessment
 from tieline_server.domain.targets import Targets, localised_at, standing
 
@@ -42,6 +42,11 @@ class Telling:
     tentative: int = 0
     overdue: bool = False
 
+    @property
+    def reached(self) -> bool:
+        """Whether it came to anybody, by whichever way."""
+        return bool(self.delivered or self.told or self.acknowledged or self.outcome)
+
 
 def telling(
     referral: Referral,
@@ -52,17 +57,22 @@ def telling(
     targets: Targets,
     now: datetime,
 ) -> Telling:
-    """Return a referral's times. ``serves``: its recipient serves the country, or none is named."""
+    """Return a referral's times. ``serves``: its recipient serves the country, or none is named.
+
+    Of a referral that was withdrawn, what was done before stays; nothing of it is late.
+    """
     kept = list(steps)
+    ended = min((one.at for one in kept if one.state is _S.WITHDRAWN), default=None)
+    if ended is not None:
+        kept = [one for one in kept if one.at <= ended]
 
     def first(*states: ReferralState) -> datetime | None:
         return min((one.at for one in kept if one.state in states), default=None)
 
-    outside = first(_S.TOLD_OUTSIDE)
-    delivered = None if referral.direction is Direction.OUTSIDE else first(_S.DELIVERED)
+    outside, outside_only = first(_S.TOLD_OUTSIDE), referral.direction is Direction.OUTSIDE
+    delivered = None if outside_only else first(_S.DELIVERED)
     reached = (delivered if serves else None, outside)
     counts = [one.outcome for one in kept if one.outcome is not None]
-    answered = first(*_ANSWERS)
     due = standing(targets, referral, kept).due
     return Telling(
         id=referral.id,
@@ -73,9 +83,8 @@ def telling(
         delivered=delivered,
         told=min((at for at in reached if at is not None), default=None),
         told_outside=outside,
-        # who answers has seen it
-        acknowledged=first(_S.ACKNOWLEDGED) or answered,
-        answered=answered,
+        acknowledged=None if outside_only else first(*SEEN),
+        answered=first(*_ANSWERS),
         outcome=first(_S.OUTCOME),
         identified=max((one.identified for one in counts), default=0),
         tentative=max((one.tentative for one in counts), default=0),

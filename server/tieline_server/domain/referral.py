@@ -76,6 +76,19 @@ UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED, Ref
 _OPEN = UNACKNOWLEDGED | {ReferralState.ACKNOWLEDGED, ReferralState.ACCEPTED}
 """States that still wait for the recipient."""
 
+SEEN = frozenset(
+    {
+        ReferralState.ACKNOWLEDGED,
+        ReferralState.ACCEPTED,
+        ReferralState.DECLINED,
+        ReferralState.PASSED_ON,
+        ReferralState.TOLD_OUTSIDE,
+        ReferralState.OUTCOME,
+    }
+)
+"""Steps by which a person of the recipient has seen a referral: who answers need not acknowledge.
+Not of what was told outside (`Direction.OUTSIDE`), whose steps nobody there took."""
+
 _S = ReferralState
 _ON = frozenset({_S.PASSED_ON, _S.TOLD_OUTSIDE, _S.WITHDRAWN})
 _NEXT: dict[ReferralState, frozenset[ReferralState]] = {

@@ -116,8 +116,6 @@ class ReferralClock:
         sent: list[clock_report.Telling] = []
         came: list[clock_report.Telling] = []
         for referral in tx.referrals.find():
-            if referral.state is ReferralState.WITHDRAWN:
-                continue
             current = tx.aliases.current(referral.series)
             if only is not None and not {referral.series, current} & only:
                 continue
@@ -130,6 +128,8 @@ class ReferralClock:
                 targets=self._targets,
                 now=now,
             )
+            if referral.state is ReferralState.WITHDRAWN and not one.reached:
+                continue  # it was taken back before anybody had it
             (came if referral.direction is Direction.IN else sent).append(one)
         return operator_clock_pb2.ClockReport(
             sent=_part(sent), received=_part(came), report_time=timestamp(now)

@@ -13,7 +13,7 @@ from tieline_client.identifiers import series_owner
 
 from tieline_server.domain.clue import TipState
 from tieline_server.domain.operation import Progress, earlier
-from tieline_server.domain.referral import Direction, ReferralState
+from tieline_server.domain.referral import SEEN, Direction, ReferralState
 from tieline_server.domain.request import RequestKind, Side
 from tieline_server.domain.series import SeriesStatus
 from tieline_server.domain.upload import UploadState
@@ -37,13 +37,12 @@ from tieline_server.storage.session import Session
 _AT_ONCE = 500
 """Ids in one statement."""
 _TRIAGED = (SeriesStatus.TRIAGED.value, SeriesStatus.UNDER_EVALUATION.value)
-_RECEIVED = (ReferralState.DELIVERED.value, ReferralState.ACKNOWLEDGED.value)
 _STEPS = {
     ReferralState.DELIVERED.value: "told",
     ReferralState.TOLD_OUTSIDE.value: "outside",
-    ReferralState.ACKNOWLEDGED.value: "acknowledged",
     ReferralState.OUTCOME.value: "outcome",
 }
+_SEEN = frozenset(one.value for one in SEEN)
 
 
 def _read(
@@ -97,13 +96,15 @@ def _times(
     stepped = (
         select(r.series, r.direction, s.state, func.min(s.at))
         .join(referral_steps, s.referral == r.id)
-        .where(s.at >= since, s.state.in_(_STEPS))
+        .where(s.at >= since, s.state.in_([*_STEPS, *_SEEN]))
         .group_by(r.series, r.direction, s.state)
     )
     for id_, direction, state, at in _read(session, stepped, r.series, series):
-        # That a series was told to us says nothing of its country.
-        if direction != Direction.IN.value or state not in _RECEIVED:
+        # That a series was told to us, and that we saw it, says nothing of its country.
+        if state in _STEPS and (direction != Direction.IN.value or _STEPS[state] != "told"):
             yield id_, _STEPS[state], at
+        if state in _SEEN and direction == Direction.OUT.value:
+            yield id_, "acknowledged", at
     u, t = uploads.c, upload_steps.c
     numbered = (
         select(u.series, func.min(t.at))
