@@ -14,7 +14,7 @@ from tieline.v1 import operator_clock_pb2, payload_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import keys
 from tieline_client.cli import main
-from tieline_client.identifiers import new_id
+from tieline_client.identifiers import new_id, new_series_id
 from tieline_client.operator_client import OperatorClient
 from tieline_client.profile import Profile
 from tieline_server.trust.authority import issue_operator_leaf
@@ -188,6 +188,30 @@ def test_the_inbox_lists(run: Run, served: Served, words: tuple[str, ...]) -> No
     assert first["series"]["name"] == "Case 12"
     assert (second["state"], second["referral"], second["series"]) == ("acknowledged", None, None)
     assert "\x1b" not in run(*words).out
+
+
+def _met(reference: str, series: str) -> pb.AlarmView:
+    return pb.AlarmView(
+        kind="deconfliction", referral=reference, series=series, sender="es-gc", recipient="pt-pj"
+    )
+
+
+def test_one_meeting_is_one_row_and_shown_whole_by_its_reference(run: Run, served: Served) -> None:
+    one, other = new_id(), new_id()
+    series = [new_series_id("pt-pj") for _ in range(3)]
+    alarms = [_met(one, each) for each in series]
+    served.node.answers["ListInbox"] = pb.ListInboxResponse(alarms=[*alarms, _met(other, "")])
+    shown = run("inbox").out
+    assert shown.count(one) == 1 and "3 series" in shown and series[0] not in shown
+    assert "not told here" in shown
+    assert len(run("inbox", "--json").document["alarms"]) == 4
+    notice = pb.InboxEntry(id=one, kind="notice", alarms=alarms)
+    served.node.answers["GetInboxEntry"] = pb.GetInboxEntryResponse(entry=notice)
+    whole = run("inbox", "show", one)
+    assert whole.code == 0 and all(each in whole.out for each in series)
+    served.node.answers["StepReferral"] = pb.StepReferralResponse(entry=notice)
+    acked = run("inbox", "ack", one, "--json").document
+    assert (acked["kind"], acked["referral"], len(acked["alarms"])) == ("notice", None, 3)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,10 @@ app = group(
 )
 
 EntryArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="The id in the first column of `tieline inbox`.")
+    str,
+    typer.Argument(
+        metavar="ID", help="The id in the first column of `tieline inbox`, of a notice under about."
+    ),
 ]
 TextOption = Annotated[str, typer.Option("--text", metavar="TEXT", help="More, in words.")]
 
@@ -100,7 +103,7 @@ def show(
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show one entry with its series and steps.
+    """Show one entry with its series and steps, or the notice whose id stands under "about".
 
     Example: tieline inbox show 0198c3a1-7f00-7abc-8def-0123456789ab
     """
@@ -118,7 +121,7 @@ def ack(
     home: HomeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Acknowledge: a person has seen it.
+    """Acknowledge: a person has seen it. A notice (column "about") ends with that.
 
     Example: tieline inbox ack 0198c3a1-7f00-7abc-8def-0123456789ab
     """
@@ -279,4 +282,5 @@ def _count(value: int) -> int:
 
 def _tell(entry: pb.InboxEntry, as_json: bool) -> None:
     document = views.inbox_entry(entry)
+    document["alarms"] = [node_views.alarm(one) for one in entry.alarms]
     emit(as_json, document, lambda: show_entry(document))

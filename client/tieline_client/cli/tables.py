@@ -272,7 +272,9 @@ def show_broadcast(document: Shown) -> None:
 
 
 def show_entry(document: Shown) -> None:
-    """Print one entry of the inbox: the referral or broadcast, then the series."""
+    """Print one entry of the inbox: its notices, the referral or broadcast, then the series."""
+    if document["alarms"]:
+        show_rows(_ALARM_COLUMNS, [_alarm_row(one) for one in document["alarms"]], "")
     if document["referral"] is not None:
         show_referral(document["referral"])
     if document["broadcast"] is not None:
@@ -301,17 +303,28 @@ def upload_rows(uploads: Sequence[Shown]) -> None:
     show_rows(columns, rows, "no uploads")
 
 
+_ALARM_COLUMNS = ("ALARM", "about", "series", "who", "raised")
+
+
 def show_alarms(alarms: Sequence[Mapping[str, object]]) -> None:
-    """Show alarms above everything else."""
-    columns = ("ALARM", "about", "series", "who", "raised")
+    """Show alarms above everything else; those that differ by the series alone in one row."""
+    groups: dict[tuple[object, ...], list[Mapping[str, object]]] = {}
+    for each in alarms:
+        apart = (each["kind"], each["referral"], each["sender"], each["recipient"])
+        groups.setdefault(apart, []).append(each)
     rows = [
-        (
-            str(each["kind"]),
-            each["referral"],
-            each["series"],
-            f"{each['sender']} > {each['recipient']}",
-            moment(each["raised"]),
-        )
-        for each in alarms
+        _alarm_row(ones[0] if len(ones) == 1 else {**ones[0], "series": f"{len(ones)} series"})
+        for ones in groups.values()
     ]
-    show_rows(columns, rows, "")
+    show_rows(_ALARM_COLUMNS, rows, "")
+
+
+def _alarm_row(each: Mapping[str, object]) -> tuple[object, ...]:
+    untold = "not told here" if each["kind"] == "deconfliction" else ""
+    return (
+        str(each["kind"]),
+        each["referral"],
+        each["series"] or untold,
+        f"{each['sender']} > {each['recipient']}",
+        moment(each["raised"]),
+    )

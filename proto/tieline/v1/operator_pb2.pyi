@@ -2637,10 +2637,11 @@ class InboxEntry(_message.Message):
     REFERRAL_FIELD_NUMBER: _builtins.int
     BROADCAST_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     kind: _builtins.str
-    """referral or broadcast."""
+    """referral, broadcast or, since v1.5, notice."""
     @_builtins.property
     def referral(self) -> Global___ReferralView:
         """The referral."""
@@ -2653,6 +2654,10 @@ class InboxEntry(_message.Message):
     def series(self) -> Global___SeriesView:
         """The series."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmView]:
+        """Of a notice (kind is notice) the open alarms about it, of a broadcast those too. Since v1.5."""
+
     def __init__(
         self,
         *,
@@ -2661,10 +2666,11 @@ class InboxEntry(_message.Message):
         referral: Global___ReferralView | None = ...,
         broadcast: Global___BroadcastView | None = ...,
         series: Global___SeriesView | None = ...,
+        alarms: _abc.Iterable[Global___AlarmView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["broadcast", b"broadcast", "referral", b"referral", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broadcast", b"broadcast", "id", b"id", "kind", b"kind", "referral", b"referral", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "broadcast", b"broadcast", "id", b"id", "kind", b"kind", "referral", b"referral", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,6 +76,11 @@ ABOUT_QUESTIONS = PATTERNS | {
 """Nothing that a person does with a referral ends these."""
 
 
+ENDED_BY_HAND = frozenset(
+    {AlarmKind.ESCALATED, AlarmKind.DECONFLICTION, AlarmKind.WATCH_MATCH, AlarmKind.WATCHED}
+)
+"""Of what others did: a person who has seen these ends them."""
+
 WAITS_FOR_A_WORD = frozenset({AlarmKind.IMMEDIATE, AlarmKind.UNACKNOWLEDGED, AlarmKind.FALLBACK})
 """These are over once a person of the recipient has said a word."""
 

@@ -42,6 +42,7 @@ from tieline_server.services.merging import Merging
 from tieline_server.services.people import People
 from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
+from tieline_server.services.seen_notices import acknowledge
 from tieline_server.services.series_life import SeriesLife
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.splitting import Splitting
@@ -337,9 +338,11 @@ class OperatorServicer(
     def StepReferral(
         self, request: pb.StepReferralRequest, context: grpc.ServicerContext
     ) -> pb.StepReferralResponse:
-        """A step; a broadcast can be acknowledged the same way."""
-        person = _person(context)
-        if request.state == "acknowledged" and self._mailbox.is_broadcast(request.id):
+        """A step; a notice and a broadcast can be acknowledged the same way."""
+        person, seen = _person(context), request.state == "acknowledged"
+        if seen and (notice := acknowledge(self._node, person, request.id)) is not None:
+            return pb.StepReferralResponse(entry=notice)
+        if seen and self._mailbox.is_broadcast(request.id):
             return pb.StepReferralResponse(entry=self._broadcasting.acknowledge(person, request.id))
         return pb.StepReferralResponse(entry=self._referring.step(person, request))
 

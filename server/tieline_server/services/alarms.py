@@ -177,7 +177,7 @@ class Alarms:
         """Return alarms that nobody has ended yet, newest first."""
         since = self._node.clock() - limits.ALARM_SHOWN
         found = self._node.store.read(lambda tx: tx.alarms.open(since, limits.ALARMS_SHOWN))
-        return [_view(one) for one in found]
+        return [alarm_view(one) for one in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,8 @@ def _log_entry(
     )
 
 
-def _view(alarm: Alarm) -> operator_pb2.AlarmView:
+def alarm_view(alarm: Alarm) -> operator_pb2.AlarmView:
+    """Return an alarm as people see it."""
     return operator_pb2.AlarmView(
         kind=alarm.kind.value,
         referral=alarm.referral,

@@ -11,8 +11,10 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import UNACKNOWLEDGED, Direction, Urgency
 from tieline_server.domain.series_life import EventKind
 from tieline_server.domain.standing import Trouble
+from tieline_server.services.alarms import alarm_view
 from tieline_server.services.clock import ReferralClock
 from tieline_server.services.context import Node
+from tieline_server.services.seen_notices import notice_entry
 from tieline_server.services.series_life import event_view
 from tieline_server.services.standing_words import trouble_of
 from tieline_server.services.views import (
@@ -69,7 +71,7 @@ class Mailbox:
         return self._node.store.read(work)
 
     def entry(self, identifier: str) -> operator_pb2.InboxEntry:
-        """One of them; raises NotFound."""
+        """One of them, or the notice of that reference; raises NotFound."""
 
         def work(tx: Tx) -> operator_pb2.InboxEntry:
             referral = tx.referrals.get(identifier)
@@ -79,7 +81,11 @@ class Mailbox:
                 return entry
             broadcast = tx.broadcasts.get(identifier)
             if broadcast is not None and broadcast.direction is Direction.IN:
-                return inbox_entry(tx, broadcast=broadcast)
+                entry = inbox_entry(tx, broadcast=broadcast)
+                entry.alarms.extend(map(alarm_view, tx.alarms.about(identifier)))
+                return entry
+            if (notice := notice_entry(tx, identifier)) is not None:
+                return notice
             raise NotFound(f"nothing of id {identifier[:40]!r} came in; see `tieline inbox`")
 
         return self._node.store.read(work)

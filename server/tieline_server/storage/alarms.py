@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -43,10 +44,17 @@ class Alarms:
         """Note that an alarm was raised. Raises NotFound."""
         self._session.change(alarms, alarm, {"raised": at}, "alarm")
 
-    def end(self, referral: str, at: datetime) -> None:
+    def end(self, referral: str, at: datetime, kinds: Collection[AlarmKind] | None = None) -> None:
         """End what is set or raised for a referral."""
         mine = update(alarms).where(_C.referral == referral, _C.ended.is_(None))
+        if kinds is not None:
+            mine = mine.where(_C.kind.in_([kind.value for kind in kinds]))
         self._run(mine.values(ended=at))
+
+    def about(self, referral: str) -> list[Alarm]:
+        """Return raised alarms of one reference that nobody has ended."""
+        found = select(alarms).where(*_OPEN, _C.referral == referral)
+        return [_alarm(row) for row in self._run(found.order_by(_C.raised.desc(), _C.id))]
 
     def open(self, since: datetime, limit: int) -> list[Alarm]:
         """Return raised alarms that nobody has ended, newest first, raised after ``since``."""

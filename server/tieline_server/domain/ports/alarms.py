@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from tieline_server.domain.alarm import Alarm
+from tieline_server.domain.alarm import Alarm, AlarmKind
 
 
 class AlarmRepository(Protocol):
@@ -20,8 +20,12 @@ class AlarmRepository(Protocol):
 
     def next_due(self) -> datetime | None: ...
     def raise_at(self, alarm: str, at: datetime) -> None: ...
-    def end(self, referral: str, at: datetime) -> None:
-        """End what is set or raised for a referral."""
+    def end(self, referral: str, at: datetime, kinds: Collection[AlarmKind] | None = None) -> None:
+        """End what is set or raised for a referral; of these kinds only, where they are given."""
+        ...
+
+    def about(self, referral: str) -> list[Alarm]:
+        """Raised alarms of one reference that nobody has ended, newest first."""
         ...
 
     def open(self, since: datetime, limit: int) -> Sequence[Alarm]:
