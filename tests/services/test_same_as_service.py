@@ -104,6 +104,7 @@ def test_both_confirm_and_see_each_others_references(bench: Bench) -> None:
     (told,) = _links(es)
     assert (told.own, told.other, told.agency) == (theirs, ours, PT)
     assert (told.state, told.ours, told.theirs) == ("pending", "pending", "confirmed")
+    assert (told.shared, told.own_items, told.other_items) == (10, 10, 10)
     assert list(told.references) == ["icse:4711"]
     assert told.contact.name == "desk pt-pj"
     _answer(es, told.id)  # purpose and case are those of the word that it answers

@@ -268,10 +268,13 @@ def links_of(tx: Tx, series: Series) -> list[operator_links_pb2.SameAsView]:
 def link_view(tx: Tx, link: SameAs) -> operator_links_pb2.SameAsView:
     """A link as people of this agency see it, with what the other side is known by."""
     other = tx.series.get(tx.aliases.current(link.other)) or tx.series.get(link.other)
+    own = tx.aliases.current(link.own)
+    # A link that began with the other side's word has no own size: nobody counted here.
+    own_items = link.own_items or tx.items.count_of_series(own)
     references = dict.fromkeys((*(other.references if other else ()), *link.references))
     return operator_links_pb2.SameAsView(
         id=link.id,
-        own=tx.aliases.current(link.own),
+        own=own,
         other=tx.aliases.current(link.other),
         agency=link.peer,
         state=link.state.value,
@@ -280,7 +283,7 @@ def link_view(tx: Tx, link: SameAs) -> operator_links_pb2.SameAsView:
         theirs=link.theirs.state.value,
         theirs_person=link.theirs.person,
         shared=link.shared,
-        own_items=link.own_items,
+        own_items=own_items,
         other_items=link.other_items,
         references=[f"{one.scheme}:{one.value}" for one in references],
         contact=contact_out(link.contact),
