@@ -115,7 +115,7 @@ class Drops:
         permission = held(node, tx, series.id, Use.UPLOAD, (to,), purpose)
         decision = node.policy.decide(replace(question, permission=permission is not None))
         if not decision.allowed:
-            ask = hint(node, question, Use.UPLOAD, series.id, to)
+            ask = hint(node, question, Use.UPLOAD, series.id, to, request.case_ref)
             why = f"depositing {series.id} in {to}: {decision.why}{ask}"
             raise PolicyRefused(why, rules=" ".join(decision.rules))
         return decision.rules, permission.request if permission else ""

@@ -139,7 +139,8 @@ class Export:
                 if not decision.allowed:
                     why = f"exporting {series.id}: {decision.why}"
                     if owner == series.owner:
-                        why += hint(node, question, self._use, series.id, recipient)
+                        case = self._request.case_ref
+                        why += hint(node, question, self._use, series.id, recipient, case)
                     raise PolicyRefused(why, rules=" ".join(decision.rules))
                 rules += decision.rules
         return rules

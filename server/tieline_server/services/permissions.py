@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -316,9 +317,11 @@ def proven(
     return True
 
 
-def hint(node: Node, question: Question, use: Use, series: str, agency: str) -> str:
-    """Return what a refused person can do, where the provider's permission would open it."""
+def hint(node: Node, question: Question, use: Use, series: str, agency: str, case_ref: str) -> str:
+    """Return what a refused person can do, where the provider's permission would open it: a command
+    that runs as it is, in a POSIX shell."""
     if not node.policy.decide(replace(question, permission=True)).allowed:
         return ""
     to = "" if use in AT_HOME else f" --to {agency}"
-    return f"; ask: tieline requests ask {series} --permission {use.value}{to}"
+    why = f"--purpose {question.purpose} --case {shlex.quote(case_ref)}"
+    return f"; ask: tieline requests ask {series} --permission {use.value}{to} {why}"

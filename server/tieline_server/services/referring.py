@@ -135,8 +135,9 @@ class Referring:
         decision = node.policy.decide(replace(question, permission=permission is not None))
         what = f"passing on to {agency}"
         if not decision.allowed:
+            ask = hint(node, question, Use.PASS_ON, series.id, agency, referral.case_ref)
             raise PolicyRefused(
-                f"{what}: {decision.why}{hint(node, question, Use.PASS_ON, series.id, agency)}",
+                f"{what}: {decision.why}{ask}",
                 rules=" ".join(decision.rules),
             )
         rules = decision.rules

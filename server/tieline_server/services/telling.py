@@ -118,7 +118,9 @@ class Telling:
             else:
                 why = decision.why
                 if series.owner != node.agency:
-                    why += hint(node, question, Use.PASS_ON, series.id, address.agency)
+                    why += hint(
+                        *(node, question, Use.PASS_ON, series.id, address.agency, request.case_ref)
+                    )
                 refused.append(_refused_view(series, address, why))
         waiting.extend(self._state(person, series, stated, request))
         if not allowed and waiting:

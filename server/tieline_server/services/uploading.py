@@ -85,7 +85,7 @@ class Uploading:
         if not decision.allowed:
             raise PolicyRefused(
                 f"depositing {series.id} in {to}: {decision.why}"
-                f"{hint(node, question, Use.UPLOAD, series.id, to)}",
+                f"{hint(node, question, Use.UPLOAD, series.id, to, request.case_ref)}",
                 rules=" ".join(decision.rules),
             )
         since = last.generation if last else 0
