@@ -205,8 +205,19 @@ def test_a_refusal_travels_with_its_reason_and_is_not_asked_again_at_once(bench:
     assert (got.state, got.reason, list(got.series)) == ("refused", "an operation is open", [])
     ends, found = bench[ES].ask(records(range(3)), PT)
     assert (ends[PT].request, found[PT][0].disclosure) == ("", "hit")
+    # The answer keeps silent; that this agency was refused stands in its own requests.
+    end = bench[ES].ask(records(range(3)), PT, wish=4)[0][PT]
+    assert (end.status, end.request) == ("answered", "")
+    assert "refused by a person there on 2026-03-01 (an operation is open)" in end.reason
+    assert "until 2026-03-31 no new request is made" in end.reason and request in end.reason
+    for other in (
+        bench[ES].ask(records(range(30, 33)), PT)[0],  # nothing hit
+        bench[ES].ask(records(range(3)), PT, case_ref="other")[0],
+    ):
+        assert "refused" not in other[PT].reason
     bench.now += timedelta(days=31)
-    assert bench[ES].ask(records(range(3)), PT)[0][PT].request not in ("", request)
+    later = bench[ES].ask(records(range(3)), PT)[0][PT]
+    assert later.request not in ("", request) and "refused" not in later.reason
 
 
 def test_what_is_decided_is_decided(bench: Bench) -> None:

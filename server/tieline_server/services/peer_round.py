@@ -34,6 +34,7 @@ from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.peer_answers import THREADS, PeerAnswers
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
+from tieline_server.services.refused_before import say_refused
 from tieline_server.services.vital_interests import endangered, standing, stated_out
 
 _KEEPING = ThreadPoolExecutor(8, thread_name_prefix="keep-list")
@@ -288,6 +289,12 @@ class PeerRound:
             self._verify = None
         if self._keeping is not None:
             self._keeping.result()
+        for one in results:
+            if one.end.status == "answered" and one.overlaps:
+                say_refused(
+                    *(self._node, one.end, self._terms.purpose),
+                    *(self._terms.case_ref, self._terms.wish),
+                )
         waiting = [self._waiting(one.end) for one in results if one.end.request]
         met = [alarm for one in results for alarm in self._met(one)]
         self._log([self._result_entry(one.end, one) for one in results], waiting, met)

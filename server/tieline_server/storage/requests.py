@@ -38,6 +38,22 @@ _WAITS = Prepared(
         requests.c.expires > bindparam("now"),
     )
 )
+_REFUSAL = Prepared(
+    lambda _: (
+        select(requests.c.id)
+        .where(
+            requests.c.peer == bindparam("peer"),
+            requests.c.purpose == bindparam("purpose"),
+            requests.c.case_ref == bindparam("case_ref"),
+            requests.c.state == RequestState.REFUSED.value,
+            requests.c.kind == RequestKind.RELEASE.value,
+            requests.c.side == Side.OUT.value,
+            requests.c.expires > bindparam("now"),
+        )
+        .order_by(requests.c.created.desc(), requests.c.id.desc())
+        .limit(1)
+    )
+)
 _DECIDED = Prepared(
     lambda _: (
         select(requests.c.id)
@@ -155,6 +171,12 @@ class Requests:
             of_it = select(request_series.c.request).where(request_series.c.series == series)
             found = found.where(c.id.in_(of_it))
         return [_request(row) for row in self._run(found)]
+
+    def refusal(self, peer: str, purpose: str, case_ref: str, now: datetime) -> Request | None:
+        """Return the last refusal of a release that was asked of a peer, as long as it holds."""
+        about = {"peer": peer, "purpose": purpose, "case_ref": case_ref, "now": now}
+        found = _REFUSAL.run(self._session, about).fetchone()
+        return None if found is None else self.get(found[0])
 
     # --- the asked side, on the way of questions ---
 

@@ -54,6 +54,11 @@ class RequestRepository(Protocol):
         """
         ...
 
+    def refusal(self, peer: str, purpose: str, case_ref: str, now: datetime) -> Request | None:
+        """Return the last refusal by a peer of a release that this agency asked for, which holds
+        at ``now``."""
+        ...
+
     def grants(self, peer: str, purpose: str, case_ref: str, now: datetime) -> dict[int, Grant]:
         """Return what was decided for an asker, by the number of a series in holdings."""
         ...
