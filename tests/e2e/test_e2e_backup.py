@@ -149,6 +149,8 @@ def test_a_running_node_is_backed_up_and_comes_back(
         node.start()
         assert node.run("series", "show", series).ok().json["id"] == series
         assert node.stats()["items"] == 3
+        warned = tieline("node", "status", node.home, "--json").ok().json["warnings"]
+        assert any(one.startswith("no backup was made since it was restored on") for one in warned)
         (restored,) = node.audit("--action", "node.restored")
         assert restored["detail"]["epoch_before"] == epoch
         assert restored["detail"]["expired"] is False

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from tieline_server.backup import records
+from tieline_server.backup.reviving import RESTORED, restored_on
 from tieline_server.domain.ports import Store
 
 OVERDUE = timedelta(days=7)
@@ -14,9 +15,14 @@ OVERDUE = timedelta(days=7)
 
 def warnings(store: Store, now: datetime) -> Iterator[str]:
     """Say that there is no backup, that the last one is old, and which have outlived themselves."""
-    last, gone = store.read(lambda tx: (records.last(tx), records.overdue(tx, now)))
+    last, gone, restored = store.read(
+        lambda tx: (records.last(tx), records.overdue(tx, now), tx.meta.get(RESTORED))
+    )
     if last is None:
-        yield "no backup was ever made; run `tieline node backup HOME FILE`"
+        since = (
+            f"made since it was restored on {restored_on(restored)}" if restored else "ever made"
+        )
+        yield f"no backup was {since}; run `tieline node backup HOME FILE`"
     elif last.expires <= now:
         yield f"the last backup expired on {last.expires:%Y-%m-%d}; make another"
     elif now - last.created > OVERDUE:

@@ -26,6 +26,11 @@ RESTORED = "restored"
 """Setting: JSON with ``at``, ``backup`` (when it was made) and ``epoch_before``."""
 
 
+def restored_on(told: str) -> str:
+    """Return the day of a restore, as the setting tells it."""
+    return str(json.loads(told)["at"])[:10]
+
+
 @dataclass(frozen=True, slots=True)
 class Revived:
     """The new epoch, and how many entries of the tombstone ledger are applied again: what they
