@@ -90,6 +90,23 @@ def test_what_waits_for_one_case_is_one_request(store: Store) -> None:
         assert store.note(lambda tx, o=other: tx.requests.wait(o, {0: 1})) == other.id  # type: ignore[misc]
 
 
+def test_a_peers_refusal_is_known_while_it_holds(store: Store) -> None:
+    refused = {"side": Side.OUT, "state": RequestState.REFUSED}
+    older, last = made(**refused), made(**refused, created=NOON + timedelta(days=1))
+    for one in (
+        *(last, older, made(state=RequestState.REFUSED), made(side=Side.OUT)),
+        made(**refused, kind=RequestKind.PERMISSION, created=NOON + MONTH),
+    ):
+        store.write(lambda tx, o=one: tx.requests.add(o))  # type: ignore[misc]
+
+    def known(*about: Any) -> Request | None:
+        return store.read(lambda tx: tx.requests.refusal(*about))
+
+    assert known(*ASKER, NOON) == last
+    assert known(*ASKER, NOON + MONTH) is None
+    assert known("fr-of", *ASKER[1:], NOON) is known(*ASKER[:2], "C-2", NOON) is None
+
+
 def test_a_decision_holds_for_its_asker_until_its_day(store: Store) -> None:
     name, number = held(store)
     one = made(state=RequestState.APPROVED)
