@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
-from tieline.v1 import operator_clock_pb2, payload_pb2, series_pb2
+from tieline.v1 import budget_pb2, operator_clock_pb2, payload_pb2, series_pb2
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import keys
 from tieline_client.cli import main
@@ -171,6 +171,19 @@ def test_series_refer(run: Run, served: Served) -> None:
     ):
         assert run(*base, *wrong).code == 2
     assert len(served.node.requests["ReferSeries"]) == 1
+
+
+def test_a_budgets_answer_names_the_caps_that_stand(run: Run, served: Served) -> None:
+    view = budget_pb2.BudgetView(agency="es-gc", budget=20, left=20, stated_by="admin")
+    view.purposes.add(purpose="victim-identification", budget=10, spent=3)
+    view.purposes.add(purpose="deconfliction", spent=1)
+    served.node.answers["SetBudget"] = budget_pb2.SetBudgetResponse(budget=view)
+    words = ("10", "--purpose", "victim-identification")
+    told = run("budget", "set", "es-gc", *words).out.splitlines()
+    assert told == [
+        "es-gc may ask 20 units a day (admin); 20 left",
+        "of these for victim-identification: 10 a day; 3 used today",
+    ]
 
 
 # --- inbox ------------------------------------------------------------------------------------
