@@ -100,6 +100,7 @@ def test_a_database_comes_forward_with_all_its_rows(database: Brought) -> None:
     assert _counts(database.later) == before
     assert _rows(database.later, "SELECT version_num FROM alembic_version") == [(REVISION,)]
     assert _rows(database.later, "PRAGMA integrity_check") == [("ok",)]
+    assert _rows(database.later, "PRAGMA foreign_key_check") == []
 
 
 def test_a_database_comes_forward_once(database: Brought) -> None:

@@ -309,7 +309,7 @@ def test_a_withdrawn_series_takes_back_what_was_released(bench: Bench) -> None:
     bench.flow()
     assert list(show(bench[ES], request).series) == []
     (told,) = bench[PT].store.read(
-        lambda tx: tx.retractions.recipients(tx.retractions.of_series(series)[0].id)
+        lambda tx: tx.retractions.recipients(tx.retractions.of_series(series)[0])
     )
     assert (told.agency, told.erased) == (ES, True)
     (came,) = bench[ES].store.read(lambda tx: tx.inbox.by_subject(series))

@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 from tieline_client.errors import (
     ConfigurationError,
@@ -58,6 +59,67 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(engine: Engine) ->
         assert compare_metadata(context, metadata) == []
         script = ScriptDirectory.from_config(configuration(connection))
         assert script.get_current_head() == REVISION == context.get_current_revision()
+
+
+_BEFORE_0020 = (
+    "INSERT INTO retractions VALUES ('r', 'pt-pj/1', 'withdraw', 1, 'ana', 'why', NULL, NULL,"
+    " NULL, NULL, NULL, NULL, {no}, '[]', '', {nothing})",
+    "INSERT INTO retraction_recipients VALUES ('r', 'es-gc', '', 'm', 5, {no})",
+    "INSERT INTO retraction_sources VALUES ('r', 'pt-pj', NULL)",
+    "INSERT INTO purges VALUES ('r', 'retraction', 'pt-pj/1', 0, 'done', 3, 1, 2, '')",
+    "INSERT INTO purges VALUES ('i', 'retention', '', 7, 'erasing', 0, 1, NULL, '')",
+    "INSERT INTO series_splits VALUES ('s', 'pt-pj/1', 'pt-pj/2', 'ana', 1, 2, {nothing},"
+    " {nothing}, {nothing})",
+    "INSERT INTO series_split_told VALUES ('s', 'es-gc')",
+    "INSERT INTO assessments VALUES ('a', 'pt-pj/1', 'pt-pj', 'ana', 'ES', 3, 'sockets', {no},"
+    " {no}, 1, 'north', '[]')",
+    "INSERT INTO referrals VALUES ('f', 'f', 'pt-pj/1', 'out', 'pt-pj', 'es-gc', 'ES', 3, 'p', 'c',"
+    " 'ana', 1, '', 'queued')",
+    "INSERT INTO referral_steps VALUES ('t', 'f', 'accepted', 'es-gc', 'rui', 1, '', '', NULL,"
+    " NULL, NULL, NULL, '')",
+    "INSERT INTO series_notes VALUES ('n', 'pt-pj/1', 'pt-pj', 'ana', 1, 'tiles', '[]')",
+)
+
+
+def test_what_hung_on_an_id_hangs_on_whose_word_it_is_by_now(
+    blank: Engine,
+) -> None:
+    """Migration 0020 makes nine tables anew, on either database, and no row of them is lost."""
+    postgres = blank.dialect.name == "postgresql"
+    words = {"no": "false", "nothing": "''::bytea"} if postgres else {"no": "0", "nothing": "x''"}
+    with blank.begin() as connection:
+        command.upgrade(configuration(connection), "0019")
+    with blank.begin() as connection:
+        for statement in _BEFORE_0020:
+            connection.execute(text(statement.format(**words).replace("::", r"\:\:")))
+    with blank.begin() as connection:
+        command.upgrade(configuration(connection), "head")
+    with blank.connect() as connection:
+        found = {
+            name: connection.execute(text(f"SELECT * FROM {name} ORDER BY 1")).mappings().all()
+            for name in ("retraction_recipients", "retraction_sources", "series_split_told")
+        }
+        for (row,) in found.values():
+            assert row["series"] == "pt-pj/1"
+        assert found["retraction_recipients"][0]["confirmed"] == 5
+        for name in ("retractions", "series_splits", "assessments", "referral_steps"):
+            assert len(connection.execute(text(f"SELECT * FROM {name}")).all()) == 1, name
+        assert connection.execute(text("SELECT text FROM series_notes")).scalar() == "tiles"
+        kept = connection.execute(text("SELECT id, import_no, ended FROM purges ORDER BY id"))
+        assert [tuple(row) for row in kept] == [("i", 7, None), ("r", 0, 2)]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def blank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database without tables, with foreign keys on."""
+    if request.param == "sqlite":
+        engine = create_engine(f"sqlite:///{tmp_path}/blank.sqlite3")
+        event.listen(engine, "connect", lambda made, _: made.execute("PRAGMA foreign_keys=ON"))
+    else:
+        cluster: PostgresCluster = request.getfixturevalue("postgres_cluster")
+        engine = create_engine(cluster.url(cluster.create(empty=True)))
+    yield engine
+    engine.dispose()
 
 
 def test_partial_indexes_and_rowids_are_as_the_schema_says(path: Path) -> None:

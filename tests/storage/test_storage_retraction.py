@@ -30,7 +30,7 @@ def test_a_retraction_comes_back_as_it_was_kept(store: Store) -> None:
     assert store.write(lambda tx: tx.retractions.add(one))
     assert not store.write(lambda tx: tx.retractions.add(one))
     store.write(lambda tx: tx.retractions.add(plain))
-    assert store.read(lambda tx: tx.retractions.get(one.id)) == one
+    assert store.read(lambda tx: tx.retractions.get(one.id, one.series)) == one
     assert store.read(lambda tx: tx.retractions.of_series("pt-pj/x")) == [one, plain]
     assert store.read(lambda tx: tx.retractions.of_series("pt-pj/y")) == []
 
@@ -38,37 +38,37 @@ def test_a_retraction_comes_back_as_it_was_kept(store: Store) -> None:
 def test_who_was_told_confirms_once(store: Store) -> None:
     one = _retraction("pt-pj/x")
     store.write(lambda tx: tx.retractions.add(one))
-    store.write(lambda tx: tx.retractions.tell(one.id, "es-gc", message="m"))
-    store.write(lambda tx: tx.retractions.tell(one.id, "es-gc", via="fr-of"))
-    assert store.write(lambda tx: tx.retractions.confirm(one.id, "es-gc", NOON, erased=True))
+    store.write(lambda tx: tx.retractions.tell(one, "es-gc", message="m"))
+    store.write(lambda tx: tx.retractions.tell(one, "es-gc", via="fr-of"))
+    assert store.write(lambda tx: tx.retractions.confirm(one, "es-gc", NOON, erased=True))
     later = NOON + timedelta(days=1)
-    assert not store.write(lambda tx: tx.retractions.confirm(one.id, "es-gc", later, erased=False))
-    (known,) = store.read(lambda tx: tx.retractions.recipients(one.id))
+    assert not store.write(lambda tx: tx.retractions.confirm(one, "es-gc", later, erased=False))
+    (known,) = store.read(lambda tx: tx.retractions.recipients(one))
     assert (known.via, known.confirmed, known.erased, known.sent) == ("", NOON, True, None)
     with pytest.raises(NotFound):
-        store.write(lambda tx: tx.retractions.confirm(one.id, "us-ice", NOON, erased=True))
+        store.write(lambda tx: tx.retractions.confirm(one, "us-ice", NOON, erased=True))
 
 
 def test_sources_wait_until_they_are_answered(store: Store) -> None:
     one = _retraction("pt-pj/x")
     store.write(lambda tx: tx.retractions.add(one))
     for agency in ("pt-pj", "europol-ec3"):
-        store.write(lambda tx, a=agency: tx.retractions.add_source(one.id, a))  # type: ignore[misc]
-    store.write(lambda tx: tx.retractions.answered(one.id, "pt-pj", NOON))
-    waiting = store.read(lambda tx: tx.retractions.sources(one.id, waiting=True))
+        store.write(lambda tx, a=agency: tx.retractions.add_source(one, a))  # type: ignore[misc]
+    store.write(lambda tx: tx.retractions.answered(one, "pt-pj", NOON))
+    waiting = store.read(lambda tx: tx.retractions.sources(one, waiting=True))
     assert waiting == ["europol-ec3"]
-    store.write(lambda tx: tx.retractions.add_source(one.id, "pt-pj"))  # told again: answered again
-    assert len(store.read(lambda tx: tx.retractions.sources(one.id, waiting=True))) == 2
+    store.write(lambda tx: tx.retractions.add_source(one, "pt-pj"))  # told again: answered again
+    assert len(store.read(lambda tx: tx.retractions.sources(one, waiting=True))) == 2
 
 
 def test_an_erasure_goes_through_its_states(store: Store) -> None:
     purge = Purge(new_id(), PurgeCause.RETRACTION, "pt-pj/x", NOON)
     store.write(lambda tx: tx.retractions.begin_purge(purge))
-    store.write(lambda tx: tx.retractions.advance([purge.id], PurgeState.ERASED, holdings=3))
-    store.write(lambda tx: tx.retractions.purge_waits(purge.id, "a reader"))
+    store.write(lambda tx: tx.retractions.advance([purge], PurgeState.ERASED, holdings=3))
+    store.write(lambda tx: tx.retractions.purge_waits(purge, "a reader"))
     (known,) = store.read(lambda tx: tx.retractions.open_purges())
     assert (known.state, known.holdings, known.reason) == (PurgeState.ERASED, 3, "a reader")
-    store.write(lambda tx: tx.retractions.advance([purge.id], PurgeState.DONE, ended=NOON))
+    store.write(lambda tx: tx.retractions.advance([purge], PurgeState.DONE, ended=NOON))
     assert store.read(lambda tx: tx.retractions.open_purges()) == []
 
 

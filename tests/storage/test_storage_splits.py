@@ -33,8 +33,8 @@ def test_a_split_comes_back_as_it_was_kept(store: Store) -> None:
     assert store.read(lambda tx: tx.splits.of(OLD)) == [one]
     assert store.read(lambda tx: tx.splits.making(MADE)) == [one]
     assert store.read(lambda tx: tx.splits.of(MADE)) == []
-    assert store.write(lambda tx: tx.splits.tell(one.id, "es-gc"))
-    assert not store.write(lambda tx: tx.splits.tell(one.id, "es-gc"))
+    assert store.write(lambda tx: tx.splits.tell(one, "es-gc"))
+    assert not store.write(lambda tx: tx.splits.tell(one, "es-gc"))
     assert store.read(lambda tx: tx.splits.told(MADE)) == ["es-gc"]
     assert store.read(lambda tx: tx.splits.told(OLD)) == []
     store.write(lambda tx: tx.erasure.series(MADE))

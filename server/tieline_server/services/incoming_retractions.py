@@ -37,17 +37,17 @@ class IncomingRetractions:
         )
 
         def effect(tx: Tx) -> None:
-            known = tx.retractions.get(retraction.id)
+            known = tx.retractions.get(retraction.id, retraction.series)
             if known is not None and known.envelope:
                 if _said(known) != _said(retraction):
                     raise InvalidInput("a retraction of this id said something else before")
-                tx.retractions.add_source(retraction.id, message.peer)
-                purge = tx.retractions.purge(retraction.id)
+                tx.retractions.add_source(retraction, message.peer)
+                purge = tx.retractions.purge(retraction.id, retraction.series)
                 if purge is None or purge.ended is not None:
                     answer(node, tx, retraction, erased=retraction.excludes(node.agency))
                 return
             tx.retractions.put(retraction)
-            tx.retractions.add_source(retraction.id, message.peer)
+            tx.retractions.add_source(retraction, message.peer)
             self._take_effect(tx, retraction)
 
         return retraction.id, effect
@@ -80,20 +80,20 @@ class IncomingRetractions:
         at = stated_time(node, stated.purge_time)
 
         def effect(tx: Tx) -> None:
-            retraction = tx.retractions.get(body.retraction)
-            if retraction is None or retraction.series != body.series:
+            retraction = tx.retractions.get(body.retraction, body.series)
+            if retraction is None:
                 raise NotFound("this retraction is not known here")
-            told = {one.agency for one in tx.retractions.recipients(retraction.id)}
+            told = {one.agency for one in tx.retractions.recipients(retraction)}
             if message.peer not in told:
                 raise SignatureRefused(f"{message.peer} was not told of it")
             if retraction.excludes(author) and not stated.erased:
                 raise InvalidInput(f"{author} may not keep the series")
             if author != message.peer:
-                tx.retractions.tell(retraction.id, author, via=message.peer)
-            fresh = tx.retractions.confirm(retraction.id, author, at, erased=stated.erased)
+                tx.retractions.tell(retraction, author, via=message.peer)
+            fresh = tx.retractions.confirm(retraction, author, at, erased=stated.erased)
             for agency in forwarded:
                 if agency not in (node.agency, retraction.sender):
-                    tx.retractions.tell(retraction.id, agency, via=author)
+                    tx.retractions.tell(retraction, agency, via=author)
             if fresh:
                 self._relay(tx, retraction, message)
 
@@ -101,7 +101,7 @@ class IncomingRetractions:
 
     def _relay(self, tx: Tx, retraction: Retraction, message: Message) -> None:
         """Hand a receipt to who told this node, down to the owner."""
-        for source in tx.retractions.sources(retraction.id):
+        for source in tx.retractions.sources(retraction):
             payload = payload_pb2.Payload(
                 person=message.payload.person,
                 purge_receipt=payload_pb2.PurgeReceipt(
@@ -116,8 +116,8 @@ class IncomingRetractions:
 def answer(node: Node, tx: Tx, retraction: Retraction, *, erased: bool) -> list[str]:
     """Queue this node's receipt for everybody who waits for one; return who."""
     now = node.clock()
-    forwarded = [one.agency for one in tx.retractions.recipients(retraction.id) if not one.via]
-    waiting = tx.retractions.sources(retraction.id, waiting=True)
+    forwarded = [one.agency for one in tx.retractions.recipients(retraction) if not one.via]
+    waiting = tx.retractions.sources(retraction, waiting=True)
     for source in waiting:
         payload = payload_pb2.Payload(
             purge_receipt=payload_pb2.PurgeReceipt(
@@ -129,7 +129,7 @@ def answer(node: Node, tx: Tx, retraction: Retraction, *, erased: bool) -> list[
             )
         )
         send(node, tx, payload, recipient=source, lane=LANE, subject=retraction.id)
-        tx.retractions.answered(retraction.id, source, now)
+        tx.retractions.answered(retraction, source, now)
     return waiting
 
 

@@ -51,7 +51,7 @@ class Purging:
     def __init__(self, node: Node, processes: Processes | None = None) -> None:
         """``processes``: those that share the database, where several do."""
         self._node, self._processes = node, processes
-        self._needed: dict[str, int] = {}
+        self._needed: dict[tuple[str, str], int] = {}
         self._swept_before = node.clock() - SWEEP
         self._one = threading.Lock()
 
@@ -97,7 +97,7 @@ class Purging:
     def _say(self, purges: Iterable[Purge], why: str) -> None:
         def work(tx: Tx) -> None:
             for one in purges:
-                tx.retractions.purge_waits(one.id, why)
+                tx.retractions.purge_waits(one, why)
 
         try:
             self._node.store.write(work)
@@ -125,15 +125,15 @@ class Purging:
         else:
             done = tx.erasure.import_holdings(purge.import_no, HOLDINGS_AT_ONCE)
         state = PurgeState.ERASING if done.more else PurgeState.ERASED
-        tx.retractions.advance([purge.id], state, holdings=done.holdings)
+        tx.retractions.advance([purge], state, holdings=done.holdings)
         if not done.more:
             if purge.series:
                 tx.erasure.series(purge.series)
-            self._log_erased(tx, purge.id)
+            self._log_erased(tx, purge)
         return done
 
-    def _log_erased(self, tx: Tx, identifier: str) -> None:
-        purge = tx.retractions.purge(identifier)
+    def _log_erased(self, tx: Tx, begun: Purge) -> None:
+        purge = tx.retractions.purge(begun.id, begun.series)
         assert purge is not None
         tx.audit.append(
             self._node.entry(
@@ -160,12 +160,12 @@ class Purging:
             return
 
         def work(tx: Tx) -> None:
-            done = [one.id for one in ready if _is_in(tx, one, PurgeState.ERASED)]
+            done = [one for one in ready if _is_in(tx, one, PurgeState.ERASED)]
             tx.retractions.advance(done, PurgeState.SCRUBBED)
 
         node.store.write(work)
         for one in ready:
-            self._needed.pop(one.id, None)
+            self._needed.pop((one.id, one.series), None)
 
     def rewrite(self) -> int:
         """Write this process's index anew without what was erased; return through which change."""
@@ -181,7 +181,7 @@ class Purging:
         """Whether another process has yet to rewrite its index; the erasure says so."""
         if self._processes is None:
             return False
-        needed = self._needed.setdefault(purge.id, through)
+        needed = self._needed.setdefault((purge.id, purge.series), through)
         behind = self._processes.behind(needed)
         if behind:
             names = ", ".join(one.name for one in behind)
@@ -206,8 +206,8 @@ class Purging:
         def work(tx: Tx) -> list[str]:
             if not _is_in(tx, purge, PurgeState.SCRUBBED):
                 return []
-            tx.retractions.advance([purge.id], PurgeState.DONE, ended=node.clock())
-            retraction = tx.retractions.get(purge.id)
+            tx.retractions.advance([purge], PurgeState.DONE, ended=node.clock())
+            retraction = tx.retractions.get(purge.id, purge.series)
             if purge.cause is not PurgeCause.RETRACTION or retraction is None:
                 return []
             told = answer(node, tx, retraction, erased=True)
@@ -258,5 +258,5 @@ class Purging:
 
 def _is_in(tx: Tx, purge: Purge, state: PurgeState) -> bool:
     """Whether an erasure is still where it was seen: processes on one database may all look."""
-    now = tx.retractions.purge(purge.id)
+    now = tx.retractions.purge(purge.id, purge.series)
     return now is not None and now.state is state and now.ended is None

@@ -140,8 +140,9 @@ def _series_split(node: Node, tx: Tx, told: Told) -> None:
     if series_owner(body.series) != node.agency:
         return
     series_back(node, tx, body.made, "")
-    tx.splits.add(read_split(node, told.payload, b""))
-    tx.splits.tell(body.id, told.message.recipient)
+    split = read_split(node, told.payload, b"")
+    tx.splits.add(split)
+    tx.splits.tell(split, told.message.recipient)
     settle(node, tx, body.series)
 
 

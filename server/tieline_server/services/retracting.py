@@ -186,7 +186,7 @@ def tell(node: Node, tx: Tx, retraction: Retraction, agency: str) -> None:
     waits = tx.splits.waits(retraction.series, agency)
     subject = retraction.series if waits else retraction.id
     message = send(node, tx, payload, recipient=agency, lane=LANE, subject=subject)
-    tx.retractions.tell(retraction.id, agency, message=message.id)
+    tx.retractions.tell(retraction, agency, message=message.id)
 
 
 def read(payload: payload_pb2.Payload, at: datetime) -> Retraction:
@@ -214,7 +214,7 @@ def said_again(tx: Tx, payload: payload_pb2.Payload, recipient: str, message: st
     """Take effect once more of a retraction that this node signed before it was restored."""
     retraction = read(payload, moment(payload.retraction.retract_time))
     tx.retractions.put(retraction)
-    tx.retractions.tell(retraction.id, recipient, message=message)
+    tx.retractions.tell(retraction, recipient, message=message)
     _restrict(tx, retraction)
 
 
@@ -235,7 +235,7 @@ def accompany(node: Node, tx: Tx, series: str, *agencies: str) -> None:
     for made in split_along(node, tx, series, *agencies):
         accompany(node, tx, made, *agencies)
     for retraction in tx.retractions.of_series(series):
-        known = {one.agency for one in tx.retractions.recipients(retraction.id)}
+        known = {one.agency for one in tx.retractions.recipients(retraction)}
         for agency in agencies:
             if agency not in known:
                 tell(node, tx, retraction, agency)
@@ -252,7 +252,7 @@ def catch_up(node: Node) -> int:
         for retraction in tx.retractions.standing():
             if not retraction.envelope and series_owner(retraction.series) != node.agency:
                 continue  # out of the ledger: the owner's word itself comes again
-            known = {one.agency for one in tx.retractions.recipients(retraction.id)}
+            known = {one.agency for one in tx.retractions.recipients(retraction)}
             for agency in sorted(agencies_told(node, tx, retraction.series) - known):
                 tell(node, tx, retraction, agency)
                 woken.add(agency)

@@ -67,10 +67,11 @@ def held(tx: Tx, series: str) -> Iterator[ItemRow]:
 
 def led_to(tx: Tx, series: str) -> list[Split]:
     """Return the splits that led to a series, those of the series it was split from included."""
-    found: dict[str, Split] = {}
+    found: dict[tuple[str, str], Split] = {}
     waiting = [series]
     while waiting and len(found) < _CHAIN_MOST:
-        fresh = {one.id: one for one in tx.splits.making(waiting.pop()) if one.id not in found}
+        made = {(one.id, one.series): one for one in tx.splits.making(waiting.pop())}
+        fresh = {key: one for key, one in made.items() if key not in found}
         found |= fresh
         waiting += dict.fromkeys(one.series for one in fresh.values())
     return list(found.values())

@@ -33,7 +33,7 @@ def tell_split(node: Node, tx: Tx, split: Split, agency: str) -> bool:
     """
     if why_excluded(tx, split.series, agency) or not split.notice:
         return False
-    if not tx.splits.tell(split.id, agency):
+    if not tx.splits.tell(split, agency):
         return False
     body = payload_pb2.SeriesSplit(id=split.id, series=split.series)
     if split.envelope:

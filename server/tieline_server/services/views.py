@@ -115,7 +115,7 @@ def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionV
         retract_time=timestamp(retraction.at),
         outside=_outside(tx, retraction.series),
     )
-    for one in tx.retractions.recipients(retraction.id):
+    for one in tx.retractions.recipients(retraction):
         state = recipient_state(one.sent, confirmed=one.confirmed is not None)
         shown = view.recipients.add(
             agency=one.agency,

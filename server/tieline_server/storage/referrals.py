@@ -70,7 +70,8 @@ class Referrals:
         return _SENT.run(self._session, {"of": series}).fetchone() is not None
 
     def add_step(self, step: ReferralStep) -> bool:
-        """Add a step and store the folded state; False when the id is known. Raises NotFound.
+        """Add a step and store the folded state; False when that agency's step of this id is known.
+        Raises NotFound.
 
         The first word of a person ends the referral's alarms.
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select, update
 from tieline_client.errors import NotFound
 
 from tieline_server.domain.ports import Purge, RetractionRecipient
@@ -48,12 +48,14 @@ class Retractions:
         return self._session.insert_new(retractions, _row(retraction))
 
     def put(self, retraction: Retraction) -> None:
-        """Keep a retraction in the place of what is known under its id."""
+        """Keep a retraction in the place of what is known of it."""
         self._session.put(retractions, _row(retraction))
 
-    def get(self, retraction: str) -> Retraction | None:
-        """Return one by its id; in a writing transaction it stays until the end."""
-        found = self._session.locked(select(retractions).where(retractions.c.id == retraction))
+    def get(self, retraction: str, series: str) -> Retraction | None:
+        """Return one by its id and series; in a writing transaction it stays until the end."""
+        c = retractions.c
+        one = select(retractions).where(c.id == retraction, c.series == series)
+        found = self._session.locked(one)
         row = self._run(found).one_or_none()
         return None if row is None else _retraction(row)
 
@@ -74,10 +76,13 @@ class Retractions:
 
     # --- who was told ---
 
-    def tell(self, retraction: str, agency: str, *, message: str = "", via: str = "") -> None:
+    def tell(
+        self, retraction: Retraction, agency: str, *, message: str = "", via: str = ""
+    ) -> None:
         """Note that somebody is told; who is known stays as first noted."""
         row = {
-            "retraction": retraction,
+            "retraction": retraction.id,
+            "series": retraction.series,
             "agency": agency,
             "via": via,
             "message": message,
@@ -86,25 +91,25 @@ class Retractions:
         }
         self._session.insert_new(retraction_recipients, row)
 
-    def confirm(self, retraction: str, agency: str, at: datetime, *, erased: bool) -> bool:
+    def confirm(self, retraction: Retraction, agency: str, at: datetime, *, erased: bool) -> bool:
         """Note a receipt; False when it is known already. Raises NotFound for who was not told."""
         c = retraction_recipients.c
-        key = (c.retraction == retraction, c.agency == agency)
-        known = self._run(select(c.confirmed).where(*key)).one_or_none()
+        key = and_(_of(retraction_recipients, retraction), c.agency == agency)
+        known = self._run(select(c.confirmed).where(key)).one_or_none()
         if known is None:
-            raise NotFound(f"{agency[:32]} was not told of retraction {retraction[:80]}")
+            raise NotFound(f"{agency[:32]} was not told of retraction {retraction.id[:80]}")
         if known.confirmed is not None:
             return False
-        self._run(update(retraction_recipients).where(*key).values(confirmed=at, erased=erased))
+        self._run(update(retraction_recipients).where(key).values(confirmed=at, erased=erased))
         return True
 
-    def recipients(self, retraction: str) -> list[RetractionRecipient]:
+    def recipients(self, retraction: Retraction) -> list[RetractionRecipient]:
         """Return who was told, by agency, with the state of the message where it is ours."""
         c, o = retraction_recipients.c, outbox.c
         found = (
             select(c.agency, c.via, c.confirmed, c.erased, o.state, o.created, o.settled, o.reason)
             .outerjoin(outbox, (o.id == c.message) & (o.recipient == c.agency))
-            .where(c.retraction == retraction)
+            .where(_of(retraction_recipients, retraction))
             .order_by(c.agency)
         )
         return [
@@ -122,25 +127,26 @@ class Retractions:
 
     # --- whom this node answers ---
 
-    def add_source(self, retraction: str, agency: str) -> None:
+    def add_source(self, retraction: Retraction, agency: str) -> None:
         """Note that an agency told us and waits for a receipt, perhaps another one."""
-        row = {"retraction": retraction, "agency": agency, "answered": None}
-        self._session.put(retraction_sources, row)
+        row = {"retraction": retraction.id, "series": retraction.series, "agency": agency}
+        self._session.put(retraction_sources, row | {"answered": None})
 
-    def sources(self, retraction: str, *, waiting: bool = False) -> list[str]:
+    def sources(self, retraction: Retraction, *, waiting: bool = False) -> list[str]:
         """Return who told us; those who have no receipt yet, where only they are ``waiting``."""
         c = retraction_sources.c
-        found = select(c.agency).where(c.retraction == retraction).order_by(c.agency)
+        told = _of(retraction_sources, retraction)
+        found = select(c.agency).where(told).order_by(c.agency)
         if waiting:
             found = found.where(c.answered.is_(None))
         return list(self._session.connection.scalars(found))
 
-    def answered(self, retraction: str, agency: str, at: datetime) -> None:
+    def answered(self, retraction: Retraction, agency: str, at: datetime) -> None:
         """Note that a receipt is queued."""
         c = retraction_sources.c
         self._run(
             update(retraction_sources)
-            .where(c.retraction == retraction, c.agency == agency)
+            .where(_of(retraction_sources, retraction), c.agency == agency)
             .values(answered=at)
         )
 
@@ -161,9 +167,10 @@ class Retractions:
         }
         self._session.put(purges, row)
 
-    def purge(self, identifier: str) -> Purge | None:
+    def purge(self, identifier: str, series: str) -> Purge | None:
         """Return one; in a writing transaction it stays as it is until the end."""
-        found = self._session.locked(select(purges).where(purges.c.id == identifier))
+        one = select(purges).where(purges.c.id == identifier, purges.c.series == series)
+        found = self._session.locked(one)
         row = self._run(found).one_or_none()
         return None if row is None else _purge(row)
 
@@ -181,25 +188,36 @@ class Retractions:
 
     def advance(
         self,
-        identifiers: Iterable[str],
+        some: Iterable[Purge],
         state: PurgeState,
         *,
         holdings: int = 0,
         ended: datetime | None = None,
     ) -> None:
-        """Move erasures on, counting holdings erased since."""
+        """Move erasures on, counting holdings erased since. Raises NotFound."""
         values = {
             "state": state.value,
             "holdings": purges.c.holdings + holdings,
             "ended": ended,
             "reason": "",
         }
-        for one in identifiers:
-            self._session.change(purges, one, values, "erasure")
+        for one in some:
+            self._change(one, values)
 
-    def purge_waits(self, identifier: str, reason: str) -> None:
-        """Say why an erasure does not go on."""
-        self._session.change(purges, identifier, {"reason": reason[:500]}, "erasure")
+    def purge_waits(self, purge: Purge, reason: str) -> None:
+        """Say why an erasure does not go on. Raises NotFound."""
+        self._change(purge, {"reason": reason[:500]})
+
+    def _change(self, purge: Purge, values: dict[str, Any]) -> None:
+        c = purges.c
+        one = update(purges).where(c.id == purge.id, c.series == purge.series)
+        if not self._run(one.values(**values)).rowcount:
+            raise NotFound(f"erasure {purge.id[:80]} does not exist")
+
+
+def _of(table: Table, retraction: Retraction) -> ColumnElement[bool]:
+    """The rows of a retraction in a table of those who told or were told."""
+    return and_(table.c.retraction == retraction.id, table.c.series == retraction.series)
 
 
 def _row(retraction: Retraction) -> dict[str, object]:

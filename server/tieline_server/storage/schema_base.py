@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Date, MetaData, SmallInteger, Table
 
 from tieline_server.storage.types import Words
 
-REVISION = "0019"
+REVISION = "0020"
 """The newest migration (storage/migrations/versions)."""
 
 metadata = MetaData(

@@ -7,7 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Date,
-    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     SmallInteger,
@@ -22,7 +22,7 @@ retractions = Table(
     "retractions",
     metadata,
     Column("id", Words, primary_key=True),
-    Column("series", Words, nullable=False, index=True),
+    Column("series", Words, primary_key=True, index=True),
     Column("kind", Words, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("person", Words, nullable=False),
@@ -38,27 +38,33 @@ retractions = Table(
     Column("sender", Words, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
-"""Kept for good: what comes late of a series is held against them. The columns of handling are NULL
-together where it stays as it was; ``only`` is a JSON list; ``sender`` is empty at the owner."""
+"""Kept for good: what comes late of a series is held against them. Who is told an id may use it for
+a word of its own: only with the series, which names the owner, it is one word. The columns of
+handling are NULL together where it stays as it was; ``only`` is a JSON list; ``sender`` is empty at
+the owner."""
 
 retraction_recipients = Table(
     "retraction_recipients",
     metadata,
-    Column("retraction", Words, ForeignKey("retractions.id"), primary_key=True),
+    Column("retraction", Words, primary_key=True),
+    Column("series", Words, primary_key=True),
     Column("agency", Words, primary_key=True),
     Column("via", Words, nullable=False),
     Column("message", Words, nullable=False),
     Column("confirmed", UtcTime),
     Column("erased", Boolean, nullable=False),
+    ForeignKeyConstraint(["retraction", "series"], ["retractions.id", "retractions.series"]),
 )
 """Who was told: by this node (``message`` is in the outbox) or, as a receipt says, by ``via``."""
 
 retraction_sources = Table(
     "retraction_sources",
     metadata,
-    Column("retraction", Words, ForeignKey("retractions.id"), primary_key=True),
+    Column("retraction", Words, primary_key=True),
+    Column("series", Words, primary_key=True),
     Column("agency", Words, primary_key=True),
     Column("answered", UtcTime),
+    ForeignKeyConstraint(["retraction", "series"], ["retractions.id", "retractions.series"]),
 )
 """Who told this node, and when its receipt was queued for them."""
 
@@ -67,7 +73,7 @@ purges = Table(
     metadata,
     Column("id", Words, primary_key=True),
     Column("cause", Words, nullable=False),
-    Column("series", Words, nullable=False),
+    Column("series", Words, primary_key=True),
     Column("import_no", Key, nullable=False),
     Column("state", Words, nullable=False),
     Column("holdings", BigInteger, nullable=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, LargeBinary, Table
+from sqlalchemy import Column, ForeignKeyConstraint, LargeBinary, Table
 
 from tieline_server.storage.schema_base import metadata
 from tieline_server.storage.types import UtcTime, Words
@@ -25,7 +25,7 @@ series_notes = Table(
     metadata,
     Column("id", Words, primary_key=True),
     Column("series", Words, nullable=False, index=True),
-    Column("agency", Words, nullable=False),
+    Column("agency", Words, primary_key=True),
     Column("person", Words, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("text", Words, nullable=False),
@@ -47,7 +47,7 @@ series_splits = Table(
     "series_splits",
     metadata,
     Column("id", Words, primary_key=True),
-    Column("series", Words, nullable=False, index=True),
+    Column("series", Words, primary_key=True, index=True),
     Column("made", Words, nullable=False, index=True),
     Column("person", Words, nullable=False),
     Column("at", UtcTime, nullable=False),
@@ -61,7 +61,9 @@ series_splits = Table(
 series_split_told = Table(
     "series_split_told",
     metadata,
-    Column("split", Words, ForeignKey("series_splits.id"), primary_key=True),
+    Column("split", Words, primary_key=True),
+    Column("series", Words, primary_key=True),
     Column("agency", Words, primary_key=True),
+    ForeignKeyConstraint(["split", "series"], ["series_splits.id", "series_splits.series"]),
 )
 """Whom this node told."""

@@ -235,7 +235,7 @@ class SeriesRows:
             self._session.insert_new(series_references, row)
 
     def add_assessment(self, assessment: Assessment) -> None:
-        """Add an assessment; one whose id is known is left as first told."""
+        """Add an assessment; one of this agency, series and id is left as first told."""
         row = {
             "id": assessment.id,
             "series": assessment.series,

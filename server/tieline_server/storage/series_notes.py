@@ -20,7 +20,7 @@ class SeriesNotes:
         self._session = session
 
     def add(self, note: SeriesNote) -> bool:
-        """Add a note; False when its id is known."""
+        """Add a note; False when its author's note of this id is known."""
         return self._session.insert_new(table, asdict(note) | {"told": json.dumps(note.told)})
 
     def of(self, series: str) -> list[SeriesNote]:

@@ -41,7 +41,7 @@ class Splits:
         self._run = session.connection.execute
 
     def add(self, split: Split) -> bool:
-        """Keep a split; False when its id is known."""
+        """Keep a split; False when it is known."""
         return self._session.insert_new(series_splits, asdict(split))
 
     def of(self, series: str) -> list[Split]:
@@ -56,16 +56,18 @@ class Splits:
             return []
         return self._find(_C.made == series)
 
-    def tell(self, split: str, agency: str) -> bool:
+    def tell(self, split: Split, agency: str) -> bool:
         """Note that an agency is told; False when it was before."""
-        return self._session.insert_new(series_split_told, {"split": split, "agency": agency})
+        row = {"split": split.id, "series": split.series, "agency": agency}
+        return self._session.insert_new(series_split_told, row)
 
     def told(self, series: str) -> list[str]:
         """Return whom this node told that items are of a series now."""
         if _ANY_MADE.run(self._session, {"of": series}).fetchone() is None:
             return []
         t = series_split_told.c
-        found = select(t.agency).join(series_splits, _C.id == t.split).where(_C.made == series)
+        one = and_(_C.id == t.split, _C.series == t.series)
+        found = select(t.agency).join(series_splits, one).where(_C.made == series)
         return list(self._session.connection.scalars(found.distinct().order_by(t.agency)))
 
     def waits(self, series: str, agency: str) -> bool:

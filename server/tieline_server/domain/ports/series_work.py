@@ -40,7 +40,7 @@ class AliasRepository(Protocol):
 
 class SplitRepository(Protocol):
     def add(self, split: Split) -> bool:
-        """Keep a split; False when its id is known."""
+        """Keep a split; False when it is known."""
         ...
 
     def of(self, series: str) -> list[Split]:
@@ -51,7 +51,7 @@ class SplitRepository(Protocol):
         """The splits by which a series came to be."""
         ...
 
-    def tell(self, split: str, agency: str) -> bool:
+    def tell(self, split: Split, agency: str) -> bool:
         """Note that an agency is told; False when it was before."""
         ...
 
