@@ -19,6 +19,9 @@ from tieline_server.services.retracting import LANE, carry_out, read
 from tieline_server.services.sending import send
 from tieline_server.services.tombstones import restriction_entry
 
+_SOME = "in words"
+"""In the place of what a restriction says, where two words are compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class IncomingRetractions:
@@ -134,5 +137,10 @@ def answer(node: Node, tx: Tx, retraction: Retraction, *, erased: bool) -> list[
 
 
 def _said(retraction: Retraction) -> Retraction:
-    """What the owner said, whoever brought it."""
-    return replace(retraction, sender="", envelope=b"", person="")
+    """What the owner said, whoever brought it: what it does, without the words that say why. An
+    owner that was restored has lost those, and says the rest again (tombstones.py)."""
+    handling = retraction.handling
+    if handling is not None and handling.restriction:
+        handling = replace(handling, restriction=_SOME)
+    plain = replace(retraction, reason="", person="", handling=handling)
+    return replace(plain, sender="", envelope=b"")
