@@ -26,4 +26,5 @@ class Told:
 def series_back(node: Node, tx: Tx, notice: series_pb2.SeriesNotice, case_ref: str) -> None:
     """A series of ours that is gone comes back as its notice tells it, without name and items."""
     if series_owner(notice.id) == node.agency and tx.series.get(notice.id) is None:
-        keep_series(node, tx, series_in(notice, Origin.OWN, case_ref), notice)
+        series = series_in(notice, Origin.OWN, case_ref)
+        keep_series(node, tx, series, [(node.agency, notice)])

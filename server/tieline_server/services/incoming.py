@@ -6,7 +6,7 @@ RefusedError or WrongState for what will never be applied, NotYet or NotFound fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,11 +20,11 @@ from tieline_client.payloads import Audience, moment, open_payload
 
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import Origin, Series
-from tieline_server.services import attachments
+from tieline_server.services import attachments, judgements
 from tieline_server.services.context import Node
 from tieline_server.services.correcting import correct, was_told
 from tieline_server.services.likely import standing_countries
-from tieline_server.services.notices import assessment_in, handling_in, series_in
+from tieline_server.services.notices import handling_in, series_in
 from tieline_server.services.restricting import received
 
 
@@ -73,13 +73,14 @@ def keep_series(
     node: Node,
     tx: Tx,
     series: Series,
-    notice: series_pb2.SeriesNotice,
+    told: Iterable[tuple[str, series_pb2.SeriesNotice]],
     woken: set[str] | None = None,
 ) -> Series:
-    """Add a received series, or add what is new of it: references, and the notice's assessments.
+    """Add a received series, or add what is new of it: references, and judgements as notices state
+    them, each with the agency that signed it (judgements.py).
 
     Returns it under what its owner restricted it to meanwhile; ``woken`` grows by those whom the
-    new assessments are to be told to. Raises PolicyRefused when it may not be kept.
+    new judgements are to be told to. Raises PolicyRefused when it may not be kept.
     """
     series = received(tx, series, node.agency)
     known = tx.series.get(series.id)
@@ -89,17 +90,12 @@ def keep_series(
         fresh = [one for one in series.references if one not in known.references]
         room = max(limits.REFERENCES_PER_SERIES - len(known.references), 0)
         tx.series.add_references(series.id, fresh[:room])
-    assessments = [assessment_in(message) for message in notice.assessments]
-    if any(one.series != series.id for one in assessments):
-        raise InvalidInput("an assessment of another series")
-    if known is not None and assessments:
-        have = {one.id for one in tx.series.assessments(series.id)}
-        assessments = [one for one in assessments if one.id not in have]
-    told = bool(assessments) and was_told(tx, series.id)
-    before = standing_countries(tx, series.id) if told else ()
-    for assessment in assessments:
-        tx.series.add_assessment(assessment)
-    corrected = correct(node, tx, series.id, before) if told else set()
+    stated = [(who, notice.assessments) for who, notice in told]
+    judged = judgements.news(node, tx, series, stated)
+    tell = bool(judged) and was_told(tx, series.id)
+    before = standing_countries(tx, series.id) if tell else ()
+    judgements.keep(node, tx, judged)
+    corrected = correct(node, tx, series.id, before) if tell else set()
     if woken is not None:
         woken |= corrected
     return series

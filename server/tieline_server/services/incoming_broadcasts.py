@@ -75,7 +75,7 @@ class IncomingBroadcasts:
                 raise InvalidInput("a broadcast of this id is known")
             if body.HasField("original"):
                 _check_first(tx, broadcast, body.original)
-            kept = keep_series(node, tx, series, notice, message.woken)
+            kept = keep_series(node, tx, series, [(series.owner, notice)], message.woken)
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.broadcasts.add(broadcast, [])

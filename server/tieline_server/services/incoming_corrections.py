@@ -8,12 +8,12 @@ from tieline_client.errors import InvalidInput, NotFound, PolicyRefused, Signatu
 from tieline_client.identifiers import check_country, check_id
 
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.referral import Direction, ReferralState, ReferralStep
+from tieline_server.services import judgements
 from tieline_server.services.context import Node
 from tieline_server.services.correcting import correct, may_learn
 from tieline_server.services.incoming import Handled, Message, stated_time
 from tieline_server.services.likely import standing_countries
-from tieline_server.services.notices import assessment_in
 from tieline_server.services.restricting import why_excluded
 
 
@@ -40,7 +40,7 @@ class IncomingCorrections:
             at=stated_time(node, body.correct_time),
             countries=countries,
         )
-        assessments = [assessment_in(one) for one in body.assessments]
+        stated = body.assessments
 
         def effect(tx: Tx) -> None:
             referral = tx.referrals.get(body.referral)
@@ -51,20 +51,15 @@ class IncomingCorrections:
             why = why_excluded(tx, referral.series, node.agency)
             if why:
                 raise PolicyRefused(f"it may not be kept here: {why}")
-            if any(one.series != referral.series for one in assessments):
-                raise InvalidInput("an assessment of another series")
             tx.referrals.add_step(step)
-            if not assessments or not self._may_keep(tx, referral):
+            series = tx.series.get(referral.series)
+            if not stated or series is None:
+                return
+            fresh = judgements.news(node, tx, series, [(message.peer, stated)])
+            if not node.policy.decide(may_learn(node, series, referral)).allowed:
                 return
             before = standing_countries(tx, referral.series)
-            for one in assessments:
-                tx.series.add_assessment(one)
+            judgements.keep(node, tx, fresh)
             message.woken.update(correct(node, tx, referral.series, before))
 
         return body.referral, effect
-
-    def _may_keep(self, tx: Tx, referral: Referral) -> bool:
-        series = tx.series.get(referral.series)
-        if series is None:
-            return False
-        return self.node.policy.decide(may_learn(self.node, series, referral)).allowed

@@ -85,7 +85,10 @@ class IncomingReferrals:
             for known in tx.referrals.find(Direction.IN, series.id):
                 if (known.root, known.sender) == (referral.root, referral.sender):
                     raise SignatureRefused("the envelope inside was passed on to us before")
-            kept = keep_series(node, tx, series, body.series, message.woken)
+            told = [(series.owner, notice)]
+            if not owned:
+                told.append((message.peer, body.series))
+            kept = keep_series(node, tx, series, told, message.woken)
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.referrals.add(referral)

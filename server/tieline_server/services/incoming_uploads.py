@@ -65,7 +65,7 @@ class IncomingUploads:
         def effect(tx: Tx) -> None:
             if tx.uploads.get(upload.id) is not None:
                 raise InvalidInput("an upload of this id is known")
-            kept = keep_series(node, tx, series, body.series, message.woken)
+            kept = keep_series(node, tx, series, [(message.peer, body.series)], message.woken)
             if body.HasField("items"):
                 claim_items(tx, message, body.items, kept)
             tx.uploads.add(upload)

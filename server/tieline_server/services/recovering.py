@@ -22,6 +22,7 @@ from tieline_client.payloads import Audience, moment, open_payload
 
 from tieline_server.domain.messages import OutMessage, OutState, Reply
 from tieline_server.domain.ports import Tx
+from tieline_server.domain.referral import Direction
 from tieline_server.services.context import Node
 from tieline_server.services.given_back import Told
 from tieline_server.services.redoing import take_effect
@@ -41,8 +42,13 @@ def put_back(node: Node, tx: Tx, peer: str, messages: Sequence[delivery_pb2.Sent
 
 
 def catch_up(node: Node, tx: Tx, subject: str) -> None:
-    """Do what messages about ``subject`` that were put back did, now that it is here again."""
-    for message in tx.outbox.of_subject(subject):
+    """Do what messages about ``subject`` that were put back did, now that it is here again; and
+    what those did by which this agency passed on the series that came with it."""
+    came = tx.referrals.get(subject) or tx.broadcasts.get(subject)
+    on = [] if came is None else [one.id for one in tx.referrals.find(Direction.OUT, came.series)]
+    subjects = dict.fromkeys([subject, *on])
+    again = [one for about in subjects for one in tx.outbox.of_subject(about)]
+    for message in again:
         if message.state is OutState.DELIVERED and message.envelope:
             take_effect(node, tx, Told(message, _payload(message.envelope)))
 

@@ -33,7 +33,7 @@ from tieline_server.domain.same_as import LinkState, SameAs, Word, later
 from tieline_server.domain.series import SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.domain.series_note import SeriesNote
-from tieline_server.services import redoing_deposits
+from tieline_server.services import judgements, redoing_deposits
 from tieline_server.services.broadcasting import ACKNOWLEDGE, answer_in
 from tieline_server.services.context import Node
 from tieline_server.services.given_back import Told, series_back
@@ -56,6 +56,7 @@ def take_effect(node: Node, tx: Tx, told: Told) -> None:
 def _referral(node: Node, tx: Tx, told: Told) -> None:
     payload, body, peer = told.payload, told.payload.referral, told.message.recipient
     series_back(node, tx, body.series, payload.case_ref)
+    judgements.given_back(node, tx, body.series.id, body.series.assessments)
     if tx.referrals.get(body.id) is None:
         tx.referrals.add(
             Referral(
@@ -113,8 +114,10 @@ def _referral_step(node: Node, tx: Tx, told: Told) -> None:
 
 def _referral_correction(node: Node, tx: Tx, told: Told) -> None:
     body = told.payload.referral_correction
-    if tx.referrals.get(body.referral) is None:
+    referral = tx.referrals.get(body.referral)
+    if referral is None:
         return
+    judgements.given_back(node, tx, referral.series, body.assessments)
     tx.referrals.add_step(
         ReferralStep(
             id=body.id,

@@ -236,21 +236,11 @@ class SeriesRows:
 
     def add_assessment(self, assessment: Assessment) -> None:
         """Add an assessment; one of this agency, series and id is left as first told."""
-        row = {
-            "id": assessment.id,
-            "series": assessment.series,
-            "agency": assessment.agency,
-            "person": assessment.person,
-            "country": assessment.country,
-            "confidence": int(assessment.confidence),
-            "grounds": assessment.grounds,
-            "confirmed": assessment.confirmed,
-            "eliminated": assessment.eliminated,
-            "made": assessment.made,
-            "region": assessment.region,
-            "clues": json.dumps(assessment.clues),
-        }
-        self._session.insert_new(assessments, row)
+        self._session.insert_new(assessments, _row(assessment))
+
+    def put_assessment(self, assessment: Assessment) -> None:
+        """Keep an assessment in the place of what is known of it."""
+        self._session.put(assessments, _row(assessment))
 
     def assessments(self, series: str) -> list[Assessment]:
         """Return a series' assessments in order of time."""
@@ -269,6 +259,23 @@ class SeriesRows:
 def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
+
+
+def _row(assessment: Assessment) -> dict[str, object]:
+    return {
+        "id": assessment.id,
+        "series": assessment.series,
+        "agency": assessment.agency,
+        "person": assessment.person,
+        "country": assessment.country,
+        "confidence": int(assessment.confidence),
+        "grounds": assessment.grounds,
+        "confirmed": assessment.confirmed,
+        "eliminated": assessment.eliminated,
+        "made": assessment.made,
+        "region": assessment.region,
+        "clues": json.dumps(assessment.clues),
+    }
 
 
 def _assessment(row: dict[str, Any]) -> Assessment:
