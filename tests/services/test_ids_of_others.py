@@ -10,8 +10,10 @@ from tieline_client.errors import PolicyRefused
 from tieline_client.identifiers import new_id, new_series_id
 from tieline_client.payloads import timestamp
 from tieline_server.domain.messages import OutMessage, OutState, Reply
+from tieline_server.domain.referral import Direction
 from tieline_server.domain.retraction import Retraction
 from tieline_server.services import item_chunks
+from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notes import NoteDesk
 from tieline_server.services.purging import Purging
@@ -21,7 +23,9 @@ from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.splitting import Splitting
 
-from tests.services.bench import ANA, CASE, ES, FR, PT, PURPOSE, Bench, Running, records
+from tests.services.bench import ANA, CASE, ES, FR, HUB, PT, PURPOSE, Bench, Running, records
+
+_ANCHOR = "a blue school bag with a white anchor"
 
 
 def _taken(node: Running, identifier: str) -> payload_pb2.Payload:
@@ -67,9 +71,8 @@ def _withdrawn_for_one(bench: Bench) -> tuple[str, Retraction]:
 def _back(bench: Bench, agency: str) -> None:
     """Somebody who was away is reached again."""
     bench.now += timedelta(minutes=10)
-    for one in (PT, ES, FR):
-        if one != agency:
-            bench[one].ready(agency)
+    for one in set(bench.nodes) - {agency}:
+        bench[one].ready(agency)
     bench.flow()
 
 
@@ -213,3 +216,100 @@ def test_a_note_is_not_kept_out_by_another_under_its_id(bench: Bench) -> None:
     assert [one.text for one in fr.store.read(lambda tx: tx.notes.of(series))] == [
         "the tiles are of FR"
     ]
+
+
+def _tip(
+    series: str, text: str, known: payload_pb2.TipRelay | None = None, words: str = _ANCHOR
+) -> payload_pb2.Payload:
+    """A tip on a clue, under ids of its own or those of a known one."""
+    tip = payload_pb2.TipRelay(
+        id=known.id if known else new_id(),
+        clue=known.clue if known else new_id(),
+        clue_text=words,
+        series=series,
+        clue_kind="object",
+        text=text,
+        state="new",
+    )
+    return payload_pb2.Payload(tip=tip)
+
+
+def test_a_tip_is_not_kept_out_by_another_under_its_id_nor_under_that_of_its_clue(
+    bench: Bench,
+) -> None:
+    series = _told_to_both(bench)
+    pt, es, fr = bench[PT], bench[ES], bench[FR]
+    mine = es.series(records([50]), name="Verde")
+    es.refer(mine, agency=FR, country="FR")
+    bench.flow()
+    honest = [_tip(series, "sold in Lyon"), _tip(series, "sold in Nice")]
+    taken = [
+        _tip(mine, "x", honest[0].tip),  # on another series
+        _tip(series, "y", honest[1].tip, "a red lamp"),  # and on this one, in other words
+    ]
+    for sender, tips in ((es, taken), (pt, honest)):
+        for one in tips:
+            one.tip.receive_time.CopyFrom(timestamp(bench.now))
+            answer = sender.deliver(sender.seal(one, FR), FR)
+            assert answer.reply == int(Reply.APPLIED), answer.text
+    clues = {one.id: one for one in fr.store.read(lambda tx: tx.clues.find(series))}
+    came = [one for one in fr.store.read(lambda tx: tx.clues.tips()) if one.origin == PT]
+    assert sorted(one.text for one in came) == ["sold in Lyon", "sold in Nice"]
+    assert {clues[one.clue].text for one in came} == {_ANCHOR}
+
+
+def test_a_step_down_the_chain_is_not_kept_out_by_a_telling_under_its_referrals_id(
+    bench: Bench,
+) -> None:
+    """ES tells PT that it told a country itself, under the id by which it passed on to FR."""
+    pt, es, fr = bench[PT], bench[ES], bench[FR]
+    series = pt.series(records(range(2)))
+    pt.refer(series, country="ES")
+    bench.flow()
+    _step(es, "passed_on", passed_to=FR)
+    bench.flow()
+    telling = payload_pb2.ToldOutside(
+        id=new_id(),
+        referral=fr.inbox()[0].id,
+        root=fr.inbox()[0].id,
+        series=series,
+        country="BR",
+        reference="note 1",
+        tell_time=timestamp(bench.now),
+        alone=True,
+    )
+    answer = es.deliver(es.seal(payload_pb2.Payload(told_outside=telling), PT), PT)
+    assert answer.reply == int(Reply.APPLIED), answer.text
+    _step(fr, "accepted")
+    bench.flow()
+    (first,) = pt.store.read(lambda tx: tx.referrals.find(Direction.OUT))
+    steps = pt.store.read(lambda tx: tx.referrals.steps(first.id))
+    assert FR in {one.agency for one in steps}
+
+
+def test_a_series_that_is_withdrawn_takes_no_broadcast_of_another_along(bench: Bench) -> None:
+    """ES was told a broadcast, and refers a series of its own to the hub under its id."""
+    es, hub = bench[ES], bench[HUB]
+    assert bench[PT]
+    bench.offline.add(PT)
+    request = operator_pb2.BroadcastSeriesRequest(
+        series=[hub.series(records(range(2)))], group="desks", purpose=PURPOSE, case_ref=CASE
+    )
+    (asked,) = Broadcasting(hub.node).broadcast(ANA, request)
+    assert set(asked.recipients) == {ES, PT}
+    bench.flow()
+    assert [one.broadcast.id for one in es.inbox()] == [asked.id]
+    mine = es.series(records([50]), name="Verde")
+    es.refer(mine, agency=HUB)
+    payload = payload_pb2.Payload.FromString(es.sent(HUB, "referral").payload)
+    (queued,) = es.queued(HUB)
+    payload.ClearField("id")
+    payload.referral.ClearField("items")
+    payload.referral.id = payload.referral.root = asked.id
+    es.store.write(lambda tx: tx.outbox.settle(HUB, queued.id, OutState.DELIVERED, bench.now))
+    assert es.deliver(es.seal(payload, HUB), HUB, lane=2).reply == int(Reply.APPLIED)
+    withdraw = _taken(es, new_id())
+    withdraw.retraction.series = mine
+    assert es.deliver(es.seal(withdraw, HUB), HUB, lane=1).reply == int(Reply.APPLIED)
+    Purging(hub.node).run()
+    assert hub.sent(PT, "broadcast").payload

@@ -192,7 +192,8 @@ def record_step(tx: Tx, peer: str, root: str, step: ReferralStep) -> Referral:
        recipient itself, and we note it beside theirs.
     2. A country that was told by other means is told on by nobody: who told it goes on.
     3. Who told us a referral may have told its country by other means as well.
-    4. Otherwise somebody down a chain of pass-ons acted, which began with ``root``.
+    4. Otherwise somebody down a chain of pass-ons acted, which began with ``root``. What of 2 and 3
+       has the id of a referral in that chain, somebody else put there, who was told it.
 
     Raises SignatureRefused for a step that is not its to take, NotFound and NotYet.
     """
@@ -209,14 +210,17 @@ def record_step(tx: Tx, peer: str, root: str, step: ReferralStep) -> Referral:
         return told
     # 2, 3
     outside = step.state is ReferralState.TOLD_OUTSIDE
+    not_theirs = False
     if told is not None and (told.direction is Direction.OUTSIDE or outside):
-        if told.sender != peer:
-            raise SignatureRefused(f"{peer} is not who told it")
-        tx.referrals.add_step(step)
-        return told
+        if told.sender == peer:
+            tx.referrals.add_step(step)
+            return told
+        not_theirs = True
     # 4
-    told = tx.referrals.get(root)
+    told = tx.referrals.get(root) if root != step.referral else None
     if told is None or told.direction is not Direction.OUT:
+        if not_theirs:
+            raise SignatureRefused(f"{peer} is not who told it")
         raise NotFound("this referral is not known here")
     tx.referrals.add_step(_further(tx, told, step))
     return told

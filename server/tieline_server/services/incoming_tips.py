@@ -3,17 +3,24 @@
 1. Both sides hold the series; without it the tip waits for the referral that brings it.
 2. Policy is asked the sender's question again, and the owner's restrictions of the series hold.
 3. The words pass the same check as those of the public here.
-4. The clue comes with its first tip, under its origin's id; it counts for nothing until a person of
+4. The clue comes with its first tip, under its origin's id, and the tip under its own; an id that
+   is another's word here already is given up for a new one. It counts for nothing until a person of
    this agency has verified the tip, whatever the sender made of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline.v1 import payload_pb2
 from tieline_client.errors import InvalidInput, PolicyRefused
-from tieline_client.identifiers import check_code, check_country, check_id, series_owner
+from tieline_client.identifiers import (
+    check_code,
+    check_country,
+    check_id,
+    new_id,
+    series_owner,
+)
 
 from tieline_server.domain.clue import Clue, Tip, TipState, check_words
 from tieline_server.domain.ports import Tx
@@ -52,25 +59,28 @@ class IncomingTips:
             question = relay_question(node, series, message.peer, node.agency, payload.purpose)
             node.allow(question, f"a tip of {message.peer}")
             # 4
-            clue = tx.clues.get(body.clue)
-            if clue is None:
-                check_room(tx, series.id)
-                tx.clues.add(
-                    Clue(
-                        body.clue,
-                        series.id,
-                        kind,
-                        words,
-                        message.peer,
-                        payload.person,
-                        node.clock(),
-                    )
-                )
-            elif clue.series != series.id:
-                raise InvalidInput("the clue belongs to another series")
-            tx.clues.add_tip(tip)
+            told = Clue(
+                body.clue, series.id, kind, words, message.peer, payload.person, node.clock()
+            )
+            clue = self._clue(tx, told)
+            known = tx.clues.tip(tip.id)
+            taken = known is not None and (known.clue, known.text) != (clue, tip.text)
+            tx.clues.add_tip(replace(tip, id=new_id() if taken else tip.id, clue=clue))
 
         return body.series, effect
+
+    def _clue(self, tx: Tx, told: Clue) -> str:
+        """Return the id here of the clue that a tip is on, after adding it where it is new."""
+        known = tx.clues.get(told.id)
+        if known is not None and not _is(known, told, self.node.agency):
+            told = replace(told, id=new_id())
+            mine = [one for one in tx.clues.find(told.series) if one.origin == told.origin]
+            known = next((one for one in mine if one.text == told.text), None)
+        if known is not None:
+            return known.id
+        check_room(tx, told.series)
+        tx.clues.add(told)
+        return told.id
 
     def _read(self, message: Message, body: payload_pb2.TipRelay) -> Tip:
         said = parse_state(body.state)
@@ -92,3 +102,11 @@ class IncomingTips:
             country=body.country or named,
             said=f"{said.value} {sign}{named}" if named else said.value,
         )
+
+
+def _is(known: Clue, told: Clue, own: str) -> bool:
+    """Whether a clue that is known under an id is the one that is told: of that series, and by
+    whoever told it first, or in its words."""
+    return known.series == told.series and (
+        known.origin in (own, told.origin) or known.text == told.text
+    )

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from sqlalchemy import ColumnElement, and_, case, delete, exists, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    case,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Erased
@@ -79,6 +90,13 @@ _CARRIERS = (
     *("release", "tip", "deposit_report", "same_as", "note"),
 )
 """Kinds of messages that carry a series; the others are words about it."""
+_BROADCASTS = ("broadcast", "broadcast_answer")
+_UPLOADS = ("upload", "upload_step")
+_OF_OTHER_IDS = (
+    *("retraction", "purge_receipt", "request_answer", "permission_request", "permission"),
+    *("transfer_notice", "watch_notice"),
+)
+"""Kinds whose subject is neither a series nor a referral, a broadcast or an upload of one."""
 _OPEN = (OutState.QUEUED.value, OutState.PARKED.value)
 
 
@@ -93,7 +111,7 @@ class Erasure:
 
     def cancel(self, series: str, recipients: Iterable[str] | None) -> list[str]:
         """Take back what is queued of a series, empty what was delivered; see the port."""
-        mine = [outbox.c.subject.in_(self._subjects(series)), outbox.c.kind.in_(_CARRIERS)]
+        mine = [self._about(outbox, series), outbox.c.kind.in_(_CARRIERS)]
         if recipients is not None:
             mine.append(outbox.c.recipient.in_(list(recipients)))
         waiting = select(outbox.c.recipient).where(*mine, outbox.c.state.in_(_OPEN)).distinct()
@@ -112,13 +130,13 @@ class Erasure:
 
     def series(self, series_id: str) -> None:
         """Erase all but holdings of a series; see the port."""
-        subjects = self._subjects(series_id)
+        about, came = self._about(outbox, series_id), self._about(inbox, series_id)
         told = select(referrals.c.id).where(referrals.c.series == series_id).scalar_subquery()
         asked = select(broadcasts.c.id).where(broadcasts.c.series == series_id).scalar_subquery()
-        self._empty(outbox.c.subject.in_(subjects), outbox.c.kind.in_(_CARRIERS))
+        self._empty(about, outbox.c.kind.in_(_CARRIERS))
         settled = outbox.c.state.not_in(_OPEN)  # what this agency still has to say is said first
-        self._empty(outbox.c.subject.in_(subjects), settled)
-        self._run(update(inbox).where(inbox.c.subject.in_(subjects)).values(envelope=b""))
+        self._empty(about, settled)
+        self._run(update(inbox).where(came).values(envelope=b""))
         self._drop_chunks(series_id)
         self._run(update(referral_steps).where(referral_steps.c.referral.in_(told)).values(text=""))
         self._run(update(referrals).where(referrals.c.series == series_id).values(note=""))
@@ -133,10 +151,10 @@ class Erasure:
             .where(alarms.c.series == series_id, alarms.c.ended.is_(None))
             .values(ended=self._session.now())
         )
-        about = select(request_series.c.request).where(request_series.c.series == series_id)
+        asked_of = select(request_series.c.request).where(request_series.c.series == series_id)
         self._run(
             update(requests)
-            .where(requests.c.id.in_(about))
+            .where(requests.c.id.in_(asked_of))
             .values(text="", terms="{}", envelope=b"")
         )
         self._run(delete(request_series).where(request_series.c.series == series_id))
@@ -151,13 +169,23 @@ class Erasure:
         self._run(delete(series_references).where(series_references.c.series == series_id))
         self._run(delete(series).where(series.c.id == series_id))
 
-    def _subjects(self, series_id: str) -> list[str]:
-        """Return what messages about a series have as their subject."""
-        found = [series_id]  # what was refused of it
-        for table in (referrals, broadcasts, uploads):
+    def _about(self, messages: Table, series_id: str) -> ColumnElement[bool]:
+        """Messages about a series, by their subject: the series, or a referral, a broadcast or an
+        upload of it. An id is one only with the kind of what it names: a referral that somebody
+        sent under the id of a broadcast of another series takes nothing of that along."""
+        c = messages.c
+        kinds = {
+            referrals: c.kind.not_in((*_BROADCASTS, *_UPLOADS, *_OF_OTHER_IDS)),
+            broadcasts: c.kind.in_(_BROADCASTS),
+            uploads: c.kind.in_(_UPLOADS),
+        }
+        found: list[ColumnElement[bool]] = [c.subject == series_id]  # refused ones too
+        for table, of_kind in kinds.items():
             ids = select(table.c.id).where(table.c.series == series_id)
-            found += self._session.connection.scalars(ids)
-        return found
+            named = list(self._session.connection.scalars(ids))
+            if named:
+                found.append(and_(c.subject.in_(named), of_kind))
+        return or_(*found)
 
     def _empty(self, *where: ColumnElement[bool]) -> None:
         waits = outbox.c.state.in_(_OPEN)
