@@ -25,6 +25,11 @@ LINKS_SHOWN = 1_000
 """Other agencies' series that one series is linked with, in one view."""
 SAME_AS_SHOWN = 10_000
 """Links in one list."""
+IMPORTS_SHOWN = 1_000
+"""Imports in one list."""
+IMPORT_SERIES_SHOWN = 20
+IMPORTS_NAMED = 20
+"""Imports that a report of another names."""
 EVENTS_SHOWN = 1_000
 """Lines of a series' history in one view."""
 FREE_TEXT_PER_MESSAGE_CHARS = 16_000

@@ -24,6 +24,7 @@ from tieline_client.operator_clock import ClockCalls
 from tieline_client.operator_clues import ClueCalls
 from tieline_client.operator_connection import make
 from tieline_client.operator_deposits import DepositCalls
+from tieline_client.operator_imports import ImportCalls
 from tieline_client.operator_links import LinkCalls
 from tieline_client.operator_operations import OperationCalls
 from tieline_client.operator_people import PeopleCalls
@@ -42,6 +43,7 @@ class OperatorClient(
     ClockCalls,
     ClueCalls,
     DepositCalls,
+    ImportCalls,
     LinkCalls,
     OperationCalls,
     PeopleCalls,

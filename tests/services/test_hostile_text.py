@@ -23,6 +23,7 @@ from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
 from tieline.v1 import operator_clock_pb2 as telling
 from tieline.v1 import operator_clues_pb2 as clues
 from tieline.v1 import operator_deposits_pb2 as deposits
+from tieline.v1 import operator_imports_pb2 as imports
 from tieline.v1 import operator_links_pb2 as links
 from tieline.v1 import operator_operations_pb2 as operations
 from tieline.v1 import operator_pb2 as pb
@@ -220,6 +221,9 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "AssessSeries":
             series = _series(pt, number)
             return pb.AssessSeriesRequest(series=series, country="ES", confidence=1, grounds="g")
+        case "RemoveImport":
+            made = pt.load(records([number * 3]))
+            return imports.RemoveImportRequest(id=made.import_id, reason="r")
         case "RetractSeries":
             return pb.RetractSeriesRequest(
                 series=_series(pt, number), reason="r", kind="narrowed", code=3, restriction="w"
@@ -307,9 +311,9 @@ def _request(bench: Bench, method: str, number: int) -> Any:
         case "ReconcileDeposits":
             return deposits.ReconcileDepositsRequest(repository=INTERPOL, **WHY)
         case "RecordDrop":
-            made = deposits.DroppedSeries(series=_series(pt, number), records=2)
+            dropped = deposits.DroppedSeries(series=_series(pt, number), records=2)
             return deposits.RecordDropRequest(
-                repository=INTERPOL, drop=f"drop-{number}", series=[made], **WHY
+                repository=INTERPOL, drop=f"drop-{number}", series=[dropped], **WHY
             )
         case "AddWatch":
             until = timestamp(bench.now + timedelta(days=9))

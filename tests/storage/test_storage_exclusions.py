@@ -69,6 +69,19 @@ def digests_of(records: list[Record]) -> set[Digest]:
     }
 
 
+def remove(store: Store, key: str, limit: int, left: set[Digest]) -> None:
+    """Take a list back; ``left`` is what the others name, at once and however far it is erased."""
+    row = store.read(lambda tx: tx.imports.row(key))
+    assert row is not None
+    assert store.write(lambda tx: tx.imports.stop(row.no))
+    assert not store.write(lambda tx: tx.imports.stop(row.no))
+    while True:
+        assert found(store) == left
+        if not store.write(lambda tx: tx.erasure.import_holdings(row.no, limit)).more:
+            break
+    assert found(store) == left
+
+
 def some_records(rng: random.Random) -> list[Record]:
     def digests() -> dict[str, Any]:
         return {kind.label: rng.choice(POOL) for kind in rng.sample(EXACT_KINDS, 2)}
@@ -77,18 +90,25 @@ def some_records(rng: random.Random) -> list[Record]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_lookups_equal_sets_through_batches_discards_merges_and_restarts(
+def test_lookups_equal_sets_through_batches_discards_removals_merges_and_restarts(
     store_url: str, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
     folder = tmp_path / "known-good"
-    good: set[Digest] = set()
+    counted: dict[str, set[Digest]] = {}
+    """What each list that counts stored: what others named already is theirs alone."""
     staged: dict[str, set[Digest]] = {}
     for _ in range(6):
         with listing(store_url, folder) as store:
             for _ in range(12):
-                act = rng.choice(["begin", "stage", "stage", "stage", "complete", "discard"])
-                if act == "begin" or not staged:
+                good = set().union(*counted.values())
+                act = rng.choice([*["begin", "complete", "discard", "remove"], *["stage"] * 3])
+                if act == "remove" and counted:
+                    key = rng.choice(list(counted))
+                    del counted[key]
+                    remove(store, key, rng.choice([1, 100]), set().union(*counted.values()))
+                    continue
+                if act in ("begin", "remove") or not staged:
                     staged[begin(store, exclusions=True)] = set()
                     continue
                 key = rng.choice(list(staged))
@@ -99,14 +119,16 @@ def test_lookups_equal_sets_through_batches_discards_merges_and_restarts(
                         new += not digests_of([one]) <= known
                         known = known | digests_of([one])
                     assert stage(store, key, records) == new
-                    staged[key] |= digests_of(records)
+                    staged[key] |= digests_of(records) - good
                 elif act == "complete":
                     complete(store, key)
-                    good |= staged.pop(key)
+                    counted[key] = staged.pop(key)
+                    good |= counted[key]
                 else:
                     discard(store, key, rng.choice([1, 100]))
                     del staged[key]
                 assert found(store) == good
+            good = set().union(*counted.values())
             assert store.read(lambda tx: tx.items.stats()).exclusions >= len(good)
             if rng.random() < 0.5:
                 lists = store.known_good.index  # type: ignore[attr-defined]
@@ -139,8 +161,10 @@ def test_a_list_far_behind_is_caught_up_before_anything_is_asked(
             feed.start()
             with pytest.raises(StorageUnavailable, match="brought up to date"):
                 found(store)
+            assert not feed.purge(), "nor is it said that no file holds what was erased"
         feed._thread.join()  # type: ignore[attr-defined]
         assert found(store) == good
+        assert feed.purge()
         assert lists.stats()["rows"]["sha1"] == 10  # rebuilt, in one piece
 
 
@@ -154,6 +178,25 @@ def test_a_discarded_list_is_forgotten_by_the_index(store_url: str) -> None:
         assert len(lists.exact(DigestKind.MD5, rows_of(DigestKind.MD5)).item_ids) == 0
         lists.merge()
         assert not any(lists.stats()["rows"].values())
+
+
+def test_no_file_of_the_index_holds_a_list_that_was_erased(store_url: str, tmp_path: Path) -> None:
+    with listing(store_url, tmp_path / "known-good") as store:
+        lists = store.known_good.index  # type: ignore[attr-defined]
+        for number in range(2):
+            key = begin(store, exclusions=True)
+            stage(store, key, [record(md5=str(number)), record(sha1=str(number))])
+            complete(store, key)
+        lists.merge()
+        assert (lists.stats()["rows"]["md5"], lists.stats()["rows"]["sha1"]) == (2, 2)
+        remove(store, key, 1, {(DigestKind.MD5, md5("0")), (DigestKind.SHA1, sha1("0"))})
+        store.known_good.purge()
+        assert (lists.stats()["rows"]["md5"], lists.stats()["rows"]["sha1"]) == (1, 1)
+        assert store.read(lambda tx: tx.items.stats()).exclusions == 2
+        row = store.read(lambda tx: tx.imports.row(key))
+        assert row is not None and row.stored == 0
+    with listing(store_url, tmp_path / "known-good") as store:
+        assert found(store) == {(DigestKind.MD5, md5("0")), (DigestKind.SHA1, sha1("0"))}
 
 
 @pytest.mark.postgres

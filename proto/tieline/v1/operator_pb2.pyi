@@ -555,6 +555,10 @@ class ImportReport(_message.Message):
     UNSENT_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
     REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    KNOWN_GOOD_FIELD_NUMBER: _builtins.int
+    LISTS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
     records: _builtins.int
     """Records sent."""
     items_new: _builtins.int
@@ -575,6 +579,10 @@ class ImportReport(_message.Message):
     """Of a repeated file: records that the client could not send then."""
     rejected_count: _builtins.int
     """How many records the node could not use, those beyond `rejected` too. Since v1.5."""
+    known_good: _builtins.int
+    """Of the excluded: records that an exclusion list names. Since v1.5."""
+    held: _builtins.int
+    """Of an exclusion list: records that are held already, which stay held. Since v1.5."""
     @_builtins.property
     def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The series, by id."""
@@ -586,6 +594,14 @@ class ImportReport(_message.Message):
     @_builtins.property
     def named(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedRecord]:
         """The first of them."""
+
+    @_builtins.property
+    def lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportName]:
+        """The lists that name them. Since v1.5."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportName]:
+        """The agency's own imports that hold them. Since v1.5."""
 
     def __init__(
         self,
@@ -603,14 +619,46 @@ class ImportReport(_message.Message):
         unsent: _builtins.int = ...,
         named: _abc.Iterable[Global___RejectedRecord] | None = ...,
         rejected_count: _builtins.int = ...,
+        known_good: _builtins.int | None = ...,
+        lists: _abc.Iterable[Global___ImportName] | None = ...,
+        held: _builtins.int = ...,
+        holders: _abc.Iterable[Global___ImportName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_known_good", b"_known_good", "known_good", b"known_good"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_known_good", b"_known_good", "conflicts", b"conflicts", "excluded", b"excluded", "held", b"held", "holders", b"holders", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "known_good", b"known_good", "lists", b"lists", "named", b"named", "records", b"records", "rejected", b"rejected", "rejected_count", b"rejected_count", "repeated", b"repeated", "series", b"series", "set_aside", b"set_aside", "unsent", b"unsent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__known_good: _TypeAlias = _typing.Literal["known_good"]  # noqa: Y015
+    _WhichOneofArgType__known_good: _TypeAlias = _typing.Literal["_known_good", b"_known_good"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__known_good) -> _WhichOneofReturnType__known_good | None: ...
+
+Global___ImportReport: _TypeAlias = ImportReport  # noqa: Y015
+
+@_typing.final
+class ImportName(_message.Message):
+    """An import by its id and its file's name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    source: _builtins.str
+    """The file's name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "excluded", b"excluded", "import_id", b"import_id", "items_known", b"items_known", "items_new", b"items_new", "named", b"named", "records", b"records", "rejected", b"rejected", "rejected_count", b"rejected_count", "repeated", b"repeated", "series", b"series", "set_aside", b"set_aside", "unsent", b"unsent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImportReport: _TypeAlias = ImportReport  # noqa: Y015
+Global___ImportName: _TypeAlias = ImportName  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):
@@ -905,9 +953,9 @@ class PurgeView(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     series: _builtins.str
-    """The series; empty where an import's retention ended."""
+    """The series; empty where it is an import."""
     cause: _builtins.str
-    """retraction or retention."""
+    """retraction, retention, or removal of an import."""
     state: _builtins.str
     """erasing, erased, or scrubbed when its receipt is next."""
     holdings: _builtins.int

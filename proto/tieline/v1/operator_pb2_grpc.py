@@ -9,6 +9,7 @@ from tieline.v1 import operator_access_pb2 as tieline_dot_v1_dot_operator__acces
 from tieline.v1 import operator_clock_pb2 as tieline_dot_v1_dot_operator__clock__pb2
 from tieline.v1 import operator_clues_pb2 as tieline_dot_v1_dot_operator__clues__pb2
 from tieline.v1 import operator_deposits_pb2 as tieline_dot_v1_dot_operator__deposits__pb2
+from tieline.v1 import operator_imports_pb2 as tieline_dot_v1_dot_operator__imports__pb2
 from tieline.v1 import operator_links_pb2 as tieline_dot_v1_dot_operator__links__pb2
 from tieline.v1 import operator_operations_pb2 as tieline_dot_v1_dot_operator__operations__pb2
 from tieline.v1 import operator_pb2 as tieline_dot_v1_dot_operator__pb2
@@ -51,6 +52,16 @@ class OperatorServiceStub:
                 '/tieline.v1.OperatorService/Import',
                 request_serializer=tieline_dot_v1_dot_operator__pb2.ImportRequest.SerializeToString,
                 response_deserializer=tieline_dot_v1_dot_operator__pb2.ImportResponse.FromString,
+                _registered_method=True)
+        self.ListImports = channel.unary_unary(
+                '/tieline.v1.OperatorService/ListImports',
+                request_serializer=tieline_dot_v1_dot_operator__imports__pb2.ListImportsRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__imports__pb2.ListImportsResponse.FromString,
+                _registered_method=True)
+        self.RemoveImport = channel.unary_unary(
+                '/tieline.v1.OperatorService/RemoveImport',
+                request_serializer=tieline_dot_v1_dot_operator__imports__pb2.RemoveImportRequest.SerializeToString,
+                response_deserializer=tieline_dot_v1_dot_operator__imports__pb2.RemoveImportResponse.FromString,
                 _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/tieline.v1.OperatorService/GetStats',
@@ -407,6 +418,20 @@ class OperatorServiceServicer:
     def Import(self, request_iterator, context):
         """Imports one file. Caller: analyst. Header first, then records; progress comes back, the report
         last. Nothing of a broken or interrupted import is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImports(self, request, context):
+        """What was imported. Caller: analyst, officer, auditor. Since v1.5.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveImport(self, request, context):
+        """Takes an import back. Caller: officer. Since v1.5.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -906,6 +931,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.ImportRequest.FromString,
                     response_serializer=tieline_dot_v1_dot_operator__pb2.ImportResponse.SerializeToString,
             ),
+            'ListImports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImports,
+                    request_deserializer=tieline_dot_v1_dot_operator__imports__pb2.ListImportsRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__imports__pb2.ListImportsResponse.SerializeToString,
+            ),
+            'RemoveImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveImport,
+                    request_deserializer=tieline_dot_v1_dot_operator__imports__pb2.RemoveImportRequest.FromString,
+                    response_serializer=tieline_dot_v1_dot_operator__imports__pb2.RemoveImportResponse.SerializeToString,
+            ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
                     request_deserializer=tieline_dot_v1_dot_operator__pb2.GetStatsRequest.FromString,
@@ -1281,6 +1316,60 @@ class OperatorService:
             '/tieline.v1.OperatorService/Import',
             tieline_dot_v1_dot_operator__pb2.ImportRequest.SerializeToString,
             tieline_dot_v1_dot_operator__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/ListImports',
+            tieline_dot_v1_dot_operator__imports__pb2.ListImportsRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__imports__pb2.ListImportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tieline.v1.OperatorService/RemoveImport',
+            tieline_dot_v1_dot_operator__imports__pb2.RemoveImportRequest.SerializeToString,
+            tieline_dot_v1_dot_operator__imports__pb2.RemoveImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

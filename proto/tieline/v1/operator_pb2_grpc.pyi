@@ -11,6 +11,7 @@ from tieline.v1 import operator_access_pb2 as _operator_access_pb2
 from tieline.v1 import operator_clock_pb2 as _operator_clock_pb2
 from tieline.v1 import operator_clues_pb2 as _operator_clues_pb2
 from tieline.v1 import operator_deposits_pb2 as _operator_deposits_pb2
+from tieline.v1 import operator_imports_pb2 as _operator_imports_pb2
 from tieline.v1 import operator_links_pb2 as _operator_links_pb2
 from tieline.v1 import operator_operations_pb2 as _operator_operations_pb2
 from tieline.v1 import operator_pb2 as _operator_pb2
@@ -50,6 +51,10 @@ class OperatorServiceStub:
     """Imports one file. Caller: analyst. Header first, then records; progress comes back, the report
     last. Nothing of a broken or interrupted import is kept.
     """
+    ListImports: _grpc.UnaryUnaryMultiCallable[_operator_imports_pb2.ListImportsRequest, _operator_imports_pb2.ListImportsResponse]
+    """What was imported. Caller: analyst, officer, auditor. Since v1.5."""
+    RemoveImport: _grpc.UnaryUnaryMultiCallable[_operator_imports_pb2.RemoveImportRequest, _operator_imports_pb2.RemoveImportResponse]
+    """Takes an import back. Caller: officer. Since v1.5."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetStatsRequest, _operator_pb2.GetStatsResponse]
     """Counts of what is stored. Caller: any role."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]
@@ -206,6 +211,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Imports one file. Caller: analyst. Header first, then records; progress comes back, the report
     last. Nothing of a broken or interrupted import is kept.
     """
+    ListImports: _aio.UnaryUnaryMultiCallable[_operator_imports_pb2.ListImportsRequest, _operator_imports_pb2.ListImportsResponse]  # type: ignore[assignment]
+    """What was imported. Caller: analyst, officer, auditor. Since v1.5."""
+    RemoveImport: _aio.UnaryUnaryMultiCallable[_operator_imports_pb2.RemoveImportRequest, _operator_imports_pb2.RemoveImportResponse]  # type: ignore[assignment]
+    """Takes an import back. Caller: officer. Since v1.5."""
     GetStats: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetStatsRequest, _operator_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Counts of what is stored. Caller: any role."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetStatusRequest, _operator_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -365,6 +374,22 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Imports one file. Caller: analyst. Header first, then records; progress comes back, the report
         last. Nothing of a broken or interrupted import is kept.
         """
+
+    @_abc_1.abstractmethod
+    def ListImports(
+        self,
+        request: _operator_imports_pb2.ListImportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_imports_pb2.ListImportsResponse, _abc.Awaitable[_operator_imports_pb2.ListImportsResponse]]:
+        """What was imported. Caller: analyst, officer, auditor. Since v1.5."""
+
+    @_abc_1.abstractmethod
+    def RemoveImport(
+        self,
+        request: _operator_imports_pb2.RemoveImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_imports_pb2.RemoveImportResponse, _abc.Awaitable[_operator_imports_pb2.RemoveImportResponse]]:
+        """Takes an import back. Caller: officer. Since v1.5."""
 
     @_abc_1.abstractmethod
     def GetStats(

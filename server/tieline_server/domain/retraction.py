@@ -54,6 +54,8 @@ class PurgeCause(enum.StrEnum):
 
     RETRACTION = "retraction"
     RETENTION = "retention"
+    REMOVAL = "removal"
+    """An officer took an import back."""
 
 
 @dataclass(frozen=True, slots=True)

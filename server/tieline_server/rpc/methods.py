@@ -123,6 +123,8 @@ _DIRECTORY = {
 }
 _OPERATOR = {
     "Import": _person_stream(frozenset({ANALYST}), limits.IMPORT_SECONDS),
+    "ListImports": _person(_READERS | {AUDITOR}),
+    "RemoveImport": _person(frozenset({OFFICER})),
     "GetStats": _person(ROLES),
     "GetStatus": _person(ROLES),
     "ListPeers": _person(ROLES),

@@ -23,6 +23,7 @@ from tieline_server.rpc.operator_clock import ClockMethods
 from tieline_server.rpc.operator_clues import ClueMethods
 from tieline_server.rpc.operator_deposits import DepositMethods
 from tieline_server.rpc.operator_exports import ExportMethods
+from tieline_server.rpc.operator_imports import ImportMethods
 from tieline_server.rpc.operator_links import LinkMethods
 from tieline_server.rpc.operator_operations import OperationMethods
 from tieline_server.rpc.operator_people import Access, PeopleMethods
@@ -96,6 +97,7 @@ class OperatorServicer(
     ClueMethods,
     DepositMethods,
     ExportMethods,
+    ImportMethods,
     LinkMethods,
     OperationMethods,
     PeopleMethods,
@@ -109,6 +111,7 @@ class OperatorServicer(
         super().__init__(node)
         self._take_clues(node)
         self._take_operations(node)
+        self._take_imports(node)
         self._take_links(node)
         self._take_watches(node, facts.run_watches)
         self._node, self._people, self._facts = node, people, facts

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from tieline_client import limits
-from tieline_client.columns import Columns, DigestColumn, of_records
+from tieline_client.columns import Columns, DigestColumn
 from tieline_client.digests import EXACT_KINDS, DigestKind, junk_rows
-from tieline_client.formats.record import Record, Vote
+from tieline_client.formats.record import Vote
 from tieline_client.screening import votes_belong, why_unmatched
 
 from tieline_server.domain.ports import Ids, Rows, Store
@@ -73,27 +73,22 @@ def without_junk_digests(columns: Columns) -> tuple[Columns, npt.NDArray[np.int6
     return (replace(columns, digests=digests) if dropped.any() else columns), dropped
 
 
-def known_good(store: Store, columns: Columns) -> Mask:
-    """Return a mask of the records of which a digest is on an exclusion list."""
-    found = np.zeros(len(columns), dtype=np.bool_)
+def known_good(store: Store, columns: Columns) -> Ids:
+    """Return for each record the number of an exclusion list that a digest of it is on; 0: none."""
+    found = np.zeros(len(columns), dtype=np.int64)
     exact = {kind: columns.digests[kind] for kind in EXACT_KINDS if kind in columns.digests}
     if not store.recall("exclusions", lambda tx: tx.imports.has_exclusions()):
         return found
     for kind, column in exact.items():
         places = np.flatnonzero(column.present)
-        found[places[listed(store, kind, column.rows[places])]] = True
+        lists = store.read(lambda tx, k=kind, d=column.rows[places]: tx.imports.excluded_by(k, d))  # type: ignore[misc]
+        found[places] = np.where(lists > 0, lists, found[places])
     return found
 
 
 def listed(store: Store, kind: DigestKind, rows: Rows) -> Ids:
     """Return the positions of (n, width) digests that an exclusion list names."""
     return store.read(lambda tx: tx.imports.excluded(kind, rows))
-
-
-def without_known_good(store: Store, records: list[Record]) -> list[Record]:
-    """Return the records of which no digest is on an exclusion list."""
-    good = known_good(store, of_records(records))
-    return [record for record, here in zip(records, good.tolist(), strict=True) if not here]
 
 
 def _belong(columns: Columns, categories: frozenset[Vote], stated: Vote | None) -> Mask:

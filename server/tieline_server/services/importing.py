@@ -33,12 +33,12 @@ from tieline_client.screening import (
 from tieline_server.domain.audit import AuditEntry
 from tieline_server.domain.ports import ImportHead, StageCounts, Store, Tx
 from tieline_server.domain.series import ExternalReference, Origin, Series, SeriesStatus
-from tieline_server.services import repeats
+from tieline_server.services import import_names, repeats
 from tieline_server.services.admission import (
+    Mask,
     admit,
     known_good,
     without_junk_digests,
-    without_known_good,
 )
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.notices import handling_in
@@ -51,12 +51,15 @@ _SERIES_PER_IMPORT = 10_000
 
 @dataclass(slots=True)
 class Counts:
-    """What an import amounts to so far; records, except ``set_aside`` (digests)."""
+    """What an import amounts to so far; records, except ``set_aside`` (digests). ``known_good`` is
+    a part of ``excluded``; ``held`` counts records of an exclusion list that are held."""
 
     records: int = 0
     new: int = 0
     known: int = 0
     excluded: int = 0
+    known_good: int = 0
+    held: int = 0
     conflicts: int = 0
     set_aside: int = 0
 
@@ -78,6 +81,8 @@ class Import:
         self.rejected_count = 0
         self._series: dict[str, Series] = {}
         self._references: dict[str, dict[ExternalReference, None]] = {}
+        self._lists: set[int] = set()
+        self._holders: set[str] = set()
         now = node.clock()
         default = node.defaults.handling(now.date())
         handling = handling_in(header.handling, default)
@@ -110,8 +115,7 @@ class Import:
             counts.set_aside += int(dropped.sum())
             kept = columns.take(columns.identified())
             if len(kept):
-                self._count(store.write(lambda tx: tx.imports.stage_exclusions(self.head.id, kept)))
-                store.known_good.wait_for_room()
+                self._stage_list(kept)
             return
         store.index.catch_up()
         admitted = admit(columns, self._node.defaults.categories, self._stated)
@@ -119,8 +123,7 @@ class Import:
         counts.excluded += admitted.excluded
         for number, reason in admitted.rejected:
             self._reject(number, reason)
-        good = known_good(store, admitted.columns)
-        counts.excluded += int(np.count_nonzero(good))
+        good = self._leave_out(admitted.columns)
         held, series = self._in_series(admitted.columns.take(~good))
         if len(held):
             self._count(
@@ -138,22 +141,17 @@ class Import:
         if not kept:
             return
         if self.head.exclusions:
-            columns = of_records(kept)
-            staged = self._node.store.write(
-                lambda tx: tx.imports.stage_exclusions(self.head.id, columns)
-            )
-            self._node.store.known_good.wait_for_room()
-        else:
-            admitted = len(kept)
-            kept = without_known_good(self._node.store, kept)
-            self.counts.excluded += admitted - len(kept)
-            names = [self._series_of(record) for record in kept]
-            if not kept:
-                return
-            self._node.store.index.catch_up()
-            staged = self._node.store.write(
-                lambda tx: tx.imports.stage(self.head.id, kept, names, self._node.agency)
-            )
+            self._stage_list(of_records(kept))
+            return
+        good = self._leave_out(of_records(kept)).tolist()
+        kept = [record for record, out in zip(kept, good, strict=True) if not out]
+        names = [self._series_of(record) for record in kept]
+        if not kept:
+            return
+        self._node.store.index.catch_up()
+        staged = self._node.store.write(
+            lambda tx: tx.imports.stage(self.head.id, kept, names, self._node.agency)
+        )
         self._count(staged)
         self._node.matching.wait_for_room()  # not inside the writer: others write meanwhile
 
@@ -176,6 +174,7 @@ class Import:
         )
         for number, reason in self.rejected:
             report.rejected.add(record=number, reason=reason)
+        self._name_others(report)
         earlier = self._node.store.read(lambda tx: repeats.earlier(tx, self.head.fingerprint))
         if earlier is not None or not counts.new + counts.known:
             report.import_id = earlier.import_id if earlier is not None else ""
@@ -211,6 +210,40 @@ class Import:
             settle(self._node, tx, series.id)
         tx.audit.append(self._entry("import", self.head.id))
         repeats.keep(tx, self.head.fingerprint, report)
+
+    def _stage_list(self, columns: Columns) -> None:
+        """Stage records of an exclusion list, and count those that are held: they stay so."""
+        node = self._node
+        node.store.index.catch_up()
+        held, holders = import_names.held(node, columns)
+        self.counts.held += held
+        if len(self._holders) < limits.IMPORTS_NAMED:
+            self._holders |= holders
+        self._count(node.store.write(lambda tx: tx.imports.stage_exclusions(self.head.id, columns)))
+        node.store.known_good.wait_for_room()
+
+    def _leave_out(self, columns: Columns) -> Mask:
+        """Return and count the records that an exclusion list names, and remember which list."""
+        lists = known_good(self._node.store, columns)
+        good = lists > 0
+        self._lists.update(np.unique(lists[good]).tolist())
+        count = int(np.count_nonzero(good))
+        self.counts.excluded += count
+        self.counts.known_good += count
+        return good
+
+    def _name_others(self, report: operator_pb2.ImportReport) -> None:
+        """Say which lists left records out, and which imports hold what this list names."""
+        report.known_good, report.held = self.counts.known_good, self.counts.held
+        if self._lists or self._holders:
+            lists, holders = self._node.store.read(
+                lambda tx: (
+                    import_names.of_numbers(tx, self._lists),
+                    import_names.of_ids(tx, self._holders, self._node.agency),
+                )
+            )
+            report.lists.extend(lists)
+            report.holders.extend(holders)
 
     def _count(self, staged: StageCounts) -> None:
         self.counts.new += staged.new
@@ -249,6 +282,7 @@ class Import:
             items_new=counts.new,
             items_known=counts.known,
             excluded=counts.excluded,
+            known_good=counts.known_good,
             conflicts=counts.conflicts,
         )
 

@@ -1,11 +1,12 @@
-"""Erasing for good: what a retraction takes back, and what has come to its day.
+"""Erasing for good: what a retraction or an officer takes back, and what has come to its day.
 
 Each erasure is a row that survives a crash, and goes through states, each durable before the next:
 
 1. ``erasing``: the ledger of tombstones has it, on disk, before the first row goes. What of it is
    watched leaves the lists of standing queries (watch_striking.py). Holdings go in
    batches, so that others write meanwhile; with the last go the series' own rows, the words of
-   referrals, and every stored message about it.
+   referrals, and every stored message about it. With an import that is taken back go the series
+   that it made and nobody worked with; with an exclusion list, its digests.
 2. ``erased``: nothing of it is in a table. The index is written anew without it, by every process
    of this node (processes.py), then the database.
 3. ``scrubbed``: no file of this node holds anything of it. Only now the signed receipt is queued,
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -40,6 +42,7 @@ _log = structlog.get_logger(__name__)
 
 HOLDINGS_AT_ONCE = 5_000
 """Holdings erased in one transaction, so that other writers get their turn."""
+_SERIES_AT_ONCE = 50
 SWEEP = timedelta(hours=1)
 """How often retention dates are looked at; they are days."""
 _SWEPT_AT_ONCE = 1_000
@@ -124,6 +127,8 @@ class Purging:
             done = tx.erasure.holdings(purge.series, HOLDINGS_AT_ONCE)
         else:
             done = tx.erasure.import_holdings(purge.import_no, HOLDINGS_AT_ONCE)
+            if purge.cause is PurgeCause.REMOVAL and not done.more:
+                done = replace(done, more=self._drop_emptied(tx, purge))
         state = PurgeState.ERASING if done.more else PurgeState.ERASED
         tx.retractions.advance([purge], state, holdings=done.holdings)
         if not done.more:
@@ -131,6 +136,19 @@ class Purging:
                 tx.erasure.series(purge.series)
             self._log_erased(tx, purge)
         return done
+
+    def _drop_emptied(self, tx: Tx, purge: Purge) -> bool:
+        """Erase series that only a removed import knew; whether more of them are left."""
+        names = tx.erasure.emptied(purge.import_no, _SERIES_AT_ONCE)
+        if names:
+            tx.audit.append(
+                self._node.entry(
+                    f"{purge.cause.value}.erased",
+                    subjects=(purge.id, *names),
+                    series=len(names),
+                )
+            )
+        return len(names) == _SERIES_AT_ONCE
 
     def _log_erased(self, tx: Tx, begun: Purge) -> None:
         purge = tx.retractions.purge(begun.id, begun.series)
@@ -148,6 +166,9 @@ class Purging:
     def _scrub(self, erased: list[Purge]) -> None:
         node = self._node
         through = self.rewrite()
+        if through is None:
+            self._say(erased, "it waits until the index of known-good digests is up to date")
+            return
         ready = [
             one
             for one in erased
@@ -167,12 +188,15 @@ class Purging:
         for one in ready:
             self._needed.pop((one.id, one.series), None)
 
-    def rewrite(self) -> int:
-        """Write this process's index anew without what was erased; return through which change."""
+    def rewrite(self) -> int | None:
+        """Write this process's indexes anew without what was erased; return through which change,
+        None while that of exclusion lists is far behind."""
         node = self._node
         node.store.index.refresh(wait=True)
         through = node.matching.applied
         node.matching.purge()
+        if not node.store.known_good.purge():
+            return None
         if self._processes is not None:
             self._processes.rewrote(through)
         return through
@@ -235,10 +259,11 @@ class Purging:
         today = now.date()
 
         def work(tx: Tx) -> int:
-            begun = {one.series for one in tx.retractions.open_purges() if one.series}
+            begun = {one.series or one.import_no for one in tx.retractions.open_purges()}
             due = [
                 Purge(import_id, PurgeCause.RETENTION, "", now, import_no=number)
                 for number, import_id in tx.erasure.imports_past(today, _SWEPT_AT_ONCE)
+                if number not in begun
             ]
             due += [
                 Purge(new_id(), PurgeCause.RETENTION, series, now)

@@ -9,12 +9,13 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from google.protobuf import json_format
 from tieline.v1 import operator_pb2
 from tieline_client.handling import Handling
 
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports import ImportRow, Tx
 
 
 def fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
@@ -35,21 +36,34 @@ def fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
 
 def keep(tx: Tx, fingerprint: str, report: operator_pb2.ImportReport) -> None:
     """Keep what an import amounted to, in the transaction that makes it count."""
-    kept = {"erasures": tx.items.erasures(), "report": json_format.MessageToDict(report)}
-    tx.meta.set(_key(fingerprint), json.dumps(kept))
+    known = {"erasures": tx.items.erasures(), "report": json_format.MessageToDict(report)}
+    tx.meta.set(_key(fingerprint), json.dumps(known))
+
+
+def kept(tx: Tx, row: ImportRow) -> operator_pb2.ImportReport | None:
+    """Return what an import amounted to when it was made, as long as that is kept."""
+    found = tx.meta.get(_key(row.fingerprint)) if row.fingerprint else None
+    if found is None:
+        return None
+    report = _report(json.loads(found))
+    return report if report.import_id == row.id else None
 
 
 def earlier(tx: Tx, fingerprint: str) -> operator_pb2.ImportReport | None:
     """Return what the same import amounted to, as it would be reported now."""
     found = tx.meta.get(_key(fingerprint))
-    kept = json.loads(found) if found else None
-    if kept is None or kept["erasures"] != tx.items.erasures():
+    known = json.loads(found) if found else None
+    if known is None or known["erasures"] != tx.items.erasures():
         return None
-    report = json_format.ParseDict(kept["report"], operator_pb2.ImportReport())
+    report = _report(known)
     report.items_known += report.items_new
     report.items_new = 0
     report.repeated = True
     return report
+
+
+def _report(known: dict[str, Any]) -> operator_pb2.ImportReport:
+    return json_format.ParseDict(known["report"], operator_pb2.ImportReport())
 
 
 def _key(fingerprint: str) -> str:

@@ -1,8 +1,9 @@
 """Entries of the ledger of what was erased, and applying them once more to a restored database.
 
 Kinds: ``series``, a received series that was erased; ``retention``, a series or an import whose
-day came; ``withdrawn`` and ``narrowed``, a restriction that holds here, so that a restored node
-does not answer as if it had never been said. An erased series that was split from another has its
+day came; ``removal``, an import that an officer took back; ``withdrawn`` and ``narrowed``, a
+restriction that holds here, so that a restored node does not answer as if it had never been said.
+An erased series that was split from another has its
 splits beside it: an older backup holds its items under the id that they had before.
 """
 
@@ -38,7 +39,8 @@ def erasure_entry(purge: Purge, now: datetime, splits: Sequence[Split] = ()) -> 
         return entry | {"kind": "series", "series": purge.series, "retraction": purge.id}
     if purge.series:
         return entry | {"kind": "retention", "series": purge.series}
-    return entry | {"kind": "retention", "import": purge.id}
+    kind = "removal" if purge.cause is PurgeCause.REMOVAL else "retention"
+    return entry | {"kind": kind, "import": purge.id}
 
 
 def restriction_entry(retraction: Retraction, now: datetime, *, own: bool) -> dict[str, Any]:
@@ -103,6 +105,8 @@ def _apply(tx: Tx, entry: Mapping[str, Any]) -> None:
         _hide(tx, series)
         _drop_split_off(tx, entry)
         tx.retractions.begin_purge(Purge(new_id(), PurgeCause.RETENTION, series, at))
+    elif entry["kind"] == "removal":
+        _remove(tx, str(entry["import"]), at)
     # The day of an import stands in the database: the node's own sweep comes to it.
 
 
@@ -115,6 +119,13 @@ def _restrict(tx: Tx, retraction: Retraction) -> None:
     if known is not None and retraction.handling is not None:
         tx.series.set_handling(known.id, stricter(known.handling, retraction.handling))
         tx.items.restricted()
+
+
+def _remove(tx: Tx, import_id: str, at: datetime) -> None:
+    row = tx.imports.row(import_id)
+    if row is not None and row.generation:  # older backups do not have it
+        tx.imports.stop(row.no)
+        tx.retractions.begin_purge(Purge(row.id, PurgeCause.REMOVAL, "", at, import_no=row.no))
 
 
 def _hide(tx: Tx, series: str) -> None:

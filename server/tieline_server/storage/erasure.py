@@ -7,10 +7,13 @@ What is deleted here is overwritten in the pages it stood in (secure_delete) or 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Table,
     and_,
     case,
@@ -24,6 +27,9 @@ from sqlalchemy import (
 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Erased
+from tieline_server.domain.request import SeriesState
+from tieline_server.domain.series import Origin, SeriesStatus
+from tieline_server.storage import exclusions as exclusion_lists
 from tieline_server.storage import tallies
 from tieline_server.storage.clues import erase as erase_clues
 from tieline_server.storage.items import Items
@@ -36,6 +42,7 @@ from tieline_server.storage.schema import (
     broadcasts,
     clues,
     evaluations,
+    exclusions,
     holdings,
     imports,
     inbox,
@@ -58,6 +65,7 @@ from tieline_server.storage.schema import (
     retractions,
     same_as,
     series,
+    series_aliases,
     series_events,
     series_keys,
     series_notes,
@@ -75,7 +83,7 @@ from tieline_server.storage.splits import erase as erase_splits
 from tieline_server.storage.types import UtcTime
 
 ERASED_FROM = (
-    *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta),
+    *(holdings, items, item_fills, item_links, votes, item_changes, imports, meta, exclusions),
     *(series, series_references, series_events, assessments, referrals, referral_steps),
     *(broadcasts, broadcast_answers, inbox, outbox, outgoing_attachments, outgoing_chunks),
     *(requests, request_series),
@@ -84,6 +92,15 @@ ERASED_FROM = (
     *(watch_series, queries, query_ids),
 )
 """Tables that rows are deleted from, or their words, when something is erased."""
+
+_SPEAKS_OF = (
+    *(assessments.c.series, clues.c.series, series_notes.c.series, series_events.c.series),
+    *(referrals.c.series, broadcasts.c.series, uploads.c.series),
+    *(retractions.c.series, same_as.c.own, operation_series.c.series, watch_series.c.series),
+    *(series_splits.c.series, series_splits.c.made),
+    *(series_aliases.c.series, series_aliases.c.merged),
+)
+"""Where it shows that somebody worked with a series, or that others were told of it."""
 
 _CARRIERS = (
     *("referral", "referral_correction", "broadcast", "upload"),
@@ -223,6 +240,8 @@ class Erasure:
         """Erase up to about ``limit`` holdings of a complete import; see the port."""
         self._session.lock_items()
         done = self._batch(holdings.c.import_no == import_no, limit)
+        if not done.more and self._is_list(import_no):
+            done = replace(done, more=exclusion_lists.erase(self._session, import_no, limit))
         if not done.more:
             fingerprint = select(imports.c.fingerprint).where(imports.c.no == import_no)
             kept = f"import/{self._session.connection.scalar(fingerprint)}"
@@ -231,6 +250,42 @@ class Erasure:
             head = update(imports).where(imports.c.no == import_no)
             self._run(head.values(source="", case_ref="", fingerprint=""))
         return done
+
+    def _is_list(self, import_no: int) -> bool:
+        found = select(imports.c.exclusions).where(imports.c.no == import_no)
+        return bool(self._session.connection.scalar(found))
+
+    def emptied(self, import_no: int, limit: int) -> list[str]:
+        """Erase series that are there for this import alone and hold nothing; see the port."""
+        names = list(self._session.connection.scalars(self._untouched(import_no).limit(limit)))
+        for name in names:
+            # What a peer asked waits for a person: that is about its other series from here on.
+            self._run(delete(request_series).where(request_series.c.series == name))
+            self.series(name)
+        return names
+
+    def _untouched(self, import_no: int) -> Select[Any]:
+        made = and_(imports.c.no == import_no, imports.c.created == series.c.created)
+        held = (
+            exists()
+            .where(holdings.c.series_no == series_keys.c.no, holdings.c.series_no > 0)
+            .where(series_keys.c.id == series.c.id)
+        )
+        decided = exists().where(
+            request_series.c.series == series.c.id,
+            request_series.c.state != SeriesState.WAITING.value,
+        )
+        spoken_of = (exists().where(column == series.c.id) for column in _SPEAKS_OF)
+        return (
+            select(series.c.id)
+            .join(imports, made)
+            .where(
+                series.c.origin == Origin.OWN.value,
+                series.c.status != SeriesStatus.WITHDRAWN.value,
+                *(~each for each in (held, decided, *spoken_of)),
+            )
+            .order_by(series.c.id)
+        )
 
     def _batch(self, of_it: ColumnElement[bool], limit: int) -> Erased:
         c = holdings.c

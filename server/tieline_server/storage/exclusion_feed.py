@@ -73,21 +73,27 @@ class ExclusionFeed:
         return self._index
 
     def find(self, session: Session, kind: DigestKind, rows: Rows, lists: Collection[int]) -> Mask:
-        """Return which of the digests (n, width) stand on lists with these numbers.
+        """Return which of the digests (n, width) stand on lists with these numbers; see `which`."""
+        return self.which(session, kind, rows, lists) > 0
+
+    def which(self, session: Session, kind: DigestKind, rows: Rows, lists: Collection[int]) -> Ids:
+        """Return the number of one of these lists on which each digest (n, width) stands; 0: none.
 
         Raises StorageUnavailable while the index is being brought up to date.
         """
-        found = np.zeros(len(rows), dtype=np.bool_)
+        found = np.zeros(len(rows), dtype=np.int64)
         if not lists or not len(rows):
             return found
         self._catch_up(session)
         wanted = np.fromiter(lists, dtype=np.int64)
         hits = self.index.exact(kind, rows)
-        found[hits.positions[np.isin(hits.item_ids, wanted)]] = True
+        counts = np.isin(hits.item_ids, wanted)
+        found[hits.positions[counts]] = hits.item_ids[counts]
         for batch in session.listed:
             if batch.import_no in lists and kind in batch.digests:
                 digests = batch.digests[kind]
-                found[equal_digests(rows, np.zeros(len(digests), np.int64), digests)[0]] = True
+                here = equal_digests(rows, np.zeros(len(digests), np.int64), digests)[0]
+                found[here] = batch.import_no
         return found
 
     def committed(self, batches: Sequence[Listed]) -> None:
@@ -114,6 +120,17 @@ class ExclusionFeed:
     def tidy_if_idle(self) -> None:
         """Put what grew in parts together, when nothing is being added."""
         self.index.tidy_if_idle()
+
+    def purge(self) -> bool:
+        """Write its files anew without the lists that are gone; False while it is far behind."""
+        if self._index is None:
+            return True
+        if self._read(self._behind) > AT_ONCE:
+            self._begin()
+            return False
+        self._read(self._catch_up)
+        self._index.purge()
+        return True
 
     def close(self) -> None:
         """End what goes on in the background."""

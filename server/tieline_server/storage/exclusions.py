@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, func, or_, select
 from tieline_client.columns import Columns
 from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_client.errors import InvalidDigest
@@ -19,15 +19,17 @@ from tieline_client.errors import InvalidDigest
 from tieline_server.domain.ports import Ids, Rows, StageCounts
 from tieline_server.storage import tallies
 from tieline_server.storage.exclusion_feed import Listed
+from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.packed import Bytes, Numbers, Packed, Same
 from tieline_server.storage.prepared import Prepared
+from tieline_server.storage.resolve import COLUMNS
 from tieline_server.storage.schema import exclusions, imports
 from tieline_server.storage.session import Session
 
 Mask = npt.NDArray[np.bool_]
-_COMPLETE = Prepared(
-    lambda _: select(imports.c.no).where(imports.c.exclusions, imports.c.generation.is_not(None))
-)
+COUNTS = (imports.c.exclusions, imports.c.generation.is_not(None), imports.c.answerable)
+"""What is true of a list that counts; one that is being taken back is not answerable any more."""
+_COMPLETE = Prepared(lambda _: select(imports.c.no).where(*COUNTS))
 
 
 def complete_lists(session: Session) -> set[int]:
@@ -38,6 +40,11 @@ def complete_lists(session: Session) -> set[int]:
 def find(session: Session, kind: DigestKind, rows: Rows) -> Ids:
     """Return the positions of the digests (n, width) that lists which count name."""
     return np.flatnonzero(session.lists.find(session, kind, rows, complete_lists(session)))
+
+
+def which(session: Session, kind: DigestKind, rows: Rows) -> Ids:
+    """Return the number of a list that counts and names each digest (n, width); 0: none."""
+    return session.lists.which(session, kind, rows, complete_lists(session))
 
 
 def stage(session: Session, head: Row[Any], columns: Columns) -> StageCounts:
@@ -67,6 +74,27 @@ def stage(session: Session, head: Row[Any], columns: Columns) -> StageCounts:
         digests = {kind: (exact[kind].rows[new], mask[new]) for kind, mask in fresh.items()}
         _insert(session, head.no, digests, added)
     return StageCounts(new=added, known=len(columns) - added, conflicts=0)
+
+
+def erase(session: Session, import_no: int, limit: int) -> bool:
+    """Erase up to ``limit`` records of a list; True when more are left, else its end is noted."""
+    c = exclusions.c
+    digests = [c[COLUMNS[kind]] for kind in EXACT_KINDS]
+    # The row that says that a list is gone stays: who replays the rows has to learn of it.
+    mine = [c.import_no == import_no, or_(*(column.is_not(None) for column in digests))]
+    numbers = select(c.no).where(*mine).order_by(c.no).limit(limit)
+    found = list(session.connection.scalars(numbers))
+    if found:
+        mine.append(c.no <= found[-1])
+        counts = select(*(func.count(column) for column in digests)).where(*mine)
+        gone = sum(session.connection.execute(counts).one())
+        tallies.add(session, import_no, {"exclusions": -gone})
+        session.connection.execute(delete(exclusions).where(*mine))
+    if len(found) == limit:
+        return True
+    forget(session, import_no)
+    record_change(session)  # processes with an index of their own rewrite theirs too
+    return False
 
 
 def forget(session: Session, import_no: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Table, delete, insert, select, tuple_, update
@@ -12,9 +12,9 @@ from tieline_client.errors import NotFound, WrongState
 from tieline_client.formats.record import Record
 from tieline_client.handling import Handling, HandlingCode, Tlp
 
-from tieline_server.domain.ports import Ids, ImportHead, Rows, StageCounts
+from tieline_server.domain.ports import Ids, ImportHead, ImportRow, Rows, StageCounts
 from tieline_server.storage import exclusions as exclusion_lists
-from tieline_server.storage import staging, staging_columns, tallies
+from tieline_server.storage import import_rows, staging, staging_columns, tallies
 from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.pause import collector_paused
 from tieline_server.storage.resolve import COLUMNS
@@ -31,9 +31,7 @@ from tieline_server.storage.schema import (
 from tieline_server.storage.session import Session
 from tieline_server.storage.uniting import delete_items, unite
 
-_ANY_EXCLUSIONS = (
-    select(imports.c.no).where(imports.c.exclusions, imports.c.generation.is_not(None)).limit(1)
-)
+_ANY_EXCLUSIONS = select(imports.c.no).where(*exclusion_lists.COUNTS).limit(1)
 _ANY_STAGED = select(imports.c.no).where(imports.c.generation.is_(None)).limit(1)
 LINKS_PER_TRANSACTION = 2_000
 """Pairs of items united at once; the rest waits for the next batch or import."""
@@ -113,6 +111,10 @@ class Imports:
         """Return the positions of digests that complete exclusion lists name."""
         return exclusion_lists.find(self._session, kind, rows)
 
+    def excluded_by(self, kind: DigestKind, rows: Rows) -> Ids:
+        """Return the number of a complete list that names each digest, 0 for none."""
+        return exclusion_lists.which(self._session, kind, rows)
+
     def any_staged(self) -> bool:
         """Whether any import does not count yet."""
         return self._session.connection.scalar(_ANY_STAGED) is not None
@@ -162,6 +164,38 @@ class Imports:
         """Return the ids of imports that do not count, oldest first."""
         found = select(imports.c.id).where(imports.c.generation.is_(None)).order_by(imports.c.no)
         return list(self._session.connection.scalars(found))
+
+    # --- what was imported ---
+
+    def row(self, import_id: str) -> ImportRow | None:
+        """Return one by its id."""
+        found = import_rows.find(self._session, imports.c.id == import_id, limit=1)
+        return found[0] if found else None
+
+    def rows(self, numbers: Iterable[int]) -> list[ImportRow]:
+        """Return imports by their numbers, oldest first."""
+        among = imports.c.no.in_(sorted(numbers))
+        return import_rows.find(self._session, among, oldest_first=True)
+
+    def latest(self, agency: str, limit: int) -> list[ImportRow]:
+        """Return the imports of an agency, newest first."""
+        return import_rows.find(self._session, imports.c.agency == agency, limit=limit)
+
+    def after(self, row: ImportRow, limit: int) -> list[ImportRow]:
+        """Return what may rely on an import; see `ImportRepository.after`."""
+        return import_rows.after(self._session, row, limit)
+
+    def series_of(self, number: int) -> list[str]:
+        """Return the series that an import holds items in, by id."""
+        return import_rows.series_of(self._session, number)
+
+    def stop(self, number: int) -> bool:
+        """Have an import count for nobody from here on; see `ImportRepository.stop`."""
+        head = update(imports).where(imports.c.no == number, imports.c.answerable)
+        if not self._run(head.values(answerable=False)).rowcount:
+            return False
+        self._session.next("erasure")  # answers under way decide anew
+        return True
 
     # --- parts ---
 

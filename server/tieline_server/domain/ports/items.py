@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling
 
 from tieline_server.domain.ports.matching import Ids, Rows
+from tieline_server.domain.ports.retraction import Purge
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,27 @@ class ImportHead:
     fingerprint: str
     answerable: bool = True
     exclusions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """An import as it is kept. ``generation`` is 0 until it counts; ``stored`` counts its holdings,
+    of an exclusion list its digests; ``purge`` is its erasure, done or under way."""
+
+    no: int
+    id: str
+    source: str
+    format: str
+    person: str
+    agency: str
+    case_ref: str
+    retain_until: date
+    created: datetime
+    fingerprint: str
+    exclusions: bool
+    generation: int
+    stored: int
+    purge: Purge | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +165,10 @@ class ImportRepository(Protocol):
         """Return the positions of digests (n, width) that complete exclusion lists name."""
         ...
 
+    def excluded_by(self, kind: DigestKind, rows: Rows) -> Ids:
+        """The number of a complete exclusion list that names each digest (n, width); 0: none."""
+        ...
+
     def any_staged(self) -> bool:
         """Whether any import does not count yet."""
         ...
@@ -166,6 +192,24 @@ class ImportRepository(Protocol):
         ...
 
     def incomplete(self) -> list[str]: ...
+    def row(self, import_id: str) -> ImportRow | None: ...
+    def rows(self, numbers: Iterable[int]) -> list[ImportRow]: ...
+    def latest(self, agency: str, limit: int) -> list[ImportRow]:
+        """The imports of an agency, newest first."""
+        ...
+
+    def after(self, row: ImportRow, limit: int) -> list[ImportRow]:
+        """Complete imports after one that may have left out what it had stored, oldest first."""
+        ...
+
+    def series_of(self, number: int) -> list[str]:
+        """The series that an import holds items in, by id."""
+        ...
+
+    def stop(self, number: int) -> bool:
+        """Have an import count for nobody from here on: it answers, excludes and keeps out nothing.
+        What it stored is left to be erased. False when it was stopped before."""
+        ...
 
 
 class ItemRepository(Protocol):

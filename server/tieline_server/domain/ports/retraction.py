@@ -98,7 +98,13 @@ class ErasureRepository(Protocol):
         ...
 
     def import_holdings(self, import_no: int, limit: int) -> Erased:
-        """Erase up to ``limit`` holdings of a complete import; its head goes with the last."""
+        """Erase up to ``limit`` holdings, or records of an exclusion list, of a complete import;
+        its head goes with the last."""
+        ...
+
+    def emptied(self, import_no: int, limit: int) -> list[str]:
+        """Erase series that this import made, that hold nothing any more, and about which nobody
+        said or told anything; return their ids."""
         ...
 
     def staged(self, series: str) -> list[tuple[str, str]]:

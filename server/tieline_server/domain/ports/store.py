@@ -192,6 +192,11 @@ class KnownGood(Protocol):
         """Put what grew in parts together, when nothing is being added."""
         ...
 
+    def purge(self) -> bool:
+        """Return once no file of it holds digests of a list that is gone; False while it is being
+        brought up to date, which takes long."""
+        ...
+
 
 class Store(Protocol):
     """The durable truth. Raises StorageUnavailable when a write could not be made durable."""
