@@ -32,6 +32,8 @@ SERIES, ID = f"{AGENCY}/{new_id()}", new_id()
 WHY = ("--purpose", "victim-identification", "--case", "C-1")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "hashes import": ("{list}",),
+    "hashes imports": (),
+    "hashes remove": (ID, "--reason", "r"),
     "hashes stats": (),
     "overlap": ("{list}", *WHY),
     "overlap --collection": WHY,

@@ -401,3 +401,42 @@ def test_every_holding_says_whose_it_is_and_under_what(trial: Federation, tmp_pa
     assert (shown["code"], shown["restriction"]) == ("H3", "only for this team")
     past = node.run("hashes", "import", file, "--case", "PT-7", "--retain-until", "2020-01-01")
     assert past.code == 1
+
+
+# --- taken back ---------------------------------------------------------------------------------
+
+
+def test_a_removed_import_is_found_by_nobody_though_the_node_is_killed(
+    trial: Federation, tmp_path: Path
+) -> None:
+    node, asker = trial["pt-pj"], trial["es-gc"]
+    names = [f"removed/{number}" for number in range(30_000)]
+    wrong = _list(tmp_path / "wrong.txt", *names)
+    asked = _list(tmp_path / "asked.txt", *names[:60])
+    node.import_file(wrong, "--series", "Wrong")
+    node.import_file(_list(tmp_path / "right.txt", *names[50:60]), "--case", "C-9")
+    before = node.stats()["items"]
+    (newest, row) = node.run("hashes", "imports", "--most", 2).ok().json["imports"]
+    assert (row["file"], row["items_new"], row["state"]) == ("wrong.txt", 30_000, "counts")
+
+    def found() -> int:
+        answer = asker.ask(asked, "--peer", "pt-pj").ok().json
+        return len(answer["peers"][0]["overlaps"])
+
+    assert found() == 60
+    removal = ("hashes", "remove", row["id"], "--reason", "the file was of another case")
+    assert node.run(*removal).ok().json["stored"] <= 30_000
+    node.kill()
+    node.start()
+    assert found() == 10
+
+    def state() -> str:
+        listed = node.run("hashes", "imports").ok().json["imports"]
+        return str(next(one["state"] for one in listed if one["id"] == row["id"]))
+
+    wait_for("no file holds it any more", lambda: state() == "removed", 120)
+    assert found() == 10
+    assert node.stats()["items"] == before - 29_990
+    assert node.run(*removal).ok().json["repeated"]
+    (entry,) = node.audit("--action", "import.removed")
+    assert row["id"] in entry["subjects"] and newest["id"] not in entry["subjects"]

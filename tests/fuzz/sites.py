@@ -97,6 +97,8 @@ SITES: dict[str, str] = {
     "server/tieline_server/services/recovering.py:sent_by": _STORED_ENVELOPE,
     "server/tieline_server/services/referring.py:original_envelope": _STORED_ENVELOPE,
     "server/tieline_server/services/repeats.py:earlier": _DATABASE,
+    "server/tieline_server/services/repeats.py:kept": _DATABASE,
+    "server/tieline_server/services/repeats.py:_report": _DATABASE,
     "server/tieline_server/services/linking.py:tell_merge": _STORED_ENVELOPE,
     "server/tieline_server/services/split_telling.py:tell_split": _STORED_ENVELOPE,
     "server/tieline_server/services/split_items.py:_make_row": _DATABASE,

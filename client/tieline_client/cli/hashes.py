@@ -1,4 +1,4 @@
-"""`tieline hashes`: bring files of hashes to the own node, and count what is there."""
+"""`tieline hashes`: bring files of hashes to the own node, count what is there, take it back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tieline_client.cli import imports
 from tieline_client.cli.common import (
     HandlingOption,
     HomeOption,
@@ -43,6 +44,8 @@ from tieline_client.record_stream import NothingUsable, source_name
 from tieline_client.screening import category_of, votes_belong
 
 app = group("Files of hashes at the own node.")
+app.command("imports")(imports.list_imports)
+app.command("remove")(imports.remove)
 
 _SHOWN = 20
 """Rejected records named to a person; JSON has them all."""
@@ -228,6 +231,10 @@ def _done(report: ImportReport, left_out: Sequence[Votes], unread: list[str]) ->
         "items_known": report.node.items_known,
         "series": list(report.node.series),
         "excluded": report.node.excluded,
+        "known_good": report.node.known_good if report.node.HasField("known_good") else None,
+        "exclusion_lists": [imports.named(each) for each in report.node.lists],
+        "held": report.node.held,
+        "held_by": [imports.named(each) for each in report.node.holders],
         "conflicts": report.node.conflicts,
         "set_aside": report.node.set_aside,
         "skipped": report.node.repeated,
@@ -262,6 +269,10 @@ def _failed(
         "items_known": 0,
         "series": [],
         "excluded": 0,
+        "known_good": 0,
+        "exclusion_lists": [],
+        "held": 0,
+        "held_by": [],
         "conflicts": 0,
         "set_aside": 0,
         "skipped": False,
@@ -287,6 +298,8 @@ def _render(documents: list[dict[str, object]], hints: list[str]) -> None:
     for hint in hints:
         line(hint)
     for document in documents:
+        imports.show_left_out(document)
+        imports.show_held(document)
         series, rejected = document["series"], document["rejected"]
         assert isinstance(series, list)
         assert isinstance(rejected, list)
