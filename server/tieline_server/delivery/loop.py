@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -93,12 +93,16 @@ class Loop:
         """Deliver one batch, or wait for what is put off; False when there is nothing to do."""
         now = self._node.clock()
 
-        def look(tx: Tx) -> tuple[Batch, Verdict]:
+        def look(tx: Tx) -> tuple[Batch, Verdict, datetime | None]:
             batch = next_batch(tx, self.agency, self._size, now)
-            return batch, self._standings.may_send(tx, self.agency)
+            may = self._standings.may_send(tx, self.agency)
+            return batch, may, tx.outbox.held(self.agency)
 
         with self._at_work:
-            batch, may = self._node.store.read(look)
+            batch, may, held = self._node.store.read(look)
+        if held is not None and held <= now:  # it takes its place again, before what came later
+            self._node.store.write(lambda tx: tx.outbox.release(self.agency, now))
+            return True
         if not batch:
             return self._wait_for_held()
         if not may.ok:
