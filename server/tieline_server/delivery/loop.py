@@ -10,11 +10,11 @@ from functools import partial
 
 import structlog
 from tieline_client import limits
-from tieline_client.errors import Quarantined, RefusedError, TielineError
+from tieline_client.errors import LimitExceeded, Quarantined, RefusedError, TielineError
 from tieline_client.status import RETRY_AFTER
 
 from tieline_server.delivery.drafts import Batch, Draft, answer_of, next_batch
-from tieline_server.delivery.handover import Handed, Handover, Word
+from tieline_server.delivery.handover import Handed, Handover, Word, only_this
 from tieline_server.delivery.settling import Answered, reply_of, settle
 from tieline_server.delivery.waits import WAIT_MOST_SECONDS, wait_seconds
 from tieline_server.domain.messages import Reply
@@ -154,7 +154,8 @@ class Loop:
         """Send what goes before messages; return those that may go now, none when overtaken.
 
         Nobody waits for what is behind: chunks of a less urgent message, or many of them, are not
-        begun while there are messages to deliver before.
+        begun while there are messages to deliver before. Chunks that the peer does not take now put
+        off their own message alone.
         """
         ready: list[Draft] = []
         attachments = items = 0
@@ -166,8 +167,16 @@ class Loop:
                 if behind or attachments == limits.ATTACHMENTS_PER_BATCH:
                     break
                 overtaken = partial(self._overtaken, lane)
-                if not self._handover.send_chunks(draft, attachment, overtaken):
-                    return []
+                try:
+                    if not self._handover.send_chunks(draft, attachment, overtaken):
+                        return []
+                except TielineError as error:
+                    if ready:  # they do not wait for it; and they may be what the peer waits for
+                        break
+                    if not only_this(error) and not _no_room(error):
+                        raise
+                    self._settle(Batch(), [(draft, answer_of(Reply.RETRY, error))])
+                    continue
                 attachments += 1
                 items += attachment.items
             ready.append(draft)
@@ -272,6 +281,11 @@ class Loop:
                 first = self._node.store.read(lambda tx: tx.outbox.most_urgent(self.agency))
                 if first is Urgency.IMMEDIATE:
                     return
+
+
+def _no_room(error: TielineError) -> bool:
+    """Whether the peer takes no more items for now; when it is its rate, it says until when."""
+    return isinstance(error, LimitExceeded) and RETRY_AFTER not in error.metadata
 
 
 def _asked_for(error: TielineError) -> float:
