@@ -59,7 +59,8 @@ def restore(home: Path, file: Path, passphrase: Path, *words: object) -> Result:
 
 @contextlib.contextmanager
 def moved_away(node: Node, keep: tuple[str, ...] = ()) -> Iterator[None]:
-    """The home is lost, but for some files of it; it comes back afterwards."""
+    """The home is lost, but for some files of it; it comes back afterwards, as the one that lives:
+    to whoever met a restored one it would else be a copy left behind, and told nothing."""
     node.stop()
     away = node.home.with_name(f"{node.home.name}.away")
     node.home.rename(away)
@@ -74,6 +75,7 @@ def moved_away(node: Node, keep: tuple[str, ...] = ()) -> Iterator[None]:
             node.stop()
         shutil.rmtree(node.home, ignore_errors=True)
         away.rename(node.home)
+        tieline_process("node", "resync", node.home, "--yes").ok()
         node.start()
 
 

@@ -40,6 +40,7 @@ from tests.services.bench import (
     Bench,
     Running,
     records,
+    wait_for,
 )
 
 _numbers = iter(range(1, 10**6, 10))
@@ -391,6 +392,32 @@ def test_a_copy_left_behind_is_refused_each_time_and_alarmed_once(pair: Bench) -
             pt = put_back(pair, image)
             assert len(es.audit("alarm.left_behind")) == count
             assert len(pt.audit("alarm.told_left_behind")) == 1
+
+
+def test_what_a_copy_left_behind_took_still_reaches_the_living_node(
+    pair: Bench, tmp_path: Path
+) -> None:
+    pt, es = pair[PT], pair[ES]
+    told(pair)
+    pair.flow()
+    before = pair.image(ES)
+    es = pair.resync(ES)
+    contact(pt, ES)
+    elsewhere = tmp_path / "copy"
+    elsewhere.mkdir()
+    copy = Running(replace(pair, folder=elsewhere), ES, before)
+    pair.nodes[ES] = copy  # the address leads there for a moment
+    try:
+        referral = told(pair)
+        pt.engine.start()
+        wait_for("the copy has it", lambda: referral in {one.id for one in copy.inbox()})
+        wait_for("its answer came", lambda: pt.audit("alarm.left_behind"))
+    finally:
+        pair.nodes[ES] = es
+        copy.close()
+    pair.flow()
+    assert referral in {one.id for one in es.inbox()}
+    assert sum(referral in str(one["subjects"]) for one in pt.audit("message.delivered")) == 1
 
 
 def test_the_doctor_of_nodes_that_are_well(pair: Bench) -> None:

@@ -9,13 +9,13 @@ transaction for the batch, what came of each, with what it means (a referral is 
 the audit entry.
 
 Replies: APPLIED and DUPLICATE settle; REFUSED settles for good and the operator is told in the
-outbox; UNSUPPORTED parks the message and those behind it of the same subject; RETRY puts it off,
-to come again later with those behind it of the same subject, while all others go on, and so it is
-when the peer does not take a message's chunks now. A status that no retry changes counts as
-REFUSED. What waited for longer than its signature holds is signed anew before it goes
-(services/renewing.py). Whoever cannot be reached is left alone for a while (waits.py): the back-off
-doubles up to five minutes, with jitter, is kept in storage, and ends when the peer is heard from,
-or when an immediate message comes.
+outbox; UNSUPPORTED parks the message and those behind it of the same subject; RETRY puts it off, to
+come again later with those behind it of the same subject, while all others go on, and so it is when
+the peer does not take a message's chunks now. A status that no retry changes counts as REFUSED. An
+answer counts only with a standing that is sound (services/standing.py). What waited for longer than
+its signature holds is signed anew before it goes (services/renewing.py). Whoever cannot be reached
+is left alone for a while (waits.py): the back-off doubles up to five minutes, with jitter, is kept
+in storage, and ends when the peer is heard from, or when an immediate message comes.
 
 Loops share the processor with whoever asks this node something: at most limits.LOOPS_AT_WORK of
 them prepare or settle a batch at a time, and none holds its place while it waits for its peer.

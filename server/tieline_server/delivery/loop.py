@@ -205,25 +205,35 @@ class Loop:
                 error = error or TielineError(f"{answer.reason}: {answer.text}")
                 continue
             answered.append((draft, answer))
-        self._settle(Batch(), answered, handed.word)
-        return error
+        return self._settle(Batch(), answered, handed.word) or error
 
-    def _settle(self, batch: Batch, answered: list[Answered], word: Word | None = None) -> None:
+    def _settle(
+        self, batch: Batch, answered: list[Answered], word: Word | None = None
+    ) -> Quarantined | None:
+        """Write what came of messages; return why what was answered is not believed.
+
+        Who answers in a life that is not sound, such as a copy that its agency gave up, may have
+        taken what the living node never gets. It goes again, and whoever has it says DUPLICATE.
+        """
         answers = [*batch.decided, *answered]
         if not answers and not batch.waiting and word is None:
-            return
+            return None
 
-        def work(tx: Tx) -> Verdict | None:
+        def work(tx: Tx) -> Verdict:
+            heard = Verdict(True)
+            if word is not None:
+                heard = self._standings.heard(tx, self.agency, *word)
             for message, until in batch.waiting:
                 tx.outbox.hold(self.agency, message.id, until, message.reason, tried=False)
-            if answers:
+            if answers and heard.ok:
                 settle(self._node, tx, self.agency, answers)
-            return None if word is None else self._standings.heard(tx, self.agency, *word)
+            return heard
 
         with self._at_work:
             verdict = self._node.store.write(work)
-        if verdict is not None and verdict.again:
+        if verdict.again:
             self._node.contact(self.agency)
+        return None if verdict.ok else Quarantined(verdict.text)
 
     def _resize(self, seconds: float, handed: Handed) -> None:
         """A call that takes long delays what is more urgent, and may run into its deadline."""
