@@ -3,6 +3,7 @@ together, and what is refused."""
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from tieline_client import keys, limits
 from tieline_client.certificates import Kind
 from tieline_client.errors import DirectoryError, LimitExceeded, TielineError, WrongState
-from tieline_server.trust import bundle
+from tieline_server.trust import bundle, tuf_folder
 from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.federation_edits import revoke_agency
 from tieline_server.trust.online_half import OnlineHalf
@@ -167,6 +168,28 @@ def test_a_stranger_in_the_published_folder_is_refused(hub: Hub, tmp_path: Path)
     with pytest.raises(DirectoryError, match="different roots"):
         hub.online.tend(NOW)
     assert hub.store.current() == before
+    later = NOW + timedelta(days=20)  # it lies there for weeks
+    with pytest.raises(DirectoryError, match="different roots"):
+        hub.online.tend(later)
+    hub.store.current().check_fresh(later)
+
+
+def test_what_could_not_be_bound_for_want_of_space_is_taken_in_later(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.scene.change("meanwhile")
+    hub.publish()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuf_folder, "write", full)
+        with pytest.raises((OSError, TielineError)):
+            hub.online.tend(NOW)
+    assert hub.online.tend(NOW + timedelta(hours=1))
+    hub.store.current().purpose("meanwhile")
+    assert not hub.online.tend(NOW + timedelta(hours=2))
 
 
 def test_online_keys_that_the_root_no_longer_names(hub: Hub) -> None:

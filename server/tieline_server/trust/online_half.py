@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tieline_client import limits
 from tieline_client.directory import Directory
-from tieline_client.errors import DirectoryError, LimitExceeded, WrongState
+from tieline_client.errors import DirectoryError, LimitExceeded, TielineError, WrongState
 from tuf.api.metadata import Snapshot, Timestamp
 
 from tieline_server.trust import federation_edits, files, merging, tuf_folder, tuf_online
@@ -47,7 +47,7 @@ class OnlineHalf:
         self._keys, self._published = home / ONLINE, home / PUBLISHED
         self._store, self._monotonic = store, monotonic
         self._taken: bytes | None = None
-        """Timestamp of the published folder that was looked at last."""
+        """Timestamp of the published folder that was taken in last."""
         self._last: dict[str, float] = {}
         self.problem: str | None = None
 
@@ -59,20 +59,18 @@ class OnlineHalf:
     def tend(self, now: datetime) -> bool:
         """Take in what was published, and sign again when a day has passed; say what changed.
 
-        Raises DirectoryError when what was published is refused; the own copy then stands.
+        Raises DirectoryError when what was published is refused; the own copy then stands, and is
+        signed again all the same.
         """
         if not self.held or not self._store.joined:
             return False
         with self._store.changing():
-            mine = self._store.copy()
-            merged = self._published_anew(mine)
-            due = now >= mine.parsed_timestamp.expires - (
-                limits.DIRECTORY_ONLINE_LIFE - limits.DIRECTORY_RENEW_AFTER
-            )
-            if merged is None and not due:
-                return False
-            self._bind(merged or mine, now)
-        return True
+            try:
+                taken = self._take_published(now)
+            except (TielineError, OSError):
+                self._sign_if_due(now)  # nothing expires while what was published waits
+                raise
+            return taken or self._sign_if_due(now)
 
     def take(self, offered: TufCopy, now: datetime) -> Directory:
         """Merge a version that somebody offers (verified from its own root) into the own one.
@@ -124,18 +122,29 @@ class OnlineHalf:
             )
         self._last[agency] = now
 
-    def _published_anew(self, mine: TufCopy) -> TufCopy | None:
+    def _take_published(self, now: datetime) -> bool:
+        """Bind what the authority published since the last time; whether that changed anything."""
         timestamp = files.read_bounded(self._published / TIMESTAMP, limits.DIRECTORY_FILE_BYTES)
         if timestamp is None or timestamp == self._taken:
-            return None
+            return False
         if files.read_bounded(self._published / ROOT, limits.DIRECTORY_FILE_BYTES) is None:
-            return None
-        offered = tuf_folder.load(self._published)
+            return False
+        mine, offered = self._store.copy(), tuf_folder.load(self._published)
         merged = merging.newest_parts(mine, offered)
-        self._taken = timestamp
-        if merged is None and _overtakes(offered, mine):
-            return mine
-        return merged
+        changes = merged is not None or _overtakes(offered, mine)
+        if changes:
+            self._bind(merged or mine, now)
+        self._taken = timestamp  # not before: what could not be bound comes again
+        return changes
+
+    def _sign_if_due(self, now: datetime) -> bool:
+        mine = self._store.copy()
+        due = now >= mine.parsed_timestamp.expires - (
+            limits.DIRECTORY_ONLINE_LIFE - limits.DIRECTORY_RENEW_AFTER
+        )
+        if due:
+            self._bind(mine, now)
+        return due
 
     def _bind(self, parts: TufCopy, now: datetime, *seen: TufCopy) -> Directory:
         online = OnlineKeys.load(self._keys)
