@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tieline_client import limits
 from tieline_client.errors import DirectoryExpired, Unreachable
 from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.online_half import OnlineHalf
@@ -16,6 +18,7 @@ from tieline_server.trust.peer_files import Files
 
 from tests.federation.building import NOW
 from tests.federation.hostile_repository import Hostile, Scene
+from tests.services.bench import wait_for
 
 
 @dataclass
@@ -148,3 +151,38 @@ def test_a_clock_off_by_a_day_either_way_changes_nothing(node: Node) -> None:
         current = node.scene.store.current()
         assert current.version == new.parsed_snapshot.version
         current.check_fresh(node.now)
+
+
+def test_a_folder_that_cannot_be_read_keeps_nobody_from_asking_the_peers(node: Node) -> None:
+    """EACCES, ESTALE or EIO of the folder given at join: here a link that leads to itself."""
+    folder = node.scene.store.folder
+    loop = folder.parent / "gone"
+    loop.symlink_to(loop)
+    (folder / "source").write_bytes(bytes(loop))
+    node.refresher.round()
+    assert "the directory's files" in (node.refresher.problem or "")
+    new = node.scene.change()
+    node.peers.there = {"pt-pj": Hostile(new)}
+    node.refresher.round()
+    assert node.version == new.parsed_snapshot.version
+
+
+def test_rounds_go_on_after_the_own_copy_could_not_be_read_for_a_while(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DIRECTORY_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "DIRECTORY_EXPIRED_POLL_SECONDS", 0.02)
+    timestamp = node.scene.store.folder / "metadata" / "timestamp.json"
+    whole = timestamp.read_bytes()
+    node.refresher.start()
+    try:
+        wait_for("a round", lambda: node.peers.called)
+        timestamp.write_bytes(b"{")
+        wait_for("it was met", lambda: "is refused" in (node.refresher.problem or ""))
+        time.sleep(0.1)
+        timestamp.write_bytes(whole)
+        new = node.scene.change()
+        node.peers.there = {"pt-pj": Hostile(new)}
+        wait_for("the new one", lambda: node.version == new.parsed_snapshot.version)
+    finally:
+        node.refresher.stop()

@@ -1,6 +1,6 @@
 """Keeping the directory current: who is asked for a newer one, and when.
 
-One round, every DIRECTORY_POLL_SECONDS (sooner past the expiry):
+One round, every DIRECTORY_POLL_SECONDS (sooner past the expiry, and after one that failed):
 
 1. Where this node has the online keys, it does its own part first (online_half.py).
 2. The folder given at join is looked at; that it is older than what peers brought is no fault.
@@ -136,6 +136,8 @@ class DirectoryRefresher:
                 pass
             except TielineError as error:
                 problems.append(error.message)
+            except OSError as error:  # of the folder, or of this disk: peers are asked all the same
+                problems.append(f"the directory's files: {error}")
         return confirmed
 
     def _online_half(self) -> bool:
@@ -144,8 +146,8 @@ class DirectoryRefresher:
         try:
             self._online.tend(self._clock())
             self._online.problem = None
-        except TielineError as error:
-            self._online.problem = error.message
+        except (TielineError, OSError) as error:
+            self._online.problem = str(error)
             raise
         return True
 
@@ -241,8 +243,11 @@ class DirectoryRefresher:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            seconds = limits.DIRECTORY_EXPIRED_POLL_SECONDS
             try:
                 self.round()
+                if not _expired(self._store.current(), self._clock()):
+                    seconds = limits.DIRECTORY_POLL_SECONDS
             except TielineError as error:
                 self.problem = error.message
                 _log.warning("directory.waits", reason=error.reason, text=error.message)
@@ -250,10 +255,6 @@ class DirectoryRefresher:
                 _log.error("directory.failed", error=type(error).__name__, text=str(error))
             if self.problem:
                 _log.warning("directory.unconfirmed", text=self.problem[:500])
-            expired = _expired(self._store.current(), self._clock())
-            seconds = (
-                limits.DIRECTORY_EXPIRED_POLL_SECONDS if expired else limits.DIRECTORY_POLL_SECONDS
-            )
             self._wake.wait(seconds * random.uniform(0.8, 1.0))  # noqa: S311 - no secret
             self._wake.clear()
 
