@@ -35,7 +35,7 @@ from tieline_server.services.incoming_retractions import answer
 from tieline_server.services.processes import Processes
 from tieline_server.services.retracting import catch_up
 from tieline_server.services.split_items import led_to
-from tieline_server.services.tombstones import erasure_entry
+from tieline_server.services.tombstones import erasure_entry, write_down
 from tieline_server.services.watch_striking import strike
 
 _log = structlog.get_logger(__name__)
@@ -252,7 +252,14 @@ class Purging:
     def _sweep_if_due(self) -> None:
         now = self._node.clock()
         if now - self._swept_before >= SWEEP:
+            self._try([], self._write_down)
             self._try([], self._sweep)
+
+    def _write_down(self) -> None:
+        """Write to the ledger what a crash, or a full disk, kept out of it."""
+        node = self._node
+        said = node.store.read(lambda tx: tx.retractions.standing())
+        write_down(node.ledger, node.agency, said, node.clock())
 
     def _sweep(self) -> None:
         node, now = self._node, self._node.clock()

@@ -2,7 +2,8 @@
 
 1. The owner's officer says so. One transaction: the series' own state, what is queued of it for
    those who may not have it taken back, a signed Retraction to everybody whom it was told to, the
-   audit entry. The owner's answers to questions follow with the next hit.
+   audit entry. Then it is written to the ledger (tombstones.py), and only then the officer hears of
+   it. The owner's answers to questions follow with the next hit.
 2. Whoever gets it does the same with what it told others, the owner's envelope inside
    (incoming_retractions.py), and erases its own copy (purging.py).
 3. Receipts come back the way the retraction went. A retraction goes before everything else, so that
@@ -41,7 +42,7 @@ from tieline_server.services.restricting import restriction_of
 from tieline_server.services.sending import send
 from tieline_server.services.split_telling import split_along
 from tieline_server.services.taking_back import end_requests
-from tieline_server.services.tombstones import restriction_entry
+from tieline_server.services.tombstones import write_down
 from tieline_server.services.views import find_series, series_view
 
 LANE = Urgency.IMMEDIATE
@@ -74,7 +75,7 @@ class Retracting:
         for agency in only:
             node.directory().member(agency)
 
-        def work(tx: Tx) -> tuple[operator_pb2.SeriesView, frozenset[str]]:
+        def work(tx: Tx) -> tuple[operator_pb2.SeriesView, frozenset[str], list[Retraction]]:
             series = self._own(tx, request.series)
             retraction = Retraction(
                 id=new_id(),
@@ -91,16 +92,12 @@ class Retracting:
             )
             before = restriction_of(tx, series.id)
             check_narrowing(series.handling, before, retraction, node.clock().date())
-            tx.retractions.add(retraction)
-            agencies = carry_out(node, tx, retraction)
-            node.ledger.append(restriction_entry(retraction, node.clock(), own=True))
-            for part in tx.aliases.family(series.id)[
-                1:
-            ]:  # told under its own id, and so taken back
-                of_part = replace(retraction, id=new_id(), series=part)
-                tx.retractions.add(of_part)
-                agencies |= carry_out(node, tx, of_part)
-                node.ledger.append(restriction_entry(of_part, node.clock(), own=True))
+            parts = tx.aliases.family(series.id)[1:]  # told under their own ids, and so taken back
+            said = [retraction, *(replace(retraction, id=new_id(), series=one) for one in parts)]
+            agencies: frozenset[str] = frozenset()
+            for one in said:
+                tx.retractions.add(one)
+                agencies |= carry_out(node, tx, one)
             basis: Any = legal_basis(node, sorted(agencies), otherwise=RECTIFIED)
             tx.audit.append(
                 node.entry(
@@ -114,9 +111,10 @@ class Retracting:
                     **basis,
                 )
             )
-            return series_view(tx, tx.series.get(series.id) or series), agencies
+            return series_view(tx, tx.series.get(series.id) or series), agencies, said
 
-        view, agencies = node.store.write(work)
+        view, agencies, said = node.store.write(work)
+        write_down(node.ledger, node.agency, said, node.clock())
         for agency in agencies:
             node.wake(agency)
         return view

@@ -45,7 +45,7 @@ from tieline_server.services.retracting import tell
 from tieline_server.services.series_life import detailed_view
 from tieline_server.services.split_items import digests_of, held, line_of, settle
 from tieline_server.services.split_telling import holders, tell_split
-from tieline_server.services.tombstones import restriction_entry
+from tieline_server.services.tombstones import write_down
 from tieline_server.services.views import find_series, series_view
 
 
@@ -63,7 +63,7 @@ class Splitting:
         node = self._node
         listed, name = _listed(request.items, node.agency), clean(request.name)
 
-        def work(tx: Tx) -> tuple[operator_pb2.SplitSeriesResponse, set[str]]:
+        def work(tx: Tx) -> tuple[operator_pb2.SplitSeriesResponse, set[str], list[Retraction]]:
             old = find_series(tx, request.series)
             check_split(node.agency, old, name)
             if tx.series.by_name(name) is not None:
@@ -78,12 +78,13 @@ class Splitting:
                 moved=len(chosen.items),
                 told=sorted(told),
             )
-            return shown, told
+            return shown, told, tx.retractions.of_series(made.id)
 
-        response, told = node.store.write(work)
+        response, told, narrowed = node.store.write(work)
+        node.store.index.refresh()
+        write_down(node.ledger, node.agency, narrowed, node.clock())
         for agency in told:
             node.wake(agency)
-        node.store.index.refresh()
         return response
 
     def _make(self, tx: Tx, person: Person, old: Series, name: str) -> Series:
@@ -161,7 +162,6 @@ class Splitting:
             only=only,
         )
         tx.retractions.add(narrowed)
-        self._node.ledger.append(restriction_entry(narrowed, narrowed.at, own=True))
         for agency in sorted(told):
             tell(self._node, tx, narrowed, agency)
 

@@ -5,11 +5,17 @@ day came; ``removal``, an import that an officer took back; ``withdrawn`` and ``
 restriction that holds here, so that a restored node does not answer as if it had never been said.
 An erased series that was split from another has its
 splits beside it: an older backup holds its items under the id that they had before.
+
+What is erased is written before it is. A restriction of an own series is written once its
+transaction has committed, before whoever said it hears that it holds: a line of one that was
+refused would be carried out by a later restore. A crash in between is made up for when the node
+starts again, before it tells anybody (`write_down` of all). Where the database is lost in it as
+well, whom it was told to already gives the signed word back (recovering.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -68,6 +74,16 @@ def restriction_entry(retraction: Retraction, now: datetime, *, own: bool) -> di
             "retain_until": handling.retain_until.isoformat(),
         },
     }
+
+
+def write_down(
+    ledger: TombstoneLedger, agency: str, retractions: Iterable[Retraction], now: datetime
+) -> None:
+    """Write what restricts series of this agency, as it stands in storage, where the ledger lacks
+    it. Raises StorageUnavailable; the node's sweep does it again."""
+    for one in retractions:
+        if series_owner(one.series) == agency:
+            ledger.append(restriction_entry(one, now, own=True))
 
 
 def reapply(store: Store, ledger: TombstoneLedger, since: datetime) -> int:

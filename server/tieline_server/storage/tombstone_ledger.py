@@ -1,10 +1,10 @@
 """HOME/tombstones: what was erased, beside the database and outside its backups.
 
 A backup holds what was erased since it was made. So every erasure is written here first, durably,
-and a restored node erases once more what is younger than its backup before it serves
-(services/tombstones.py). One JSON object a line, each with the SHA-256 over the one before it and
-itself, so that a line which was cut out or altered shows. No personal text, no digests (but marks
-of items that were split off: domain/splitting.py).
+and a restored node erases once more what is younger than its backup before it serves; so with
+restrictions, see there when these are written (services/tombstones.py). One JSON object a line,
+each with the SHA-256 over the one before it and itself, so that a line which was cut out or altered
+shows. No personal text, no digests (but marks of items that were split off: domain/splitting.py).
 
     {"at": ..., "kind": "series", "series": "pt-pj/...", "retraction": "...", "chain": "<hex>"}
 
@@ -56,8 +56,9 @@ class FileLedger:
                 self._write(line)
             except OSError as error:
                 raise StorageUnavailable(
-                    f"the ledger of what is erased cannot be written ({error.strerror}); nothing "
-                    f"is erased before it is; make room at {self._path}"
+                    f"the ledger of what is erased cannot be written ({error.strerror}); make room "
+                    f"at {self._path}: nothing is erased before, and what was withdrawn or "
+                    "narrowed just now holds, and is written as soon as it can be"
                 ) from error
             self._chain, self._length = chain, self._length + len(line)
             self._known.add(key)

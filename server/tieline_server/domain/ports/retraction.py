@@ -130,7 +130,8 @@ class TombstoneLedger(Protocol):
     """What was erased, kept beside the database and outside its backups."""
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add an entry, durably, before what it says is done. One that is there changes nothing.
+        """Add an entry, durably: before what it says is erased, and once what it says of an own
+        series has committed. One that is there changes nothing.
 
         Raises StorageUnavailable.
         """
