@@ -1,4 +1,5 @@
-"""A contact that fails is not tried again at once, however often the peer greets."""
+"""A contact that fails is not tried again at once, however often the peer greets; one that hangs
+costs one thread."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from tieline_client import limits
 from tieline_client.errors import SignatureRefused
 from tieline_server.delivery.contacts import Contacts
@@ -37,6 +39,41 @@ def test_a_peer_that_refuses_us_is_left_alone_for_a_while() -> None:
         contacts.stop()
     assert tried.count("es-gc") <= 3
     assert tried.count("es-gc") >= 1
+
+
+def test_a_peer_that_hangs_takes_one_thread_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tieline_server.delivery.contacts.try_contact", lambda *_: None)
+    tried: list[str] = []
+    hangs, let_go, other = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def contact(agency: str) -> None:
+        tried.append(agency)
+        if agency == "pt-pj":
+            other.set()
+        else:
+            hangs.release()
+            let_go.wait(10.0)
+
+    contacts = Contacts(cast(Any, SimpleNamespace()), lambda: [])
+    contacts.contact = contact  # type: ignore[method-assign]
+    contacts.start()
+    try:
+        contacts.soon("es-gc")
+        assert hangs.acquire(timeout=10.0)
+        for _ in range(2 * limits.GREETERS):  # its words are in doubt, again and again
+            contacts.soon("es-gc")
+            time.sleep(0.01)
+        contacts.soon("pt-pj")
+        assert other.wait(5.0), "another peer waits for the one that hangs"
+        assert tried.count("es-gc") == 1
+        let_go.set()
+        assert hangs.acquire(timeout=10.0), "it was asked for meanwhile, and so is done once more"
+    finally:
+        let_go.set()
+        contacts.stop()
+    assert tried.count("es-gc") == 2
 
 
 def test_threads_that_wait_end_at_once_and_contact_nobody_then() -> None:

@@ -57,7 +57,9 @@ class Contacts:
         self._failures: dict[str, tuple[int, float]] = {}
         """Failed contacts in a row, and when the next may be tried (monotonic)."""
         self._later: set[str] = set()
-        self._under_way: dict[str, threading.Lock] = {}
+        self._under_way: set[str] = set()
+        self._again: set[str] = set()
+        """Asked for while a contact was under way: once more after it."""
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         """Whom to contact; None ends a thread. Nobody looks at it for nothing: eight threads that
         did four times a second were half of what an idle node cost."""
@@ -102,8 +104,8 @@ class Contacts:
         """Contact a peer that greeted us, unless that is under way: two that greet each other at
         their start would else each say everything twice."""
         with self._lock:
-            mutex = self._under_way.get(agency)
-        if mutex is None or not mutex.locked():
+            under_way = agency in self._under_way
+        if not under_way:
             self.soon(agency)
 
     def hourly(self) -> None:
@@ -126,9 +128,17 @@ class Contacts:
                 return
             with self._lock:
                 self._waiting.discard(agency)
-                mutex = self._under_way.setdefault(agency, threading.Lock())
-            with mutex:
-                self._try(agency)
+                if agency in self._under_way:  # nobody waits for it: it may hang
+                    self._again.add(agency)
+                    continue
+                self._under_way.add(agency)
+            self._try(agency)
+            with self._lock:
+                self._under_way.discard(agency)
+                again = agency in self._again
+                self._again.discard(agency)
+            if again:
+                self.soon(agency)
 
     def _try(self, agency: str) -> None:
         try:
