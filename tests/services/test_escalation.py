@@ -8,7 +8,10 @@ from datetime import timedelta
 
 import pytest
 from tieline.v1 import operator_pb2
+from tieline_client import limits
 from tieline_client.directory import Directory
+from tieline_client.errors import StorageUnavailable
+from tieline_server.services import falling_back
 from tieline_server.services.alarms import Alarms
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.referring import Referring
@@ -153,3 +156,59 @@ def test_nobody_is_told_against_policy_or_after_it_was_taken_back(told: Bench) -
     assert es.audit("alarm.fallback")[0]["detail"]["told"] == []  # type: ignore[index]
     told.flow()
     assert len(es.audit("referral.sent")) == 2
+
+
+def test_a_fallback_that_fails_holds_up_no_other_alarm(
+    told: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    es, fr = told[ES], told[FR]
+    _falls_back(es, PT=FR)
+    grows = es.series(records([1]), name="grows")
+    es.refer(grows, country="PT")
+    told.flow()
+    told.now += timedelta(minutes=1)
+    small = es.series(records([100]), name="small")
+    es.refer(small, country="PT")
+    told.flow()
+    monkeypatch.setattr(limits, "ITEMS_PER_ATTACHMENT", 3)
+    es.load(records(range(2, 9)), series="grows")  # too many to go at once
+    told.now += 5 * DAY
+    assert sorted(_raised(es)) == ["fallback", "fallback", "unacknowledged", "unacknowledged"]
+    told.flow()
+    assert [one.referral.series for one in fr.inbox()] == [small]
+    passed = [one["detail"]["told"] for one in es.audit("alarm.fallback")]  # type: ignore[index]
+    assert passed == [[], [FR]]
+    assert _raised(es) == []
+
+
+def test_alarms_are_announced_when_storage_fails_at_a_fallback_which_comes_again(
+    told: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    es, fr = told[ES], told[FR]
+    _falls_back(es, PT=FR)
+    es.refer(es.series(records([1])), country="PT")
+    told.flow()
+    told.now += 5 * DAY
+
+    def away(*_: object) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(falling_back, "tell", away)
+        assert _raised(es) == ["unacknowledged"]
+    assert _raised(es) == ["fallback"]
+    told.flow()
+    assert len(fr.inbox()) == 1
+
+
+def test_an_alarm_says_whom_it_told_itself(told: Bench) -> None:
+    es, pt = told[ES], told[PT]
+    es.refer(es.series(records([1])), country="PT", urgency=1)  # the hub is told after an hour
+    pt.refer(pt.series(records([2])), country="ES", urgency=3)  # of which nobody tells the hub
+    told.flow()
+    told.now += 60 * DAY
+    assert {"unacknowledged", "reminder"} <= set(_raised(es))
+    entries = [*es.audit("alarm.unacknowledged"), *es.audit("alarm.reminder")]
+    whom = [one["detail"]["told"] for one in entries]  # type: ignore[index]
+    assert len(whom) > 1
+    assert [one for one in whom if one] == [[HUB]]

@@ -15,6 +15,9 @@ from tieline_server.services.context import Node
 
 _log = structlog.get_logger(__name__)
 
+_AGAIN_SECONDS = 1.0
+"""Before the next look at what could not be raised, and so is due still."""
+
 
 class AlarmClock:
     """One thread. ``command`` is run for each alarm with its kind and its referral's id behind it;
@@ -51,10 +54,10 @@ class AlarmClock:
                 due = self._alarms.next_due()
                 if due is not None:
                     left = (due - self._node.clock()).total_seconds()
-                    seconds = min(max(left, 0.0), seconds)
+                    seconds = min(max(left, _AGAIN_SECONDS), seconds)
             except Exception as error:  # noqa: BLE001 - storage may be away; alarms must go on
                 _log.error("alarm.waits", error=type(error).__name__, text=str(error))
-                seconds = 1.0
+                seconds = _AGAIN_SECONDS
             if not self._stopping:
                 self._signal.wait(seconds)
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+import structlog
 from tieline.v1 import operator_pb2, payload_pb2
 from tieline_client import limits
-from tieline_client.errors import InvalidInput
+from tieline_client.errors import InvalidInput, StorageCorrupt, StorageUnavailable, TielineError
 from tieline_client.identifiers import check_agency, check_country, check_id, new_id, series_owner
 from tieline_client.payloads import moment, timestamp
 
@@ -42,6 +43,8 @@ from tieline_server.services.context import Node
 from tieline_server.services.incoming import Handled, Message
 from tieline_server.services.sending import send
 
+_log = structlog.get_logger(__name__)
+
 _AT_ONCE = 100
 _TOLD = (AlarmKind.ESCALATED, AlarmKind.DECONFLICTION)
 """Of what others did; no referral of this agency waits for a person."""
@@ -65,13 +68,30 @@ class Alarms:
             return ()
         raised, woken = self._node.store.write(self._raise)
         for alarm in self._node.store.read(lambda tx: tx.alarms.due(now, _AT_ONCE)):
-            if alarm.kind is AlarmKind.FALLBACK:
-                fallback = falling_back.prepare(self._node, alarm)
-                more, told = self._node.store.write(partial(self._fall_back, alarm, fallback))
-                raised, woken = [*raised, *more], woken | told
+            if alarm.kind is not AlarmKind.FALLBACK:
+                continue
+            try:
+                more, told = self._pass_on(alarm)
+            except (StorageUnavailable, StorageCorrupt) as error:  # it comes again
+                _log.error("alarm.waits", error=type(error).__name__, text=error.message)
+                break
+            raised, woken = [*raised, *more], woken | told
         for agency in sorted(woken):
             self._node.wake(agency)
         return raised
+
+    def _pass_on(self, alarm: Alarm) -> tuple[list[Alarm], set[str]]:
+        """Tell another agency; where that fails, people here hear that nobody was told, and the
+        alarms behind it are raised."""
+        node = self._node
+        try:
+            fallback = falling_back.prepare(node, alarm)
+            return node.store.write(partial(self._fall_back, alarm, fallback))
+        except (StorageUnavailable, StorageCorrupt):
+            raise
+        except TielineError as error:
+            _log.error("alarm.nobody_told", referral=alarm.referral, text=error.message)
+            return node.store.write(partial(self._fall_back, alarm, None))
 
     def _fall_back(
         self, alarm: Alarm, fallback: falling_back.Fallback | None, tx: Tx
@@ -111,6 +131,7 @@ class Alarms:
                 tx.alarms.end(alarm.referral, now)
                 continue
             tx.alarms.raise_at(alarm.id, now)
+            hubs: set[str] = set()
             if alarm.kind is AlarmKind.UNACKNOWLEDGED:
                 tx.referrals.add_step(
                     ReferralStep(
@@ -123,8 +144,9 @@ class Alarms:
                     )
                 )
                 if referral.direction is Direction.OUT:
-                    woken |= self._tell_hubs(tx, referral)
-            _log_entry(node, tx, alarm, referral.purpose, referral.case_ref, sorted(woken))
+                    hubs = self._tell_hubs(tx, referral)
+            woken |= hubs
+            _log_entry(node, tx, alarm, referral.purpose, referral.case_ref, sorted(hubs))
             raised.append(replace(alarm, raised=now))
         return raised, woken
 

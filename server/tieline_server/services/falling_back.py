@@ -3,7 +3,8 @@
 1. Its time comes after the reminder and the hub (domain/alarm.py). Only the series' owner falls
    back; who passed a series on is alarmed, and a person there decides.
 2. The fallback agency is another one that serves the country and was not told yet, else the one
-   that config.toml names for the country. Nobody: an alarm, and no more.
+   that config.toml names for the country. Nobody, or telling it fails (the series has grown over
+   what goes at once): an alarm, and no more.
 3. Policy is asked as by a person. In one transaction: the alarm, the referral under the first one's
    purpose, case and person, its audit entry, and who leads, where that is known already.
 """
