@@ -16,6 +16,7 @@ import pytest
 from tieline_client.profile import utc_now
 from tieline_server.backup import contents, making, scratch
 from tieline_server.config import Home
+from tieline_server.storage.tombstone_ledger import FileLedger
 
 from tests.e2e.federation import (
     Federation,
@@ -376,6 +377,44 @@ def test_a_restore_killed_between_its_renames_loses_no_ledger(
     (stale / "keys").mkdir()
     restore(tmp_path / "home", file, secret).ok()
     assert (tmp_path / "home" / contents.TOMBSTONES).exists()
+    assert left(tmp_path) == []
+
+
+def _erased(series: str) -> dict[str, str]:
+    return {"at": "2020-01-01T00:00:00+00:00", "kind": "retention", "series": series}
+
+
+def test_nor_where_the_home_was_made_anew_before_the_next_try(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, secret = made
+    home, emptied = tmp_path / "home", tmp_path / ".home.emptied"
+    emptied.mkdir(mode=0o700)
+    FileLedger(emptied / contents.TOMBSTONES).append(_erased("es-gc/x"))
+    home.mkdir(mode=0o700)  # as systemd's StateDirectory= does, or whoever tries again
+    assert f"move that file to {home}" in restore(home, file, secret).err
+    FileLedger(home / contents.TOMBSTONES).append(_erased("es-gc/y"))
+    assert f"move that file to {home}" in restore(home, file, secret).err
+    (emptied / contents.TOMBSTONES).replace(home / contents.TOMBSTONES)
+    restore(home, file, secret).ok()
+    (entry,) = FileLedger(home / contents.TOMBSTONES).entries()
+    assert entry["series"] == "es-gc/x"
+    assert left(tmp_path) == []
+
+
+def test_what_is_left_of_a_restore_killed_after_its_renames_is_removed(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, secret = made
+    home, emptied = tmp_path / "home", tmp_path / ".home.emptied"
+    for folder in (home, emptied):
+        folder.mkdir(mode=0o700)
+        FileLedger(folder / contents.TOMBSTONES).append(_erased("es-gc/x"))
+    with (emptied / contents.TOMBSTONES).open("ab") as ledger:
+        ledger.write(b'{"at"')  # torn, and so dropped by what was written since
+    FileLedger(home / contents.TOMBSTONES).append(_erased("es-gc/y"))
+    restore(home, file, secret).ok()
+    assert len(FileLedger(home / contents.TOMBSTONES).entries()) == 2
     assert left(tmp_path) == []
 
 

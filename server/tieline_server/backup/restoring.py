@@ -226,10 +226,31 @@ def _finish_earlier(path: Path) -> None:
     if not before.exists():
         return
     if path.exists():
+        _check_ledger(before / contents.TOMBSTONES, path)
         shutil.rmtree(before, ignore_errors=True)
     else:
         before.rename(path)
         files.sync_folder(path.parent)
+
+
+def _check_ledger(aside: Path, path: Path) -> None:
+    """Refuse where HOME was made anew since its ledger was put aside, and so does not hold it."""
+    ledger = path / contents.TOMBSTONES
+    put_aside, here = _lines(aside), _lines(ledger)
+    if put_aside is None or (here is not None and here.startswith(put_aside)):
+        return
+    raise WrongState(
+        f"{aside} is the ledger that a restore put aside before it was killed, and {path} was "
+        f"made anew since; move that file to {ledger}, then come again"
+    )
+
+
+def _lines(ledger: Path) -> bytes | None:
+    """Return a ledger's whole lines, each with its end; None where there is none."""
+    if not ledger.exists():
+        return None
+    head, newline, _ = ledger.read_bytes().rpartition(b"\n")
+    return head + newline
 
 
 def _copy(source: Path, target: Path) -> None:
