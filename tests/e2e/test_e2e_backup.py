@@ -418,6 +418,22 @@ def test_what_is_left_of_a_restore_killed_after_its_renames_is_removed(
     assert left(tmp_path) == []
 
 
+def test_a_linked_folder_is_no_more_left_out_than_a_linked_file(
+    trial: Federation, tmp_path: Path, passphrase: Path
+) -> None:
+    node = trial["es-gc"]
+    elsewhere = tmp_path / "national"
+    elsewhere.mkdir()
+    (elsewhere / "more.json").write_text("{}")
+    for target in (elsewhere, elsewhere / "more.json"):
+        link = node.home / "operators" / "more.json"
+        link.symlink_to(target)
+        try:
+            assert "has no place in a backup" in backup(node, tmp_path / "b", passphrase).err
+        finally:
+            link.unlink()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

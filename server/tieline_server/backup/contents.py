@@ -74,7 +74,7 @@ def policies_inside(home: Home, config: NodeConfig) -> bool:
 def _walk(root: Path, folder: Path) -> Iterator[Stored]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_dir() or path.name.startswith("."):
+        if path.name.startswith(".") or (path.is_dir() and not path.is_symlink()):
             continue
         if path.is_symlink() or not _NAME.fullmatch(name):
             raise ConfigurationError(f"{path} has no place in a backup; move it out of the home")
