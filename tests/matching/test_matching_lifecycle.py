@@ -232,3 +232,19 @@ def test_a_merge_runs_in_the_background_when_due(
     assert matcher.stats()["merge_failure"] is None
     assert not matcher.merge_if_due()
     matcher.close()
+
+
+def test_a_merge_for_which_no_thread_can_be_had_is_none_to_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    matcher = Matcher(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(matcher, "merge_due", lambda: True)
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError):
+            matcher.merge_if_due()
+    matcher.wait_for_room()
+    matcher.close()

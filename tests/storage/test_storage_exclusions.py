@@ -4,7 +4,8 @@ to the index in between."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tieline_client.columns import of_records
 from tieline_client.digests import EXACT_KINDS, DigestKind
 from tieline_client.errors import StorageUnavailable
 from tieline_client.formats.record import Record
-from tieline_server.domain.ports import Rows, Store
+from tieline_server.domain.ports import Rows, Store, Tx
 from tieline_server.matching.matcher import Matcher
 from tieline_server.storage import exclusion_feed
 from tieline_server.storage.engine import open_store
@@ -213,3 +214,50 @@ def test_two_processes_on_one_database_find_each_others_lists(postgres_url: str)
         assert (
             found(one) == found(other) == {(DigestKind.MD5, md5("1")), (DigestKind.SHA1, sha1("2"))}
         )
+
+
+def test_what_was_committed_is_said_to_be_though_no_thread_for_a_merge_can_be_had(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three writers meet, and the second brings digests: all return, and none hears an error."""
+    start, errors = threading.Thread.start, list[Exception]()
+
+    def none_left(self: threading.Thread) -> None:
+        if self.name == "tieline-merge":
+            raise RuntimeError("can't start new thread")  # as CPython says at the limit of tasks
+        start(self)
+
+    def write(work: Callable[[Tx], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                store.write(work)
+            except Exception as error:  # noqa: BLE001 - whatever they hear
+                errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    with listing(store_url, None) as store:
+        key = begin(store, exclusions=True)
+        monkeypatch.setattr(Matcher, "merge_due", lambda self: True)
+        monkeypatch.setattr(threading.Thread, "start", none_left)
+        leads, go_on = threading.Event(), threading.Event()
+
+        def hold_up(tx: Tx) -> None:
+            leads.set()
+            assert go_on.wait(20.0)
+
+        columns = of_records([record(1, md5="1")])
+        threads = [write(hold_up)]
+        assert leads.wait(20.0)
+        threads.append(write(lambda tx: tx.imports.stage_exclusions(key, columns)))
+        threads.append(write(lambda tx: tx.meta.set("third", "yes")))
+        go_on.set()
+        for one in threads:
+            one.join(20.0)
+        assert [one.is_alive() for one in threads] == [False] * 3
+        assert errors == []
+        monkeypatch.undo()
+        complete(store, key)
+        assert found(store) == {(DigestKind.MD5, md5("1"))}

@@ -90,19 +90,14 @@ def test_who_comes_while_one_leads_is_taken_along_or_leads_next() -> None:
     led: list[int] = []
     begun, go = threading.Event(), threading.Event()
 
-    def group(first: Job) -> list[Job]:
+    def group(first: Job) -> None:
         led.append(threading.get_ident())
-        jobs: list[Job] = []
-        job = first
-        while len(jobs) < 2:
-            assert job.work is not None
-            job.work(None)
-            jobs.append(job)
-            following = turns.take() if len(jobs) < 2 else None
-            if following is None:
-                break
-            job = following
-        return jobs
+        assert first.work is not None
+        first.work(None)
+        other = turns.take()  # whoever came meanwhile
+        if other is not None:
+            assert other.work is not None
+            other.work(None)
 
     def work(number: int) -> None:
         if number == 0:
@@ -130,13 +125,39 @@ def test_who_comes_while_one_leads_is_taken_along_or_leads_next() -> None:
 
 
 def test_nobody_waits_for_a_leader_that_broke_down() -> None:
-    def group(first: Job) -> list[Job]:
+    def group(first: Job) -> None:
         raise KeyboardInterrupt
 
     turns = Turns(group)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             turns.run(Job(lambda _: None))
+    turns.close()
+
+
+def test_nor_does_who_was_taken_along_by_one_that_broke_down() -> None:
+    waiting = threading.Event()
+    jobs = [Job(lambda _: None) for _ in range(3)]
+
+    def group(first: Job) -> None:
+        if first is jobs[0]:
+            assert waiting.wait(SECONDS)
+            assert turns.take() is jobs[1]
+            raise MemoryError
+
+    turns = Turns(group)
+    with ThreadPoolExecutor(3) as pool:
+        done = []
+        for number, job in enumerate(jobs):
+            done.append(pool.submit(turns.run, job))
+            while len(turns) < number:  # they come in this order
+                threading.Event().wait(0.001)
+        waiting.set()
+        with pytest.raises(MemoryError):
+            done[0].result(SECONDS)
+        assert all(one.result(SECONDS) for one in done[1:])
+    assert isinstance(jobs[1].error, StorageUnavailable)
+    assert jobs[2].error is None  # it led the next group
     turns.close()
 
 

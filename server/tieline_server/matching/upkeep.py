@@ -101,10 +101,7 @@ class Upkeep:
             busy = self._background is not None and self._background.is_alive()
             if busy or not self.merge_due():
                 return False
-            self._background = threading.Thread(
-                target=self._merge_quietly, name="tieline-merge", daemon=True
-            )
-            self._background.start()
+            self._begin_merge()
             return True
 
     def wait_for_room(self) -> None:
@@ -129,11 +126,15 @@ class Upkeep:
             several = any(len(self._layers.written(kind)) > 1 for kind in DigestKind)
             if busy or not quiet or not several or self._failure:
                 return False
-            self._background = threading.Thread(
-                target=self._merge_quietly, args=(True,), name="tieline-merge", daemon=True
-            )
-            self._background.start()
+            self._begin_merge(whole=True)
             return True
+
+    def _begin_merge(self, *, whole: bool = False) -> None:
+        thread = threading.Thread(
+            target=self._merge_quietly, args=(whole,), name="tieline-merge", daemon=True
+        )
+        thread.start()  # raises where there may be no more threads; then there is none to wait for
+        self._background = thread
 
     def merge(self, *, whole: bool = True) -> None:
         """Write what is pending, and segments that are not much larger, as one and swap it in; a

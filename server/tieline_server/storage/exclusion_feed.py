@@ -97,7 +97,8 @@ class ExclusionFeed:
         return found
 
     def committed(self, batches: Sequence[Listed]) -> None:
-        """Tell the index of rows that were just committed, in order."""
+        """Tell the index of rows that were just committed, in order. Raises nothing: committed is
+        committed, and who looks next replays what is missing."""
         if not batches or self._index is None or not self._lock.acquire(blocking=False):
             return  # whoever is replaying, or looks next, comes to these
         try:
@@ -105,9 +106,11 @@ class ExclusionFeed:
                 if batch.first == self.index.applied + 1:
                     self._apply(batch)
                     self.index.set_applied(batch.last)
+            self.index.merge_if_due()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.failure = str(error)
         finally:
             self._lock.release()
-        self.index.merge_if_due()
 
     def start(self) -> None:
         """Begin to bring a starting node's index up to date."""
@@ -169,10 +172,11 @@ class ExclusionFeed:
     def _begin(self) -> threading.Thread:
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._in_background, name="exclusions-catch-up", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
             return self._thread
 
     def _in_background(self) -> None:

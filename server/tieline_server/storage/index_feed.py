@@ -190,12 +190,16 @@ class IndexFeed:
     def _begin(self) -> threading.Thread:
         """Catch up, or rebuild, in the background."""
         with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._catch_up, name="index-catch-up", daemon=True
-                )
-                self._thread.start()
-            return self._thread
+            thread = self._thread
+            if thread is None:
+                thread = threading.Thread(target=self._catch_up, name="index-catch-up", daemon=True)
+                self._thread = thread  # before it starts: it takes itself away at its end
+                try:
+                    thread.start()
+                except RuntimeError:  # there may be no more threads
+                    self._thread = None
+                    raise
+            return thread
 
     def _catch_up(self) -> None:
         try:

@@ -211,11 +211,11 @@ class SqliteStore:
 
     # --- the writer ---
 
-    def _group(self, first: Job) -> list[Job]:
-        """Run one group of works; return them, settled."""
+    def _group(self, first: Job) -> None:
+        """Run one group of works, and settle them."""
         if first.apart:
             self._run_apart(first)
-            return [first]
+            return
         jobs = [first]
         leaves: list[bytes] = []
         changes: list[Change] = []
@@ -227,7 +227,7 @@ class SqliteStore:
             edge = self._edge_now(connection, driver)
             until = time.monotonic() + GROUP_SECONDS
             if not self._run_first(connection, first, leaves, changes, listed):
-                return jobs
+                return
             while len(jobs) < self._group_works and time.monotonic() < until:
                 job = self._turns.take()
                 if job is None:
@@ -250,12 +250,11 @@ class SqliteStore:
                 job.error = job.error or (corrupt() if damaged else unavailable(reason_of(error)))
             if not isinstance(error, Exception):
                 first.error = error
-            return jobs
+            return
         if not all(job.remembered for job in jobs):
             self._memory = {}
         self._tell_index(changes)
         self.known_good.committed(listed)
-        return jobs
 
     @staticmethod
     def _run_apart(job: Job) -> None:

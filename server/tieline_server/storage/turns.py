@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from tieline_server.storage.errors import unavailable
+
 
 class Job:
     """A work on its way through the writer. ``work`` is None for the end of all writing."""
@@ -37,9 +39,10 @@ class Job:
 class Turns:
     """Lets one thread at a time lead a group of jobs. Used from any number of threads."""
 
-    def __init__(self, group: Callable[[Job], list[Job]]) -> None:
-        """``group`` runs a job with those it takes by `take`, and returns all that it settled."""
+    def __init__(self, group: Callable[[Job], None]) -> None:
+        """``group`` runs a job with those it takes by `take`, and settles them all."""
         self._group = group
+        self._taken: list[Job] = []
         self._gate = threading.Lock()
         self._waiting: deque[Job] = deque()
         self._leader: int | None = None
@@ -73,7 +76,8 @@ class Turns:
         with self._gate:
             if not self._waiting or self._waiting[0].work is None or self._waiting[0].apart:
                 return None
-            return self._waiting.popleft()
+            self._taken.append(self._waiting.popleft())
+            return self._taken[-1]
 
     def close(self) -> None:
         """Let what waits be written, refuse the rest, and return when all is settled."""
@@ -95,16 +99,20 @@ class Turns:
         return job._leads
 
     def _lead(self, job: Job) -> None:
-        settled = [job]
+        self._taken = []
         try:
-            settled = self._group(job)
+            self._group(job)
+        except BaseException as error:
+            for one in self._taken:  # whether theirs was written, nobody knows now
+                one.error = one.error or unavailable(f"a write failed ({type(error).__name__})")
+            raise
         finally:
+            taken = self._taken
             with self._gate:
                 following = self._waiting.popleft() if self._waiting else None
                 self._leader = None if following is None else 0
             if following is not None:
                 following._leads = True
                 following._woken.release()
-            for one in settled:
-                if one is not job:
-                    one._woken.release()
+            for one in taken:
+                one._woken.release()
