@@ -7,9 +7,11 @@ from tieline.v1 import operator_pb2, series_pb2
 from tieline_client import limits
 from tieline_client.columns import of_records
 from tieline_client.errors import InvalidInput
-from tieline_client.formats.record import Vote
+from tieline_client.formats.record import Record, Vote
 from tieline_client.screening import belongs, without_junk
+from tieline_server.services import importing
 from tieline_server.services.importing import Import, discard, leftovers
+from tieline_server.services.series_work import SeriesWork
 
 from tests.services.bench import ABUSE, ANA, CASE, ES, PT, Bench, finish, record, records
 
@@ -235,6 +237,39 @@ def test_records_name_their_series_and_their_references_travel_to_it(bench: Benc
     assert (azul.owner, azul.contact.name) == (PT, f"desk {PT}")
     # What a later file says under the same name joins the same series.
     assert node.load([record(4, series="Azul")]).series == [azul.id]
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_imports_at_once_that_name_a_new_series_make_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, columns: bool
+) -> None:
+    monkeypatch.setattr(importing, "_JOINED_ROWS", 2)
+    node = bench[PT]
+
+    def begun(number: int, rows: list[Record]) -> Import:
+        header = operator_pb2.ImportHeader(file_digest=bytes([number]) * 32, case_ref=CASE)
+        work = Import(node.node, ANA, header)
+        if columns:
+            work.add_columns(of_records(rows))
+        else:
+            work.add(rows)
+        return work
+
+    both = record(4, series="Azul")
+    one = begun(1, [*records([1, 2, 3], series="Azul"), both])
+    other = begun(2, [*records([10, 11, 12, 13], series="Azul"), both, record(5, series="Verde")])
+    assert other.repeated is None
+    first, second = finish(one, 4), finish(other, 6)
+    azul, verde = (node.store.read(lambda tx, n=n: tx.series.by_name(n)) for n in ("Azul", "Verde"))  # type: ignore[misc]
+    assert azul is not None and verde is not None
+    assert list(first.series) == [azul.id]
+    assert list(second.series) == sorted([azul.id, verde.id])
+    assert len(node.store.read(lambda tx: tx.series.find())) == 2
+    assert node.store.read(lambda tx: tx.items.count_of_series(azul.id)) == 8
+    assert node.store.read(lambda tx: tx.items.count_of_series(verde.id)) == 1
+    assert set(node.audit("import")[-1]["subjects"]) == {second.import_id, azul.id, verde.id}  # type: ignore[call-overload]
+    series = SeriesWork(node.node).get("Azul")
+    assert series.notice.id == azul.id
 
 
 def test_half_a_category_is_refused(bench: Bench) -> None:

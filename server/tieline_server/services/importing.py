@@ -5,7 +5,8 @@
 2. Each batch, in columns (admission.py) or record by record: records outside the listed categories
    are counted and dropped; content-free digests are set aside; known-good items are dropped; the
    rest is staged, invisible.
-3. Finish: series, staged holdings and the audit entry become real together. An import that does not
+3. Finish: series, staged holdings and the audit entry become real together. What was staged for a
+   new series goes to one of its name that another import made meanwhile. An import that does not
    finish leaves nothing: its staged rows are erased, at the latest when the node starts again.
    Where no record is kept there is no import: the entry ``import.empty`` counts and names none.
 """
@@ -46,6 +47,7 @@ from tieline_server.services.split_items import settle
 
 _DISCARD_ROWS = 5_000
 """Staged rows erased in one transaction, so that other writers get their turn."""
+_JOINED_ROWS = 10_000
 _SERIES_PER_IMPORT = 10_000
 
 
@@ -188,7 +190,8 @@ class Import:
             report.import_id = self.head.id
             kept = operator_pb2.ImportReport(unsent=told.unsent, named=told.named)
             kept.MergeFrom(report)
-            self._node.store.write(lambda tx: self._complete(tx, kept))
+            self._series = self._node.store.write(lambda tx: self._complete(tx, kept))
+            report.series[:] = kept.series
             self._node.store.index.refresh()
         return report
 
@@ -196,20 +199,27 @@ class Import:
         """Erase what was staged, a little at a time."""
         discard(self._node.store, self.head.id)
 
-    def _complete(self, tx: Tx, report: operator_pb2.ImportReport) -> None:
+    def _complete(self, tx: Tx, report: operator_pb2.ImportReport) -> dict[str, Series]:
+        """Make the import count; return which series the names stand for in the end."""
+        tx.imports.complete(self.head.id)
         existing = tx.series.existing(series.id for series in self._series.values())
-        for series in self._series.values():
-            if series.id not in existing:
-                tx.series.add(series)
-            named = self._references.get(series.id, {})
+        unmade = {name for name, one in self._series.items() if one.id not in existing}
+        meanwhile = tx.series.by_names(unmade)
+        for name in sorted(unmade - meanwhile.keys()):
+            tx.series.add(self._series[name])
+        for name, there in meanwhile.items():
+            _join(tx, self._series[name].id, there.id)
+        whole = self._series | meanwhile
+        for name, series in whole.items():
+            named = self._references.get(self._series[name].id, {})
             fresh = [one for one in named if one not in series.references]
             room = max(limits.REFERENCES_PER_SERIES - len(series.references), 0)
             tx.series.add_references(series.id, fresh[:room])
-        tx.imports.complete(self.head.id)
-        for series in self._series.values():  # what was split off comes back under the old name
-            settle(self._node, tx, series.id)
-        tx.audit.append(self._entry("import", self.head.id))
+            settle(self._node, tx, series.id)  # what was split off comes back under the old name
+        report.series[:] = sorted(series.id for series in whole.values())
+        tx.audit.append(self._entry("import", self.head.id, report.series))
         repeats.keep(tx, self.head.fingerprint, report)
+        return whole
 
     def _stage_list(self, columns: Columns) -> None:
         """Stage records of an exclusion list, and count those that are held: they stay so."""
@@ -262,19 +272,16 @@ class Import:
         self._series = self._node.store.read(lambda tx: tx.series.by_names(names))
 
     def _log(self, action: str, import_id: str) -> None:
-        entry = self._entry(action, import_id)
+        entry = self._entry(action, import_id, sorted(one.id for one in self._series.values()))
         self._node.store.write(lambda tx: tx.audit.append(entry))
 
-    def _entry(self, action: str, import_id: str) -> AuditEntry:
+    def _entry(self, action: str, import_id: str, series: Sequence[str]) -> AuditEntry:
         counts = self.counts
         return self._node.entry(
             action,
             person=self._person.name,
             case_ref=self.head.case_ref,
-            subjects=(
-                *filter(None, [import_id]),
-                *sorted(s.id for s in self._series.values())[:100],
-            ),
+            subjects=(*filter(None, [import_id]), *series[:100]),
             source=self.head.source,
             format=self.head.format,
             exclusions=self.head.exclusions,
@@ -348,6 +355,14 @@ class Import:
             created=self.head.created,
             case_ref=self.head.case_ref,
         )
+
+
+def _join(tx: Tx, made: str, there: str) -> None:
+    """Hold in the series that is there what was staged for another of its name."""
+    after = 0
+    while page := tx.items.of_series(made, after=after, limit=_JOINED_ROWS):
+        tx.splits.move(made, there, [one.id for one in page])
+        after = page[-1].id
 
 
 def discard(store: Store, import_id: str) -> None:
