@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from tieline_client.identifiers import new_id
@@ -13,6 +14,7 @@ from tieline_server.domain.ports import Store, Tx
 from tieline_server.domain.ports.standings import Challenge
 from tieline_server.domain.referral import Urgency
 from tieline_server.domain.standing import Known, LaneKnown, LaneWord, Ranges, Trouble, Word
+from tieline_server.storage.standings import Standings
 
 from tests.storage.building import NOON
 
@@ -143,6 +145,57 @@ def test_places_in_any_order_leave_a_watermark_and_gaps(store: Store, batch: int
     assert lane(store) == LaneWord(0, 30, 30)
     assert lane(store, FR) == LaneWord()
     assert store.read(lambda tx: tx.standings.known(ES)).lanes[ROUTINE].received == 30
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranges_of_any_length_leave_what_a_set_would(store: Store, seed: int) -> None:
+    rng = random.Random(seed)
+    seen: set[int] = set()
+    for _ in range(40):
+        first = rng.randrange(1, 60)
+        last = first + rng.choice((0, 0, 1, 4, 20))
+        if rng.random() < 0.3:
+            store.write(lambda tx, f=first, t=last: tx.standings.settle(ES, ROUTINE, f, t))  # type: ignore[misc]
+            seen.update(range(first, last + 1))
+        else:
+            places = [first, last, *rng.sample(range(1, 60), 3)]
+            store.write(lambda tx, p=places: tx.standings.came(ES, [(ROUTINE, one) for one in p]))  # type: ignore[misc]
+            seen.update(places)
+        word = lane(store)
+        applied = next(n for n in range(100) if n + 1 not in seen)
+        assert (word.applied, word.highest) == (applied, max(seen))
+        lacking = {n for low, high in word.gaps for n in range(low, high + 1)}
+        assert lacking == set(range(1, max(seen))) - seen
+
+
+def test_gaps_elsewhere_make_a_batch_no_dearer(store: Store) -> None:
+    """Counted in steps of SQLite's machine, in which reading a row takes some."""
+    if store.shared:
+        pytest.skip("the same statements")
+
+    def steps(first: int) -> int:
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            count += 1
+
+        def work(tx: Tx) -> None:
+            driver = cast("Standings", tx.standings)._session.driver
+            driver.set_progress_handler(step, 1)
+            tx.standings.came(ES, [(ROUTINE, first + 2 * one) for one in range(64)])
+            driver.set_progress_handler(None, 1)
+
+        store.write(work)
+        return count
+
+    steps(2)
+    few = steps(1_000)
+    store.write(
+        lambda tx: tx.standings.came(ES, [(ROUTINE, 10_000 + 2 * one) for one in range(5_000)])
+    )
+    assert steps(100_000) < 2 * few
+    assert steps(15_001) < 2 * few  # which close gaps among them
 
 
 def test_a_void_passes_the_watermark_and_is_nobodys_place(store: Store) -> None:

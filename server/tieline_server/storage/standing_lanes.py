@@ -1,7 +1,8 @@
 """How far a peer's lane is settled: a watermark, and ranges above it.
 
 The messages of a batch pass here together, so the usual way (in order, nothing above) is one row
-looked up and one row changed for all of them.
+looked up and one row changed for all of them. A peer that leaves out places makes as many ranges as
+it likes; those that what came does not touch are not looked at.
 """
 
 from __future__ import annotations
@@ -34,25 +35,36 @@ _MOVE = Prepared(
         )
     )
 )
-_RANGES = (
-    select(_R.first, _R.last)
-    .where(_R.agency == bindparam("peer"), _R.lane == bindparam("in_lane"))
-    .order_by(_R.first)
+_OF_LANE = (_R.agency == bindparam("peer"), _R.lane == bindparam("in_lane"))
+_BEFORE = Prepared(
+    lambda _: (
+        select(_R.first, _R.last)
+        .where(*_OF_LANE, _R.first < bindparam("low"))
+        .order_by(_R.first.desc())
+        .limit(1)
+    )
 )
+_WITHIN = Prepared(
+    lambda _: select(_R.first, _R.last).where(
+        *_OF_LANE, _R.first >= bindparam("low"), _R.first <= bindparam("high")
+    )
+)
+_RANGES = select(_R.first, _R.last).where(*_OF_LANE).order_by(_R.first)
 
 
 def settle(session: Session, peer: str, lane: int, settled: Ranges, *, came: bool = False) -> None:
     """Note that sequences of a peer are settled here, from the first to the last of each range;
     ``came``: by messages of its epoch."""
+    settled = _merged(settled)
     if not settled:
         return
-    key = {"peer": peer, "in_lane": lane}
+    key: dict[str, object] = {"peer": peer, "in_lane": lane}
     row = _LOOK.run(session, key).fetchone()
     if row is None:
         session.insert_new(standing_lanes, new_lane(peer, lane))
         row = _LOOK.run(session, key).fetchone()
     applied, highest, received = row
-    above = ranges_above(session, peer, lane) if highest > applied else ()
+    above = _touching(session, key, settled) if highest > applied else ()
     after = above
     for first, last in settled:
         if first == applied + 1 and not after:
@@ -61,7 +73,7 @@ def settle(session: Session, peer: str, lane: int, settled: Ranges, *, came: boo
             applied, after = settle_range(applied, after, first, last)
     if above != after:
         _put_ranges(session, peer, lane, set(above), set(after))
-    last = max(last for _, last in settled)
+    last = settled[-1][1]
     values = {
         "new_applied": applied,
         "new_highest": max(highest, last),
@@ -74,6 +86,27 @@ def ranges_above(session: Session, peer: str, lane: int, limit: int | None = Non
     """Return the settled ranges above a lane's watermark, ascending."""
     found = session.connection.execute(_RANGES.limit(limit), {"peer": peer, "in_lane": lane})
     return tuple((row.first, row.last) for row in found)
+
+
+def _merged(settled: Ranges) -> Ranges:
+    """Return ranges ascending and apart from one another."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(one for one in settled if one[0] <= one[1]):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _touching(session: Session, key: dict[str, object], settled: Ranges) -> Ranges:
+    """Return the ranges above the watermark that these may become one with, ascending."""
+    found: set[tuple[int, int]] = set()
+    for first, last in settled:
+        before = _BEFORE.run(session, key | {"low": first}).fetchall()
+        within = _WITHIN.run(session, key | {"low": first, "high": last + 1}).fetchall()
+        found.update((low, high) for low, high in (*before, *within))
+    return tuple(sorted(found))
 
 
 def new_lane(peer: str, lane: int) -> dict[str, object]:
