@@ -19,6 +19,9 @@ ROW, TOP, BOTTOM = 30, 64, 46
 GOOD, FAIR, POOR = "#1b7f79", "#c98a1b", "#b3382c"
 INK, FAINT = "#1f2933", "#c5ccd3"
 
+_LEAST = 1e-2
+"""The least share of a mark that a bar shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -33,7 +36,8 @@ class Bar:
     def of(cls, row: Row, target: Target) -> Bar:
         """Return the bar of a row that has a ratio."""
         assert row.ratio is not None
-        parts = [mark / row.at_least for mark in (row.ratio, row.aim)]
+        # What costs nothing that can be measured is as far as the picture goes.
+        parts = [max(mark / row.at_least, _LEAST) for mark in (row.ratio, row.aim)]
         reached, aim = (1 / part for part in parts) if target.lower else parts
         size = f", {size_name(row.size).upper()}" if row.size else ""
         against = f" ÷ {target.peer.replace('`', '')}" if target.peer else ""

@@ -87,6 +87,14 @@ def test_a_bar_grows_to_the_right_where_less_is_better() -> None:
     assert picture.Bar.of(missed, TARGETS["ingest"]).colour == picture.POOR
 
 
+def test_what_costs_nothing_that_can_be_measured_has_a_bar(out: Path) -> None:
+    rows.report("audit_cpu", 1_000_000, 0.0, None, True)
+    row = Row(**json.loads((out / "audit_cpu_of_1m.json").read_bytes()))
+    bar = picture.Bar.of(row, TARGETS["audit_cpu"])
+    assert bar.colour == picture.GOOD
+    assert ElementTree.fromstring(picture.draw([bar])).tag.endswith("svg")
+
+
 def test_flipped_hashes_are_at_the_stated_distances() -> None:
     rng = np.random.default_rng(1)
     held = data.digests(DigestKind.PDQ, 410)
