@@ -75,7 +75,7 @@ def test_nobody_is_asked_before_the_digest_is_known(bench: Bench, after: int) ->
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_digest_that_is_not_the_lists_breaks_it_off_everywhere(bench: Bench) -> None:
+def test_a_digest_that_is_not_the_lists_asks_nobody_where_all_of_it_is_here(bench: Bench) -> None:
     bench[PT].load(records(range(300)))
     asked = _list(range(300))
     question = bench[ES].question(asked, peers=[PT], list_digest=b"")
@@ -84,6 +84,23 @@ def test_a_digest_that_is_not_the_lists_breaks_it_off_everywhere(bench: Bench) -
     with pytest.raises(InvalidInput, match="not those that the header announces; ask again"):
         list(chain.from_iterable(question.answer()))
     question.close()
+    assert _announced(bench) == bench[PT].audit("query.answered") == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_digest_that_is_not_the_lists_breaks_it_off_everywhere(bench: Bench) -> None:
+    bench[PT].load(records(range(300)))
+    asked = _list(range(300))
+    question = bench[ES].question(asked, peers=[PT], list_digest=b"")
+    first, *rest = asked.batches()
+    question.take(first)
+    question.announce(bytes(31) + b"1")
+    with pytest.raises(InvalidInput, match="not those that the header announces; ask again"):
+        for batch in rest:
+            question.take(batch)
+        list(chain.from_iterable(question.answer()))
+    question.close()
+    assert len(_announced(bench)) == 1
     assert bench[PT].audit("query.answered") == []
 
 
@@ -141,9 +158,8 @@ def test_a_large_list_that_comes_slowly_is_held_against_its_digest_first(
     bench[PT].load(records(range(300)))
     asked = _list(range(300))
     question = bench[ES].question(asked, peers=[PT], list_digest=bytes(32))
-    batches = list(asked.batches())
-    for batch in batches[:-1]:  # with the last, nothing is left to wait for
-        question.take(batch)
-    assert _announced(bench) == []
+    _take(question, asked)
+    with pytest.raises(InvalidInput, match="not those that the header announces; ask again"):
+        list(chain.from_iterable(question.answer()))
     question.close()
-    assert _announced(bench) == []
+    assert _announced(bench) == bench[PT].audit("query.answered") == []

@@ -29,23 +29,21 @@ class BroadcastRecipientState(enum.StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-_PROGRESS = (
+_SLOWEST_FIRST = (
     BroadcastRecipientState.QUEUED,
     BroadcastRecipientState.DELIVERED,
     BroadcastRecipientState.ACKNOWLEDGED,
     BroadcastRecipientState.ANSWERED,
+    BroadcastRecipientState.WITHDRAWN,
+    BroadcastRecipientState.REFUSED,
 )
 
 
-def reached(recipients: Collection[BroadcastRecipientState]) -> BroadcastRecipientState:
-    """Return how far all recipients are, without those that refused it or had to give it back;
-    where there are none but those, what became of most of them."""
-    for state in _PROGRESS:
-        if state in recipients:
-            return state
-    ended = (BroadcastRecipientState.REFUSED, BroadcastRecipientState.WITHDRAWN)
-    counts = [list(recipients).count(one) for one in ended]
-    return ended[counts[1] > counts[0]] if recipients else BroadcastRecipientState.QUEUED
+def slowest(recipients: Collection[BroadcastRecipientState]) -> BroadcastRecipientState:
+    """Return how far all recipients are; who refused it or had to give it back counts only where
+    there is nobody else."""
+    found = (state for state in _SLOWEST_FIRST if state in recipients)
+    return next(found, BroadcastRecipientState.QUEUED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,10 @@ class Question:
             self._beginning.result()  # it could not be logged: the rest need not come
 
     def _begin_early(self) -> None:
-        """Ask the peers while the list comes in, where it is large and the rest takes a moment."""
+        """Ask the peers while the list comes in, where so much is still to come that it is worth
+        it, and takes but a moment. What is here whole is held against its digest first."""
         left, spent = self._size - self._came, time.monotonic() - self._began
-        if self._hashes or not self._check.digest:
+        if self._hashes or not self._check.digest or left <= limits.EARLY_BYTES:
             return
         if left * spent <= self._came * limits.EARLY_SECONDS:
             self._beginning = self._round.begin_aside(self._lists, self._verify)

@@ -22,7 +22,7 @@ from tieline_server.domain.broadcast import (
     Broadcast,
     BroadcastAnswer,
     BroadcastRecipientState,
-    reached,
+    slowest,
 )
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.ports import Tx
@@ -385,7 +385,7 @@ def _check_new(tx: Tx, broadcast: Broadcast) -> None:
     for known in tx.broadcasts.find(Direction.OUT, broadcast.series):
         age = broadcast.created - known.created
         same = (known.group, known.question) == (broadcast.group, broadcast.question)
-        came = reached(tx.broadcasts.recipients(known.id).values())
+        came = slowest(tx.broadcasts.recipients(known.id).values())
         if same and age < limits.BROADCAST_REPEATED and came is not BroadcastRecipientState.REFUSED:
             raise WrongState(
                 f"{known.series} was broadcast to {known.group} with this question on"

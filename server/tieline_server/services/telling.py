@@ -149,9 +149,7 @@ class Telling:
         def work(tx: Tx) -> list[operator_pb2.ReferralView]:
             views = []
             for address, rules, permission in allowed:
-                # a recipient takes another agency's envelope once
-                least = urgency if source is None else Urgency.ROUTINE
-                known = self._told_already(tx, series, address, least)
+                known = self._told_already(tx, series, address, urgency)
                 if known is not None:
                     views.append(_known_view(tx, known))
                     continue
@@ -252,8 +250,7 @@ class Telling:
                 raise NotFound("the request is no longer here")
             check_decidable(current, person.name, node.clock())
             decided = confirm(node, tx, person, current)
-            least = urgency if source is None else Urgency.ROUTINE
-            known = self._told_already(tx, series, address, least)
+            known = self._told_already(tx, series, address, urgency)
             if known is not None:
                 return _known_view(tx, known)
             new = self._new(first, series, address, urgency, asked, source)
@@ -346,11 +343,13 @@ class Telling:
         note = f"No member of the federation serves {country}; please tell it by other means."
         return [_Address(hubs[0], country, note)]
 
-    @staticmethod
     def _told_already(
-        tx: Tx, series: Series, address: _Address, urgency: Urgency
+        self, tx: Tx, series: Series, address: _Address, urgency: Urgency
     ) -> Referral | None:
-        """Return the referral that says this already, with no less urgency."""
+        """Return the referral that says this already, with no less urgency; of another agency's
+        series with any, since a recipient takes its envelope once."""
+        if series.owner != self._node.agency:
+            urgency = Urgency.ROUTINE
         for known in tx.referrals.find(Direction.OUT, series.id):
             same = (known.recipient, known.country) == (address.agency, address.country)
             if same and known.stands and known.urgency <= urgency:

@@ -10,7 +10,7 @@ from tieline_client import limits
 from tieline_client.errors import NotFound
 from tieline_client.payloads import timestamp
 
-from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer, reached
+from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer, slowest
 from tieline_server.domain.lead import lead_of
 from tieline_server.domain.messages import Destination, OutMessage, OutState
 from tieline_server.domain.ports import Tx
@@ -213,7 +213,7 @@ def broadcast_view(tx: Tx, broadcast: Broadcast) -> operator_pb2.BroadcastView:
         originator=broadcast.originator,
         group=broadcast.group,
         question=broadcast.question,
-        state=(reached(recipients.values()) if sent else broadcast.state).value,
+        state=(slowest(recipients.values()) if sent else broadcast.state).value,
         recipients={agency: state.value for agency, state in recipients.items()},
         answers=[answer_out(one) for one in answers],
         answer_agencies=[one.agency for one in answers],
