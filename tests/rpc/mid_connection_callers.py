@@ -79,13 +79,14 @@ def _answered(change: Callable[[World], None]) -> str:
     """A standing answer: the caller says nothing more, and what is sent to it must end too."""
     world = make_world()
     with listening(world) as port, port.peer() as channel:
-        ready: queue.SimpleQueue[None] = queue.SimpleQueue()
+        ready: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
         def answers(requests: Iterator[Any], _context: Any) -> Iterator[Any]:
             next(requests)
-            while True:
+            yield exchange_pb2.OverlapResponse()
+            # False ends it: a handler that waits on is one that the listener's end waits for.
+            while ready.get(timeout=SECONDS):
                 yield exchange_pb2.OverlapResponse()
-                ready.get()
 
         port.exchange.on_overlap = answers
         messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -94,11 +95,11 @@ def _answered(change: Callable[[World], None]) -> str:
         messages.put(HEADER)
         next(call)
         change(world)
-        ready.put(None)
+        ready.put(True)
         try:
             return outcome(lambda: next(call))
         finally:
-            ready.put(None)
+            ready.put(False)
             messages.put(None)
 
 
