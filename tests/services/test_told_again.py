@@ -8,11 +8,12 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from tieline.v1 import operator_pb2
+from tieline.v1 import operator_pb2, series_work_pb2
 from tieline_client.errors import InvalidInput
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.referral import Direction
 from tieline_server.services.clock import ReferralClock
+from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.views import find_series, series_view
@@ -207,3 +208,105 @@ def test_a_country_that_there_is_not_is_told_by_nobody(
         pt.refer(series, country=country)
     with pytest.raises(InvalidInput, match=said):
         pt.refer(series, agency=ES, country=country)
+
+
+# --- more items -----------------------------------------------------------------------------------
+
+
+def _add(node: Running, series: str, numbers: range) -> None:
+    """Import more of a series, an hour later, and be an hour further."""
+    node.bench.now += timedelta(hours=1)
+    node.load(records(numbers), series=node.store.read(lambda tx: find_series(tx, series)).name)
+    node.bench.now += timedelta(hours=1)
+
+
+def _shown(node: Running, series: str) -> operator_pb2.SeriesView:
+    return SeriesWork(node.node).get(series)
+
+
+def _items(node: Running, series: str) -> int:
+    return node.store.read(lambda tx: tx.items.count_of_series(series))
+
+
+@pytest.mark.parametrize("urgency", [IMMEDIATE, URGENT])
+@pytest.mark.parametrize("state", ["referred", "delivered", "acknowledged"])
+def test_what_came_since_a_referral_is_told_by_telling_again(
+    bench: Bench, state: str, urgency: int
+) -> None:
+    pt, es, series = bench[PT], bench[ES], _likely(bench[PT])
+    pt.refer(series, country="ES", urgency=urgency)
+    if state != "referred":
+        bench.flow()
+    if state == "acknowledged":
+        (entry,) = es.inbox()
+        step = operator_pb2.StepReferralRequest(id=entry.referral.id, state="acknowledged")
+        Referring(es.node).step(ANA, step)
+        bench.flow()
+    assert list(_shown(pt, series).grown_since_told) == []
+    _add(pt, series, range(2, 7))
+    assert list(_shown(pt, series).grown_since_told) == [ES]
+    (view,) = pt.refer(series, country="ES", urgency=urgency)
+    assert view.reason == ""
+    bench.flow()
+    assert _items(es, series) == _items(pt, series) == 7
+    for node, direction in ((pt, Direction.OUT), (es, Direction.IN)):
+        assert _states(node, series, direction) == [(urgency, "delivered"), (urgency, "withdrawn")]
+    assert list(_shown(pt, series).grown_since_told) == []
+    (view,) = pt.refer(series, country="ES", urgency=urgency)
+    assert view.reason.endswith("nothing was sent now")
+    (view,) = pt.refer(series, agency=ES, urgency=urgency)
+    assert view.reason.endswith("nothing was sent now")
+
+
+def test_who_accepted_a_referral_keeps_it_when_more_items_come(bench: Bench) -> None:
+    pt, es, series = bench[PT], bench[ES], _likely(bench[PT])
+    pt.refer(series, country="ES")
+    bench.flow()
+    (entry,) = es.inbox()
+    step = operator_pb2.StepReferralRequest(id=entry.referral.id, state="accepted")
+    Referring(es.node).step(ANA, step)
+    bench.flow()
+    _add(pt, series, range(2, 7))
+    pt.refer(series, country="ES")
+    bench.flow()
+    assert _items(es, series) == 7
+    for node, direction in ((pt, Direction.OUT), (es, Direction.IN)):
+        assert _states(node, series, direction) == [(URGENT, "accepted"), (URGENT, "delivered")]
+
+
+def test_items_of_a_series_that_was_merged_into_it_are_told_by_telling_again(bench: Bench) -> None:
+    pt, es, whole = bench[PT], bench[ES], _likely(bench[PT])
+    part = pt.series(records(range(10, 15)), "Verde")
+    pt.refer(whole, country="ES")
+    bench.flow()
+    bench.now += timedelta(hours=1)
+    request = series_work_pb2.MergeSeriesRequest(series=whole, merged=part, text="one room")
+    Merging(pt.node).merge(ANA, request)
+    bench.now += timedelta(hours=1)
+    assert list(_shown(pt, whole).grown_since_told) == [ES]
+    (view,) = pt.refer(whole, country="ES")
+    assert view.reason == ""
+    bench.flow()
+    assert _items(es, whole) == 7
+    (view,) = pt.refer(whole, country="ES")
+    assert view.reason.endswith("nothing was sent now")
+
+
+def test_what_came_since_is_told_on_in_the_envelope_that_it_came_in(bench: Bench) -> None:
+    """A recipient takes an envelope once, so whoever tells it on tells the new one as well."""
+    pt, es, fr, series = bench[PT], bench[ES], bench[FR], _likely(bench[PT])
+    pt.refer(series, country="ES")
+    bench.flow()
+    es.refer(series, agency=FR)
+    bench.flow()
+    assert _items(fr, series) == 2
+    (view,) = es.refer(series, agency=FR)
+    assert view.reason.endswith("nothing was sent now")
+    _add(pt, series, range(2, 7))
+    pt.refer(series, country="ES")
+    bench.flow()
+    (view,) = es.refer(series, agency=FR)
+    assert view.reason == ""
+    bench.flow()
+    assert _items(fr, series) == 7
+    assert _states(fr, series, Direction.IN) == [(URGENT, "delivered"), (URGENT, "delivered")]

@@ -82,7 +82,7 @@ def show_series(document: Shown) -> None:
             *("id", "name", "status", "origin", "owner", "number", "case", "items", "handling"),
             *("contact", "victims", "identified", "first_seen", "last_seen", "clues"),
             *("references", "likely_countries", "untold_countries", "parts", "part_of"),
-            *("split_from", "split_into", "created"),
+            *("grown_since_told", "split_from", "split_into", "created"),
         ),
     )
     rows = [

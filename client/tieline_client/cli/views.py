@@ -100,6 +100,7 @@ def series(value: pb.SeriesView) -> Document:
         "split_from": value.split_from,
         "split_into": list(value.split_into),
         "untold_countries": list(value.untold_countries),
+        "grown_since_told": list(value.grown_since_told),
         "assessments": [assessment(each) for each in notice.assessments],
         "retraction": retraction(value.retraction) if value.HasField("retraction") else None,
         "same_as": [same_as(each) for each in value.same_as],

@@ -1826,6 +1826,7 @@ class SeriesView(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     SPLIT_FROM_FIELD_NUMBER: _builtins.int
     SPLIT_INTO_FIELD_NUMBER: _builtins.int
+    GROWN_SINCE_TOLD_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """own, referral, broadcast or upload."""
     owner: _builtins.str
@@ -1884,6 +1885,12 @@ class SeriesView(_message.Message):
     def split_into(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Series that items of it were split off to. Since v1.5."""
 
+    @_builtins.property
+    def grown_since_told(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Agencies that were told before some of its items came; only where one own series is asked for.
+        Since v1.5.
+        """
+
     def __init__(
         self,
         *,
@@ -1904,10 +1911,11 @@ class SeriesView(_message.Message):
         notes: _abc.Iterable[_operator_links_pb2.NoteView] | None = ...,
         split_from: _builtins.str = ...,
         split_into: _abc.Iterable[_builtins.str] | None = ...,
+        grown_since_told: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "retraction", b"retraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "history", b"history", "likely_countries", b"likely_countries", "notes", b"notes", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "same_as", b"same_as", "split_from", b"split_from", "split_into", b"split_into", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ref", b"case_ref", "grown_since_told", b"grown_since_told", "history", b"history", "likely_countries", b"likely_countries", "notes", b"notes", "notice", b"notice", "number", b"number", "origin", b"origin", "owner", b"owner", "part_of", b"part_of", "parts", b"parts", "repositories", b"repositories", "retraction", b"retraction", "same_as", b"same_as", "split_from", b"split_from", "split_into", b"split_into", "untold_countries", b"untold_countries", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

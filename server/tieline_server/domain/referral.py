@@ -156,13 +156,19 @@ class Referral:
         return self.state not in (ReferralState.WITHDRAWN, ReferralState.REFUSED)
 
     def is_overtaken_by(self, other: Referral) -> bool:
-        """Whether the same was told again, later and with more urgency."""
+        """Whether the same was told again, later: with more urgency, or by the owner with what its
+        series has had since, where nobody has accepted it yet."""
         one, two = (
             (each.series, each.direction, each.sender, each.recipient, each.country)
             for each in (self, other)
         )
-        later = other.created >= self.created and other.urgency < self.urgency
-        return one == two and later and other.stands and self.state in _OPEN
+        if one != two or not other.stands:
+            return False
+        if other.urgency < self.urgency:
+            return other.created >= self.created and self.state in _OPEN
+        own = self.root == self.id and other.root == other.id
+        again = other.urgency == self.urgency and other.created > self.created
+        return own and again and self.state in _OPEN - {ReferralState.ACCEPTED}
 
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:

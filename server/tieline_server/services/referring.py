@@ -257,11 +257,13 @@ def original_envelope(tx: Tx, referral: Referral) -> envelope_pb2.Envelope:
 
 def overtake(tx: Tx, referral: Referral) -> None:
     """End the referrals that this one overtakes, or this one where it comes late: the same was told
-    again with more urgency. Sender and recipient do so by themselves."""
+    again with more urgency, or with more items. Sender and recipient do so by themselves."""
     same = tx.referrals.find(referral.direction, referral.series)
     for one in same:
         later = next((other for other in same if one.is_overtaken_by(other)), None)
         if later is not None:
+            urgency = later.urgency.name.lower()
+            urgent = later.urgency < one.urgency
             tx.referrals.add_step(
                 ReferralStep(
                     id=str(uuid5(UUID(later.id), one.id)),
@@ -270,7 +272,7 @@ def overtake(tx: Tx, referral: Referral) -> None:
                     agency=later.sender,
                     person=later.person,
                     at=later.created,
-                    text=f"told again as {later.urgency.name.lower()}",
+                    text=f"told again {f'as {urgency}' if urgent else 'with what came since'}",
                 )
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from tieline.v1 import envelope_pb2, operator_pb2
 from tieline_client.countries import check_known_country
@@ -29,6 +30,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.grown import grew_since
 from tieline_server.services.leading import announce
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.permissions import Held, held, hint
@@ -79,7 +81,8 @@ class Telling:
         waiting: list[Request] | None = None,
     ) -> list[operator_pb2.ReferralView]:
         """Tell the likely country. An agency that was told already is not told twice, unless it is
-        more urgent by now: then the earlier referral is overtaken by a new one.
+        more urgent by now or has items that came since: then a new referral, with all items,
+        overtakes the earlier one (`Referral.is_overtaken_by`).
 
         Where vital interests are stated, who may be told on that exception alone is added to
         ``waiting``: a second officer has to confirm it (`confirmed`).
@@ -141,6 +144,7 @@ class Telling:
     ) -> list[operator_pb2.ReferralView]:
         """Queue the referrals, in one transaction."""
         node, urgency = self._node, parse_urgency(request.urgency)
+        at = node.clock()  # what comes while they are packed is not in it
         # an agency of two countries gets two messages, each with its own copy of the items
         packed = {a: pack_series(node, series.id, a.agency) for a, _, _ in allowed}
 
@@ -149,11 +153,11 @@ class Telling:
         def work(tx: Tx) -> list[operator_pb2.ReferralView]:
             views = []
             for address, rules, permission in allowed:
-                known = self._told_already(tx, series, address, urgency)
+                known = self._told_already(tx, series, address, urgency, source)
                 if known is not None:
                     views.append(_known_view(tx, known))
                     continue
-                new = self._new(person, series, address, urgency, request, source)
+                new = self._new(person, series, address, urgency, request, source, at)
                 send_referral(
                     node,
                     tx,
@@ -241,6 +245,7 @@ class Telling:
         )
         first = Person(request.person, person.roles)
         urgency = parse_urgency(int(terms["urgency"]))
+        at = node.clock()
         packed = pack_series(node, series.id, address.agency)
         woken = {address.agency}
 
@@ -250,10 +255,10 @@ class Telling:
                 raise NotFound("the request is no longer here")
             check_decidable(current, person.name, node.clock())
             decided = confirm(node, tx, person, current)
-            known = self._told_already(tx, series, address, urgency)
+            known = self._told_already(tx, series, address, urgency, source)
             if known is not None:
                 return _known_view(tx, known)
-            new = self._new(first, series, address, urgency, asked, source)
+            new = self._new(first, series, address, urgency, asked, source, at)
             original = source.original if source else None
             send_referral(
                 *(node, tx, new, series, packed, rules, original), stated=stated_out(decided)
@@ -344,16 +349,19 @@ class Telling:
         return [_Address(hubs[0], country, note)]
 
     def _told_already(
-        self, tx: Tx, series: Series, address: _Address, urgency: Urgency
+        self, tx: Tx, series: Series, address: _Address, urgency: Urgency, source: _Source | None
     ) -> Referral | None:
         """Return the referral that says this already, with no less urgency; of another agency's
-        series with any, since a recipient takes its envelope once."""
-        if series.owner != self._node.agency:
-            urgency = Urgency.ROUTINE
-        for known in tx.referrals.find(Direction.OUT, series.id):
-            same = (known.recipient, known.country) == (address.agency, address.country)
-            if same and known.stands and known.urgency <= urgency:
-                return known
+        series the one inside which the same envelope went, since a recipient takes that once."""
+        for known in reversed(tx.referrals.find(Direction.OUT, series.id)):
+            if known.recipient != address.agency or not known.stands:
+                continue
+            if source is not None:
+                country = known.country == address.country
+                if country and known.root == source.referral.root:
+                    return known
+            elif known.urgency <= urgency and address.country in ("", known.country):
+                return None if grew_since(tx, series.id, known.created) else known
         return None
 
     def _new(
@@ -364,6 +372,7 @@ class Telling:
         urgency: Urgency,
         request: operator_pb2.ReferSeriesRequest,
         source: _Source | None,
+        at: datetime,
     ) -> Referral:
         identifier = new_id()
         return Referral(
@@ -378,7 +387,7 @@ class Telling:
             purpose=request.purpose,
             case_ref=clean(request.case_ref),
             person=person.name,
-            created=self._node.clock(),
+            created=at,
             note=" ".join(part for part in (address.note, clean(request.note)) if part),
         )
 

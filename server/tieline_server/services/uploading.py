@@ -24,6 +24,7 @@ from tieline_server.domain.upload import Upload, UploadState, UploadStep
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.deposit_reports import report
+from tieline_server.services.grown import grew_by_a_merge
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
@@ -89,7 +90,7 @@ class Uploading:
                 rules=" ".join(decision.rules),
             )
         since = last.generation if last else 0
-        if last and node.store.read(lambda tx: _grew_by_a_merge(tx, series.id, last)):
+        if last and node.store.read(lambda tx: grew_by_a_merge(tx, series.id, last.created)):
             since = 0  # the items of its new part came before the last deposit
         packed = pack_series(node, series.id, request.repository, since)
         if packed is None and last is None:
@@ -261,12 +262,6 @@ def take_step(
             reference=reference,
         )
     )
-
-
-def _grew_by_a_merge(tx: Tx, series: str, last: Upload) -> bool:
-    """Whether another series became part of it since a deposit."""
-    parts = (tx.aliases.get(part) for part in tx.aliases.family(series)[1:])
-    return any(one is not None and one.at >= last.created for one in parts)
 
 
 def _number(node: Node, tx: Tx, series_id: str, given: str) -> str:

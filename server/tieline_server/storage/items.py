@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,16 @@ class Items:
             return 0
         found = self._series_items(series, since).subquery()
         return self._session.connection.scalar(select(func.count()).select_from(found)) or 0
+
+    def came_after(self, series: str, at: datetime) -> bool:
+        """Whether there are newer items of a series; see `ItemRepository.came_after`."""
+        if not self._has_items(series):
+            return False
+        before = imports.c.completed <= at
+        newest = select(func.coalesce(func.max(imports.c.generation), 0)).where(before)
+        since = self._session.connection.scalar(newest) or 0
+        found = self._series_items(series, since).limit(1)
+        return self._session.connection.scalar(found) is not None
 
     def stats(self) -> Stats:
         """Return counts of what counts."""
