@@ -11,6 +11,8 @@ import os
 import stat
 import tempfile
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,22 +102,9 @@ class Profile:
         return cls(**values)
 
     def save(self, path: Path) -> None:
-        """Write to a new file, mode 0600, durable on return; never over an existing file.
-
-        Raises ConfigurationError when the file exists or cannot be written.
-        """
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._bytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except FileExistsError:
-            raise ConfigurationError(
-                f"{path} exists; a profile is never overwritten, name another file"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+        """Write to a new file; see `reserved`."""
+        with reserved(path) as write:
+            write(self)
 
     def replace(self, path: Path) -> None:
         """Put it in the place of the profile in ``path``, mode 0600: the old one or this one is
@@ -194,6 +183,48 @@ class Profile:
                 "the profile's node CA is no PEM certificate; ask an admin for a new profile"
             ) from None
         return tuple(one.public_bytes(Encoding.DER) for one in found)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[Callable[[Profile], None]]:
+    """Make the new file of a profile, mode 0600, with room for it, and yield what writes it there,
+    durable on return. The file is gone again where nothing was written.
+
+    So a full disk is noticed before a node is asked for a certificate, which ends an older one.
+    Raises ConfigurationError when the file exists, or cannot be made or written.
+    """
+    written = False
+
+    def write(profile: Profile) -> None:
+        nonlocal written
+        data = profile._bytes()
+        try:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(descriptor)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+        written = True
+
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path} exists; a profile is never overwritten, name another file"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            try:
+                os.posix_fallocate(descriptor, 0, PROFILE_BYTES)
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+            yield write
+    finally:
+        if not written:
+            path.unlink(missing_ok=True)
 
 
 def find_profile(profile: Path | None, home: Path | None) -> Path:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -222,3 +226,33 @@ def test_every_rpc_of_the_service_has_a_caller() -> None:
     snake = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:] for name in OPERATOR}
     renamed = {"import": "import_file", "ask_brief": "ask_overlap"}
     assert {renamed.get(each, each) for each in snake} <= set(dir(OperatorClient))
+
+
+def test_a_disk_without_room_is_noticed_before_a_certificate_is_made(
+    served: Served, tmp_path: Path
+) -> None:
+    """A new certificate ends the old one: whoever could not write it down was locked out."""
+    out = tmp_path / "new.json"
+    command = [Path(sys.executable).with_name("tieline"), "operator", "add", "ana"]
+    full = subprocess.run(
+        [*command, "--role", "admin", "--out", out, "--profile", served.profile],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # the limit would cut those off
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert (full.returncode, full.stdout) == (1, "")
+    assert f"{out} cannot be written: " in full.stderr
+    assert not out.exists()
+    assert "AddOperator" not in served.node.requests
+
+
+def test_a_refused_person_leaves_no_profile(run: Run, served: Served, tmp_path: Path) -> None:
+    served.node.answers["AddOperator"] = Refusal(
+        StatusCode.FAILED_PRECONDITION, "WRONG_STATE", "not now"
+    )
+    out = tmp_path / "new.json"
+    said = run("operator", "add", "ana", "--role", "analyst", "--out", out)
+    assert (said.code, said.err) == (1, "error: not now\n")
+    assert not out.exists()

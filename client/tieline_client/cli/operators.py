@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from tieline.v1 import operator_pb2
 
 from tieline_client import keys
 from tieline_client.cli import node_views
@@ -27,7 +28,7 @@ from tieline_client.cli.tables import moment, show_rows
 from tieline_client.errors import ConfigurationError, InvalidInput, TrustError, UsageError
 from tieline_client.identifiers import check_operator
 from tieline_client.limits import CERTIFICATE_BYTES
-from tieline_client.profile import Profile
+from tieline_client.profile import Profile, reserved
 from tieline_client.profile_refresh import refresh as refresh_profile
 from tieline_client.tls import to_der, to_pem
 
@@ -88,15 +89,31 @@ def add(
     roles = list(dict.fromkeys(each.value for each in role))
     given_key = _given(certificate, key, passphrase)
     own_key = given_key or keys.generate()
-    with connect(profile, home) as client:
-        given = client.add_operator(
-            name, roles, keys.public_der(own_key), _read_certificate(certificate)
-        )
-        own = client.profile
+    given_certificate = _read_certificate(certificate)
+    with connect(profile, home) as client, reserved(out) as write:
+        given = client.add_operator(name, roles, keys.public_der(own_key), given_certificate)
+        made = _profile_of(name, client.profile, given, keys.to_pem(own_key, passphrase))
+        try:
+            write(made)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{error.message}; {name} has a new certificate by now and none that is older, so"
+                " an admin has to run the command again"
+            ) from None
+    if passphrase is None:
+        say(f"the key in {out} is not encrypted; the file has mode 0600, keep it so")
+    document = {"name": name, "roles": roles, "profile": out}
+    emit(as_json, document, lambda: line(f"{name} ({', '.join(roles)}): {out}"))
+
+
+def _profile_of(
+    name: str, own: Profile, given: operator_pb2.AddOperatorResponse, key: bytes
+) -> Profile:
+    """Return the profile that a node's answer makes."""
     # A node of before v1.2 names one CA.
     cas = list(given.node_cas) or ([given.node_ca] if given.node_ca else [])
     try:
-        made = Profile(
+        return Profile(
             agency=own.agency,
             federation=own.federation,
             operator=name,
@@ -104,17 +121,12 @@ def add(
             target_name=given.target_name or own.target_name,
             node_ca=to_pem(cas).decode() if cas else own.node_ca,
             certificate=to_pem([given.certificate]).decode(),
-            key=keys.to_pem(own_key, passphrase).decode(),
+            key=key.decode(),
         )
     except (ValueError, InvalidInput):
         raise ConfigurationError(
             f"the node's answer makes no profile; {name} is added, run the command again"
         ) from None
-    made.save(out)
-    if passphrase is None:
-        say(f"the key in {out} is not encrypted; the file has mode 0600, keep it so")
-    document = {"name": name, "roles": roles, "profile": out}
-    emit(as_json, document, lambda: line(f"{name} ({', '.join(roles)}): {out}"))
 
 
 @app.command("refresh")
