@@ -12,10 +12,9 @@ from tieline_client.errors import TielineError
 from tieline_client.findings import Finding, State
 from tieline_client.profile import utc_now
 
-from tieline_server import at_rest
+from tieline_server import at_rest, own_database
 from tieline_server.config import Home
 from tieline_server.trust.directory_store import DirectoryStore
-from tieline_server.wiring import own_database
 
 _NEEDED = ("node", "signing")
 """Keys without which no node starts; the CAs' may be elsewhere."""

@@ -22,7 +22,7 @@ from tieline_client.errors import ConfigurationError, TielineError, UnknownAgenc
 from tieline_client.payloads import Sealer
 from tieline_client.tls import forget_proxies
 
-from tieline_server import at_rest
+from tieline_server import at_rest, own_database
 from tieline_server.allocator import keep_freed_memory
 from tieline_server.backup.scratch import BACKUP_PREFIX, sweep
 from tieline_server.config import Home, NodeConfig
@@ -50,7 +50,7 @@ from tieline_server.trust.node_identity import NodeIdentity
 from tieline_server.trust.online_half import OnlineHalf
 from tieline_server.trust.own_statement import OwnStatements
 from tieline_server.trust.peer_pool import PeerPool
-from tieline_server.wiring import own_database, process
+from tieline_server.wiring import process
 from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
 from tieline_server.wiring.clock import utc_now
 from tieline_server.wiring.directory import directory_changed

@@ -67,3 +67,17 @@ def test_a_node_on_postgres_comes_back_in_a_new_database(
         assert store.read(lambda tx: tx.standings.epoch()) == told.revived.epoch != before
         actions = [r.leaf for r in store.read(lambda tx: tx.audit.records(0, 100))]
     assert b"node.restored" in actions[-1]
+
+
+@pytest.mark.postgres
+def test_a_database_that_no_node_used_is_not_backed_up(
+    postgres_cluster: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Federation(tmp_path / "trial")
+    trial.root.mkdir()
+    node = trial.found().add("pt-pj", "national", "PT")
+    monkeypatch.setenv(DATABASE, postgres_cluster.url(postgres_cluster.create(empty=True)))
+    file = tmp_path / "b"
+    with pytest.raises(ConfigurationError, match="has no tables of a node"):
+        making.make(Home(node.home), file, SECRET, timedelta(days=9), utc_now(), quiet)
+    assert not file.exists()

@@ -9,13 +9,17 @@ import stat
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tieline_client.errors import ConfigurationError
 from tieline_client.profile import utc_now
-from tieline_server.backup import contents, making, scratch
+from tieline_server import own_database
+from tieline_server.backup import contents, making, restoring, scratch
 from tieline_server.config import Home
+from tieline_server.storage.engine import open_store
 from tieline_server.storage.tombstone_ledger import FileLedger
 
 from tests.e2e.federation import (
@@ -515,3 +519,46 @@ def test_a_killed_backup_leaves_nothing_for_long(trial: Federation, tmp_path: Pa
             assert second.exists()
     assert not first.exists()
     assert not second.exists()
+
+
+@contextlib.contextmanager
+def _quiet(what: str) -> Iterator[Any]:
+    yield lambda _done, _whole: None
+
+
+@pytest.mark.parametrize("whose", ["es-gc", "nobody"])
+def test_a_database_that_is_not_the_homes_is_not_backed_up_and_not_restored(
+    trial: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """A leftover variable gave weeks of backups that were checked, and held nothing."""
+    home = Home(trial["pt-pj"].home)
+    other = tmp_path / "empty.sqlite3"
+    if whose == "es-gc":
+        other = trial[whose].home / "database.sqlite3"
+    else:
+        open_store(f"sqlite:///{other}", clock=utc_now).close()
+    file = tmp_path / "b"
+    make = partial(making.make, home, file, SECRET.encode(), timedelta(days=9), utc_now(), _quiet)
+    why = "the database is one of es-gc" if whose == "es-gc" else "the database knows none of admin"
+    with monkeypatch.context() as set_wrongly:
+        set_wrongly.setenv("TIELINE_NODE_DATABASE", f"sqlite:///{other}")
+        with pytest.raises(ConfigurationError, match=why):
+            make()
+        assert not file.exists()
+        set_wrongly.setattr(own_database, "check", lambda *_: None)  # a backup of before
+        make()
+    lost = tmp_path / "home"
+    for again in (restoring.check_only, restoring.restore):
+        with pytest.raises(ConfigurationError, match=why):
+            again(lost, file, SECRET.encode(), utc_now(), _quiet)
+        assert not lost.exists()
+
+
+def test_a_database_that_is_not_there_is_not_backed_up(
+    trial: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIELINE_NODE_DATABASE", f"sqlite:///{tmp_path}/mistyped.sqlite3")
+    home, file = Home(trial["pt-pj"].home), tmp_path / "b"
+    with pytest.raises(ConfigurationError, match=r"mistyped\.sqlite3 is not there; correct"):
+        making.make(home, file, SECRET.encode(), timedelta(days=9), utc_now(), _quiet)
+    assert list(tmp_path.iterdir()) == []

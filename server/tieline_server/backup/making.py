@@ -29,6 +29,7 @@ from tieline_client.errors import (
 )
 from tieline_client.limits import BACKUP_LIFE
 
+from tieline_server import own_database
 from tieline_server.backup import contents
 from tieline_server.backup.container import BackupRefused, Header, Reader, Writer, fresh_cost
 from tieline_server.backup.contents import Stored, Told
@@ -91,12 +92,15 @@ def make(
             f"a backup lives at most {BACKUP_LIFE.days} days: so long peers keep what they sent, "
             "and what was erased must be gone from backups too"
         )
-    database = copying(home.database_url(config))
+    url = home.database_url(config)
+    own_database.check_there(home, url)
+    database = copying(url)
     with scratch(home.path, BACKUP_PREFIX) as work:
         copy = work / contents.DATABASE
         with show("copying the database") as told:
             facts = database.copy(copy, told)
         _check_revision(facts)
+        own_database.check(home, facts.operators, own_database.agency_of(facts.last_entry))
         stored = contents.collect(home, config)
         header = _header(home, config, database, facts, stored, copy, now, life)
         part = _temporary(file)

@@ -28,6 +28,7 @@ from tieline_client.errors import (
 )
 from tieline_client.limits import CLOCK_TOLERANCE
 
+from tieline_server import own_database
 from tieline_server.backup import contents
 from tieline_server.backup.container import BackupRefused, Header, Reader, damaged, read_header
 from tieline_server.backup.making import Show, compare
@@ -172,6 +173,8 @@ def _unpack(
         checked = database.check(target / contents.DATABASE, told)
     if checked.facts is not None:
         compare(header, checked.facts)
+        facts = checked.facts
+        own_database.check(home, facts.operators, own_database.agency_of(facts.last_entry))
     return header, checked.how
 
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+from tieline_server import own_database
 from tieline_server.backup.container import Header
 from tieline_server.config import Home, NodeConfig
 from tieline_server.domain.audit import AuditEntry
@@ -45,6 +46,7 @@ def revive(home: Home, config: NodeConfig, header: Header, now: datetime) -> Rev
     StorageCorrupt for a damaged ledger: what was erased is not known then."""
     ledger = FileLedger(home.path / TOMBSTONES)
     with closing(open_store(home.database_url(config), clock=lambda: now)) as store:
+        own_database.check_own(home, store)
         epoch = begin_new_epoch(store)
         tombstones = reapply(store, ledger, header.created)
         _log(store, config, header, epoch, tombstones, now)

@@ -31,6 +31,12 @@ class Facts:
     revision: str
     audit_entries: int
     audit_root: bytes
+    operators: tuple[str, ...]
+    last_entry: bytes
+    """The last of the audit log; b"" where there is none."""
+
+
+LAST_LEAF = "SELECT leaf FROM audit_leaves ORDER BY position DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)

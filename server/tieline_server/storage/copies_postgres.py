@@ -26,7 +26,7 @@ from tieline_client.errors import (
     WrongState,
 )
 
-from tieline_server.storage.copies import Checked, Facts, Told, audit_head
+from tieline_server.storage.copies import LAST_LEAF, Checked, Facts, Told, audit_head
 from tieline_server.storage.errors import translating, unavailable
 
 _ROWS = 1_000
@@ -147,12 +147,21 @@ def _program(name: str) -> str:
 
 
 def _facts(connection: psycopg.Connection[Any]) -> Facts:
+    made = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+    if made is None or made[0] is None:
+        raise ConfigurationError(
+            "the database has no tables of a node: it is not the one that this home was used with;"
+            " correct `database` in config.toml, or TIELINE_NODE_DATABASE"
+        )
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     if revision is None:
         raise StorageCorrupt("the database says no revision; it is not one of a Tieline node")
     entries, root = audit_head(_leaves(connection))
-    return Facts(epoch[0] if epoch else "", revision[0], entries, root)
+    people = tuple(name for (name,) in connection.execute("SELECT name FROM operators"))
+    last = connection.execute(LAST_LEAF).fetchone()
+    leaf = bytes(last[0] or b"") if last else b""
+    return Facts(epoch[0] if epoch else "", revision[0], entries, root, people, leaf)
 
 
 def _leaves(connection: psycopg.Connection[Any]) -> Iterator[tuple[int, bytes, bytes]]:

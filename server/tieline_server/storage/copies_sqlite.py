@@ -17,7 +17,7 @@ from typing import Literal
 
 from tieline_client.errors import StorageCorrupt, WrongState
 
-from tieline_server.storage.copies import Checked, Facts, Told, audit_head
+from tieline_server.storage.copies import LAST_LEAF, Checked, Facts, Told, audit_head
 from tieline_server.storage.errors import translating, unavailable
 
 PAGES = 1_024
@@ -127,7 +127,10 @@ def _facts(connection: sqlite3.Connection) -> Facts:
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     entries, root = audit_head(_leaves(connection))
-    return Facts(epoch[0] if epoch else "", revision[0], entries, root)
+    people = tuple(name for (name,) in connection.execute("SELECT name FROM operators"))
+    last = connection.execute(LAST_LEAF).fetchone()
+    leaf = bytes(last[0] or b"") if last else b""
+    return Facts(epoch[0] if epoch else "", revision[0], entries, root, people, leaf)
 
 
 def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes, bytes]]:

@@ -7,6 +7,8 @@ HOME/operators says that the home was used, and the database knows its operator.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -14,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from tieline_client.errors import ConfigurationError
 
 from tieline_server.config import Home
-from tieline_server.domain.ports import Store
+from tieline_server.domain.ports import Store, Tx
 from tieline_server.storage.engine import sqlite_file
 
 ADVICE = (
@@ -39,13 +41,37 @@ def check_there(home: Home, url: str) -> None:
 
 
 def check_own(home: Home, store: Store) -> None:
-    """Raise ConfigurationError for a database that knows none of the home's operators."""
-    names = _used_by(home)
-    if names and not store.read(lambda tx: any(tx.operators.get(name) for name in names)):
+    """Raise ConfigurationError for a database that is not this home's."""
+
+    def work(tx: Tx) -> tuple[list[str], str]:
+        known = [name for name in _used_by(home) if tx.operators.get(name)]
+        last = tx.audit.records(max(tx.audit.size() - 1, 0), 1)
+        return known, agency_of(last[0].leaf) if last else ""
+
+    check(home, *store.read(work))
+
+
+def check(home: Home, known: Collection[str], agency: str) -> None:
+    """Raise ConfigurationError for the database of somebody else: ``known`` are operators in it, of
+    whom one at least has a profile in the home, and ``agency`` is whose log it has, "" for none."""
+    names, own = _used_by(home), home.config().agency
+    if names and not any(name in known for name in names):
         raise ConfigurationError(
             f"the database knows none of {', '.join(names)}, whose profiles lie in"
             f" {home.operators}: it is not this home's; {ADVICE}"
         )
+    if agency not in ("", own):
+        raise ConfigurationError(
+            f"the database is one of {agency}, by its log, and {home.path} is {own}'s; {ADVICE}"
+        )
+
+
+def agency_of(leaf: bytes) -> str:
+    """Return whose log an entry is of; "" where it does not say."""
+    try:
+        return str(json.loads(leaf)["agency"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _used_by(home: Home) -> list[str]:
