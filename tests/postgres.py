@@ -24,7 +24,7 @@ import pytest
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.schema import metadata
 
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 _USER = "tieline"
 
 
@@ -130,7 +130,7 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
     finally:
         if server is not None:
             server.send_signal(signal.SIGQUIT)  # no checkpoint: nothing of it is kept
-            server.wait(timeout=60)
+            server.wait(timeout=START_SECONDS)
         shutil.rmtree(root, ignore_errors=True)
 
 

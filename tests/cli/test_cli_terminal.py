@@ -23,7 +23,7 @@ COMMAND = [
     "-c",
     "import sys; from tieline_client.cli import main; sys.exit(main())",
 ]
-SECONDS = 30
+SECONDS = 120
 
 
 @pytest.fixture

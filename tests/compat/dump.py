@@ -156,7 +156,7 @@ def _quiet(nodes: Federation) -> None:
     waits = (
         "SELECT 1 FROM outbox WHERE state = 'queued' UNION SELECT 1 FROM purges WHERE ended IS NULL"
     )
-    wait_for("all is quiet", lambda: not any(node.rows(waits) for node in nodes), 90)
+    wait_for("all is quiet", lambda: not any(node.rows(waits) for node in nodes))
 
 
 def _leave_a_gap(node: Node) -> None:

@@ -70,7 +70,7 @@ class OldPeer:
         """End the process by closing its input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30.0)
+        self._process.wait(120.0)
 
     def _read(self) -> Any:
         assert self._process.stdout is not None

@@ -19,7 +19,7 @@ import pytest
 from tieline_server.matching.warm import VARIABLE
 
 from tests.docs.reading import README, ROOT, Block, blocks
-from tests.e2e.federation import free_port, wait_for
+from tests.e2e.federation import STOP_SECONDS, free_port, wait_for
 from tests.kernels import CACHE, compiled
 
 _BIN = Path(sys.executable).parent
@@ -34,8 +34,7 @@ for word in "$@"; do
 done
 exec cp "${words[@]}"
 """
-_START_SECONDS = 60.0
-_BLOCK_SECONDS = 100.0
+_BLOCK_SECONDS = 600.0
 
 
 @dataclass
@@ -138,7 +137,7 @@ class Machines:
             assert process.poll() is None, log.read_text()
             return "ready" in log.read_text().splitlines()
 
-        wait_for(f"{machine.name} to be ready", ready, _START_SECONDS)
+        wait_for(f"{machine.name} to be ready", ready)
 
     def _command(self, block: Block, machine: Machine) -> str:
         words = self.prepared(block, machine).strip().splitlines()
@@ -167,7 +166,7 @@ class Machines:
         """End the nodes by SIGTERM; return their exit codes."""
         for process in self.serving:
             process.terminate()
-        codes = [process.wait(_START_SECONDS) for process in self.serving]
+        codes = [process.wait(STOP_SECONDS) for process in self.serving]
         self.serving.clear()
         return codes
 
@@ -193,7 +192,6 @@ def _assert_shows(output: str, expected: str) -> None:
             assert wanted.strip() in lines, f"{wanted!r} is not in\n{output}"
 
 
-@pytest.mark.timeout(900)
 def test_every_block_of_the_readme_runs_as_written(machines: Machines) -> None:
     output = ""
     ran: list[str] = []

@@ -50,7 +50,7 @@ class Checkout:
             [sys.executable, "-S", "-c", code, *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             cwd=self.work,
             env={

@@ -43,9 +43,11 @@ T = TypeVar("T")
 
 PURPOSE = "victim-identification"
 WHY = ("--purpose", PURPOSE, "--case", "2026-118")
-START_SECONDS = 60.0
-STOP_SECONDS = 30.0
-WAIT_SECONDS = 30.0
+# Bounds that end what hangs, far beyond what a slow machine needs; none says how quick anything is.
+START_SECONDS = 300.0
+STOP_SECONDS = 120.0
+WAIT_SECONDS = 300.0
+COMMAND_SECONDS = 300.0
 
 _COMMAND = Path(sys.executable).with_name("tieline")
 _PORTS = range(18_000, 32_000)
@@ -118,7 +120,7 @@ def tieline(*words: object) -> Result:
     return _result(code, out.getvalue(), err.getvalue(), texts)
 
 
-def tieline_process(*words: object, timeout: float = 60.0) -> Result:
+def tieline_process(*words: object, timeout: float = COMMAND_SECONDS) -> Result:
     """Run one command as a person would, in a process of its own."""
     texts = [str(word) for word in words]
     forks = nursery()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 else:
     _Handler = grpc.GenericRpcHandler
 
-SECONDS = 20.0
+SECONDS = 60.0
 HELLO = "/tieline.v1.ExchangeService/Hello"
 FETCH = "/tieline.v1.DirectoryService/FetchFiles"
 _places = itertools.count(1)

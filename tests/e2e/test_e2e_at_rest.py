@@ -355,7 +355,7 @@ def test_the_doctor_of_a_disk_that_is_nearly_full(
     )
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     if not done.stdout and ("unshare" in done.stderr or "mount" in done.stderr):
         pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")

@@ -757,7 +757,7 @@ def impostor(stage: Stage, asked: Path) -> Iterator[Impostor]:
     with serving(made, stage.es.address, stage.es.identity, pt_ca):
         # It was away until now, and pt-pj has tried to reach it.
         reached = lambda: stage.pt.ask(asked, "--peer", ES).code == 0  # noqa: E731
-        wait_for("pt-pj reaches es-gc again", reached, 5.0)
+        wait_for("pt-pj reaches es-gc again", reached)
         yield made
 
 

@@ -262,7 +262,7 @@ def becomes(node: Node, series: str, *states: str) -> list[Any]:
         found = uploads(node, series)
         return found if tuple(one["state"] for one in found) == states else None
 
-    return wait_for(f"deposits at {node} are {states}", look, 60)
+    return wait_for(f"deposits at {node} are {states}", look)
 
 
 def held_at(node: Node, series: str) -> int:
@@ -375,7 +375,7 @@ def test_a_large_deposit_goes_on_after_both_sides_were_killed(
 
     reached = [0]
     for node, goal in ((repository, 4), (es, 9)):
-        wait_for(f"{goal} chunks have come", partial(chunks, goal), 60)
+        wait_for(f"{goal} chunks have come", partial(chunks, goal))
         node.kill()
         reached.append(chunks())
         node.start()

@@ -15,7 +15,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.federation import WHY, Federation, Node, federation, tieline_process, wait_for
+from tests.e2e.federation import (
+    COMMAND_SECONDS,
+    WHY,
+    Federation,
+    Node,
+    federation,
+    tieline_process,
+    wait_for,
+)
 
 _LARGE = 200_000
 _COMMAND = Path(sys.executable).with_name("tieline")
@@ -232,13 +240,13 @@ def test_work_goes_on_while_a_large_file_is_imported(
 
     def import_large() -> None:
         words = ("hashes", "import", large, "--case", "C-9", "--home", node.home, "--json")
-        report.append(tieline_process(*words, timeout=110).json)
+        report.append(tieline_process(*words).json)
         done.append("large import")
 
     runs = threading.Thread(target=import_large)
     runs.start()
     try:
-        wait_for("the large import is under way", lambda: _staged(node) >= 10_000, 60)
+        wait_for("the large import is under way", lambda: _staged(node) >= 10_000)
         small = node.import_file(
             _list(tmp_path / "small.txt", "small", "shared"), "--series", "Small", "--case", "C-3"
         )
@@ -258,7 +266,7 @@ def test_work_goes_on_while_a_large_file_is_imported(
         assert node.stats()["items"] == before + 2
         done.append("counted")
     finally:
-        runs.join(110)
+        runs.join(COMMAND_SECONDS)
     assert done == [
         *("small import", "query asked", "query answered", "referral", "counted"),
         "large import",
@@ -272,9 +280,9 @@ def test_a_node_killed_during_an_import_has_nothing_of_it(trial: Federation, lar
     node = trial["es-gc"]
     before = snapshot(node)
     with _importing(node, large) as importer:
-        wait_for("the import is under way", lambda: _staged(node) >= 10_000, 60)
+        wait_for("the import is under way", lambda: _staged(node) >= 10_000)
         node.kill()
-        _, error = importer.communicate(timeout=60)
+        _, error = importer.communicate(timeout=COMMAND_SECONDS)
         assert importer.returncode == 4
         assert len(error.strip().splitlines()) == 1
     node.start()
@@ -286,9 +294,9 @@ def test_a_person_who_goes_away_leaves_nothing(trial: Federation, large: Path) -
     before = snapshot(node)
     for number in (signal.SIGKILL, signal.SIGINT):
         with _importing(node, large) as importer:
-            wait_for("the import is under way", lambda: _staged(node) >= 5_000, 60)
+            wait_for("the import is under way", lambda: _staged(node) >= 5_000)
             importer.send_signal(number)
-            importer.communicate(timeout=60)
+            importer.communicate(timeout=COMMAND_SECONDS)
             assert importer.returncode != 0
         left_nothing(node, before)
 
@@ -300,18 +308,18 @@ def test_a_repeated_command_goes_on_where_it_was_cut_off(
     first = _list(tmp_path / "first.txt", "first of several")
     for number in (signal.SIGINT, signal.SIGKILL):
         with _importing(node, first, large, case="C-12") as importer:
-            wait_for("the second file is under way", lambda: _staged(node) >= 5_000, 60)
+            wait_for("the second file is under way", lambda: _staged(node) >= 5_000)
             importer.send_signal(number)
-            importer.communicate(timeout=60)
+            importer.communicate(timeout=COMMAND_SECONDS)
             assert importer.returncode != 0
         wait_for("what was staged is erased", lambda: _staged(node) == 0)
     with _importing(node, first, large, case="C-12") as importer:
-        wait_for("the second file is under way", lambda: _staged(node) >= 5_000, 60)
+        wait_for("the second file is under way", lambda: _staged(node) >= 5_000)
         node.kill()
-        importer.communicate(timeout=60)
+        importer.communicate(timeout=COMMAND_SECONDS)
     node.start()
     words = ("hashes", "import", first, large, "--case", "C-12", "--home", node.home, "--json")
-    result = tieline_process(*words, timeout=110).ok()
+    result = tieline_process(*words).ok()
     done, rest = result.json["files"]
     assert (done["skipped"], done["records"], done["items_known"]) == (True, 1, 1)
     assert (rest["skipped"], rest["records"], rest["items_new"]) == (False, _LARGE, _LARGE)
@@ -434,7 +442,7 @@ def test_a_removed_import_is_found_by_nobody_though_the_node_is_killed(
         listed = node.run("hashes", "imports").ok().json["imports"]
         return str(next(one["state"] for one in listed if one["id"] == row["id"]))
 
-    wait_for("no file holds it any more", lambda: state() == "removed", 120)
+    wait_for("no file holds it any more", lambda: state() == "removed")
     assert found() == 10
     assert node.stats()["items"] == before - 29_990
     assert node.run(*removal).ok().json["repeated"]

@@ -70,7 +70,7 @@ def wait_attached(node: Node) -> dict[str, str]:
         shown = {one["agency"]: one["since"] for one in status(node)["attached_to"]}
         return shown if shown and all(shown.values()) else None
 
-    return wait_for(f"{node} is attached", look, 60.0)
+    return wait_for(f"{node} is attached", look)
 
 
 def sha1s(name: str, start: int, count: int) -> list[str]:
@@ -95,21 +95,20 @@ def refer(node: Node, series: str, agency: str, *words: object) -> str:
     return str(one["id"])
 
 
-def arrived(node: Node, identifier: str, seconds: float = 60.0) -> Any:
+def arrived(node: Node, identifier: str) -> Any:
     return wait_for(
         f"{node} has {identifier}",
         lambda: next((one for one in node.inbox() if one["id"] == identifier), None),
-        seconds,
     )
 
 
-def becomes(node: Node, referral: str, state: str, seconds: float = 60.0) -> Any:
+def becomes(node: Node, referral: str, state: str) -> Any:
     def look() -> Any:
         shown = node.run("clock").ok().json["referrals"]
         one = next(o for o in shown if o["id"] == referral and o["direction"] == "out")
         return one if one["state"] == state else None
 
-    return wait_for(f"{node}'s referral is {state}", look, seconds)
+    return wait_for(f"{node}'s referral is {state}", look)
 
 
 @contextlib.contextmanager
@@ -420,7 +419,6 @@ def test_what_was_relayed_is_counted_in_the_log_of_the_hub(trial: Federation) ->
             for entry in hub.audit("--action", "relay.connected")
             if entry["peer"] == HUB_ONLY
         ),
-        90.0,
     )
 
 

@@ -17,7 +17,7 @@ from tests.postgres import PostgresCluster, postgres_cluster
 
 __all__ = ["postgres_cluster"]
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.postgres
 SHA1S = [hashlib.sha1(f"process/{n}".encode()) for n in range(40)]
 
 
@@ -66,11 +66,11 @@ def test_a_receipt_waits_for_the_other_process(
                     for one in _status(first)["purges"]
                 )
 
-            wait_for("the erasure waits for the other process", waits, 60)
+            wait_for("the erasure waits for the other process", waits)
             assert _states(owner, series) == ["delivered"]
         finally:
             os.kill(second.process.pid, signal.SIGCONT)
-        wait_for("the receipt came", lambda: _states(owner, series) == ["confirmed"], 90)
+        wait_for("the receipt came", lambda: _states(owner, series) == ["confirmed"])
         confirmed = [one for one in first.audit() if one["action"] == "retraction.confirmed"]
         assert len(confirmed) == 1, json.dumps(confirmed)
     finally:

@@ -72,7 +72,7 @@ def wait_attached(trial: Trial) -> None:
         shown = status(trial)["attached_to"]
         return len(shown) == 2 and all(one["since"] for one in shown)
 
-    wait_for("pt-pj is attached", look, 90.0)
+    wait_for("pt-pj is attached", look)
 
 
 def digests(count: int) -> list[str]:

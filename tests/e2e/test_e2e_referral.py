@@ -78,8 +78,8 @@ def entry_of(node: Node, referral: str) -> Any:
     return next((one for one in node.inbox() if one["id"] == referral), None)
 
 
-def arrived(node: Node, referral: str, seconds: float = 30.0) -> Any:
-    return wait_for(f"{node} has {referral}", lambda: entry_of(node, referral), seconds)
+def arrived(node: Node, referral: str) -> Any:
+    return wait_for(f"{node} has {referral}", lambda: entry_of(node, referral))
 
 
 def sent(node: Node, referral: str) -> Any:

@@ -12,8 +12,6 @@ import pytest
 
 from tests.e2e.federation import WHY, Federation, Node, federation, tieline, wait_for
 
-pytestmark = pytest.mark.timeout(300)
-
 _MEMBERS = [
     ("pt-pj", "national", "PT"),
     ("es-gc", "national", "ES"),

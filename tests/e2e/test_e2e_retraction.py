@@ -24,8 +24,6 @@ from tieline_server.matching.snapshot import Mixer
 from tests.e2e.federation import WHY, Federation, Node, federation, wait_for
 from tests.searching import found_in
 
-pytestmark = pytest.mark.timeout(300)
-
 _MEMBERS = [
     ("pt-pj", "national", "PT"),
     ("es-gc", "national", "ES"),
@@ -124,7 +122,7 @@ class Story:
 
     def become(self, **states: str) -> None:
         wanted = {agency.replace("_", "-"): state for agency, state in states.items()}
-        wait_for(f"the owner sees {wanted}", lambda: self.states() == wanted, 90)
+        wait_for(f"the owner sees {wanted}", lambda: self.states() == wanted)
 
     # --- what the files hold ---
 

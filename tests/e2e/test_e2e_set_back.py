@@ -20,7 +20,6 @@ from tests.e2e.federation import Federation, Node, Result, federation, free_port
 from tests.e2e.test_e2e_referral import arrived, becomes, entry_of, make_list, make_series, refer
 
 PT, ES, FR = "pt-pj", "es-gc", "fr-ofmin"
-pytestmark = pytest.mark.timeout(300)
 _MEMBERS = [(PT, "national", "PT"), (ES, "national", "ES"), (FR, "national", "FR")]
 _A_WHILE = 5.0
 """Seconds in which the two would go on calling, and did."""

@@ -22,7 +22,7 @@ from tieline_client import keys
 from tieline_server import at_rest
 from tieline_server.config import Home
 
-from tests.e2e.federation import Federation, Node, tieline
+from tests.e2e.federation import STOP_SECONDS, Federation, Node, tieline
 
 SECRET = "the-words-of-the-unit"
 FOLDER = "/run/credentials/tieline.service"
@@ -161,7 +161,7 @@ def test_without_it_or_with_another_it_says_so_and_ends(
     for secret, words in (("other-words-than-those", "passphrase"), ("", "is empty")):
         _launch(node, unit, file_mode="0400", folder_mode="0500", secret=secret)
         assert node.process is not None
-        assert node.process.wait(30) == 1
+        assert node.process.wait(STOP_SECONDS) == 1
         said = node.log.read_text().splitlines()
         errors = [one for one in said if one.startswith("error: ")]
         assert len(errors) == 1, said

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from tieline_client import tls
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.federation import wait_for
+from tests.e2e.federation import WAIT_SECONDS, wait_for
 from tests.faults.kinds import KINDS, QUIET
 from tests.faults.proxy import Mode
 from tests.faults.traffic import Traffic
@@ -30,7 +30,6 @@ from tests.faults.world import World, faked_time, world
 _BETWEEN = 12
 """Messages acknowledged between two faults, at least."""
 _INTERLUDE = 15
-_PATIENCE_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -138,7 +137,7 @@ def recounted(root: Path) -> dict[str, Any]:
     return counts
 
 
-def _more(traffic: Traffic, count: int, seconds: float = _PATIENCE_SECONDS) -> None:
+def _more(traffic: Traffic, count: int, seconds: float = WAIT_SECONDS) -> None:
     before = traffic.acknowledged
     try:
         wait_for("commands go on", lambda: traffic.acknowledged >= before + count, seconds)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tieline_client.identifiers import dns_name
 
+SECONDS = 60.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS, _HEADERS, _RST_STREAM = 0x4, 0x1, 0x3
 _END_HEADERS = 0x4
@@ -24,7 +25,7 @@ def silent(address: str, count: int) -> Iterator[list[socket.socket]]:
     held = []
     try:
         for number in range(count):
-            one = socket.create_connection((host, int(port)), timeout=5.0)
+            one = socket.create_connection((host, int(port)), timeout=SECONDS)
             if number % 2:
                 one.sendall(b"\x16\x03\x01")  # a handshake record whose length never comes
             held.append(one)
@@ -44,7 +45,7 @@ def tls(address: str, home: Path, agency: str, federation: str) -> ssl.SSLSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
     context.load_cert_chain(home / "certs" / "node.pem", home / "keys" / "node.key")
-    raw = socket.create_connection((host, int(port)), timeout=10.0)
+    raw = socket.create_connection((host, int(port)), timeout=SECONDS)
     return context.wrap_socket(raw, server_hostname=dns_name(agency, federation))
 
 

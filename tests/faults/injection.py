@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.federation import Node, wait_for
+from tests.e2e.federation import STOP_SECONDS, Node, wait_for
 
 WRITES = "write,pwrite64,fsync,fdatasync,ftruncate"
 DISK = "pwrite64,fsync,fdatasync,ftruncate"
@@ -35,7 +35,7 @@ def injected(node: Node, calls: str, what: str, log: Path) -> Iterator[subproces
         yield tracer
     finally:
         tracer.terminate()
-        tracer.wait(30.0)
+        tracer.wait(STOP_SECONDS)
 
 
 def _traced(node: Node) -> bool:

@@ -80,10 +80,10 @@ class Proxy:
 
     def close(self) -> None:
         """End the loop and everything in it."""
-        self._server.close()
+        self._loop.call_soon_threadsafe(self._server.close)
         self._call(self._abort_all()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
+        self._thread.join(60.0)
 
     # --- in the loop ---
 

@@ -34,14 +34,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.federation import WHY, Federation, Node, federation, wait_for
+from tests.e2e.federation import (
+    STOP_SECONDS,
+    WAIT_SECONDS,
+    WHY,
+    Federation,
+    Node,
+    federation,
+    wait_for,
+)
 
 CALLS = (
     *("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "ftruncate"),
     *("rename", "unlink", "sendmsg", "sendto"),
 )
 SENDER, RECEIVER = "pt-pj", "es-gc"
-SETTLE_SECONDS = 60.0
 ITEMS = 3
 _CALL = re.compile(r"^(\d+)\s+(\w+)\(")
 
@@ -187,7 +194,7 @@ class _Pair:
     def _wait_killed(self, node: Node) -> bool:
         """Whether the kill came, or all was done without it."""
         sender = self.nodes[SENDER]
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while node.running:
             receiver_up = self.nodes[RECEIVER].running
             done = not _queued(sender) if receiver_up else _waits(sender)
@@ -203,7 +210,7 @@ class _Pair:
         sender, receiver = self.nodes[SENDER], self.nodes[RECEIVER]
         if not receiver.running:
             receiver.start()
-        wait_for("all is delivered", lambda: not _queued(sender), SETTLE_SECONDS)
+        wait_for("all is delivered", lambda: not _queued(sender))
 
 
 def _queued(node: Node) -> int:
@@ -238,7 +245,7 @@ def traced(
         yield tracer
     finally:
         tracer.terminate()
-        tracer.wait(30.0)
+        tracer.wait(STOP_SECONDS)
         tracer.stderr.close()
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.federation import federation, tieline, wait_for
+from tests.e2e.federation import COMMAND_SECONDS, federation, tieline, wait_for
 from tests.e2e.test_e2e_referral import becomes, entry_of
 from tests.e2e.test_e2e_set_back import (
     alarms,
@@ -55,7 +55,7 @@ def test_a_peer_that_was_set_aside_is_taken_back_once_its_copy_is_silent(tmp_pat
                 env=os.environ | faked_time("+70m"),
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=COMMAND_SECONDS,
                 check=False,
             )
             assert later.returncode == 0, later.stderr

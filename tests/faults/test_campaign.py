@@ -28,7 +28,6 @@ def _none_lost(report: Report) -> None:
     assert (found["lost"], found["duplicated"], found["queued"]) == (0, 0, 0), found["found"]
 
 
-@pytest.mark.timeout(600)
 def test_every_message_of_a_short_campaign_is_applied_once() -> None:
     report = run("short", seed=20201102, kinds=_SHORT, faults=len(_SHORT), messages=60)
     _none_lost(report)

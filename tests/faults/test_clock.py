@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.federation import WHY, Federation, Node, federation, wait_for
+from tests.e2e.federation import COMMAND_SECONDS, WHY, Federation, Node, federation, wait_for
 from tests.faults.world import faked_time
 
 SENDER, RECEIVER = "pt-pj", "es-gc"
@@ -37,7 +37,7 @@ def _at(shift: str, node: Node, *words: object) -> Any:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_SECONDS,
         check=False,
         env=os.environ | faked_time(shift),
     )

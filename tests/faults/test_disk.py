@@ -129,7 +129,7 @@ def test_a_recipient_that_cannot_write_takes_and_answers_nothing(
         assert answer["overlaps"] == []
         assert peer.stats()["items"] >= 1
         assert received(peer, sent) == 0
-    wait_for("delivered once there is room", lambda: not queued(node), 60.0)
+    wait_for("delivered once there is room", lambda: not queued(node))
     assert received(peer, sent) == 1
     (answer,) = node.ask(question, "--peer", "es-gc").ok().json["peers"]
     assert len(answer["overlaps"]) == 1
@@ -220,7 +220,7 @@ def test_a_full_file_system_refuses_and_work_resumes_without_a_restart(
             assert node.stats()["items"] == 3
         for one in waiting:
             refer(node, one).ok()
-        wait_for("delivered", lambda: not queued(node), 60.0)
+        wait_for("delivered", lambda: not queued(node))
         assert [received(peer, one) for one in waiting] == [1, 1, 1]
         for one in acknowledged:
             assert node.run("series", "show", one).ok()

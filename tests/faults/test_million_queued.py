@@ -38,7 +38,6 @@ def _refer(node: Node, name: str, agency: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_memory_is_bounded_with_a_million_queued(tmp_path: Path) -> None:
     made = Federation(tmp_path).found()
     for agency, country in (("pt-pj", "PT"), ("es-gc", "ES"), ("fr-of", "FR")):
@@ -63,7 +62,7 @@ def test_memory_is_bounded_with_a_million_queued(tmp_path: Path) -> None:
         wait_for("fr-of has its own", fr.inbox)
         es.start()
         settled = "SELECT count(*) FROM outbox WHERE state IN ('delivered', 'refused')"
-        wait_for("some are settled", lambda: pt.rows(settled)[0][0] >= SOME, 120)
+        wait_for("some are settled", lambda: pt.rows(settled)[0][0] >= SOME)
         assert len(es.inbox()) == 1  # the same message under other ids is refused, not repeated
         assert _peak(pt) - few < GROWTH_BYTES
     finally:

@@ -26,7 +26,6 @@ def _strace() -> None:
     assert shutil.which("strace"), "strace is not installed; Debian has it"
 
 
-@pytest.mark.timeout(400)
 def test_a_few_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     told = sweep(tmp_path, seed=20261123, most=2)
     assert len(told) >= len(PHASES)

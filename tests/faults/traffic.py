@@ -19,7 +19,7 @@ from tieline.v1 import payload_pb2
 from tieline_client.errors import TielineError
 from tieline_client.operator_client import OperatorClient
 
-from tests.e2e.federation import PURPOSE, Node
+from tests.e2e.federation import PURPOSE, WAIT_SECONDS, Node
 
 CASE = "FAULTS-1"
 _NEXT = {"referred": "acknowledged", "acknowledged": "accepted", "accepted": "outcome"}
@@ -69,7 +69,7 @@ class Traffic:
         """Let no further command begin and wait until those under way have ended."""
         self._going.clear()
         with self._idle:
-            ended = self._idle.wait_for(lambda: self._busy == 0, 120.0)
+            ended = self._idle.wait_for(lambda: self._busy == 0, WAIT_SECONDS)
         assert ended, "a command did not end within its deadline"
 
     def stop(self) -> None:
@@ -77,7 +77,7 @@ class Traffic:
         self._stopping.set()
         self._going.set()
         for thread in self._threads:
-            thread.join(120.0)
+            thread.join(WAIT_SECONDS)
         self._ledger.close()
 
     # --- a worker ---

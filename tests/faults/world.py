@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.federation import Federation, Node, free_port, wait_for
+from tests.e2e.federation import WAIT_SECONDS, Federation, Node, free_port, wait_for
 from tests.faults.proxy import Proxy
 
 MEMBERS = (
@@ -20,7 +20,6 @@ MEMBERS = (
     ("europol-ec3", "hub"),
 )
 BUILD = Path(__file__).resolve().parents[2] / "build" / "faults"
-DRAIN_SECONDS = 240.0
 
 
 @dataclass(slots=True)
@@ -40,7 +39,7 @@ class World:
         """The nodes by agency."""
         return self.federation.nodes
 
-    def drained(self, seconds: float = DRAIN_SECONDS) -> None:
+    def drained(self, seconds: float = 2 * WAIT_SECONDS) -> None:
         """Wait until no node has a message on its way."""
         wait_for("every outbox is empty", lambda: not self.waiting(), seconds)
 
@@ -87,7 +86,7 @@ def faked_time(shift: str) -> dict[str, str]:
     Raises FileNotFoundError when Debian's faketime is not installed.
     """
     shown = subprocess.run(
-        ["faketime", "-f", shift, "env"], capture_output=True, text=True, check=True, timeout=30
+        ["faketime", "-f", shift, "env"], capture_output=True, text=True, check=True
     ).stdout
     preload = next(line for line in shown.splitlines() if line.startswith("LD_PRELOAD="))
     return {

@@ -75,7 +75,7 @@ def test_two_of_three_as_separate_processes(tmp_path: Path, passphrase: str) -> 
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
             env=environment, capture_output=True, text=True, check=True,
-            stdin=subprocess.DEVNULL, timeout=30,
+            stdin=subprocess.DEVNULL, timeout=300,
         )  # fmt: skip
 
     folder, agency = tmp_path / "authority", Agency("pt-pj")

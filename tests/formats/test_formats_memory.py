@@ -50,7 +50,7 @@ def grown(tmp_path: Path) -> Callable[[bytes, bytes, bytes, int], tuple[int, flo
                 stream.write(block)
             stream.write(tail)
         run = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, check=True, timeout=60
+            [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, check=True, timeout=300
         )
         count, growth, error = json.loads(run.stdout)
         return count, growth, error

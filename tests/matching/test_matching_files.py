@@ -204,7 +204,7 @@ def test_killed_at_any_step_of_a_merge_the_folder_still_opens(tmp_path: Path) ->
         check=True,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
     )
     assert int(run.stdout) > 20
     outcomes = set()

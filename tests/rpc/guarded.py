@@ -40,7 +40,7 @@ from tieline_server.trust.authority import (
 
 FEDERATION = "demo"
 OWN, ICE, FBI = "pt-pj", "us-ice", "us-fbi"
-SECONDS = 20
+SECONDS = 60
 EXCHANGE = "/tieline.v1.ExchangeService"
 OPERATOR = "/tieline.v1.OperatorService"
 

@@ -29,7 +29,7 @@ from tieline_server.services.relaying import Switchboard
 
 from tests.rpc.guarded import FEDERATION, OWN, Agency
 
-SECONDS = 60
+SECONDS = 120
 
 
 def record(body: bytes = b"x", kind: int = 23) -> bytes:

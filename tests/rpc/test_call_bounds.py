@@ -14,7 +14,7 @@ from tieline_server.rpc.methods import Weight
 from tieline_server.rpc.peer_limits import PeerLimits
 from tieline_server.rpc.streams import CallerGone, RequestReader, Watchdog, Watched
 
-SECONDS = 10
+SECONDS = 60
 
 
 def test_places_are_per_caller_and_come_back() -> None:

@@ -20,7 +20,7 @@ from tieline_server.rpc.methods import Listener
 
 from tests.rpc.guarded import FEDERATION, ICE, OWN, Listening, World, listening
 
-SECONDS = 10
+SECONDS = 60
 NAME = dns_name(OWN, FEDERATION)
 SUITES = {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
 

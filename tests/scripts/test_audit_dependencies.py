@@ -88,7 +88,7 @@ def test_a_python_without_the_tools_says_so_in_words() -> None:
     """This one has neither, nor is the network asked."""
     done = subprocess.run(
         [sys.executable, "-S", str(SCRIPT), "--offline"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == ""
@@ -97,7 +97,7 @@ def test_a_python_without_the_tools_says_so_in_words() -> None:
     assert advisories == f"pip-audit: not run (--offline): {NOT_LOOKED_FOR}"
     done = subprocess.run(
         [sys.executable, "-S", str(SCRIPT)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "no advisories could be fetched: " in done.stdout

@@ -88,7 +88,7 @@ ANA = Person("ana", frozenset({"analyst", "officer"}))
 RUI = Person("rui", frozenset({"officer"}))
 ABUSE = Vote("vics-us", "1")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 120.0
 
 Tamper = Callable[[Iterator[exchange_pb2.OverlapResponse]], Iterable[exchange_pb2.OverlapResponse]]
 

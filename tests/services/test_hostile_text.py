@@ -16,7 +16,6 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from tieline.v1 import constraints_pb2, digests_pb2, series_pb2, series_work_pb2
@@ -366,7 +365,6 @@ def _texts(path: Any) -> Iterator[tuple[str, str]]:
                         yield f"{table}.{name}", value
 
 
-@pytest.mark.timeout(240)
 def test_nothing_that_nobody_can_see_is_kept_here_or_at_a_peer(bench: Bench) -> None:
     desks = {agency: Desk(bench[agency]) for agency in (PT, ES, HUB, INTERPOL)}
     assert len(CASES) > 25

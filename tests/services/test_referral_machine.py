@@ -268,6 +268,5 @@ def test_every_node_ends_with_the_same_view_of_a_referral(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
 def test_the_same_for_long(bench: Bench) -> None:
     _play(bench, examples=150, steps=40)

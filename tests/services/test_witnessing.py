@@ -133,7 +133,7 @@ def test_heads_are_swapped_with_everybody_hourly_and_with_who_comes_back(
         contacts.start()
         try:
             then(contacts)
-            return {contacts.done.get(timeout=60) for _ in range(wanted)}
+            return {contacts.done.get(timeout=120) for _ in range(wanted)}
         finally:
             contacts.stop()
 

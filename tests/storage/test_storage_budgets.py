@@ -18,7 +18,7 @@ from tests.postgres import PostgresCluster
 from tests.storage.building import now
 
 DAY, PEER, WHY = "2026-03-01", "es-gc", "deconfliction"
-SECONDS = 60
+SECONDS = 120
 
 
 def _reserve(

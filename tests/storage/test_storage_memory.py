@@ -14,7 +14,7 @@ from tieline_server.storage.turns import Job, Turns
 
 from tests.storage.building import NOON
 
-SECONDS = 10
+SECONDS = 120
 
 
 def ana(*roles: str) -> Operator:

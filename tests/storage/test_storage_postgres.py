@@ -23,7 +23,7 @@ from tests.storage.building import begin, complete, each, now, opened, record, s
 from tests.storage.test_storage_transactions import entry, verify
 
 pytestmark = pytest.mark.postgres
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 120.0
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.postgres import PostgresCluster
 from tests.searching import Search
 from tests.storage.building import load, now, record, sha1
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.postgres
 
 COUNT = 1_500
 

@@ -157,7 +157,7 @@ def test_imports_at_once_agree_on_what_one_item_is(store: Store) -> None:
 
 def test_both_arrive_at_once_and_one_is_told_so(store: Store) -> None:
     """Two handlers look for the same id, find none, and add it: the second must see the first."""
-    barrier = threading.Barrier(2, timeout=5)
+    barrier = threading.Barrier(2, timeout=120)
     first_try = threading.local()
 
     def work(tx: Tx) -> str:

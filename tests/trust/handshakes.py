@@ -25,7 +25,7 @@ from tests.trust.forging import World
 from tests.trust.hostile import HANDSHAKE, HostileCase, hostile_cases
 
 ACCEPTED = "ACCEPTED"
-_SECONDS = 10
+_SECONDS = 60
 
 
 def node_identity(authority: AgencyAuthority, now: datetime) -> tls.Identity:

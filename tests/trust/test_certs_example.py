@@ -80,7 +80,7 @@ def test_the_readme_shows_what_one_sees(
         text=True,
         errors="replace",  # a server's first HTTP/2 frames may be among it
         check=False,
-        timeout=30,
+        timeout=300,
     )
     # OpenSSL's versions differ in blanks only ("O = x", "O=x").
     printed = re.sub(r"[ \t]", "", f"{result.stdout}\n{result.stderr}")

@@ -37,7 +37,7 @@ from tieline.v1 import (
 )
 
 VERSION = "v1.0"
-SECONDS = 30.0
+SECONDS = 120.0
 KNOWN = {
     *("referral", "referral_step", "broadcast"),
     *("broadcast_answer", "upload", "upload_step"),
