@@ -199,6 +199,7 @@ class Impostor:
     resumed: list[bool] = field(default_factory=list)
     """Of each Hello: whether its connection resumed a TLS session of before."""
     closing: threading.Event = field(default_factory=threading.Event)
+    came: threading.Condition = field(default_factory=threading.Condition)
 
     def service(self, details: Any) -> Any:
         """Take every method there is."""
@@ -211,14 +212,24 @@ class Impostor:
             if method == FETCH:
                 self.fetched.extend(requests)
                 context.abort(grpc.StatusCode.UNAVAILABLE, "no directory here")
-            self.seen.append((method, b""))
+            self._note(method, b"")
             sent = []
             for message in requests:
-                self.seen.append((method, message))
+                self._note(method, message)
                 sent.append(message)
             yield from self.after(method, sent)
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+    def _note(self, method: str, message: bytes) -> None:
+        with self.came:
+            self.seen.append((method, message))
+            self.came.notify_all()
+
+    def was_sent(self, message: bytes, seconds: float) -> bool:
+        """Wait until it was sent a message; say whether it was, within so many seconds."""
+        with self.came:
+            return self.came.wait_for(lambda: message in [one for _, one in self.seen], seconds)
 
     def _greet(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         for request in requests:

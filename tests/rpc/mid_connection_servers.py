@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import queue
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -172,7 +171,6 @@ def _asking(change: Callable[[Server], None]) -> str:
     """A question under way: its later batches stay here."""
     with ExitStack() as held:
         server = Server(held)
-        sent: queue.SimpleQueue[None] = queue.SimpleQueue()
         batch = mock.Mock(spec=DigestBatch)
         batch.message = b"\x12\x00"
         late = mock.Mock(spec=DigestBatch)
@@ -180,14 +178,12 @@ def _asking(change: Callable[[Server], None]) -> str:
 
         def batches() -> Iterator[Any]:
             yield batch
-            while not any(message == batch.message for _, message in server.impostor.seen):
-                pass
+            assert server.impostor.was_sent(batch.message, SECONDS)
             change(server)
             yield late
 
         header = envelope_pb2.Envelope(payload_type="t")
         told = _told(lambda: list(server.client.overlap(header, batches(), SECONDS)))
-        sent.put(None)
         leaked = any(message == late.message for _, message in server.impostor.seen)
         assert leaked == (told == SERVED)
         return told

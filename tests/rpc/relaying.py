@@ -21,13 +21,13 @@ from tieline_client.directory import Directory, Member, Role
 from tieline_server.domain.refusals import Refusal
 from tieline_server.rpc.identity import PeerIdentifier
 from tieline_server.rpc.interceptors import Guard
-from tieline_server.rpc.methods import RULES, Listener, Rule
+from tieline_server.rpc.methods import Listener, Rule
 from tieline_server.rpc.relay import RelayServicer
 from tieline_server.rpc.server import Endpoint, build_server, standing_threads
 from tieline_server.rpc.streams import Watchdog
 from tieline_server.services.relaying import Switchboard
 
-from tests.rpc.guarded import FEDERATION, OWN, Agency
+from tests.rpc.guarded import FEDERATION, OWN, PATIENT, Agency
 
 SECONDS = 120
 
@@ -112,7 +112,7 @@ def hub(
         agencies, Directory(federation=FEDERATION, version=1, expires=expires, members=members)
     )
     made.board = Switchboard(OWN, lambda: made.directory, lambda: datetime.now(UTC), made.heard.put)
-    rules: dict[str, Rule] = dict(RULES)
+    rules: dict[str, Rule] = dict(PATIENT)
     for method, bounds in changes.items():
         name = f"/tieline.v1.RelayService/{method}"
         rules[name] = replace(rules[name], **bounds)  # type: ignore[arg-type]

@@ -24,7 +24,17 @@ from tieline_server.rpc.methods import Listener
 from tieline_server.rpc.server import build_server
 from tieline_server.rpc.streams import Watchdog
 
-from tests.rpc.guarded import FEDERATION, ICE, OWN, Exchange, World, exchange, only_reason
+from tests.rpc.guarded import (
+    FEDERATION,
+    ICE,
+    OWN,
+    PATIENT,
+    SECONDS,
+    Exchange,
+    World,
+    exchange,
+    only_reason,
+)
 
 HELLO = exchange_pb2.HelloRequest(nonce=bytes(32), wire_version="v1.1")
 
@@ -79,6 +89,7 @@ def serving(world: World) -> Iterator[Serving]:
         PeerIdentifier(lambda: world.directory, world.clock),
         world.clock,
         refusals.append,
+        rules=PATIENT,
         watchdog=Watchdog(interval=0.02),
         check_responses=True,
         catch_up=catch_up,
@@ -217,7 +228,7 @@ def test_what_is_no_version_is_no_claim(served: Serving, value: str) -> None:
 
 
 def test_open_calls_are_cut_off_when_the_directory_refuses_them(served: Serving) -> None:
-    entered, over = threading.Event(), threading.Event()
+    entered = threading.Event()
 
     def wait(requests: Iterator[Any], _context: Any) -> Iterator[Any]:
         entered.set()
@@ -227,12 +238,12 @@ def test_open_calls_are_cut_off_when_the_directory_refuses_them(served: Serving)
     held = threading.Event()
 
     def silent() -> Iterator[Any]:
-        held.wait(20)
+        held.wait(SECONDS)
         yield from ()
 
-    call = exchange(served.channel()).Overlap(silent(), timeout=20)
+    call = exchange(served.channel()).Overlap(silent(), timeout=SECONDS)
     try:
-        assert entered.wait(10)
+        assert entered.wait(SECONDS)
         assert served.guard.review() == 0
         served.world.revise(expires=served.world.now - timedelta(days=1))
         assert served.guard.review() == 1
@@ -241,7 +252,6 @@ def test_open_calls_are_cut_off_when_the_directory_refuses_them(served: Serving)
         assert ended.value.code() is grpc.StatusCode.CANCELLED
     finally:
         held.set()
-        over.set()
 
 
 class Liar(directory_pb2_grpc.DirectoryServiceServicer):

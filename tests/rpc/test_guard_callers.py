@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tieline.v1 import exchange_pb2, exchange_pb2_grpc, operator_pb2, operator_pb2_grpc
-from tieline_client import tls
+from tieline_client import limits, tls
 from tieline_client.identifiers import SpiffeId
 from tieline_server.rpc.call import Caller, caller_of
 from tieline_server.rpc.identity import PeerIdentifier
@@ -24,6 +24,7 @@ from tests.rpc.guarded import (
     ICE,
     OPERATOR,
     OWN,
+    PATIENCE,
     SECONDS,
     Listening,
     World,
@@ -60,7 +61,7 @@ def test_a_member_is_served_and_named(federation_port: Listening, world: World) 
 
     def on_hello(_request: Any, context: Any) -> Any:
         seen.append(caller_of(context))
-        assert 0 < context.time_left() <= 5
+        assert 0 < context.time_left() <= limits.HELLO_SECONDS * PATIENCE
         return exchange_pb2.HelloResponse()
 
     federation_port.exchange.on_hello = on_hello

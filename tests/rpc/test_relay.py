@@ -19,6 +19,7 @@ from tieline_server.domain.relaying import RelayEvent
 
 from tests.rpc.guarded import OWN, only_reason
 from tests.rpc.relaying import (
+    SECONDS,
     Hub,
     announced,
     attaching,
@@ -113,7 +114,7 @@ def test_who_does_not_read_holds_up_the_sender_and_no_memory_grows() -> None:
                 yield relay_pb2.ConnectRequest(records=frame)
 
         before = resident_bytes()
-        call = asker.Connect(requests(), timeout=60)
+        call = asker.Connect(requests(), timeout=SECONDS)
         far = carrying(target, announced(standing))
         # The far side never reads; after `idle` seconds the hub cuts it off, and so the near one.
         assert next(call).records == b""
@@ -122,7 +123,7 @@ def test_who_does_not_read_holds_up_the_sender_and_no_memory_grows() -> None:
         assert taken * len(frame) < 24 * MEGABYTE < total * len(frame)
         assert resident_bytes() - before < 64 * MEGABYTE
         far.end()
-        refused = made.refused.get(timeout=30)
+        refused = made.refused.get(timeout=SECONDS)
         assert (refused.peer, refused.check) == (OUT, "STUCK")
 
 
@@ -185,7 +186,7 @@ def test_who_is_no_hub_relays_for_nobody_but_itself(relay: Hub) -> None:
 
         def outgoing() -> Iterator[bytes]:
             yield record(b"own")
-            answered.wait(30)
+            answered.wait(SECONDS)
 
         def own() -> None:
             for frame in relay.board.reach(OUT, None, outgoing()):
@@ -200,7 +201,7 @@ def test_who_is_no_hub_relays_for_nobody_but_itself(relay: Hub) -> None:
         far.send(record(b"answer"))
         with pytest.raises(StopIteration):
             far.take()
-        assert done.wait(30)
+        assert done.wait(SECONDS)
         assert came == [b"", record(b"answer")]
 
 
@@ -269,20 +270,20 @@ def test_who_is_not_attached_or_does_not_answer_is_unreachable(
             assert only_reason(refused.value)[1] == "UNREACHABLE"
             assert words in str(refused.value)
             standing.append(attaching(target))
-    assert relay.heard.get(timeout=10) == OUT
+    assert relay.heard.get(timeout=SECONDS) == OUT
 
 
 def test_between_two_standing_streams_a_connection_waits(
     relay: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "ATTACH_SECONDS", 0.0)
-    monkeypatch.setattr(limits, "ATTACH_GAP_SECONDS", 30.0)
+    monkeypatch.setattr(limits, "ATTACH_GAP_SECONDS", SECONDS)
     with relay.calls(OUT) as target, relay.calls(ASKER) as asker:
         with pytest.raises(StopIteration):  # its time is over at once, in order
             next(attaching(target))
         assert relay.board.has(OUT)
         assert relay.board.attached() == ()
-        monkeypatch.setattr(limits, "ATTACH_SECONDS", 60.0)
+        monkeypatch.setattr(limits, "ATTACH_SECONDS", SECONDS)
         near = connecting(asker, OUT)
         far = carrying(target, announced(attaching(target)))
         assert near.take() == b""
@@ -315,6 +316,7 @@ def test_a_side_that_breaks_off_ends_the_other(relay: Hub) -> None:
         paired(asker, target, standing, OUT)
 
 
+@pytest.mark.usefixtures("first_comes")
 def test_a_silent_connection_ends_without_blame() -> None:
     silent = {"silence": 0.3}
     with (

@@ -18,6 +18,7 @@ from tieline_client import tls
 from tieline_client.identifiers import dns_name
 from tieline_server.rpc.methods import Listener
 
+from tests.e2e.federation import wait_for
 from tests.rpc.guarded import FEDERATION, ICE, OWN, Listening, World, listening
 
 SECONDS = 60
@@ -49,14 +50,18 @@ class Door:
             made.load_cert_chain(self.folder / "leaf.pem", self.folder / "key.pem")
         return made
 
+    def words(self, *more: str) -> list[str]:
+        """openssl's client as this door lets it in."""
+        return [
+            *("openssl", "s_client", "-connect", self.port.address, "-alpn", "h2"),
+            *("-servername", NAME, "-CAfile", str(self.folder / "roots.pem")),
+            *("-cert", str(self.folder / "leaf.pem"), "-key", str(self.folder / "key.pem")),
+            *more,
+        ]
+
     def openssl(self, *words: str, said: str = "") -> str:
         done = subprocess.run(
-            [
-                *("openssl", "s_client", "-connect", self.port.address, "-alpn", "h2"),
-                *("-servername", NAME, "-CAfile", str(self.folder / "roots.pem")),
-                *("-cert", str(self.folder / "leaf.pem"), "-key", str(self.folder / "key.pem")),
-                *words,
-            ],
+            self.words(*words),
             input=said,
             capture_output=True,
             text=True,
@@ -140,19 +145,22 @@ def test_no_early_data(door: Door) -> None:
     """A replay needs 0-RTT: tickets allow none, and what is sent as early data is not taken."""
     session, early = door.folder / "session", door.folder / "early"
     early.write_text("replayed")
-    # The ticket comes after the handshake: a moment is needed for it to be read.
-    first = subprocess.run(
-        f"(sleep 1; echo Q) | openssl s_client -connect {door.port.address} -alpn h2 "
-        f"-servername {NAME} -CAfile {door.folder}/roots.pem -cert {door.folder}/leaf.pem "
-        f"-key {door.folder}/key.pem -sess_out {session}",
-        shell=True,
-        capture_output=True,
+    first = subprocess.Popen(
+        door.words("-sess_out", str(session)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         errors="replace",
-        timeout=SECONDS,
-        check=False,
     )
-    assert "Max Early Data: 0" in first.stdout
+    try:
+        # The ticket comes after the handshake.
+        wait_for("a ticket", lambda: session.exists() and session.stat().st_size, SECONDS)
+        told, _ = first.communicate("Q\n", SECONDS)
+    finally:
+        first.kill()
+        first.wait()
+    assert "Max Early Data: 0" in told
     again = door.openssl("-sess_in", str(session), "-early_data", str(early))
     assert "Early data was accepted" not in again
     assert door.port.exchange.bodies == door.port.people.bodies == 0
