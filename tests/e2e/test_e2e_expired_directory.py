@@ -6,7 +6,6 @@ The authority's clock alone is moved: it signs directories that end in a moment,
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +23,7 @@ from tieline_server.trust.directory_store import DirectoryStore
 from tieline_server.trust.peer_pool import PeerPool
 
 from tests.e2e.federation import WHY, Federation, Node, tieline, wait_for
+from tests.e2e.silence import silent_questions
 from tests.faults.world import faked_time
 
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -89,30 +89,17 @@ class Caller:
             node.agency, DirectoryStore(node.home).current, lambda: identity, utc_now
         )
         self.client = self._pool.client("es-gc")
-        self.over = threading.Event()
 
     def close(self) -> None:
-        self.over.set()
         self._pool.close()
 
     def call(self, method: str, request: bytes = b"") -> Any:
         """Return the first answer to one message, or the reason why there is none."""
-        call = self.client._channel.stream_stream(method, None, None)(iter([request]), timeout=20)
+        call = self.client._channel.stream_stream(method, None, None)(iter([request]), timeout=60)
         try:
             return next(iter(call), b"")
         except grpc.RpcError as error:
             return from_rpc_error(error).reason
-
-    def silent(self) -> Any:
-        """Begin a question, and say nothing."""
-
-        def nothing() -> Iterator[bytes]:
-            self.over.wait(60)
-            yield from ()
-
-        self.client.hello()
-        method = "/tieline.v1.ExchangeService/Overlap"
-        return self.client._channel.stream_stream(method, None, None)(nothing(), timeout=60)
 
 
 @pytest.fixture
@@ -131,13 +118,10 @@ def test_past_its_expiry_all_is_closed_but_the_directory(
     file = made.root / "one.txt"
     file.write_text("ab" * 20 + "\n")
     assert pt.import_file(file, "--series", "Azul")["items_new"] == 1
-    call = caller.silent()
-    publish(made, monkeypatch, timedelta(seconds=2))
-    bring(made, "pt-pj", "es-gc")
-    # What is open is cut off, long before its own silence would end it.
-    with pytest.raises(grpc.RpcError) as ended:
-        next(iter(call))
-    assert ended.value.code() is grpc.StatusCode.CANCELLED
+    with silent_questions(caller.client) as ended:
+        publish(made, monkeypatch, timedelta(seconds=2))
+        bring(made, "pt-pj", "es-gc")
+        wait_for("an open one is cut off", lambda: grpc.StatusCode.CANCELLED in ended)
     assert expired(es) and expired(pt)
     # Every call of a peer is refused with the reason, whatever it holds.
     served = {

@@ -8,6 +8,7 @@ byte. es-gc is well. What is asserted is the order of events, from the sender's 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tieline_client import limits
 from tieline_server.domain.messages import Reply
 
 from tests.e2e.federation import WHY, Federation, Node, free_port, wait_for
@@ -143,9 +145,12 @@ def test_others_get_theirs_meanwhile(trial: Federation, proxy: list[Proxy], tmp_
 
     proxy[0].behave(Mode.SWALLOW)
     with stopped(trial[STOPPED]):
+        began = time.monotonic()
         a_round()
-        # Both are in their first call still: the round did not wait for a deadline to pass.
-        assert [attempts(sender, agency) for agency in HUNG] == [0, 0]
+        tried = [attempts(sender, agency) for agency in HUNG]
+        # Both are in their first call still: the round did not wait for a deadline to pass. (A
+        # machine on which the round itself takes as long as that shows nothing of it.)
+        assert tried == [0, 0] or time.monotonic() - began > limits.DELIVER_SECONDS
         # From here on a deadline has passed: the node comes back, and greets the black hole.
         sender.stop()
         sender.start()

@@ -382,7 +382,7 @@ def test_a_peer_that_is_down_or_hangs_delays_nobody(trial: Federation, tmp_path:
     os.kill(hanging.pid, signal.SIGSTOP)
     try:
         with trial["pt-pj"].client() as client:
-            options = AskOptions(PURPOSE, "C-2", wanted, deadline_seconds=4)
+            options = AskOptions(PURPOSE, "C-2", wanted, deadline_seconds=15)
             client.ask_overlap(AskedFile("held.txt", open_blocks(held)), options, on_event)
     finally:
         os.kill(hanging.pid, signal.SIGCONT)

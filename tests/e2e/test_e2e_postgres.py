@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -34,7 +36,9 @@ def _arguments(secret: str, *, of: str) -> list[str]:
 
 
 @pytest.mark.postgres
-def test_a_node_on_postgresql(tmp_path: Path, postgres_cluster: PostgresCluster) -> None:
+def test_a_node_on_postgresql(
+    tmp_path: Path, postgres_cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Import, question, referral with items, steps back, audit, restart."""
     made = Federation(tmp_path).found()
     hub, member = made.init("europol-ec3", "hub"), made.init("pt-pj", "national", "PT")
@@ -87,20 +91,39 @@ def test_a_node_on_postgresql(tmp_path: Path, postgres_cluster: PostgresCluster)
         key.chmod(0o600)
         running = threading.Event()
         watched: list[str] = []
-        watcher = threading.Thread(target=_watch, args=(running, watched))
+        seen = _lingering(tmp_path, monkeypatch)
+        watcher = threading.Thread(target=_watch, args=(running, watched, seen))
         watcher.start()
         try:
             tieline("node", "backup", member.home, backup, "--passphrase-file", key).ok()
         finally:
             running.set()
             watcher.join()
-        assert any("pg_dump" in text for text in watched), "pg_dump was seen while it ran"
+        assert any("--format=custom" in text for text in watched), "pg_dump was seen while it ran"
     finally:
         made.close()
 
 
-def _watch(ended: threading.Event, seen: list[str]) -> None:
-    """Read everybody's arguments until the end; programs that the node runs are short-lived."""
-    while not ended.is_set():
-        seen += _arguments(PASSWORD, of="pg_dump")
-        ended.wait(0.002)
+def _lingering(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let pg_dump stay, with its arguments, until it was seen; return the file that says so."""
+    seen, programs, honest = folder / "seen", folder / "bin", shutil.which("pg_dump")
+    programs.mkdir()
+    program = programs / "pg_dump"
+    program.write_text(
+        f'#!/bin/sh\n{honest} "$@"; code=$?\nuntil [ -e {seen} ]; do sleep 0.05; done\nexit $code\n'
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return seen
+
+
+def _watch(ended: threading.Event, watched: list[str], seen: Path) -> None:
+    """Read everybody's arguments until the end."""
+    try:
+        while not ended.is_set():
+            watched += _arguments(PASSWORD, of="pg_dump")
+            if any("--format=custom" in text for text in watched):
+                seen.touch()
+            ended.wait(0.01)
+    finally:
+        seen.touch()

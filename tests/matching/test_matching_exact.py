@@ -80,7 +80,7 @@ def test_a_digest_that_many_items_share_is_found_whole_and_added_fast() -> None:
         matcher.add(DigestKind.MD5, ids, digest)
         assert pairs(matcher, DigestKind.MD5, digest[:1]) == [(0, i) for i in range(60_000)]
         matcher.merge()
-    assert time.perf_counter() - began < 10  # quadratic work would take minutes
+    assert time.perf_counter() - began < 60  # quadratic work would take ten minutes
     assert matcher.stats()["rows"]["md5"] == 60_000
     matcher.close()
 

@@ -442,14 +442,14 @@ def test_unknown_fields_count_at_any_depth_and_together() -> None:
     ],
 )
 def test_floods_are_refused_quickly(data: bytes) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     if data.startswith(b"\x93\x01" * 60 + b"\x94"):
         # Sixty levels of an unknown group are small, and stay unread.
         open_nested(data, series_pb2.SeriesNotice)
     else:
         with pytest.raises(MalformedMessage):
             open_nested(data, series_pb2.SeriesNotice)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 def test_depth_counts_what_a_message_was_unwrapped_from() -> None:
@@ -490,11 +490,11 @@ def test_a_full_batch_of_records_costs_little() -> None:
         )  # fmt: skip
     check(batch)
     best = min(_seconds(batch) for _ in range(5))
-    # Measured 10 ms; the bound leaves room for a busy machine.
-    assert best < 0.1
+    # Measured 10 ms; the bound leaves room for a machine that is many times slower.
+    assert best < 0.5
 
 
 def _seconds(message: Any) -> float:
-    began = time.process_time()
+    began = time.thread_time()
     check(message)
-    return time.process_time() - began
+    return time.thread_time() - began

@@ -160,16 +160,22 @@ class Bench:
     def flow(self) -> None:
         """Deliver what is queued anywhere, and what that leads to, until every queue is empty."""
 
+        def happened() -> int:
+            return sum(one.store.read(lambda tx: tx.audit.size()) for one in self.nodes.values())
+
         def empty() -> bool:
+            before = happened()
             for running in self.nodes.values():
                 running.node.wake = running.engine.wake
                 running.node.ready = running.ready
                 running.engine.start()
-            return not any(
+            waits = any(
                 (self.nodes.keys() - self.offline)
                 & set(running.store.read(lambda tx: tx.outbox.waiting()))
                 for running in self.nodes.values()
             )
+            # What one node still had may have led to more at another that was looked at before it.
+            return not waits and happened() == before
 
         wait_for("all queues are empty", empty)
 

@@ -156,7 +156,7 @@ def test_closing_interrupts_a_look_that_pauses_nowhere(
     path = damaged(whole, tmp_path, 0, b"")
     with closing(open_store(f"sqlite:///{path}", clock=now)) as store:
         store.look_through()
-        assert began.wait(60)
+        assert began.wait(120)
     assert not store.damaged
     assert not store._looking.is_alive()  # type: ignore[attr-defined]
 

@@ -246,16 +246,16 @@ def test_what_was_committed_is_said_to_be_though_no_thread_for_a_merge_can_be_ha
 
         def hold_up(tx: Tx) -> None:
             leads.set()
-            assert go_on.wait(20.0)
+            assert go_on.wait(120.0)
 
         columns = of_records([record(1, md5="1")])
         threads = [write(hold_up)]
-        assert leads.wait(20.0)
+        assert leads.wait(120.0)
         threads.append(write(lambda tx: tx.imports.stage_exclusions(key, columns)))
         threads.append(write(lambda tx: tx.meta.set("third", "yes")))
         go_on.set()
         for one in threads:
-            one.join(20.0)
+            one.join(120.0)
         assert [one.is_alive() for one in threads] == [False] * 3
         assert errors == []
         monkeypatch.undo()

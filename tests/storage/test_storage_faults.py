@@ -114,7 +114,7 @@ def run_as_group(store: Store, names: list[str]) -> list[object]:
 
     def hold(_: Tx) -> None:
         running.set()
-        gate.wait(10)
+        assert gate.wait(120)
         raise ZeroDivisionError
 
     def writer(place: int) -> None:
@@ -133,7 +133,7 @@ def run_as_group(store: Store, names: list[str]) -> list[object]:
 
     first = threading.Thread(target=first_of_all)
     first.start()
-    running.wait(10)
+    assert running.wait(120)
     threads = [threading.Thread(target=writer, args=(n,)) for n in range(len(names))]
     for thread in threads:
         thread.start()

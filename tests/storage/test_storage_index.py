@@ -146,7 +146,7 @@ def run_as_group(store: Store, works: list[Callable[[Tx], Any]]) -> list[Any]:
 
     def hold(_: Tx) -> None:
         running.set()
-        gate.wait(10)
+        assert gate.wait(120)
 
     def run(place: int) -> None:
         try:
@@ -156,7 +156,7 @@ def run_as_group(store: Store, works: list[Callable[[Tx], Any]]) -> list[Any]:
 
     first = threading.Thread(target=lambda: store.write(hold))
     first.start()
-    running.wait(10)
+    assert running.wait(120)
     threads = []
     for place in range(len(works)):
         before = len(waiting)

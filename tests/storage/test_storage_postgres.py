@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import make_url
 from tieline_client.digests import DigestKind
 from tieline_client.errors import StorageUnavailable
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports import Store, Tx
 from tieline_server.storage.engine import open_store
 from tieline_server.storage.postgres import PostgresStore
-from tieline_server.storage.sequencer import SEQUENCER_LOCK
+from tieline_server.storage.sequencer import LAG_SECONDS, SEQUENCER_LOCK
 
 from tests.postgres import PostgresCluster
 from tests.storage.building import begin, complete, each, now, opened, record, stage, visible
@@ -49,14 +49,23 @@ def until(happens: Callable[[], bool], *, pause: float = 0.01) -> None:
         time.sleep(pause)
 
 
-def test_entries_get_their_positions_within_a_second(
+def appended(store: Store, name: str) -> bool:
+    """Append an entry; whether it was taken."""
+    try:
+        store.write(lambda tx: tx.audit.append(entry(name)))
+    except StorageUnavailable:
+        return False
+    return True
+
+
+def test_entries_get_their_positions_before_the_node_would_be_closed(
     postgres_cluster: PostgresCluster, database: str
 ) -> None:
     with closing(open_store(postgres_cluster.url(database), clock=now)) as store:
         began = time.monotonic()
         store.write(lambda tx: tx.audit.append(entry("x")))
         until(lambda: store.read(lambda tx: tx.audit.size()) == 1)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < LAG_SECONDS
 
 
 def test_a_stuck_sequencer_closes_the_node_and_opens_it_again(
@@ -66,7 +75,8 @@ def test_a_stuck_sequencer_closes_the_node_and_opens_it_again(
 ) -> None:
     url = make_url(postgres_cluster.url(database))
     with closing(PostgresStore(url, clock=now, lag_seconds=0.5)) as store:
-        store.write(lambda tx: tx.audit.append(entry("waits")))
+        # A machine that takes longer than that for the first look refuses until then.
+        until(lambda: appended(store, "waits"), pause=0.05)
 
         def refused() -> bool:
             try:
@@ -102,20 +112,14 @@ def test_a_sequencer_that_is_slower_than_the_writers_closes_the_node(
             holder.execute(
                 "DELETE FROM audit_pending WHERE no = (SELECT min(no) FROM audit_pending)"
             )
+            if holder.execute("SELECT count(*) FROM audit_pending").fetchone() == (0,):
+                behind = ""  # it was the first look, which a slow machine takes late
             time.sleep(0.02)
         assert "audit log" in behind and "behind" in behind
         holder.execute("SELECT pg_advisory_unlock(%s)", [SEQUENCER_LOCK])
         until(lambda: store.read(lambda tx: tx.audit.size()) > 0, pause=0.05)
         store.drain()
-
-        def open_again() -> bool:
-            try:
-                store.write(lambda tx: tx.audit.append(entry("after")))
-            except StorageUnavailable:
-                return False
-            return True
-
-        until(open_again, pause=0.05)
+        until(lambda: appended(store, "after"), pause=0.05)
 
 
 def test_what_waits_is_placed_by_the_next_process(

@@ -85,13 +85,13 @@ def test_a_reader_of_what_was_is_waited_for(place: Place, monkeypatch: pytest.Mo
         def work(tx: object) -> None:
             tx.items.generation()  # type: ignore[attr-defined]
             reading.set()
-            done.wait(20)
+            assert done.wait(120)
 
         place.store.read(work)
 
     reader = threading.Thread(target=hold)
     reader.start()
-    reading.wait(20)
+    assert reading.wait(120)
     place.erase("pt-pj/a")
     assert not place.store.scrub()
     done.set()

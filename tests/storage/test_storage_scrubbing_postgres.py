@@ -49,7 +49,7 @@ class Place:
 
     def scrub(self) -> None:
         """Come again while the server's own vacuuming looks at what was, as the eraser does."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 600
         while not self.store.scrub():
             assert time.monotonic() < deadline, "somebody reads what was"
             time.sleep(0.2)

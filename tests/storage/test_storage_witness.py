@@ -184,7 +184,7 @@ def test_sketches_come_back_newest_first_and_are_erased_by_time(store: Store) ->
 
 def settled(store: Store, size: int) -> None:
     """Wait until the entries have their positions: on PostgreSQL another thread gives them."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while store.read(lambda tx: tx.audit.size()) < size:
         assert time.monotonic() < deadline, "entries got no position"
         time.sleep(0.01)
