@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tieline.v1 import envelope_pb2
-from tieline_client.limits import ITEMS_PER_CHUNK
 from tieline_client.payloads import Audience, open_payload
 from tieline_server.trust.directory_store import DirectoryStore
 
@@ -366,23 +364,36 @@ def test_a_large_deposit_goes_on_after_both_sides_were_killed(
     es, repository = trial["es-gc"], trial["interpol"]
     series = make_series(es, tmp_path, "Large", _LARGE)
     before = repository.stats()["items"]
+
+    def chunks() -> int:
+        return int(repository.rows("SELECT count(*) FROM incoming_chunks")[0][0])
+
+    def room_for(count: int) -> None:
+        """No more chunks are taken, so that where somebody is killed is no matter of luck."""
+        repository.alter("DROP TRIGGER IF EXISTS room")
+        if count:
+            repository.alter(
+                f"CREATE TRIGGER room BEFORE INSERT ON incoming_chunks"
+                f" WHEN (SELECT count(*) FROM incoming_chunks) >= {count}"
+                f" BEGIN SELECT RAISE(ABORT, 'no room for another'); END"
+            )
+        repository.start()
+
+    repository.stop()
+    room_for(4)
     made = upload(es, series)
     assert made["items"] == _LARGE
-
-    def chunks(goal: int = 0) -> int:
-        count = int(repository.rows("SELECT count(*) FROM incoming_chunks")[0][0])
-        return count if count >= goal else 0
-
-    reached = [0]
-    for node, goal in ((repository, 4), (es, 9)):
-        wait_for(f"{goal} chunks have come", partial(chunks, goal))
-        node.kill()
-        reached.append(chunks())
-        node.start()
-        # Nothing counts yet, and what came is kept.
-        assert repository.stats()["items"] == before
-        assert chunks() >= reached[-1] > reached[-2]
-    assert reached[-1] < _LARGE // ITEMS_PER_CHUNK
+    wait_for("4 chunks have come", lambda: chunks() == 4)
+    repository.kill()
+    room_for(9)
+    # Nothing counts yet, and what came is kept.
+    assert repository.stats()["items"] == before
+    wait_for("9 chunks have come", lambda: chunks() == 9)
+    es.kill()
+    repository.stop()
+    assert chunks() == 9
+    room_for(0)
+    es.start()
     becomes(repository, series, "announced")
     assert held_at(repository, series) == _LARGE
     assert repository.stats()["items"] == before + _LARGE

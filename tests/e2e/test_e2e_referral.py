@@ -115,8 +115,15 @@ def received_payload(node: Node, sender: str, referral: str) -> Any:
     )
 
 
+def settled(sender: Node, receiver: Node) -> None:
+    """Wait until nothing is on its way: a sender settles a moment after its recipient applied."""
+    queued = "SELECT 1 FROM outbox WHERE recipient = ? AND state = 'queued'"
+    wait_for(f"{sender} has settled", lambda: not sender.rows(queued, receiver.agency))
+
+
 def assert_exactly_once(sender: Node, receiver: Node) -> int:
     """Compare both databases: what was sent is what was applied, each once; return how many."""
+    settled(sender, receiver)
     out = sender.rows("SELECT id, state FROM outbox WHERE recipient = ?", receiver.agency)
     came = receiver.rows("SELECT id, reply FROM inbox WHERE sender = ?", sender.agency)
     assert sorted(state for _, state in out) == ["delivered"] * len(out)
@@ -539,6 +546,7 @@ def test_sender_and_receiver_may_be_killed_and_each_message_counts_once(
     for one in more:
         becomes(sender, one, "delivered")
     assert assert_exactly_once(sender, receiver) >= 12
+    settled(receiver, sender)
     steps = receiver.rows(
         "SELECT id FROM outbox WHERE recipient = 'es-gc' AND state != 'delivered'"
     )

@@ -264,6 +264,7 @@ def test_a_node_that_is_killed_between_erasing_and_its_receipt_goes_on_where_it_
             return str(rows[0][0]) if rows else ""
 
         wait_for("it is out of the tables", lambda: state() == "erased")
+        wait_for("the owner knows", lambda: story.states() == {"es-gc": "delivered"})
         spain.kill()
         assert story.states() == {"es-gc": "delivered"}
         assert state() == "erased"

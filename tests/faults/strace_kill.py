@@ -140,6 +140,7 @@ class _Pair:
         with self._phase(point.phase) as (node, go), traced(node, (point.call,), what, log):
             go()
             killed = self._wait_killed(node)
+        killed = killed or not node.running  # by what it did a moment after all was settled
         if killed:
             node.kill()  # it is dead; this takes note of it
         for one in self.nodes:

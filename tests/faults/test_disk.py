@@ -85,6 +85,7 @@ def test_a_sender_that_cannot_write_acknowledges_nothing(
 ) -> None:
     node, peer = trial["pt-pj"], trial["es-gc"]
     held, tried = series(node, tmp_path), series(node, tmp_path)
+    wait_for("all of before is settled", lambda: not queued(node))
     with broken(node, tmp_path, calls, error):
         for _ in range(2):
             refused = refer(node, tried)
@@ -116,6 +117,7 @@ def test_a_recipient_that_cannot_write_takes_and_answers_nothing(
     sent = series(node, tmp_path)
     question = a_list(tmp_path, f"q{next(_made)}")
     peer.import_file(question)
+    wait_for("all of before is settled", lambda: not queued(node))
     with broken(peer, tmp_path, calls, error):
         refer(node, sent).ok()
         wait_for(
