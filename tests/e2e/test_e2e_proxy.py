@@ -100,7 +100,6 @@ def test_all_goes_through_the_proxy_and_is_tls_from_the_start(trial: Trial, tmp_
             lambda to=receiver, one=referral["id"]: [  # type: ignore[misc]
                 e for e in nodes[to].inbox() if e["id"] == one
             ],
-            60.0,
         )
         assert entries[0]["series"]["items"] == 20
     passed = [one for one in trial.proxy.passed if one.code == 200]

@@ -396,7 +396,7 @@ def _on_a_terminal(arguments: list[str], questions: list[bytes], answers: list[s
     child, terminal = pty.fork()
     if child == 0:
         os.execv(COMMAND[0], [*COMMAND, *arguments])
-    shown, asked, deadline = b"", 0, time.monotonic() + 20
+    shown, asked, deadline = b"", 0, time.monotonic() + 300
     pending = list(zip(questions, answers, strict=True))
     try:
         while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
