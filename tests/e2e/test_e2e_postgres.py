@@ -91,8 +91,8 @@ def test_a_node_on_postgresql(
         key.chmod(0o600)
         running = threading.Event()
         watched: list[str] = []
-        seen = _lingering(tmp_path, monkeypatch)
-        watcher = threading.Thread(target=_watch, args=(running, watched, seen))
+        said = _lingering(tmp_path, monkeypatch)
+        watcher = threading.Thread(target=_watch, args=(running, watched, said))
         watcher.start()
         try:
             tieline("node", "backup", member.home, backup, "--passphrase-file", key).ok()
