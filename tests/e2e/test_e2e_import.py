@@ -30,10 +30,27 @@ from tests.e2e.federation import (
 _LARGE = 200_000
 _FIRST_BYTES = 4_000_000
 """Of the large file, some 45,000 records."""
-_PAUSE_SECONDS = 0.15
-"""At each 16 KB of the rest: two minutes in all, and eight seconds between two messages, for whose
-next the node waits twenty."""
-_COMMAND = Path(sys.executable).with_name("tieline")
+_PAUSE_SECONDS = 10.0
+"""At each megabyte of the rest: two minutes in all, and half of what the node waits for the next
+message."""
+_SLOWLY = """
+import sys, time
+from tieline_client.cli import main
+from tieline_client.formats import text
+
+whole = text.raw_chunks
+
+def slowly(*words):
+    for number, chunk in enumerate(whole(*words), 1):
+        yield chunk
+        if number > 3:
+            time.sleep(5)
+
+text.raw_chunks = slowly
+sys.exit(main())
+"""
+"""The command, which takes a minute for the large file: however fast the machine, it is under way
+when something befalls it."""
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +365,19 @@ def test_a_repeated_command_goes_on_where_it_was_cut_off(
 
 def _importing(node: Node, *files: Path, case: str = "C-9") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [_COMMAND, "hashes", "import", *files, "--case", case, "--home", node.home, "--json"],
+        [
+            sys.executable,
+            "-c",
+            _SLOWLY,
+            "hashes",
+            "import",
+            *files,
+            "--case",
+            case,
+            "--home",
+            node.home,
+            "--json",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
