@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 VARIABLE = "NUMBA_CACHE_DIR"
-_SECONDS = 300
+_SECONDS = 3_600
+"""Ends what hangs: a machine that is slow or busy compiles for minutes."""
 
 
 def prepare(cache_dir: Path) -> None:
