@@ -28,7 +28,7 @@ from tests.e2e.federation import Federation, Node, wait_for
 KIND = DigestKind.SHA1
 ASKED, HELD = 10_000, 200
 WARM, QUERIES = 10, 100
-MET_SECONDS = 30.0
+MET_SECONDS = 300.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 

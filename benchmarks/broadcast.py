@@ -37,7 +37,7 @@ MESSAGE_BYTES = 4096
 ECHOES = 800
 """For each round asked for."""
 AT_ONCE = (4, 16, 64)
-SETTLED_SECONDS = 300.0
+SETTLED_SECONDS = 1_200.0
 _TEXT = "A blue door with a brass handle, tiles in a herringbone pattern, a radio in the back. "
 
 

@@ -63,14 +63,18 @@ it has been left alone for half a minute."""
 
 def rest(made: Federation, cores: float = REST_CORES, seconds: float = RESTED_SECONDS) -> None:
     """Wait until all nodes together use less than ``cores`` for REST_LOOK_SECONDS: what they tell
-    one another after a start is over. Raises AssertionError after ``seconds``."""
+    one another after a start is over. A machine on which they use more at rest is measured all the
+    same, after ``seconds``."""
 
     def calm() -> bool:
         before = _cpu_seconds(made)
         time.sleep(REST_LOOK_SECONDS)
         return (_cpu_seconds(made) - before) / REST_LOOK_SECONDS < cores
 
-    wait_for("the nodes are at rest", calm, seconds)
+    try:
+        wait_for("the nodes are at rest", calm, seconds)
+    except AssertionError as error:
+        print(f"{error}; what is measured now shares the machine with them")
 
 
 def _cpu_seconds(made: Federation) -> float:
