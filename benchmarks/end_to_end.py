@@ -35,7 +35,11 @@ def main() -> None:
     in_series = np.arange(0, options.size, nodes.IN_SERIES)
     asked, rows = data.asked_exact(held, ASKED, among=in_series)
     with nodes.holding(options.data, options.size, as_is=options.as_is) as made:
-        nodes.rest(made, nodes.LOOKED_CORES, nodes.LOOKED_SECONDS)
+        nodes.rest(
+            made,
+            nodes.LOOKED_CORES,
+            nodes.RESTED_SECONDS if options.as_is else nodes.LOOKED_SECONDS,
+        )
         asking, holder = made[nodes.HUB], made[nodes.HOLDERS[0]]
         with asking.client() as client, echo(holder, asking, made.name) as wire:
             began = time.perf_counter()
