@@ -121,4 +121,4 @@ def test_ten_thousand_take_well_under_a_millisecond() -> None:
         start = time.thread_time()
         sketch(KEY, DigestKind.SHA1, rows)
         best = min(best, time.thread_time() - start)
-    assert best < 0.003  # measured: 0.0003
+    assert best < 0.01  # measured: 0.0003; a slow machine may take ten times as long

@@ -659,7 +659,7 @@ def _unbounded(stage: Stage) -> Iterator[grpc.Channel]:
 def _bare(channel: grpc.Channel, data: bytes, **options: Any) -> grpc.StatusCode:
     call = channel.unary_unary(HELLO, None, None)
     with pytest.raises(grpc.RpcError) as failed:
-        call(data, timeout=SECONDS, **options)
+        call(data, timeout=10 * SECONDS, **options)  # to compress it may take long
     error: Any = failed.value
     assert infos(error) == []
     code: grpc.StatusCode = error.code()
