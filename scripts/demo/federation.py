@@ -20,8 +20,8 @@ from typing import Any
 from tieline_client import cli
 
 TIELINE = Path(sys.executable).with_name("tieline")
-COMMAND_SECONDS = 120
-START_SECONDS = 60
+COMMAND_SECONDS = 1_200
+START_SECONDS = 600
 
 
 class DemoFailed(Exception):

@@ -31,7 +31,7 @@ OPERATION, CASE = "Taskforce", "TASKFORCE-2020-11"
 WHY = ("--purpose", "victim-identification", "--case", CASE)
 AT_ONCE = 4
 """Nodes that start together."""
-SECONDS = 120.0
+SECONDS = 600.0
 """For what a step waits for."""
 BATCH = 20
 """Series that one deposit names."""
