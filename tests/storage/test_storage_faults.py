@@ -8,11 +8,13 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 from tieline_client.errors import InvalidInput, StorageUnavailable, TielineError
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Store, Tx
@@ -65,8 +67,25 @@ def run_and_kill(url: str, after: int) -> list[str]:
     process.kill()
     rest = process.stdout.read()
     process.wait()
+    if not url.startswith("sqlite"):
+        _wait_for_backends(url)
     whole = "".join(lines) + rest
     return whole[: whole.rfind("\n") + 1].split()
+
+
+def _wait_for_backends(url: str) -> None:
+    """Wait until the server has noticed: what it was told to commit it still commits."""
+    engine = create_engine(url)
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    deadline = time.monotonic() + 120
+    with engine.connect() as connection:
+        while connection.execution_options(isolation_level="AUTOCOMMIT").scalar(others):
+            assert time.monotonic() < deadline, "the killed process is still at work"
+            time.sleep(0.02)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("limit", [400_000, 1_000_000])
