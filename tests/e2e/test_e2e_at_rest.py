@@ -322,6 +322,7 @@ def test_the_doctor_of_a_node_in_trouble(
         "(select max(position) - 1 from audit_leaves)"
     )
     node.start()
+    wait_for("the index is built anew", lambda: _is_indexed(node))
     result, found = _doctor(node)
     assert result.code == 1
     assert "was changed" in found["audit"][0]["text"]
@@ -330,6 +331,11 @@ def test_the_doctor_of_a_node_in_trouble(
     # What is built anew is whole.
     assert "well" in _states(found["index"])
     assert node.stats()["items"] == 499
+
+
+def _is_indexed(node: Node) -> bool:
+    stats = node.stats()
+    return bool(stats["index_generation"] >= stats["generation"] > 0)
 
 
 def _flip_a_byte(folder: Path, pattern: str) -> None:
