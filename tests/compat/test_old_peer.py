@@ -198,6 +198,9 @@ def test_the_old_peer_deposits_in_a_repository_and_learns_its_number(
     repository = trial[REPOSITORY]
     told = old("upload", to=REPOSITORY)
     assert (told["reply"], told["again"]) == (_APPLIED, _DUPLICATE), told
+    # A node that has not yet heard in which version it speaks asks it with what it cannot read.
+    met = "SELECT 1 FROM standings WHERE agency = ? AND wire = 'v1.0'"
+    wait_for("the repository knows whom it speaks to", lambda: repository.rows(met, OLD))
     words = ("upload", "step", told["upload"], "--state", "numbered", "--reference", "ICSE-9")
     repository.run(*words).ok()
     assert old.received("upload_step", told["upload"])["state"] == "numbered"
