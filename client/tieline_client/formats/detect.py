@@ -194,7 +194,8 @@ def _detect_table(header: str) -> FileFormat | None:
         return None
     if nsrl.is_nsrl_v2(columns):
         return FileFormat.NSRL
-    if icse.is_icse(columns):
+    # ICSE has no categories and is taken whole: what states some is to be read by them.
+    if icse.is_icse(columns) and not own_csv.names_category(columns):
         return FileFormat.ICSE
     return FileFormat.CSV if own_csv.is_own_csv(columns) else None
 

@@ -51,6 +51,11 @@ def is_own_csv(columns: Collection[str]) -> bool:
     return not _DIGESTS.isdisjoint(columns)
 
 
+def names_category(columns: Iterable[str]) -> bool:
+    """Whether a normalised column name means a category, in whatever words."""
+    return any(_MEANS_CATEGORY.fullmatch(_without_marks(each)) for each in columns)
+
+
 def open_own_csv(
     first_look: Iterable[list[str]], blocks: Iterable[list[str]], name: str
 ) -> tuple[Table, bool]:
@@ -81,7 +86,7 @@ def _check_columns(columns: Collection[str], name: str) -> None:
         if each in _COLUMNS or not each:
             continue
         alike = get_close_matches(each, absent, 1, _ALIKE)
-        if "category" in absent and _MEANS_CATEGORY.fullmatch(_without_marks(each)):
+        if "category" in absent and names_category([each]):
             alike = ["category"]
         if alike:
             raise FormatError(
