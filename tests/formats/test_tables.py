@@ -332,14 +332,18 @@ def test_the_format_can_be_stated(read: Many) -> None:
 
 
 def test_a_table_of_flags_that_states_categories_is_not_taken_whole(read: Many) -> None:
-    """Tools for a seizure write both; taken for ICSE-style, its private photographs would belong."""
+    """Tools for a seizure write both; taken whole, its private photographs would belong."""
     rows = f"MD5,Category,Is Distributed,Victim Identified\n{MD5},0,n,n\n{MD5},1,y,n\n"
     found = read(rows)
     assert [(one.votes, one.entire) for one in found if isinstance(one, Record)] == [
         ((Vote("tieline", "0"),), False),
         ((Vote("tieline", "1"),), False),
     ]
-    for header in ("MD5,Category,Series Name", "MD5,Klasse,Is Distributed", "MD5,VICS Cat,Baseline"):
+    for header in (
+        "MD5,Category,Series Name",
+        "MD5,Klasse,Is Distributed",
+        "MD5,VICS Cat,Baseline",
+    ):
         with pytest.raises(FormatError, match="Rename it"):
             read(f"{header}\n{MD5},0,x\n")
     whole = read(rows, FileFormat.ICSE)  # said by a person

@@ -6,11 +6,13 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tieline_client.errors import FormatError
 from tieline_client.formats import FileFormat, Record, Rejected
+from tieline_client.formats.block_reading import open_blocks
 
 MD5 = "0123456789abcdef0123456789abcdef"
 CONTEXT = '"@odata.context":"x/2.0.xml/US/$metadata#Media"'
@@ -187,3 +189,29 @@ def test_any_flipped_byte_is_read_or_refused(read: Many, vics: Make) -> None:
         mutated[chance.randrange(len(content))] = chance.randrange(256)
         with suppress(FormatError):
             read(bytes(mutated), FileFormat.VICS)
+
+
+@pytest.mark.parametrize("media", [GOOD, '"a text"', "5"])
+def test_a_case_whose_media_are_no_list_is_told(read: Many, media: str) -> None:
+    """Tools that make JSON of XML write a list of one as its element."""
+    case = f'{{"CaseID":"x","Media":{media}}},{{"CaseID":"y","Media":[{GOOD}]}}'
+    for shape in ("Cases", "Media"):
+        found = read(f'{{{CONTEXT.replace("Media", shape)},"value":[{case}]}}')
+        assert found[0] == Rejected(1, "a case whose Media are no list")
+        assert [type(one) for one in found] == [Rejected, Record]
+    assert len(read(f'{{{CONTEXT},"value":[{case.replace(media, "null", 1)}]}}')) == 1
+
+
+@pytest.mark.parametrize("value", [f'{{"HashName":"PDQ","HashValue":"{MD5 * 2}"}}', '"x"', "5"])
+def test_alternative_hashes_that_are_no_list_are_noted(
+    read: Many, tmp_path: Path, value: str
+) -> None:
+    words = "AlternativeHashes is not a list; set aside"
+    record = f'{{"MD5":"{MD5}","AlternativeHashes":{value}}}'
+    found = read(second(record))
+    assert [one.notes for one in found if isinstance(one, Record)] == [(), (words,), ()]
+    blocks = list(open_blocks(tmp_path / "sample"))
+    assert [note for block in blocks for note in block.notes] == [(2, words)]
+    for absent in ("null", '""', "[]"):
+        found = read(second(record.replace(f":{value}}}", f":{absent}}}")))
+        assert [one.notes for one in found if isinstance(one, Record)] == [(), (), ()]

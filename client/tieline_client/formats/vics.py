@@ -121,6 +121,9 @@ class VicsReader:
             if not self._fields(fields, _MEDIA_DEPTH):
                 if not self._is_empty_case(fields):
                     yield self.finish(fields)
+                elif fields.get("Media") is not None:
+                    self.number += 1
+                    yield Rejected(self.number, "a case whose Media are no list")
                 continue
             yield from self._media_of_case()
             self.events.mark()

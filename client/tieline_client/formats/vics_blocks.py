@@ -130,7 +130,9 @@ def _take_digests(builder: BlockBuilder, values: dict[str, list[Any]]) -> None:
     }
     kinds: dict[str, DigestKind | None] = {}
     for at, entries in enumerate(values["AlternativeHashes"]):
-        if type(entries) is list and entries and not _alternatives(entries, at, cells, kinds):
+        if entries is ABSENT or entries is None:
+            continue
+        if type(entries) is not list or not _alternatives(entries, at, cells, kinds):
             builder.odd((at,))
     for kind, column in cells.items():
         builder.digests(kind, column)

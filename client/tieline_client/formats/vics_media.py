@@ -95,9 +95,11 @@ class MediaReader:
             record.series = read_text(series, "Series")
         set_updated(record, get("DateUpdated"), "DateUpdated", notes)
         alternatives = get("AlternativeHashes")
-        if alternatives and isinstance(alternatives, list):
+        if isinstance(alternatives, list):
             for entry in alternatives:
                 _take_alternative(record, entry, notes)
+        elif alternatives not in (None, ""):
+            notes.append("AlternativeHashes is not a list; set aside")
         check_identified(record)
         if notes:
             record.notes = tuple(notes)
