@@ -12,6 +12,7 @@ from typing import Protocol
 from tieline.v1 import operator_clues_pb2 as pb
 
 from tieline_client import limits
+from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Rejected
 from tieline_client.formats.tips import read_tips
 from tieline_client.operator_connection import make
@@ -100,14 +101,18 @@ def import_tips(
         if isinstance(row, Rejected):
             report.reject(row.record, row.reason)
             continue
-        tip = new_tip(
-            row.clue,
-            row.text,
-            contact=row.contact,
-            source=row.source,
-            country=row.country,
-            received=row.received,
-        )
+        try:
+            tip = new_tip(
+                row.clue,
+                row.text,
+                contact=row.contact,
+                source=row.source,
+                country=row.country,
+                received=row.received,
+            )
+        except InvalidInput as error:  # whoever wrote to the site must not keep other tips out
+            report.reject(row.number, error.message)
+            continue
         length = tip.ByteSize()
         if len(batch) >= limits.TIPS_PER_BATCH or size + length > limits.RECORD_BATCH_BYTES:
             flush()

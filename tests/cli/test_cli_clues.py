@@ -107,3 +107,17 @@ def test_one_tip_and_what_becomes_of_it(served: Served, run: Run) -> None:
     result = run("clue", "relay", ID, "--to", "es-gc", *WHY, "--json")
     assert result.document["refused"] == {"fr-of": "no"}
     assert run("clue", "relay", ID).code == 2
+
+
+def test_a_tip_that_cannot_be_sent_costs_one_row(served: Served, run: Run, tmp_path: Path) -> None:
+    """Anybody can write to a public site: no words of one may keep the others out."""
+    served.node.answers["AddTips"] = pb.AddTipsResponse(fates=["added", "added"])
+    rows = [b"good", b"a\x1b[2J", b"a\xc2\x85b", b"in Porto"]
+    lines = b"".join(b"ab;" + each + b";\n" for each in rows) + b"\xe9;clue;\nab;x;a\x07\n"
+    file = tmp_path / "tips.csv"
+    file.write_bytes(b"clue;text;contact\n" + lines)
+    result = run("clue", "tip", "--import", str(file), "--json")
+    assert result.code == 0, result.err
+    assert [one.text for one in served.node.only("AddTips").tips] == ["good", "in Porto"]
+    assert (result.document["added"], result.document["rejected_rows"]) == (2, 4)
+    assert [one["record"] for one in result.document["rejected"]] == [2, 3, 5, 6]
