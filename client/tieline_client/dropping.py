@@ -25,8 +25,8 @@ from typing import Any
 
 from tieline_client.errors import FormatError, InvalidInput
 from tieline_client.exporting import ExportReport, sync_folder
-from tieline_client.formats import FileFormat, Record, open_records
-from tieline_client.limits import DIFFERENCES_LISTED, REFERENCE_CHARS
+from tieline_client.formats import FileFormat, Record, Rejected, open_records
+from tieline_client.limits import DIFFERENCES_LISTED, REFERENCE_CHARS, REJECTED_LISTED
 
 MEDIA, MANIFEST, PICKED_UP = "media.json", "manifest.json", "picked-up"
 _MANIFEST_BYTES = 1024 * 1024
@@ -170,8 +170,10 @@ class SeriesTally:
 
 @dataclass(slots=True)
 class Reconciliation:
-    """What was deposited against what they say they hold. ``missing`` and ``differences`` are
-    listed up to a cap; their counts are whole. ``foreign`` are items that are not in any drop."""
+    """What was deposited against what they say they hold. ``missing``, ``differences`` and
+    ``rejected`` are listed up to a cap; their counts are whole. ``foreign`` are items that are not
+    in any drop, ``rejected`` rows of the answer that cannot be read: of their items nothing is
+    known, so they are among the missing."""
 
     drops: list[Drop] = field(default_factory=list)
     deposited: int = 0
@@ -181,6 +183,8 @@ class Reconciliation:
     missing: list[dict[str, str]] = field(default_factory=list)
     difference_count: int = 0
     differences: list[dict[str, Any]] = field(default_factory=list)
+    rejected_count: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
     series: dict[str, SeriesTally] = field(default_factory=dict)
 
 
@@ -197,7 +201,7 @@ def reconcile(folder: Path, answer: Path, repository: str = "") -> Reconciliatio
         if repository and drop.repository != repository:
             continue
         found.drops.append(drop)
-        for record in _records(drop.folder / MEDIA, FileFormat.VICS):
+        for record in _dropped(drop):
             name = record.md5 or b""
             if name in ours:
                 continue
@@ -209,7 +213,7 @@ def reconcile(folder: Path, answer: Path, repository: str = "") -> Reconciliatio
             found.series.setdefault(series, SeriesTally()).deposited += 1
     found.deposited = len(items)
     seen: set[int] = set()
-    for theirs in _records(answer, FileFormat.ICSE):
+    for theirs in _answered(answer, found):
         known = _known(ours, theirs)
         if known is None:
             found.foreign += 1
@@ -258,7 +262,18 @@ def _count(found: Reconciliation, tally: SeriesTally, ours: Record, theirs: Reco
                 )
 
 
-def _records(path: Path, file_format: FileFormat) -> Iterator[Record]:
-    for one in open_records(path, file_format):
+def _dropped(drop: Drop) -> Iterator[Record]:
+    for one in open_records(drop.folder / MEDIA, FileFormat.VICS):
         if isinstance(one, Record):
             yield one
+
+
+def _answered(answer: Path, found: Reconciliation) -> Iterator[Record]:
+    """Yield the rows that can be read; the others are told."""
+    for one in open_records(answer, FileFormat.ICSE):
+        if isinstance(one, Record):
+            yield one
+            continue
+        found.rejected_count += 1
+        if len(found.rejected) < REJECTED_LISTED:
+            found.rejected.append(one)

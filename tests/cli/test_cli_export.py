@@ -225,9 +225,14 @@ def test_a_drop_and_what_comes_of_it(run: Run, served: Served, tmp_path: Path) -
     assert found["missing"] == [{"series": "Azul", "item": f"md5:{_item(3).md5.hex()}"}]
     (series,) = found["series"]
     assert (series["submissions"], series["baseline"], series["identified"]) == (4, 2, 2)
+    assert found["rejected"] == []
     shown = run(*words)
     assert shown.code == 0
     assert f"missing: md5:{_item(3).md5.hex()}" in shown.out
+    answer.write_text(f"{answer.read_text()}\nabc;y;4;y\n")
+    document: Any = run(*words, "--json").document
+    assert (document["rejected_count"], document["rejected"][0]["record"]) == (1, 4)
+    assert "1 rows of the answer cannot be read" in run(*words).out
 
 
 def test_a_drop_is_recorded_and_its_answer_applied(

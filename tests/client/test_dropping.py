@@ -175,6 +175,19 @@ def test_what_comes_back_is_compared(folder: Path, tmp_path: Path) -> None:
     assert (tally.baseline, tally.identified) == (1, 1)
 
 
+def test_rows_of_an_answer_that_cannot_be_read_are_named(folder: Path, tmp_path: Path) -> None:
+    """What they hold under a row that cannot be read must not be told as missing and no more."""
+    dropped(folder, [item(1), item(2)])
+    file = answer(tmp_path / "icse.csv", [item(1), item(2)])
+    sha1 = (item(2).sha1 or b"").hex()
+    file.write_text(file.read_text().replace(sha1, sha1[:-1]) + "too;short\n")
+    found = reconcile(folder, file)
+    assert (found.held, found.missing_count, found.foreign) == (1, 1, 0)
+    assert found.rejected_count == 2
+    assert [one.record for one in found.rejected] == [2, 3]
+    assert sha1[:-1] in found.rejected[0].reason
+
+
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -178,6 +178,8 @@ def _document(found: Reconciliation) -> dict[str, Any]:
         "missing": found.missing,
         "difference_count": found.difference_count,
         "differences": found.differences,
+        "rejected_count": found.rejected_count,
+        "rejected": [{"record": one.record, "reason": one.reason} for one in found.rejected],
         "series": [{"series": name, **asdict(one)} for name, one in sorted(found.series.items())],
     }
 
@@ -201,6 +203,12 @@ def _show(found: Reconciliation) -> None:
         f"{found.held} held there, {found.missing_count} missing, {found.foreign} of others, "
         f"{found.difference_count} differences"
     )
+    if found.rejected_count:
+        first = found.rejected[0]
+        line(
+            f"{found.rejected_count} rows of the answer cannot be read, and what they hold is "
+            f"counted as missing; row {first.record}: {first.reason}"
+        )
     for one in found.missing:
         line(f"missing: {one['item']} of {one['series']}")
     for each in found.differences:
