@@ -33,6 +33,7 @@ from tieline_client.formats.vics_alerts import (
 )
 from tieline_client.inert import plain
 from tieline_client.payloads import moment
+from tieline_client.record_stream import visible
 
 _HEAD_BYTES = 16 * 1024
 _CONTEXT = re.compile(rb'"(?:@odata\.context|odata\.metadata)"\s*:\s*"[^"]{0,2000}#Alerts?"')
@@ -42,8 +43,10 @@ _OWN = Vote("vics-alert", "watched")
 
 @dataclass(frozen=True, slots=True)
 class AlertList:
-    """What one alert watches: the list, and triggers that cannot be, by number and reason."""
+    """What one alert, by its number in the file, watches: the list, and triggers that cannot be,
+    by number and reason."""
 
+    number: int
     alert: Alert
     asked: AskedList
     rejected: tuple[Rejected, ...]
@@ -72,14 +75,14 @@ def alert_lists(path: Path, now: datetime, *, near: bool) -> Iterator[AlertList 
         elif not entry.active or entry.expiry <= now:
             yield Rejected(number, "the alert is not active, or its day is past")
         else:
-            made = _list_of(entry, near=near)
+            made = _list_of(number, entry, near=near)
             if any(made.asked.counts()):
                 yield made
             else:
                 yield Rejected(number, "the alert names no digest that can be watched")
 
 
-def _list_of(alert: Alert, *, near: bool) -> AlertList:
+def _list_of(of: int, alert: Alert, *, near: bool) -> AlertList:
     builder = ListBuilder(AskTerms(frozenset({_OWN})), near=near)
     rejected: list[Rejected] = []
     for number, trigger in enumerate(alert.triggers, 1):
@@ -91,19 +94,19 @@ def _list_of(alert: Alert, *, near: bool) -> AlertList:
         if found is not None and found[0] is DigestKind.PDQ and not near:
             found, why = None, "a perceptual hash is watched with --near"
         if found is None:
-            rejected.append(Rejected(number, why))
+            rejected.append(Rejected(number, f"a trigger of alert {of}: {why}"))
             continue
         record = Record(number=number, votes=(_OWN,))
         setattr(record, found[0].label, found[1])
         builder.add(record)
-    return AlertList(alert, builder.build(), tuple(rejected))
+    return AlertList(of, alert, builder.build(), tuple(rejected))
 
 
 def contact_of(contact: AlertContact) -> dict[str, str]:
     """Return a contact as a standing query states it."""
     caps = {"phone": limits.CODE_CHARS}
     return {
-        name: plain(text)[: caps.get(name, limits.REFERENCE_CHARS)]
+        name: _one_line(text)[: caps.get(name, limits.REFERENCE_CHARS)]
         for name in ("organization", "name", "phone", "email", "title")
         if (text := getattr(contact, name))
     }
@@ -111,7 +114,12 @@ def contact_of(contact: AlertContact) -> dict[str, str]:
 
 def name_of(alert: Alert) -> str:
     """Return what people call an alert."""
-    return plain(alert.name or alert.description or "")[: limits.REFERENCE_CHARS]
+    return _one_line(alert.name or alert.description or "")[: limits.REFERENCE_CHARS]
+
+
+def _one_line(text: str) -> str:
+    """Return words that may have lines as a name, in which there are none."""
+    return visible(" ".join(plain(text).split()))
 
 
 def hits_of(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from grpc import ServicerContext, StatusCode
 from tieline.v1 import operator_watches_pb2 as pb
 from tieline_client.formats.vics_alerts import AlertHit, AlertHitNotification, read_alerts
 from tieline_client.identifiers import new_id
 from tieline_client.payloads import moment
 
-from tests.cli.node_double import Run, Served
+from tests.cli.node_double import Refusal, Run, Served
 from tests.cli.test_cli_work import NOON, WHY, stamp
 
 ID, NOTICE, ALERT = new_id(), new_id(), str(uuid.uuid4())
@@ -150,6 +152,57 @@ def test_an_alert_that_is_over_is_refused(served: Served, run: Run, tmp_path: Pa
     broken.write_bytes(_alerts(tmp_path).read_bytes()[:-40])
     assert run("watch", "add", str(broken), *WHY).code == 1
     assert "AddWatch" not in served.node.requests
+
+
+def _several(tmp_path: Path, *changes: dict[str, object]) -> str:
+    """Write a file of alerts, each one with changes."""
+    made = [json.loads(_alerts(tmp_path, **each).read_text()) for each in changes]
+    value = [each["value"][0] for each in made]
+    path = tmp_path / "several.json"
+    path.write_text(json.dumps(made[0] | {"value": value}))
+    return str(path)
+
+
+def test_an_alert_that_cannot_be_watched_costs_itself(
+    served: Served, run: Run, tmp_path: Path
+) -> None:
+    words: dict[str, object] = {"Name": None, "Description": "A boy,\r\nin a\tkitchen \x1b[2J"}
+    file = _several(tmp_path, words, {"ReferenceNumber": "9" * 300}, {"Active": False}, {})
+    result = run("watch", "add", file, *WHY, "--json")
+    assert result.code == 0, result.err
+    sent = [one.name for one in served.node.requests["AddWatch"]]
+    assert sent == ["A boy, in a kitchen \\x1b[2J", "Who is this"]
+    assert len(result.document["watches"]) == 2
+    told = [(one["record"], one["reason"]) for one in result.document["rejected"]]
+    assert [record for record, _ in told] == [3, 2, 3, 3]
+    assert told[0][1] == "a trigger of alert 1: its type is no digest that is matched"
+    assert "reference" in told[1][1] and "not active" in told[2][1] and "alert 4" in told[3][1]
+
+
+class _Later(Refusal):
+    """Refuses all but the first."""
+
+    calls = 0
+
+    def abort(self, context: ServicerContext) -> None:
+        self.calls += 1
+        if self.calls > 1:
+            super().abort(context)
+
+    def __iter__(self) -> Iterator[pb.AddWatchResponse]:
+        yield pb.AddWatchResponse(watch=_view())
+
+
+def test_what_was_made_of_a_file_that_the_node_refuses_is_told(
+    served: Served, run: Run, tmp_path: Path
+) -> None:
+    refusal = _Later(StatusCode.PERMISSION_DENIED, "POLICY_REFUSED", "not now")
+    served.node.answers["AddWatch"] = refusal
+    result = run("watch", "add", _several(tmp_path, {}, {}, {}), *WHY, "--json")
+    assert (result.code, refusal.calls) == (3, 2)
+    assert [one["id"] for one in result.document["watches"]] == [ID]
+    assert "not now" in result.err
+    assert result.document["rejected"][-1] == {"record": 2, "reason": "not now"}
 
 
 def test_lists_and_removals(served: Served, run: Run) -> None:

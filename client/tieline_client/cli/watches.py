@@ -42,6 +42,7 @@ from tieline_client.errors import (
     EXIT_REFUSED,
     EXIT_UNREACHABLE,
     InvalidInput,
+    TielineError,
     UsageError,
 )
 from tieline_client.formats.block_reading import open_blocks
@@ -127,9 +128,10 @@ def add(
         peers=tuple(parse_agency(one) for one in peer or ()),
         near=near,
     )
+    code = 0
     with connect(profile, home) as client:
         if alerts:
-            made, rejected = _add_alerts(client, file, stated, end, priority)
+            made, rejected, code = _add_alerts(client, file, stated, end, priority)
         else:
             made, rejected = _add_file(client, file, stated, parse_pair(category, "--category"))
     document = {
@@ -148,8 +150,8 @@ def add(
             say(f"record {gone.record}: {gone.reason}")
 
     emit(as_json, document, render)
-    if not made:
-        raise typer.Exit(EXIT_FAILED)
+    if code or not made:
+        raise typer.Exit(code or EXIT_FAILED)
 
 
 def _add_file(
@@ -191,8 +193,11 @@ def _add_alerts(
     stated: WatchOptions,
     end: datetime | None,
     priority: int | None,
-) -> tuple[list[pb.WatchView], list[Rejected]]:
-    """Each alert becomes a standing query; what the person states goes before what it says."""
+) -> tuple[list[pb.WatchView], list[Rejected], int]:
+    """Each alert becomes a standing query; what the person states goes before what it says.
+
+    Returns an exit code too: what was made before the node failed or refused is told all the same.
+    """
     made: list[pb.WatchView] = []
     rejected: list[Rejected] = []
     found = list(alert_lists(file, utc_now(), near=stated.near))  # a broken file adds nothing
@@ -213,9 +218,16 @@ def _add_alerts(
             alert=str(alert.id),
             contact=contact_of(alert.contact),
         )
-        made.append(client.add_watch(one.asked, options))
+        try:
+            made.append(client.add_watch(one.asked, options))
+        except TielineError as error:
+            rejected.append(Rejected(one.number, error.message))
+            if isinstance(error, InvalidInput):
+                continue
+            say(f"error: {error.message}; nothing was made of the alerts from {one.number} on")
+            return made, rejected, error.exit_code
         rejected += one.rejected
-    return made, rejected
+    return made, rejected, 0
 
 
 @app.command("list")
