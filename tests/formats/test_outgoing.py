@@ -26,6 +26,7 @@ from tieline_client.formats.outgoing_case import CaseWriter
 from tieline_client.formats.outgoing_tables import IcseWriter, OwnCsvWriter
 from tieline_client.formats.outgoing_vics import VicsWriter
 from tieline_client.formats.tabular import cell_in, cell_out
+from tieline_client.limits import CODE_CHARS, VOTES_PER_RECORD
 from tieline_client.screening import belongs
 
 from tests.formats.edmx import Schema
@@ -309,3 +310,21 @@ def test_a_time_with_an_offset_stays_the_same_moment(tmp_path: Path) -> None:
     (came,) = open_records(path)
     assert isinstance(came, Record)
     assert came.updated == at
+
+
+@pytest.mark.parametrize("name", EVERY_ITEM)
+def test_as_many_and_as_long_categories_as_a_record_takes_are_read_back(
+    tmp_path: Path, name: str
+) -> None:
+    file_format, make = MAKERS[name]
+    votes = tuple(
+        Vote(f"{number:02}".ljust(CODE_CHARS, "s"), "c" * CODE_CHARS)
+        for number in range(VOTES_PER_RECORD)
+    )
+    content, writer = _write(make, [Record(1, md5=b"m" * 16, votes=votes, series="Azul")])
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    (found,) = open_records(path, file_format)
+    assert isinstance(found, Record), found
+    assert found.votes == votes
+    assert not any(loss.startswith("category") for loss in writer.losses)

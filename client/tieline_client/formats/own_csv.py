@@ -25,7 +25,7 @@ from tieline_client.formats.fields import (
 )
 from tieline_client.formats.record import Record, Rejected, Vote
 from tieline_client.formats.tabular import Row, Table, cell_in, column
-from tieline_client.limits import CODE_CHARS
+from tieline_client.limits import CODE_CHARS, VOTES_PER_RECORD
 
 HEADER = ("md5", "sha1", "sha256", "pdq", "quality", "category", "series", "media_type")
 SCHEME = "tieline"
@@ -33,7 +33,7 @@ _DIGESTS = frozenset(kind.label for kind in DigestKind)
 _COLUMNS = frozenset(map(column, HEADER))
 _ALIKE = 0.65
 """How like two names are of which one is taken for a mistyped other (difflib's ratio)."""
-_CATEGORIES_CHARS = 16 * CODE_CHARS
+_CATEGORIES_CHARS = VOTES_PER_RECORD * (2 * CODE_CHARS + len(":, "))
 _MEANS_CATEGORY = re.compile(
     # Parts of the words for category and class in the languages of Europe, wherever they stand.
     r".*(categ|kateg|catag|катег|κατηγ|clas|klas|клас|luok).*"
