@@ -81,6 +81,25 @@ def _full(number: int) -> Record:
     )
 
 
+def test_an_item_of_more_categories_than_a_record_takes_goes_out_in_several(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Each import may state as many as a record takes; one such item kept a whole series here."""
+    node = bench[PT]
+    given = [Vote(scheme, str(code)) for scheme in ("a", "b") for code in range(15)]
+    node.series([record(1, votes=(ABUSE, *given[:15]))], NAME)
+    node.series([record(1, votes=(ABUSE, *given[15:])), record(2)], NAME)
+    for file_format in (ExportFormat.CSV, ExportFormat.CASE):
+        path = tmp_path / file_format
+        report = _export(node, path, NAME, file_format=file_format)
+        assert (report.written, report.skipped) == (3, 0)
+        found = [one for one in open_records(path) if isinstance(one, Record)]
+        first = [one for one in found if one.sha1 == record(1).sha1]
+        assert {vote for one in first for vote in one.votes} == {ABUSE, *given}
+        assert all(len(one.votes) <= limits.VOTES_PER_RECORD for one in first)
+    assert _export(node, tmp_path / "vics", NAME).written == 3
+
+
 def test_everything_known_of_an_item_goes_out_and_is_logged(bench: Bench, tmp_path: Path) -> None:
     node = bench[PT]
     series = node.series([_full(1), _full(2)], NAME)

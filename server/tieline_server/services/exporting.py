@@ -17,10 +17,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from tieline.v1 import operator_pb2 as pb
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, PolicyRefused, WrongState
+from tieline_client.formats.record import Record
 from tieline_client.handling import Handling, stricter
 from tieline_client.record_stream import to_wire
 
@@ -180,10 +182,10 @@ class Export:
             if not rows:
                 return
             batch, size = pb.RecordBatch(), 0
-            for row in rows:
+            for record in chain.from_iterable(_whole(row.record) for row in rows):
                 number += 1
-                row.record.number, row.record.series = number, label
-                item = to_wire(row.record)
+                record.number, record.series = number, label
+                item = to_wire(record)
                 length = item.ByteSize()
                 if batch.records and size + length > limits.RECORD_BATCH_BYTES:
                     yield self._batch(batch)
@@ -251,3 +253,11 @@ class Export:
         if request.recipient:
             about |= legal_basis(self._node, [request.recipient])
         return replace(entry, detail=about | detail)
+
+
+def _whole(record: Record) -> Iterator[Record]:
+    """Yield an item as a record, or as several where one does not take all its categories: whoever
+    reads them takes them for one item again."""
+    most = limits.VOTES_PER_RECORD
+    for start in range(0, len(record.votes) or 1, most):
+        yield replace(record, votes=record.votes[start : start + most])
