@@ -328,3 +328,20 @@ def test_as_many_and_as_long_categories_as_a_record_takes_are_read_back(
     assert isinstance(found, Record), found
     assert found.votes == votes
     assert not any(loss.startswith("category") for loss in writer.losses)
+
+
+@pytest.mark.parametrize("name", EVERY_ITEM)
+@pytest.mark.parametrize("code", ["01", "a b", "a,b", " x", "'", "=1"])
+def test_a_category_that_would_come_back_as_another_is_counted_as_lost(
+    tmp_path: Path, name: str, code: str
+) -> None:
+    """``--category vics-us:01`` is a code of its own; a reader takes 01 for 1."""
+    file_format, make = MAKERS[name]
+    vote = Vote("vics-us", code)
+    content, writer = _write(make, [Record(1, md5=b"m" * 16, votes=(vote, Vote("x", "1")))])
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    (found,) = open_records(path, file_format)
+    assert isinstance(found, Record), found
+    lost = writer.losses["category vics-us"]
+    assert found.votes == ((Vote("x", "1"),) if lost else (vote, Vote("x", "1")))

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from tieline_client.formats import icse, own_csv
+from tieline_client.formats.fields import BadRecord
 from tieline_client.formats.outgoing import BELONGING, SeriesFacts, Writer
 from tieline_client.formats.record import Record, Vote
+from tieline_client.formats.tabular import cell_out
 from tieline_client.formats.write import icse_row, own_row
 
 
@@ -91,9 +93,8 @@ class OwnCsvWriter(_Table):
 
 
 def _fits_a_list(vote: Vote) -> bool:
-    """Whether a category can stand in a list with commas, its scheme before the last colon."""
-    scheme, code = vote
-    texts = (scheme, code)
-    return (
-        all(text == text.strip() and text and "," not in text for text in texts) and ":" not in code
-    )
+    """Whether a category comes back as it was written."""
+    try:
+        return own_csv.read_votes(cell_out(f"{vote.scheme}:{vote.code}")) == (vote,)
+    except BadRecord:
+        return False
