@@ -215,3 +215,11 @@ def test_alternative_hashes_that_are_no_list_are_noted(
     for absent in ("null", '""', "[]"):
         found = read(second(record.replace(f":{value}}}", f":{absent}}}")))
         assert [one.notes for one in found if isinstance(one, Record)] == [(), (), ()]
+
+
+@pytest.mark.parametrize("shape", ["Cases", "Media"])
+def test_a_medium_without_md5_among_cases_is_no_empty_case(read: Many, shape: str) -> None:
+    context = CONTEXT.replace("Media", shape)
+    flat = f'{{"SHA1":"{MD5}01234567"}},{{"MediaID":1}},{{"CaseID":"x"}},{GOOD}'
+    found = read(f'{{{context},"value":[{flat}]}}')
+    assert [type(one) for one in found] == [Record, Rejected, Record]

@@ -21,6 +21,8 @@ CONTEXT_KEYS = ("@odata.context", "odata.metadata")
 _TOKEN = re.compile(r"[A-Za-z]{2,16}")
 _CONTEXT_CHARS = 1_000
 
+_OF_A_MEDIUM = frozenset({"MD5", "SHA1", "MediaID"})
+"""Fields that no case has."""
 _MEDIA_DEPTH = 3
 _CASE_MEDIA_DEPTH = 5
 
@@ -131,7 +133,7 @@ class VicsReader:
                 raise self.events.fault("the key 'Media' stands twice")
 
     def _is_empty_case(self, fields: Fields) -> bool:
-        return "MD5" not in fields and (self.of_cases or "CaseID" in fields)
+        return _OF_A_MEDIUM.isdisjoint(fields) and (self.of_cases or "CaseID" in fields)
 
     def _media_of_case(self) -> Iterator[Record | Rejected | list[Fields]]:
         following, events = self.following, self.events
