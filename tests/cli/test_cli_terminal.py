@@ -147,3 +147,29 @@ def test_all_asks_back_on_a_terminal(
     assert b"us-ice" in shown
     assert process.returncode == 1
     assert "AskOverlap" not in served.node.requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_leaves_no_hashes_behind(
+    served: Served, environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """A session that closes amid a long list must not leave that list in a folder of all."""
+    spool = tmp_path / "tmp"
+    spool.mkdir()
+    words = ("overlap", "-", "--purpose", "victim-identification", "--case", "2026-118")
+    with subprocess.Popen(
+        [*COMMAND, *words],
+        env={**environment, "TMPDIR": str(spool)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"ab" * 20 + b"\n" + b"# more\n" * 500_000)  # no pipe takes so much
+        process.stdin.flush()
+        assert list(spool.iterdir())
+        process.send_signal(number)
+        _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert list(spool.iterdir()) == []
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
