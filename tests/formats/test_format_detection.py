@@ -86,6 +86,17 @@ def test_records_below_a_comment_that_names_their_digest(write: Callable[[bytes]
         assert block.columns is not None and len(block.columns) == 1
 
 
+@pytest.mark.parametrize("before", ["# a long licence\n", "\n"])
+def test_what_stands_behind_a_long_preface_is_not_denied(
+    write: Callable[[bytes], Path], before: str
+) -> None:
+    path = write(f"{before * 20_000}{MD5}\n".encode())
+    with pytest.raises(FormatError, match=r"its first 16384 bytes .* shorten what stands before"):
+        detect(path)
+    (record,) = open_records(path, FileFormat.LIST)
+    assert isinstance(record, Record)
+
+
 def test_only_the_head_is_read(write: Callable[[bytes], Path]) -> None:
     path = write(f"{MD5}\n".encode() * 1000)
     os.truncate(path, 1 << 33)  # sparse: eight gigabytes of zeros behind

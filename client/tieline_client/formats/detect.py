@@ -124,7 +124,15 @@ def detect_head(head: bytes, name: str) -> FileFormat:
         raise FormatError(name, None, "the file is empty")
     if head.startswith(nsrl.SQLITE_MAGIC):
         return FileFormat.NSRL
-    return _detect_text(_decode(head, name), name)
+    text = _decode(head, name)
+    if len(head) == _HEAD_BYTES and not any(map(is_content, text.split("\n"))):
+        raise FormatError(
+            name,
+            None,
+            f"its first {_HEAD_BYTES} bytes hold no more than comments and blank lines; "
+            "shorten what stands before the hashes",
+        )
+    return _detect_text(text, name)
 
 
 def _refuse_non_lists(head: bytes, name: str) -> None:
