@@ -86,12 +86,12 @@ NEAR_RADIUS = 31
 """PDQ Hamming distance, bits of 256."""
 NEAR_ANSWERS_PER_HASH = 100
 NEAR_ANSWERS_PER_HASH_MOST = 10_000
+"""Largest cap that a caller may ask for."""
 REPEATED_HITS_MOST = 1_000_000
 """Items that a question may find whose hits wait until its whole list has come: it was charged
 before."""
 HITS_PER_ANSWER, HITS_PER_DIGEST = 1_000_000, 100
 """What an asker takes of one peer: so many hits, and so many more for each digest asked."""
-"""Largest cap that a caller may ask for."""
 PDQ_MIN_QUALITY = 50
 """Below this PDQ quality (0-100) a hash says too little; it is set aside at import."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,37 @@ def test_an_item_with_two_hashes_answers_once_with_the_nearer() -> None:
     matcher.add(PDQ, ids, held)
     for cap in (2, 4, 5):
         assert as_answers(matcher.near(centre, cap=cap)) == near_answers(ids, held, centre, cap=cap)
+    matcher.close()
+
+
+@pytest.mark.parametrize("where", ["delta", "small", "snapshot", "restarted"])
+def test_what_is_passed_over_is_not_there(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(6)
+    centre = random_digests(rng, PDQ, 1)
+    held = flipped(rng, np.repeat(centre, 600, axis=0), rng.integers(0, 34, 600))
+    ids = rng.permutation(600).astype(np.int64)
+    if where == "small":
+        monkeypatch.setattr(matchers, "_WALKED_ROWS", 64)
+    matcher = Matcher(tmp_path)
+    numbers = matcher.holding_numbers([(), ((1, 0),), ((2, 0),), ((1, 0), (2, 0))])
+    held_as = ids % 4
+    matcher.add(PDQ, ids, held)
+    matcher.hold(ids[:400], numbers[held_as[:400]])
+    if where in ("snapshot", "restarted"):
+        matcher.merge()
+    if where == "restarted":
+        matcher.close()
+        matcher = Matcher.open(tmp_path)
+        numbers = matcher.holding_numbers([(), ((1, 0),), ((2, 0),), ((1, 0), (2, 0))])
+    matcher.hold(ids[400:500], numbers[held_as[400:500]])
+    held_as[500:] = 0
+    for over in ([], [1], [0, 2], [3, 0], [0, 1, 2, 3]):
+        left = ~np.isin(held_as, over)
+        expected = near_answers(ids[left], held[left], centre, 31, 50)
+        passed_over = numbers[over].tolist()
+        assert as_answers(matcher.near(centre, 31, 50, passed_over)) == expected
     matcher.close()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tieline_server.domain.ports import HoldingSet
-from tieline_server.matching.compiled import I64, U32
+from tieline_server.matching.compiled import I64, U32, frozen
 from tieline_server.matching.files import (
     Array,
     FolderStore,
@@ -98,6 +98,11 @@ class HoldingColumn:
             high = (item_ids >= len(base)) & (item_ids < len(base) + len(tail))
             out[high] = tail[item_ids[high] - len(base)]
         return out
+
+    def columns(self) -> tuple[U32, U32]:
+        """Return the numbers by item id, in two parts; what is past the last item is 0."""
+        base, tail = self._parts
+        return frozen(base), frozen(tail)
 
     def set_of(self, number: int) -> HoldingSet:
         """Return the (import, series) pairs that a number stands for."""

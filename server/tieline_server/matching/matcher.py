@@ -15,7 +15,7 @@ the next, until a merge takes them in.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -25,12 +25,12 @@ from tieline_client.errors import InvalidInput
 
 from tieline_server.domain.ports import ExactHits, HoldingSet, NearHits
 from tieline_server.matching.chunks import LANES
-from tieline_server.matching.compiled import I32, I64, U8, U32, U64
+from tieline_server.matching.compiled import I32, I64, U8, U32, U64, frozen
 from tieline_server.matching.exact import lookup
 from tieline_server.matching.files import MemoryStore
 from tieline_server.matching.layers import new_delta
 from tieline_server.matching.near import NearSegment, columns, search
-from tieline_server.matching.near_kernels import Asked
+from tieline_server.matching.near_kernels import Asked, PassedOver
 from tieline_server.matching.sketching import least_of_bins
 from tieline_server.matching.sorting import Collector, Run
 from tieline_server.matching.table import TableRun
@@ -41,6 +41,9 @@ _EXACT_TASK = 65_536
 _NEAR_TASK = 16
 _WALKED_ROWS = 32_768
 """PDQ delta rows that are compared one by one; more become a segment in memory."""
+_NOTHING_PASSED_OVER = PassedOver(
+    *(frozen(np.zeros(0, dtype=np.uint32)),) * 2, frozen(np.zeros(0, dtype=np.bool_))
+)
 
 
 class Matcher(Upkeep):
@@ -86,12 +89,14 @@ class Matcher(Upkeep):
         digests: U8,
         radius: int = limits.NEAR_RADIUS,
         cap: int = limits.NEAR_ANSWERS_PER_HASH,
+        passed_over: Collection[int] = (),
     ) -> NearHits:
         """Return the items within ``radius`` bits of each PDQ hash, (n, 32) uint8.
 
         Ordered by position, distance, item id; each item once per position, at its least distance.
         Of more than ``cap`` items the nearest are kept and the position stands in ``truncated``.
-        Raises InvalidDigest, InvalidInput.
+        Items whose number (`holdings`) is ``passed_over`` are not looked for. Raises InvalidDigest,
+        InvalidInput.
         """
         check_digests(DigestKind.PDQ, digests)
         if not 0 <= radius <= limits.NEAR_RADIUS:
@@ -99,10 +104,11 @@ class Matcher(Upkeep):
         if not 1 <= cap <= limits.NEAR_ANSWERS_PER_HASH_MOST:
             raise InvalidInput(f"cap {cap} is not 1 to {limits.NEAR_ANSWERS_PER_HASH_MOST} answers")
         picture = self._layers
+        over = self._passed_over(passed_over)
 
         def look(start: int) -> tuple[I64, I64, I32, I64]:
             rows = self._mixer.rows(DigestKind.PDQ, digests[start : start + _NEAR_TASK])
-            near, asked = picture.near, Asked(rows, rows.view(np.uint64), radius)
+            near, asked = picture.near, Asked(rows, rows.view(np.uint64), radius, over)
             best = search(asked, cap, near.segments, near.deltas, picture.tombstones)
             return columns(best, start)
 
@@ -117,6 +123,13 @@ class Matcher(Upkeep):
             np.concatenate(distances),
             np.concatenate(truncated),
         )
+
+    def _passed_over(self, numbers: Collection[int]) -> PassedOver:
+        if not numbers:
+            return _NOTHING_PASSED_OVER
+        flags = np.zeros(max(numbers) + 1, dtype=np.bool_)
+        flags[list(numbers)] = True
+        return PassedOver(*self._holdings.columns(), frozen(flags))
 
     def holdings(self, item_ids: I64) -> U32:
         """Return the number (n,) of the set of holdings of each item, 0 for one that has none."""

@@ -40,6 +40,16 @@ class Asked(NamedTuple):
     lanes: U32
     words: U64
     radius: int
+    over: PassedOver
+
+
+class PassedOver(NamedTuple):
+    """Items that are not looked for: those whose number, which stands by item id in ``base`` and
+    behind it in ``tail`` (0 beyond both), is set in ``numbers``."""
+
+    base: U32
+    tail: U32
+    numbers: Flags
 
 
 class Nearest(NamedTuple):
@@ -68,6 +78,18 @@ def _distance(a: U64, i: int, b: U64, j: int) -> int:
         + popcount(a[i, 2] ^ b[j, 2])
         + popcount(a[i, 3] ^ b[j, 3])
     )
+
+
+@kernel
+def _is_passed_over(item: int, over: PassedOver) -> bool:
+    if not len(over.numbers):
+        return False
+    number, behind = np.uint32(0), item - len(over.base)
+    if 0 <= item < len(over.base):
+        number = over.base[item]
+    elif 0 <= behind < len(over.tail):
+        number = over.tail[behind]
+    return bool(number < len(over.numbers) and over.numbers[number])
 
 
 @kernel
@@ -168,7 +190,7 @@ def _compare(
         )
         if distance <= limit:
             item = item_id(view.ids, view.id_base, row)
-            if not is_dead(item, view.epoch, dead):
+            if not is_dead(item, view.epoch, dead) and not _is_passed_over(item, asked.over):
                 _offer(item, distance, q, best)
                 limit = _limit(q, asked.radius, best)
 
@@ -218,5 +240,7 @@ def search_delta(asked: Asked, delta: DeltaRows, dead: Tombstones, best: Nearest
         for row in range(delta.rows):
             distance = _distance(asked.words, q, delta.words, row)
             if distance <= limit and not is_dead(delta.ids[row], delta.epochs[row], dead):
+                if _is_passed_over(delta.ids[row], asked.over):
+                    continue
                 _offer(delta.ids[row], distance, q, best)
                 limit = _limit(q, asked.radius, best)

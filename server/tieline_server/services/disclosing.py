@@ -8,7 +8,7 @@ domain/holding.py says which of them decides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from tieline_client.handling import Handling, stricter
 
 from tieline_server.domain.holding import Way, decided
 from tieline_server.domain.policy import Action, Disclosure, Question
-from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids
+from tieline_server.domain.ports import DisclosableSeries, HoldingSet, Ids, Rows
 from tieline_server.domain.request import DEFAULT_WISH, Grant
 from tieline_server.services.context import Node
 from tieline_server.services.held_under import Pair, Under, held_under
@@ -30,7 +30,8 @@ from tieline_server.services.hits import Hits, hit_batches
 from tieline_server.services.notices import handling_out
 
 _FURTHER_AT_ONCE = 100
-"""Digests that are looked further for at once: each may find NEAR_ANSWERS_PER_HASH_MOST items."""
+_FURTHER_ANSWERS = 10 * limits.NEAR_ANSWERS_PER_HASH
+"""Digests that are looked further for at once, and items that each may find then."""
 _SERIES_TEXT_CHARS = limits.FREE_TEXT_PER_MESSAGE_CHARS // 2
 """Text of the series of one message; the cap on a message's text is twice that."""
 
@@ -120,9 +121,14 @@ class Disclosing:
         store = self.node.store
         if not len(hits.items) or not store.recall("staged", lambda tx: tx.imports.any_staged()):
             return hits
-        return hits.where(
-            store.read(lambda tx: tx.items.confirmed(hits.kind, hits.items, hits.rows))
-        )
+        if hits.distances is None:
+            return hits.where(
+                store.read(lambda tx: tx.items.confirmed(hits.kind, hits.items, hits.rows))
+            )
+        far = hits.distances
+        far = store.read(lambda tx: tx.items.confirmed_distances(hits.items, hits.rows, far))
+        order = np.lexsort((hits.items, far, hits.positions))
+        return replace(hits, distances=far).where(order[far[order] <= self.radius])
 
     def _judge(self, hits: Hits) -> tuple[list[int], Ids, npt.NDArray[np.bool_]]:
         """Return the numbers under which the items are held, which of them each hit has, and of
@@ -141,22 +147,51 @@ class Disclosing:
         hits = self._certain(hits)
         parts = [hits.where(~np.isin(hits.positions, capped) | ~self._judge(hits)[2])]
         for start in range(0, len(rows), _FURTHER_AT_ONCE):
-            asked = capped[start : start + _FURTHER_AT_ONCE]
-            some = rows[start : start + _FURTHER_AT_ONCE]
-            near = self.node.matching.near(
-                some, radius=self.radius, cap=limits.NEAR_ANSWERS_PER_HASH_MOST
-            )
-            at = near.positions
-            further = self._certain(
-                Hits(hits.kind, asked[at], near.item_ids, some[at], near.distances)
-            )
-            further = further.where(self._judge(further)[2])
-            starts = np.searchsorted(further.positions, further.positions)
-            nearest = np.arange(len(starts)) - starts < limits.NEAR_ANSWERS_PER_HASH
-            self.truncated = self.truncated or not nearest.all()
-            parts.append(further.where(nearest))
+            some = slice(start, start + _FURTHER_AT_ONCE)
+            parts += self._further(hits.kind, capped[some], rows[some])
         joined = Hits.joined(parts)
         return joined.where(np.argsort(joined.positions, kind="stable"))
+
+    def _further(self, kind: DigestKind, positions: Ids, rows: Rows) -> Iterator[Hits]:
+        """Yield the nearest that may be told of digests, past all that may not.
+
+        Each look passes over the ways of being held of which nothing may be said, as far as they
+        have shown. What it found is final unless the index had more, not enough of it may be told,
+        and another such way has shown.
+        """
+        over: set[int] = set()
+        while len(positions):
+            near = self.node.matching.near(
+                rows, radius=self.radius, cap=_FURTHER_ANSWERS, passed_over=over
+            )
+            at = near.positions
+            found = Hits(kind, positions[at], near.item_ids, rows[at], near.distances)
+            found = self._certain(found)
+            found = found.where(self._judge(found)[2])
+            withheld = self._withheld(near.item_ids)
+            fresh = bool(withheld - over)
+            over |= withheld
+            starts = np.searchsorted(found.positions, found.positions)
+            nearest = np.arange(len(starts)) - starts < limits.NEAR_ANSWERS_PER_HASH
+            told = np.searchsorted(found.positions, positions, side="right")
+            told -= np.searchsorted(found.positions, positions)
+            again = np.zeros(len(positions), dtype=np.bool_)
+            again[near.truncated] = fresh
+            again &= told <= limits.NEAR_ANSWERS_PER_HASH
+            final = ~np.isin(found.positions, positions[again])
+            self.truncated = self.truncated or not nearest[final].all()
+            yield found.where(final & nearest)
+            positions, rows = positions[again], rows[again]
+
+    def _withheld(self, items: Ids) -> set[int]:
+        """Return the numbers under which some of these items are held and of which nothing may be
+        said: so it was decided, or they do not count."""
+        numbers = set(np.unique(self.node.matching.holdings(items)).tolist())
+        sets = {one: self.node.matching.holding_set(one) for one in numbers - self._outcomes.keys()}
+        verdicts = self._verdicts({pair for one in sets.values() for pair in one})
+        never = {n for n, one in sets.items() if all(verdicts[p].level is None for p in one)}
+        decided = numbers & self._outcomes.keys()
+        return never | {n for n in decided if self._outcomes[n].level is Disclosure.NOTHING}
 
     def _wait(
         self, hits: Hits, numbers: npt.NDArray[np.uint32], waits: npt.NDArray[np.bool_]

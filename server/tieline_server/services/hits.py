@@ -11,9 +11,7 @@ from tieline.v1 import exchange_pb2
 from tieline_client import limits
 from tieline_client.digests import DigestKind
 
-from tieline_server.domain.ports import Ids, Rows
-
-Distances = npt.NDArray[np.int32]
+from tieline_server.domain.ports import Distances, Ids, Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tieline_client.handling import Handling
 
 from tieline_server.domain.ports import (
     DigestPage,
+    Distances,
     HeldUnder,
     HoldingView,
     Ids,
@@ -117,18 +118,37 @@ class Items:
         An item that a complete import holds may have been staged first by one that is not.
         """
         sure = np.ones(len(ids), dtype=np.bool_)
-        if not len(ids) or self._session.connection.scalar(_ANY_STAGED) is None:
-            return sure
-        unsure: set[int] = set()
-        for chunk in _chunks(np.unique(ids)):
-            found = select(items.c.id).where(
-                self._among(items.c.id, chunk), items.c.import_no.in_(_STAGED)
-            )
-            unsure.update(self._session.connection.scalars(found))
-        values = self.values_of(sorted(unsure), (kind,)) if unsure else {}
-        for at in np.flatnonzero(np.isin(ids, list(unsure))):
+        unsure = self._staged_first(ids)
+        values = self.values_of(unsure, (kind,)) if unsure else {}
+        for at in np.flatnonzero(np.isin(ids, unsure)):
             sure[at] = values.get(int(ids[at]), {}).get(kind) == rows[at].tobytes()
         return sure
+
+    def confirmed_distances(self, ids: Ids, rows: Rows, distances: Distances) -> Distances:
+        """Return how far each item is from each asked PDQ hash by what complete imports alone
+        state; see `ItemRepository.confirmed_distances`."""
+        sure = distances.copy()
+        unsure = self._staged_first(ids)
+        values = self.values_of(unsure, (DigestKind.PDQ,)) if unsure else {}
+        for at in np.flatnonzero(np.isin(ids, unsure)):
+            stated = values.get(int(ids[at]), {}).get(DigestKind.PDQ)
+            if stated is None:
+                sure[at] = 8 * DigestKind.PDQ.width + 1
+            else:
+                sure[at] = np.bitwise_count(np.frombuffer(stated, dtype=np.uint8) ^ rows[at]).sum()
+        return sure
+
+    def _staged_first(self, ids: Ids) -> list[int]:
+        """Return those of these items that an import made which does not count yet."""
+        if not len(ids) or self._session.connection.scalar(_ANY_STAGED) is None:
+            return []
+        found: list[int] = []
+        for chunk in _chunks(np.unique(ids)):
+            staged = select(items.c.id).where(
+                self._among(items.c.id, chunk), items.c.import_no.in_(_STAGED)
+            )
+            found += self._session.connection.scalars(staged)
+        return found
 
     def conflicting(self, ids: Iterable[int]) -> set[int]:
         """Return the items whose MD5 another visible item has with another SHA-1 or SHA-256."""

@@ -33,6 +33,7 @@ from tieline_server.domain.ports.items import (
     Stats,
 )
 from tieline_server.domain.ports.matching import (
+    Distances,
     ExactHits,
     HoldingSet,
     Ids,
@@ -77,6 +78,7 @@ __all__ = [
     "ClueRepository",
     "OperationRepository",
     "DigestPage",
+    "Distances",
     "DisclosableSeries",
     "Erased",
     "ErasureRepository",

@@ -14,7 +14,7 @@ from tieline_client.digests import DigestKind
 from tieline_client.formats.record import Record, Vote
 from tieline_client.handling import Handling
 
-from tieline_server.domain.ports.matching import Ids, Rows
+from tieline_server.domain.ports.matching import Distances, Ids, Rows
 from tieline_server.domain.ports.retraction import Purge
 
 
@@ -245,6 +245,11 @@ class ItemRepository(Protocol):
 
     def confirmed(self, kind: DigestKind, ids: Ids, rows: Rows) -> npt.NDArray[np.bool_]:
         """Whether complete imports alone state each pair of visible item (n,) and digest."""
+        ...
+
+    def confirmed_distances(self, ids: Ids, rows: Rows, distances: Distances) -> Distances:
+        """How many bits each visible item is from a PDQ hash, by what complete imports alone state:
+        as ``distances`` say where those may; more than 256 where none states a hash."""
         ...
 
     def conflicting(self, ids: Iterable[int]) -> set[int]:

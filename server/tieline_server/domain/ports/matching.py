@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from tieline_client.digests import DigestKind
 
 Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.uint8]
+Distances = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class NearHits:
 
     positions: Ids
     item_ids: Ids
-    distances: npt.NDArray[np.int32]
+    distances: Distances
     truncated: Ids
 
 
@@ -53,7 +54,16 @@ class Matching(Protocol):
     def add(self, kind: DigestKind, item_ids: Ids, digests: Rows) -> None: ...
     def erase(self, item_ids: Ids) -> None: ...
     def exact(self, kind: DigestKind, digests: Rows) -> ExactHits: ...
-    def near(self, digests: Rows, radius: int = 31, cap: int = 100) -> NearHits: ...
+    def near(
+        self,
+        digests: Rows,
+        radius: int = 31,
+        cap: int = 100,
+        passed_over: Collection[int] = (),
+    ) -> NearHits:
+        """Return what is near; of items held under the numbers ``passed_over`` nothing."""
+        ...
+
     def holdings(self, item_ids: Ids) -> npt.NDArray[np.uint32]:
         """Return the number of each item's holding set; 0 is the empty one."""
         ...
