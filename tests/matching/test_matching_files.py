@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tieline_client.digests import DigestKind
-from tieline_server.matching.files import FORMAT, MANIFEST, FolderStore, Section
+from tieline_server.matching import snapshot as snapshots
+from tieline_server.matching.files import (
+    FORMAT,
+    MANIFEST,
+    FolderStore,
+    IndexDamaged,
+    Section,
+)
 from tieline_server.matching.matcher import Matcher
 from tieline_server.matching.warm import warm
 
@@ -117,6 +124,70 @@ def test_damage_found_in_the_background_drops_the_snapshot_and_says_so(tmp_path:
     assert matcher.exact(DigestKind.MD5, extra).item_ids.tolist() == [9_000]
     matcher.rebuild([(kind, _IDS, digests) for kind, digests in _DIGESTS.items()], 8)
     assert (matcher.applied, answers(matcher)) == (8, 2_000)
+    matcher.close()
+
+
+def alter(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    with path.open("r+b") as file:  # as it is mapped
+        file.write(content)
+
+
+def test_damage_found_after_a_merge_left_the_file_in_use_drops_it_too(tmp_path: Path) -> None:
+    """A merge takes in what is small, so the check of a large snapshot may end after it."""
+    fill(tmp_path)
+    matcher = Matcher(tmp_path)
+    checked = matcher._snapshot
+    extra = random_digests(np.random.default_rng(2), DigestKind.MD5, 1)
+    matcher.add(DigestKind.MD5, np.array([9_000]), extra)
+    matcher.set_applied(8)
+    alter(next(tmp_path.glob("sha1-*.rows")))
+    matcher.merge(whole=False)
+    matcher._check(checked)
+    assert (matcher.applied, answers(matcher)) == (0, 0)
+    matcher.close()
+    again = Matcher.open(tmp_path)
+    assert again.applied == 0
+    again.close()
+
+
+def test_a_merge_during_which_the_snapshot_is_dropped_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    matcher = Matcher(tmp_path)
+    extra = random_digests(np.random.default_rng(2), DigestKind.MD5, 1)
+    matcher.add(DigestKind.MD5, np.array([9_000]), extra)
+    save = snapshots.save
+
+    def found_first(store: FolderStore, made: snapshots.Snapshot, secret: bytes) -> None:
+        save(store, made, secret)
+        alter(next(tmp_path.glob("sha1-*.rows")))
+        matcher._check(matcher._snapshot)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "save", found_first)
+        with pytest.raises(IndexDamaged):
+            matcher.merge(whole=False)
+    assert (matcher.applied, answers(matcher)) == (0, 0)
+    assert matcher.exact(DigestKind.MD5, extra).item_ids.tolist() == [9_000]
+    matcher.close()
+    again = Matcher.open(tmp_path)
+    assert again.applied == 0
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["numbers", "pairs"])
+def test_a_merge_takes_no_damaged_holdings_over(tmp_path: Path, name: str) -> None:
+    fill(tmp_path)
+    matcher = Matcher(tmp_path)
+    extra = random_digests(np.random.default_rng(2), DigestKind.MD5, 1)
+    matcher.add(DigestKind.MD5, np.array([9_000]), extra)
+    alter(next(tmp_path.glob(f"holdings-*.{name}")))
+    with pytest.raises(IndexDamaged, match="altered"):
+        matcher.merge(whole=False)
+    assert matcher.applied == 0
     matcher.close()
 
 

@@ -68,6 +68,8 @@ class HoldingColumn:
         self._journal: list[tuple[I64, U32]] | None = None
         self.changed = 0
         """Items held anew since the files were written."""
+        self.of_files = False
+        """Whether it rests on the files of a snapshot."""
 
     @classmethod
     def of(cls, files: HoldingFiles, base: U32) -> HoldingColumn:
@@ -83,6 +85,7 @@ class HoldingColumn:
             raise IndexDamaged("the index's holdings do not fit together; it is rebuilt")
         column._parts = (base, _none())
         column._end = len(base)
+        column.of_files = True
         return column
 
     def __len__(self) -> int:
@@ -218,6 +221,7 @@ class HoldingColumn:
         for item_ids, numbers in journal:
             fresh.hold(item_ids, numbers)
         self._parts, self._end, self._counts = fresh._parts, fresh._end, fresh._counts
+        self.of_files = True
         self.changed = sum(len(item_ids) for item_ids, _ in journal)
 
     def abandon_write(self) -> None:

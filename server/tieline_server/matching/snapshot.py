@@ -70,9 +70,13 @@ class Snapshot:
     def arrays(self) -> list[tuple[Section, Array]]:
         """Return every array with where it stands."""
         found = [pair for some in self.segments().values() for one in some for pair in parts(one)]
-        if self.holdings is not None:
-            found += [(self.holdings.sections[n], a) for n, a in self.holdings.arrays.items()]
-        return found
+        return found + self.held()
+
+    def held(self) -> list[tuple[Section, Array]]:
+        """Return the arrays that say under what items are held."""
+        if self.holdings is None:
+            return []
+        return [(self.holdings.sections[name], one) for name, one in self.holdings.arrays.items()]
 
     def files(self) -> list[str]:
         return [section.file for section, _ in self.arrays()]

@@ -151,23 +151,31 @@ class Upkeep:
                 self._layers = plan.layers.thawing(self._mixer.keys)
                 self._holdings.begin_write()
             try:
-                self._verify(old, plan.arrays())
+                self._verify(old, [*plan.arrays(), *old.held()])
                 made = snapshots.merge_layers(
                     plan, self._mixer.keys, old.number + 1, self._store, applied
                 )
                 made = self._with_holdings(made)
                 self._save(made)
+                with self._update:
+                    self._still(old)
+                    self._layers = _on_top_of(made, self._layers, plan.layers)
+                    self._snapshot = made
+                    self._rebase(made)
             except BaseException:
                 with self._update:
                     self._holdings.abandon_write()
                     layers = self._layers
                     self._layers = replace(layers, near=replace(layers.near, frozen=0))
                 raise
-            with self._update:
-                self._layers = _on_top_of(made, self._layers, plan.layers)
-                self._snapshot = made
-                self._rebase(made)
             self._not_before = 0
+
+    def _still(self, old: Snapshot) -> None:
+        """Raise IndexDamaged where the snapshot that a merge began with was dropped meanwhile."""
+        if self._snapshot is not old:
+            if isinstance(self._store, FolderStore):
+                self._store.discard()
+            raise IndexDamaged(self._damage or "the index was damaged; it is rebuilt")
 
     def purge(self) -> None:
         """Write every file anew that may hold what was erased; what was is removed. Raises as
@@ -276,17 +284,20 @@ class Upkeep:
                 self._on_damage(damage.message)
 
     def _verify(self, snapshot: Snapshot, arrays: Iterable[tuple[Section, Array]]) -> None:
-        """Verify, and on damage forget the snapshot, keeping what is pending above it."""
+        """Verify, and on damage forget what rests on the snapshot: pending digests stay."""
         try:
             snapshots.verify_all(arrays)
         except IndexDamaged as damage:
             with self._update:
-                if self._snapshot is snapshot:
+                now = self._snapshot
+                if now is snapshot or not set(now.files()).isdisjoint(snapshot.files()):
                     self._life += 1  # before anything is missing
-                    self._snapshot = Snapshot(number=snapshot.number)
+                    self._snapshot = Snapshot(number=now.number)
                     self._layers = _replaced(self._snapshot, self._layers)
                     self._applied = 0
                     self._damage = damage.message
+                    if self._holdings.of_files:  # not what a rebuild states anew meanwhile
+                        self._holdings = HoldingColumn()
                     if isinstance(self._store, FolderStore):
                         self._store.discard()
             raise
