@@ -222,3 +222,32 @@ def test_processes_that_share_a_database_agree_on_what_one_item_is(
         names = [md5("both"), *(md5(f"{number}") for number in range(6))]
         assert answered(one, MD5, names) == answered(other, MD5, names) == visible(one, MD5)
         assert len(visible(one, MD5)) == 7
+
+
+def test_what_is_committed_while_somebody_sees_nothing_new_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catch-up is at its end, so nobody is told of the commit; who looked just before says that
+    the index has all."""
+    with opened(f"sqlite:///{tmp_path}/database.sqlite3") as store:
+        load(store, [record(md5="a")])
+        key = begin(store)
+        stage(store, key, [record(md5="b")])
+        feed: Any = store.index
+        feed._told = -1
+        looks: list[int] = []
+
+        def look() -> int:
+            found: int = behind()
+            looks.append(found)
+            if len(looks) == 2:
+                feed._thread = threading.current_thread()
+                complete(store, key)
+                feed._thread = None
+            return found
+
+        behind = feed._behind
+        monkeypatch.setattr(feed, "_behind", look)
+        store.index.refresh()
+        assert len(looks) >= 2
+        assert store.index.refresh() == store.index.stored()

@@ -90,9 +90,8 @@ class IndexFeed:
             return self._generation
         behind = self._behind()
         if not behind:
-            with self._lock:
-                if not self._behind():
-                    self._told = self.matching.applied
+            if self._alone:
+                self._note_whole()
             return self._generation
         if wait or (not self._lost(behind) and self._thread is None):
             with self._lock:
@@ -102,6 +101,14 @@ class IndexFeed:
             if self._lost(self._behind()):
                 raise _not_ready()
         return self._generation
+
+    def _note_whole(self) -> None:
+        """Note that the index has all, so that nobody needs to look until the next commit."""
+        with self._lock:
+            if not self._behind():
+                self._told = self.matching.applied
+                if self._behind():  # committed since, and `committed` left it to whoever looks
+                    self._told = -1
 
     def catch_up(self) -> None:
         """Return once the index has what other processes committed, however much that is.
