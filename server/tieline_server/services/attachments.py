@@ -23,6 +23,7 @@ from tieline_client.identifiers import new_id, series_owner
 from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Attachment, ImportHead, ItemRow, StageCounts, Tx
 from tieline_server.services.context import Node
+from tieline_server.services.held_under import with_items
 from tieline_server.services.importing import discard
 from tieline_server.services.item_chunks import decode, encode
 from tieline_server.services.restricting import why_excluded
@@ -45,10 +46,13 @@ class Packed:
         return series_pb2.AttachmentRef(id=one.id, chunks=one.chunks, items=one.items)
 
 
-def pack_series(node: Node, series: str, peer: str, since: int = 0) -> Packed | None:
+def pack_series(
+    node: Node, series: str, peer: str, since: int = 0, under: Handling | None = None
+) -> Packed | None:
     """Return the items of a series that came after generation ``since``; None when there are none.
 
-    Raises LimitExceeded over ``limits.ITEMS_PER_ATTACHMENT``.
+    ``under`` is what policy was asked about. Raises WrongState where items came under more
+    meanwhile, LimitExceeded over ``limits.ITEMS_PER_ATTACHMENT``.
     """
     chunks: list[bytes] = []
     items = after = 0
@@ -65,9 +69,19 @@ def pack_series(node: Node, series: str, peer: str, since: int = 0) -> Packed | 
         after = page[-1].id
     if not chunks:
         return None
+    if under is not None and node.store.read(lambda tx: _grew_stricter(tx, series, under)):
+        raise WrongState(f"items came into {series} under more restrictions; do it again")
     digests = [hashlib.sha256(chunk).digest() for chunk in chunks]
     attachment = Attachment(_name(series, digests), peer, len(chunks), items, series=series)
     return Packed(attachment, tuple(chunks))
+
+
+def _grew_stricter(tx: Tx, series: str, under: Handling) -> bool:
+    now = tx.series.get(series)
+    if now is None:
+        return False
+    handling = with_items(tx, now).handling
+    return handling.code > under.code or handling.tlp > under.tlp
 
 
 def _page(node: Node, series: str, after: int, since: int) -> Sequence[ItemRow]:

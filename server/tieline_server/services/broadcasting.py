@@ -26,12 +26,13 @@ from tieline_server.domain.broadcast import (
 )
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import Direction, Urgency
+from tieline_server.domain.referral import Direction, ReferralState, Urgency
 from tieline_server.domain.request import Use
 from tieline_server.domain.retraction import Restriction
 from tieline_server.domain.series import Confidence, Series
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.held_under import with_items
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, held
@@ -101,7 +102,7 @@ class Broadcasting:
         node = self._node
 
         def look(tx: Tx) -> tuple[Series, Held | None, Restriction]:
-            series = find_series(tx, name)
+            series = with_items(tx, find_series(tx, name))
             permission = held(node, tx, series.id, Use.BROADCAST, (), purpose)
             return series, permission, restriction_of(tx, series.id)
 
@@ -153,7 +154,7 @@ class Broadcasting:
         if not recipients:
             raise PolicyRefused(f"nobody in the group may receive it: {'; '.join(reasons)}")
         original = None if own else node.store.read(lambda tx: _received_original(tx, series))
-        packed = pack_series(node, series.id, "")
+        packed = pack_series(node, series.id, "", under=series.handling)
         return _Prepared(
             series, original, packed, tuple(recipients), tuple(sorted(rules)), permission
         )
@@ -394,6 +395,7 @@ def _check_new(tx: Tx, broadcast: Broadcast) -> None:
 
 
 def _received_original(tx: Tx, series: Series) -> envelope_pb2.Envelope:
-    for referral in tx.referrals.find(Direction.IN, series.id):
-        return original_envelope(tx, referral)
+    for referral in reversed(tx.referrals.find(Direction.IN, series.id)):
+        if referral.state is not ReferralState.WITHDRAWN:  # the latest that stands
+            return original_envelope(tx, referral)
     raise NotFound(f"no signed referral of {series.id} is here, so it cannot be relayed")

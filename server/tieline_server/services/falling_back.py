@@ -28,6 +28,7 @@ from tieline_server.domain.referral import (
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node
+from tieline_server.services.held_under import with_items
 from tieline_server.services.leading import announce
 from tieline_server.services.referring import send_referral
 from tieline_server.services.restricting import why_excluded
@@ -69,7 +70,7 @@ def prepare(node: Node, alarm: Alarm) -> Fallback | None:
             continue
         decision = node.policy.decide(question)
         if decision.allowed:
-            packed = pack_series(node, series.id, agency)
+            packed = pack_series(node, series.id, agency, under=series.handling)
             return Fallback(agency, series, decision.rules, packed)
     return None
 
@@ -123,4 +124,4 @@ def _candidates(node: Node, tx: Tx, alarm: Alarm) -> tuple[Series, str, list[str
         for agency in dict.fromkeys(agencies)
         if agency not in told | {node.agency} and not why_excluded(tx, series.id, agency)
     ]
-    return series, late.purpose, left
+    return with_items(tx, series), late.purpose, left

@@ -8,12 +8,13 @@ a series which its owner tightens is tighter in the next answer, whatever it was
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieline_client.handling import Handling, stricter
 from tieline_client.identifiers import series_owner
 
 from tieline_server.domain.ports import Tx
+from tieline_server.domain.series import Series
 from tieline_server.services.context import Node
 
 Pair = tuple[int, int]
@@ -61,3 +62,13 @@ def held_now(tx: Tx, wanted: Iterable[Pair]) -> dict[Pair, Under]:
             owner = series_owner(terms.id)
             found[pair] = Under(handling, held.case_ref, terms.only, owner, held.generation)
     return found
+
+
+def with_items(tx: Tx, series: Series) -> Series:
+    """Return a series as it is told with its items: under the highest code and TLP of its own and
+    of every import that holds some of them. Until when it is kept is its own."""
+    handling = series.handling
+    for one in tx.exports.imports_of(series.id):
+        handling = stricter(handling, one.handling)
+    handling = replace(handling, retain_until=series.handling.retain_until)
+    return replace(series, handling=handling)

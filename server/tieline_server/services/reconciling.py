@@ -31,6 +31,7 @@ from tieline_server.services.comparing import gathered
 from tieline_server.services.context import Node, Person
 from tieline_server.services.deposit_reports import views
 from tieline_server.services.dropping import drop_of
+from tieline_server.services.held_under import with_items
 from tieline_server.services.peer_round import Announced, PeerRound, Terms, choose_peers
 from tieline_server.services.permissions import forward_question, held
 from tieline_server.services.views import upload_view
@@ -74,7 +75,8 @@ class Reconciling:
                 continue
             series = tx.series.get(tx.aliases.current(upload.series))
             if series is not None:
-                found.setdefault(series.id, _Deposited(series, [])).uploads.append(upload)
+                one = found.setdefault(series.id, _Deposited(with_items(tx, series), []))
+                one.uploads.append(upload)
         return [found[series] for series in sorted(found)]
 
     def _row(self, one: _Deposited) -> pb.DepositRow:

@@ -29,6 +29,7 @@ from tieline_server.domain.request import Use
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.held_under import with_items
 from tieline_server.services.leading import claim
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
@@ -123,9 +124,10 @@ class Referring:
         node = self._node
         if agency in (node.agency, referral.sender, series_owner(referral.series)):
             raise InvalidInput(f"{agency} has this referral already; name another agency")
-        series = node.store.read(lambda tx: tx.series.get(referral.series))
-        if series is None:
+        found = node.store.read(lambda tx: tx.series.get(referral.series))
+        if found is None:
             raise NotFound("the series is no longer here")
+        series = node.store.read(lambda tx: with_items(tx, found))
         question = forward_question(
             node, Use.PASS_ON, node.agency, agency, series, referral.purpose
         )
@@ -142,7 +144,7 @@ class Referring:
             )
         rules = decision.rules
         original = node.store.read(lambda tx: original_envelope(tx, referral))
-        packed = pack_series(node, series.id, agency)
+        packed = pack_series(node, series.id, agency, under=series.handling)
         return _Onward(agency, rules, series, original, packed, permission)
 
     def _pass_on(self, tx: Tx, referral: Referral, onward: _Onward, person: Person) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tieline_client.errors import PolicyRefused, WrongState
+from tieline_client.handling import stricter
 from tieline_client.identifiers import series_owner
 
 from tieline_server.domain.ports import Tx
@@ -32,7 +33,8 @@ def exclusion(restriction: Restriction, series: str, agency: str) -> str:
 
 
 def still(tx: Tx, series: Series, *recipients: str) -> Series:
-    """Return a series as it is in this transaction, to be told to ``recipients``.
+    """Return a series as it is in this transaction, to be told to ``recipients``, under no less
+    than what policy was asked about.
 
     Raises WrongState when it is gone, PolicyRefused when one of them may not have it.
     """
@@ -44,7 +46,7 @@ def still(tx: Tx, series: Series, *recipients: str) -> Series:
         why = exclusion(restriction, series.id, recipient)
         if why:
             raise PolicyRefused(f"{recipient} may not be told: {why}")
-    return current
+    return replace(current, handling=stricter(current.handling, series.handling))
 
 
 def received(tx: Tx, series: Series, agency: str) -> Series:

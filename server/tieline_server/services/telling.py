@@ -31,6 +31,7 @@ from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.attachments import pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.grown import grew_since
+from tieline_server.services.held_under import with_items
 from tieline_server.services.leading import announce
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.permissions import Held, held, hint
@@ -95,7 +96,7 @@ class Telling:
         node = self._node
         node.check_purpose(request.purpose, request.case_ref)
         parse_urgency(request.urgency)
-        series = node.store.read(lambda tx: find_series(tx, request.series))
+        series = node.store.read(lambda tx: with_items(tx, find_series(tx, request.series)))
         if series.status is SeriesStatus.WITHDRAWN:
             raise InvalidInput("the series is withdrawn; it is not referred")
         source = None if series.owner == node.agency else self._source(series)
@@ -146,7 +147,8 @@ class Telling:
         node, urgency = self._node, parse_urgency(request.urgency)
         at = node.clock()  # what comes while they are packed is not in it
         # an agency of two countries gets two messages, each with its own copy of the items
-        packed = {a: pack_series(node, series.id, a.agency) for a, _, _ in allowed}
+        under = series.handling
+        packed = {a: pack_series(node, series.id, a.agency, under=under) for a, _, _ in allowed}
 
         woken = {address.agency for address, _, _ in allowed}
 
@@ -232,7 +234,7 @@ class Telling:
         transaction. Raises as `refer`.
         """
         node, terms = self._node, request.terms
-        series = node.store.read(lambda tx: find_series(tx, terms["series"]))
+        series = node.store.read(lambda tx: with_items(tx, find_series(tx, terms["series"])))
         source = None if series.owner == node.agency else self._source(series)
         address = _Address(request.peer, terms["country"], "")
         question = self._may_be_told(series, address, request.purpose)
@@ -246,7 +248,7 @@ class Telling:
         first = Person(request.person, person.roles)
         urgency = parse_urgency(int(terms["urgency"]))
         at = node.clock()
-        packed = pack_series(node, series.id, address.agency)
+        packed = pack_series(node, series.id, address.agency, under=series.handling)
         woken = {address.agency}
 
         def work(tx: Tx) -> operator_pb2.ReferralView:

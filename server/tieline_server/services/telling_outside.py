@@ -34,6 +34,7 @@ from tieline_server.domain.referral import (
 from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.domain.series_life import BEFORE_REFERRED
 from tieline_server.services.context import Node, Person, clean
+from tieline_server.services.held_under import with_items
 from tieline_server.services.legal_basis import country_basis, legal_basis
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.restricting import still, why_excluded
@@ -124,7 +125,7 @@ class TellingOutside:
             asker=node.agency,
             holder=node.agency,
             purpose=purpose,
-            handling=series.handling,
+            handling=with_items(tx, series).handling,
             owner=series.owner,
         )
         return node.allow(question, "telling a country by other means")

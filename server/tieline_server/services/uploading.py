@@ -25,6 +25,7 @@ from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.deposit_reports import report
 from tieline_server.services.grown import grew_by_a_merge
+from tieline_server.services.held_under import with_items
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import logged_references, series_out
 from tieline_server.services.permissions import Held, forward_question, held, hint
@@ -72,7 +73,7 @@ class Uploading:
         node = self._node
         series, last, generation = node.store.read(
             lambda tx: (
-                (found := find_series(tx, name)),
+                (found := with_items(tx, find_series(tx, name))),
                 self._last(tx, found.id, request.repository),
                 tx.items.generation(),
             )
@@ -92,7 +93,7 @@ class Uploading:
         since = last.generation if last else 0
         if last and node.store.read(lambda tx: grew_by_a_merge(tx, series.id, last.created)):
             since = 0  # the items of its new part came before the last deposit
-        packed = pack_series(node, series.id, request.repository, since)
+        packed = pack_series(node, series.id, request.repository, since, series.handling)
         if packed is None and last is None:
             raise InvalidInput(f"series {series.id} has no items; import some first")
         return _Deposit(series, generation, last, packed, decision.rules, permission)
