@@ -5,10 +5,18 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from tieline.v1 import envelope_pb2, operator_pb2, payload_pb2, series_work_pb2
+from tieline.v1 import (
+    envelope_pb2,
+    operator_pb2,
+    operator_requests_pb2,
+    payload_pb2,
+    series_pb2,
+    series_work_pb2,
+)
 from tieline_client.errors import InvalidInput, NotFound, WrongState
 from tieline_client.identifiers import new_id, new_series_id
 from tieline_client.payloads import timestamp
+from tieline_server.services.deciding import Requests
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
@@ -84,6 +92,45 @@ def test_hits_name_the_whole(bench: Bench) -> None:
     assert len(overlaps[ES]) == 7
     named = {one.id for hit in overlaps[ES] for one in hit.series}
     assert named <= {kept}
+
+
+@pytest.mark.parametrize("narrowed", [False, True], ids=["H2", "narrowed"])
+def test_a_part_does_not_name_a_whole_that_is_under_more(bench: Bench, narrowed: bool) -> None:
+    """At a repository, which holds both: what the whole is restricted to holds for its name too."""
+    pt, icse = bench[PT], bench[INTERPOL]
+    part = pt.series(records(range(20)), "Azul")
+    strict = series_pb2.Handling(code=0 if narrowed else 2, source="B", information=2)
+    (whole,) = pt.load(records(range(20, 40)), series="Verde", handling=strict).series
+    for series in (part, whole):
+        if not narrowed and series == whole:
+            _permit(pt, whole)
+        wanted = operator_pb2.UploadSeriesRequest(
+            series=[series], repository=INTERPOL, purpose=PURPOSE, case_ref=CASE
+        )
+        Uploading(pt.node).upload(ANA, wanted)
+    bench.flow()
+    _merge(pt, whole, part)
+    bench.flow()
+    assert _get(icse, part).notice.id == whole
+    if narrowed:  # the word on the part is still on its way
+        limit = payload_pb2.Retraction(id=new_id(), series=whole, kind="narrow", limited=True)
+        limit.only.extend([INTERPOL, FR])
+        limit.retract_time.CopyFrom(timestamp(bench.now))
+        word = pt.seal(payload_pb2.Payload(retraction=limit), INTERPOL)
+        assert not pt.deliver(word, INTERPOL, lane=1).reason
+    ends, _ = bench[ES].ask(records(range(15)), INTERPOL)
+    icse.release(ends[INTERPOL].request)
+    _, found = bench[ES].ask(records(range(15)), INTERPOL)
+    assert {one.id for hit in found[INTERPOL] for one in hit.series} == {part}
+    _, kept = bench[ES].ask(records(range(20, 40)), INTERPOL)
+    assert kept == {}
+
+
+def _permit(node: Running, series: str) -> None:
+    wanted = operator_requests_pb2.AskPermissionRequest(
+        series=series, action="upload", agencies=[INTERPOL], purpose=PURPOSE, case_ref=CASE
+    )
+    node.release(Requests(node.node).ask_permission(ANA, wanted).id)
 
 
 @pytest.mark.parametrize("order", list(permutations(["merge", "pass on", "flow"])), ids=", ".join)

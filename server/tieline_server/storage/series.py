@@ -125,15 +125,16 @@ class SeriesRows:
         return self._as_wholes(found)
 
     def _as_wholes(self, found: dict[int, DisclosableSeries]) -> dict[int, DisclosableSeries]:
-        """Put the whole in the place of what became part of another series."""
+        """Put the whole in the place of what became part of another series, unless the whole is
+        restricted more: what another agency merged came here under terms of its own each."""
         aliases, by_id = Aliases(self._session), {one.id: one for one in found.values()}
         parts = select(series_aliases.c.merged).where(series_aliases.c.merged.in_(list(by_id)))
         for part in self._session.connection.scalars(parts).all():
             whole = aliases.current(part)
+            one = self.get(whole)
+            if one is None or not self._as_open(one, part):
+                continue
             if whole not in by_id:
-                one = self.get(whole)
-                if one is None:
-                    continue
                 by_id[whole] = DisclosableSeries(
                     *(one.id, one.name, one.status.value, one.number),
                     *(one.contact.name, one.contact.email, one.contact.phone),
@@ -141,6 +142,25 @@ class SeriesRows:
                 )
             by_id[part] = by_id[whole]
         return {number: by_id[one.id] for number, one in found.items()}
+
+    def _as_open(self, whole: Series, part: str) -> bool:
+        """Whether a whole may be named to everybody to whom its part may be."""
+        known, limits = self.get(part), self._limits(whole.id)
+        if known is None or whole.status is SeriesStatus.WITHDRAWN:
+            return False
+        before = self._limits(part)
+        if limits is not None and (before is None or not before <= limits):
+            return False
+        one, other = known.handling, whole.handling
+        return one.code >= other.code and one.tlp >= other.tlp
+
+    def _limits(self, series: str) -> frozenset[str] | None:
+        """Return the agencies that a series is narrowed to; None where it is not."""
+        limited = select(retractions.c.only).where(
+            retractions.c.series == series, retractions.c.limited
+        )
+        found = [frozenset(json.loads(one)) for one in self._session.connection.scalars(limited)]
+        return frozenset.intersection(*found) if found else None
 
     def existing(self, series: Iterable[str]) -> set[str]:
         """Return those that exist; in a writing transaction they stay until the end."""
