@@ -236,6 +236,19 @@ def test_what_a_peer_may_not_learn_is_not_shown_to_it(bench: Bench) -> None:
     assert (found.ends[PT].asked, found.ends[PT].withheld) == (3, 2)
 
 
+def test_what_is_for_the_hub_to_find_is_not_shown_to_it(bench: Bench) -> None:
+    """The hub learns a hit on TLP:RED where it asks; asking it would show it the digests."""
+    red = series_pb2.Handling(tlp=5, source="A", information=1)
+    bench[ES].load(records(range(3)), series="R", handling=red, case_ref="another")
+    own = bench[ES].series(records(range(3, 5)), name="A")
+    bench[HUB].load(records(range(5)))
+    _, told = bench[HUB].ask(records(range(3)), ES)
+    assert len(told[ES]) == 3
+    found = compared(bench, ES, HUB)
+    assert found.rows[HUB] == {(own, ""): (2, 2)}
+    assert (found.ends[HUB].asked, found.ends[HUB].withheld) == (2, 3)
+
+
 def test_one_who_may_learn_nothing_keeps_nothing_from_the_others(bench: Bench) -> None:
     """A repository learns no hit: by the default rules nothing is shown to it."""
     own = bench[ES].series(records(range(6)), name="A")

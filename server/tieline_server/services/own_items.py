@@ -1,7 +1,8 @@
 """What this agency holds, read in parts that fit into memory and may be asked of certain peers.
 
-An item is asked of a peer when one of its holdings is such that this peer may learn of it: asking
-shows a digest as much as answering does. Peers that may learn of the same are asked the same list.
+An item is asked of a peer when one of its holdings is such that this peer may learn of it and be
+asked about it: asking shows the digest, where an answer says of one that the asker has that it is
+here. Peers that may learn of the same are asked the same list.
 What is known good stays at home.
 """
 
@@ -127,15 +128,24 @@ class OwnItems:
     def _level(self, under: Under, peer: str) -> Disclosure:
         if under.excludes(peer):
             return Disclosure.NOTHING
-        question = self._node.question(
-            Action.LEARN_HIT,
-            asker=peer,
-            holder=self._node.agency,
-            purpose=self._purpose,
-            handling=under.handling,
-            owner=under.owner,
+        node, policy = self._node, self._node.policy
+        asking, answering = (
+            node.question(
+                action,
+                asker=asker,
+                holder=holder,
+                purpose=self._purpose,
+                handling=under.handling,
+                owner=under.owner,
+            )
+            for action, asker, holder in (
+                (Action.ASK, node.agency, peer),
+                (Action.LEARN_HIT, peer, node.agency),
+            )
         )
-        return self._node.policy.highest_disclosure(question).level
+        if not policy.decide(asking).allowed:
+            return Disclosure.NOTHING
+        return policy.highest_disclosure(answering).level
 
 
 @lru_cache(maxsize=4096)
