@@ -102,6 +102,27 @@ def test_ours_to_a_broadcast_tells_the_owner_of_the_series_too(bench: Bench) -> 
     assert (link.theirs, link.contact.email) == ("confirmed", "duty@pt-pj.example")
 
 
+def test_each_who_says_ours_to_a_broadcast_is_named_to_who_asked(bench: Bench) -> None:
+    hub = bench[HUB]
+    asked = hub.series(records(range(4)))
+    ours = {agency: bench[agency].series(records(range(4)), "Nosso") for agency in (ES, PT)}
+    wanted = operator_pb2.BroadcastSeriesRequest(
+        series=[asked], group="desks", purpose=PURPOSE, case_ref=CASE
+    )
+    Broadcasting(hub.node).broadcast(ANA, wanted)
+    bench.flow()
+    for agency, series in ours.items():
+        node = bench[agency]
+        said = operator_pb2.AnswerBroadcastRequest(
+            id=node.inbox()[0].id, kind="ours", series=series
+        )
+        Broadcasting(node.node).answer(ANA, said)
+    bench.flow()
+    (broadcast,) = Broadcasting(hub.node).find()
+    by_it = [one for one in _met(hub) if one.referral == broadcast.id]
+    assert sorted(one.sender for one in by_it) == [ES, PT]
+
+
 def test_a_word_that_two_are_one_tells_both(bench: Bench) -> None:
     es, pt = bench[ES], bench[PT]
     theirs = es.series(records(range(10)))

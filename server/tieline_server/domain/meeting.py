@@ -22,7 +22,7 @@ def meeting(
         day = at.date().isoformat()
         key = hashlib.sha256(f"{asker}/{holder}/{apart}/{day}".encode()).hexdigest()[:32]
     return Alarm(
-        id=f"{key}/{series or asker}/{AlarmKind.DECONFLICTION.value}",
+        id="/".join(filter(None, (key, series, asker, AlarmKind.DECONFLICTION.value))),
         kind=AlarmKind.DECONFLICTION,
         referral=reference,
         series=series,
