@@ -372,6 +372,18 @@ def test_policy_on_receipt_refuses_what_the_asker_may_not_learn(bench: Bench) ->
     assert bench[ES].audit("refusal")
 
 
+def test_what_was_asked_for_one_purpose_is_not_released_for_another(bench: Bench) -> None:
+    """For prosecution the asker's own rules let it learn a hit and no more."""
+    series = bench[PT].series(records(range(5)))
+    ends, _ = bench[ES].ask(records(range(3)), PT)
+    request = ends[PT].request
+    said = release(series, request)
+    said.purpose = "deconfliction"
+    answer = bench[PT].deliver(bench[PT].seal(said, ES), ES)
+    assert answer.reason == "SIGNATURE_REFUSED"
+    assert show(bench[ES], request).state == "pending"
+
+
 def test_nobody_else_answers_a_request(bench: Bench) -> None:
     _, request = asked(bench)
     envelope = bench[FR].seal(release(new_series_id(FR), request), ES)

@@ -102,7 +102,7 @@ class IncomingRequests:
     def _asked(self, tx: Tx, message: Message, identifier: str, person: str) -> Request:
         """Return the request that an answer is about; a node that was restored may have lost it.
 
-        Raises SignatureRefused when it is not one of ours to that peer.
+        Raises SignatureRefused when it is not one of ours to that peer, for that purpose.
         """
         node, payload = self.node, message.payload
         known = tx.requests.get(identifier)
@@ -110,6 +110,8 @@ class IncomingRequests:
             same = (known.peer, known.side, known.kind)
             if same != (message.peer, Side.OUT, RequestKind.RELEASE):
                 raise SignatureRefused(f"{message.peer} was not asked this")
+            if payload.purpose != known.purpose:
+                raise SignatureRefused("it answers for another purpose than was asked")
             return known
         now = node.clock()
         request = Request(
