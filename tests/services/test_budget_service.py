@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -333,6 +335,39 @@ def answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_HITS_RELEASED", "_HITS_WAITING"):
         monkeypatch.setattr(answering, name, 1)
     monkeypatch.setattr(limits, "LOOKUPS_AHEAD", 0)
+
+
+@pytest.mark.usefixtures("answered_at_once")
+@pytest.mark.parametrize("process", ["the same", "another"])
+@pytest.mark.parametrize("first", ["the announced", "the other"])
+def test_a_question_under_way_is_not_asked_a_second_time_for_another_list(
+    bench: Bench, process: str, first: str
+) -> None:
+    """One call holds back the end of one list, another one has the announced list answered."""
+    pt = _budget(bench, 100)
+    header = _header(bench[ES], range(10))
+    told = []
+
+    there = pt.answerer if process == "the same" else Answerer(replace(pt.node))
+
+    def beside() -> None:
+        announced = [exchange_pb2.OverlapRequest(header=header), _list(range(10))]
+        with contextlib.suppress(TielineError):
+            told.append(_hits(list(there.answer(ES, announced))))
+
+    def another() -> Iterator[exchange_pb2.OverlapRequest | DigestBatch]:
+        yield exchange_pb2.OverlapRequest(header=header)
+        if first == "the announced":
+            beside()
+        yield from _in_two(range(50, 60))
+
+    with contextlib.suppress(TielineError):
+        for one in pt.answerer.answer(ES, another()):
+            if first == "the other" and not told:
+                beside()
+            told.append(len(one.hits.positions))
+    assert sum(told) == (10 if first == "the announced" else 9)
+    assert _used(pt) == 10
 
 
 @pytest.mark.usefixtures("answered_at_once")

@@ -17,6 +17,7 @@ from tieline_server.domain.ports.sketches import AskedSketch
 from tieline_server.domain.request import Request, RequestKind, Side
 from tieline_server.services import deconflicting
 from tieline_server.services.answer_state import Answer
+from tieline_server.services.budgeting import SPOILT, reused
 from tieline_server.services.context import Node, clean
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.list_secrets import list_mark
@@ -31,8 +32,9 @@ class AnswerRecords:
 
     _node: Node
 
-    def _log_items(self, tx: Record, peer: str, answer: Answer) -> None:
-        """Log the items that waiting hits disclose, unless some may have been erased meanwhile."""
+    def _log_items(self, tx: Record, peer: str, answer: Answer, *, reserved: bool = False) -> None:
+        """Log the items that waiting hits disclose, unless some may have been erased meanwhile;
+        ``reserved``: the question's id stands in storage."""
         payload = answer.payload
         if answer.waiting_items and tx.erasures() != answer.erasures:
             raise WrongState("holdings were erased while the question was answered; ask again")
@@ -41,7 +43,7 @@ class AnswerRecords:
                 "the index was dropped or made anew while the question was answered; ask again"
             )
         items = distinct_items(answer.waiting_items).tolist()
-        if not (answer.reserved or answer.charge.stored):
+        if not (reserved or answer.reserved or answer.charge.stored):
             answer.known = not tx.queries.reserve(
                 payload.id, peer, answer.charge.header_digest, self._node.clock()
             )
@@ -59,6 +61,29 @@ class AnswerRecords:
                     items=items[start : start + _ITEMS_LOGGED],
                 )
             )
+
+    def _log_early(self, tx: Record, peer: str, answer: Answer) -> None:
+        """Log what leaves before the list is whole; until it is, no other call may use the id, at
+        whichever process."""
+        charge, request = answer.charge, answer.payload.id
+        if not answer.early:
+            known = tx.queries.header_digest(peer, request)
+            told = charge.stored and tx.queries.answered(peer, request) is not None
+            if told or known == SPOILT:
+                raise reused(request)
+            tx.queries.spoil(peer, request, self._node.clock())
+        self._log_items(tx, peer, answer, reserved=True)
+
+    def _settle_id(self, tx: Record, peer: str, answer: Answer) -> None:
+        """The list is whole: the id is good for it again, unless another call told of another."""
+        charge, request = answer.charge, answer.payload.id
+        if answer.early:
+            tx.queries.forget(peer, request)
+            tx.queries.reserve(request, peer, charge.header_digest, self._node.clock())
+            return
+        apart = charge.repeat and charge.told is None
+        if apart and tx.queries.header_digest(peer, request) == SPOILT:
+            raise reused(request)
 
     def _sketch(self, peer: str, answer: Answer) -> AskedSketch | None:
         payload = answer.payload

@@ -60,6 +60,8 @@ class Answer:
     items: list[Ids] = field(default_factory=list)
     hits: int = 0
     reserved: bool = False
+    early: bool = False
+    """Whether anything left before the list was whole."""
     came: int = 0
     """Digests that were looked up for it."""
     size: int = 0

@@ -13,7 +13,8 @@
    differs gets no receipt, is charged all the same, and uses its request id up.
 
 The same question again, after a call that broke off, costs nothing; its hits wait until the whole
-body proved to be the announced one, lest one payment buy several lists.
+body proved to be the announced one, lest one payment buy several lists. So do those of the first
+call once it came again. While some left and the list is not whole, the id is good for it alone.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
                 self._take(answer, batch)
                 self._found(answer, ahead=limits.LOOKUPS_AHEAD)
                 yield from self._released(answer, wait=answer.found_count >= _HITS_WAITING)
-                if answer.charge.repeat:
+                if self._holds(answer):
                     if answer.found_count > limits.REPEATED_HITS_MOST:
                         raise LimitExceeded(
                             f"a question that is asked again may find {limits.REPEATED_HITS_MOST}"
@@ -246,6 +247,13 @@ class Answerer(AnswerAdmission, AnswerRecords):
         )
 
     # 4
+    def _holds(self, answer: Answer) -> bool:
+        """Whether nothing may leave before the whole list is here."""
+        if answer.charge.repeat or answer.found_count < _HITS_RELEASED:
+            return answer.charge.repeat
+        so_far = Beginning(answer.size, answer.list_digest.digest())
+        return not self._node.budgets.tells(answer.charge, so_far)
+
     def _release(self, peer: str, answer: Answer) -> None:
         """Begin to decide what may be said of what was found, and to log it durably, unless that
         is being done for what was found before."""
@@ -257,8 +265,8 @@ class Answerer(AnswerAdmission, AnswerRecords):
             self._disclose(answer, *found)
             if not any(map(len, answer.waiting_items)):
                 return False
-            self._node.store.note(lambda tx: self._log_items(tx, peer, answer))
-            answer.reserved = True
+            self._node.store.note(lambda tx: self._log_early(tx, peer, answer))
+            answer.reserved = answer.early = True
             return True
 
         answer.releasing = _RELEASES.submit(work)
@@ -331,6 +339,7 @@ class Answerer(AnswerAdmission, AnswerRecords):
             if answer.disclosing.since and sketch is not None:
                 again = tx.sketches.asked_before(sketch)
             self._log_items(tx, peer, answer)
+            self._settle_id(tx, peer, answer)
             answer.request = self._wait(tx, peer, answer, *waiting)
             tx.queries.finish(
                 AnsweredQuery(

@@ -43,7 +43,7 @@ from tieline_server.domain.budget import (
 )
 from tieline_server.domain.ports import Clock, Record, Store, Tx
 
-_SPOILT = b""
+SPOILT = b""
 """In place of the digest of a header: no header fits."""
 
 
@@ -86,7 +86,9 @@ class _Account:
     known: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     """Request ids with the digest of their header."""
     told: dict[str, Beginning] = field(default_factory=dict)
-    """Of request ids that broke off when some of the answer had left."""
+    """Of request ids the part of the list that was here when some of the answer left."""
+    repeated: set[str] = field(default_factory=set)
+    """Request ids that came again."""
     asked: int = 0
     hits: int = 0
     alarmed: set[AlarmKind] = field(default_factory=set)
@@ -104,6 +106,7 @@ class _Account:
         if len(self.known) > limits.REQUESTS_REMEMBERED:
             oldest, _ = self.known.popitem(last=False)
             self.told.pop(oldest, None)
+            self.repeated.discard(oldest)
 
     def ahead(self) -> int:
         """Units that are reserved and not used."""
@@ -160,13 +163,26 @@ class Budgeting:
                 account.blocks[purpose] = account.blocks.get(purpose, 0) - units
             account.remember(request, header_digest if known is None else known)
             if known is not None and known != header_digest:
-                raise _reused(request)
+                raise reused(request)
+            if known is not None:
+                account.repeated.add(request)
             told = account.told.get(request)
             return Charge(
                 *(peer, purpose, request, header_digest, day, units if known is None else 0),
                 *(account.total, account.budget, known is not None, stored or told is not None),
                 told,
             )
+
+    def tells(self, charge: Charge, so_far: Beginning) -> bool:
+        """Whether some of an answer may leave when ``so_far`` of its list is here: from then on the
+        id is good only for a list that begins so. No, once it came again."""
+        account = self._account(charge.peer)
+        with account.lock:
+            if charge.request in account.repeated:
+                return False
+            if charge.request in account.known:  # which goes with it
+                account.told[charge.request] = so_far
+            return True
 
     def left(self, peer: str) -> int:
         """Return how many units of today's budget this process knows to be left."""
@@ -211,7 +227,7 @@ class Budgeting:
         """The list was not the announced one: the id is used up, and stays charged."""
         account = self._account(charge.peer)
         with account.lock:
-            account.remember(charge.request, _SPOILT)
+            account.remember(charge.request, SPOILT)
         with contextlib.suppress(TielineError):
             self._store.note(
                 lambda tx: tx.queries.spoil(charge.peer, charge.request, self._clock())
@@ -399,7 +415,7 @@ class Budgeting:
         account.alarmed.add(kind)
 
 
-def _reused(request: str) -> RequestIdReused:
+def reused(request: str) -> RequestIdReused:
     return RequestIdReused(
         f"request id {request[:64]} was used with another header or list; take a new id"
     )
