@@ -144,6 +144,19 @@ def test_what_came_under_more_restrictions_is_not_relayed_under_fewer(bench: Ben
         _broadcast(hub, series)
 
 
+def test_who_has_the_series_already_has_it_under_more_from_then_on(bench: Bench) -> None:
+    pt, es = bench[PT], bench[ES]
+    series = pt.series(records(range(3)))
+    pt.refer(series, agency=ES)
+    bench.flow()
+    _import_more(pt, **H2)
+    pt.refer(series, agency=ES, urgency=1)
+    bench.flow()
+    held = es.store.read(lambda tx: tx.series.get(series))
+    assert held is not None
+    assert (int(held.handling.code), int(held.handling.tlp)) == (2, 3)
+
+
 def test_nothing_leaves_under_less_than_policy_was_asked_about(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

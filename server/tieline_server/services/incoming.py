@@ -7,14 +7,14 @@ RefusedError or WrongState for what will never be applied, NotYet or NotFound fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from tieline.v1 import delivery_pb2, envelope_pb2, payload_pb2, series_pb2
 from tieline_client import limits
 from tieline_client.errors import InvalidInput, SignatureRefused, TielineError, WrongState
-from tieline_client.handling import is_within
+from tieline_client.handling import Handling, is_within, stricter
 from tieline_client.identifiers import series_owner
 from tieline_client.payloads import Audience, moment, open_payload
 
@@ -76,12 +76,13 @@ def keep_series(
     told: Iterable[tuple[str, series_pb2.SeriesNotice]],
     woken: set[str] | None = None,
 ) -> Series:
-    """Add a received series, or add what is new of it: references, and judgements as notices state
-    them, each with the agency that signed it (judgements.py).
+    """Add a received series, or add what is new of it: references, what its owner restricts more by
+    now, and judgements as notices state them, each with the agency that signed it (judgements.py).
 
     Returns it under what its owner restricted it to meanwhile; ``woken`` grows by those whom the
     new judgements are to be told to. Raises PolicyRefused when it may not be kept.
     """
+    told = list(told)
     series = received(tx, series, node.agency)
     known = tx.series.get(series.id)
     if known is None:
@@ -90,6 +91,9 @@ def keep_series(
         fresh = [one for one in series.references if one not in known.references]
         room = max(limits.REFERENCES_PER_SERIES - len(known.references), 0)
         tx.series.add_references(series.id, fresh[:room])
+        for who, notice in told:
+            if who == series.owner:
+                _restrict(tx, known, handling_in(notice.handling))
     stated = [(who, notice.assessments) for who, notice in told]
     judged = judgements.news(node, tx, series, stated)
     tell = bool(judged) and was_told(tx, series.id)
@@ -99,6 +103,15 @@ def keep_series(
     if woken is not None:
         woken |= corrected
     return series
+
+
+def _restrict(tx: Tx, known: Series, said: Handling) -> None:
+    """Put a series that is here under a higher code or TLP that its owner tells it under now."""
+    before = known.handling
+    handling = replace(stricter(before, said), retain_until=before.retain_until)
+    if handling != before:
+        tx.series.set_handling(known.id, handling)
+        tx.items.restricted()
 
 
 def claim_items(
