@@ -100,7 +100,8 @@ DISCLOSURES = frozenset(
     {
         *("query.disclosed", "request.approved", "referral.sent", "referral.corrected"),
         *("referral.told_outside", "broadcast.sent", "upload.sent", "upload.dropped"),
-        *("deposit.reported", "series.noted", "same_as.confirmed", "tip.relayed"),
+        *("message.given-back", "deposit.reported", "series.noted", "same_as.confirmed"),
+        "tip.relayed",
         *("vital-interests.confirmed", "clues.exported", "export.done", "export.broken"),
     }
 )

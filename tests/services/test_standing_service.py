@@ -292,6 +292,20 @@ def test_broadcasts_and_uploads_come_back_too(bench: Bench, agency: str) -> None
     assert following == int(numbered.reference.rpartition("-")[2]) + 1
 
 
+def test_what_is_given_back_is_in_the_log_before_it_goes(pair: Bench) -> None:
+    """A leaf alone is enough to ask for it, so that it went must show."""
+    pt, es = pair[PT], pair[ES]
+    told(pair)
+    pair.flow()
+    request = delivery_pb2.FetchSentRequest()
+    request.lanes.add(lane=2, first=1)
+    answer = es.standing.fetch_sent(PT, request)
+    assert len(next(answer).messages) == 1
+    (entry,) = es.audit("message.given-back")
+    assert (entry["peer"], entry["detail"]) == (PT, {"first": {"urgent": 1}})
+    assert not pt.audit("message.given-back")
+
+
 def test_a_peer_of_before_is_taken_as_it_is(pair: Bench) -> None:
     pt, es = pair[PT], pair[ES]
     es.one_by_one = True

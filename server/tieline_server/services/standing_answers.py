@@ -50,8 +50,13 @@ class StandingAnswers:
     def fetch_sent(
         self, peer: str, request: delivery_pb2.FetchSentRequest
     ) -> Iterator[delivery_pb2.FetchSentResponse]:
-        """Yield messages that ``peer`` signed, lane by lane. Raises Quarantined, InvalidInput."""
+        """Yield messages that ``peer`` signed, lane by lane; the log says so first, since whoever
+        has a node's leaf without its signing key gets them too. Raises Quarantined, InvalidInput.
+        """
         self._standings.check_peer(peer)
+        lanes = {parse_urgency(one.lane).name.lower(): one.first for one in request.lanes}
+        entry = self._node.entry("message.given-back", peer=peer, first=lanes)
+        self._node.store.note(lambda tx: tx.audit.append(entry))
         for one in request.lanes:
             lane, first = int(parse_urgency(one.lane)), one.first
             if first >= 2**62:
