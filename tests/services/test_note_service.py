@@ -25,7 +25,7 @@ from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
 
-from tests.services.bench import ANA, CASE, ES, FR, PT, PURPOSE, Bench, Running, records
+from tests.services.bench import ANA, CASE, ES, FR, HUB, PT, PURPOSE, Bench, Running, records
 
 WHY: dict[str, Any] = {"purpose": PURPOSE, "case_ref": CASE}
 
@@ -127,6 +127,42 @@ def test_a_retraction_reaches_notes(bench: Bench) -> None:
         assert message.envelope == b""
     with pytest.raises(WrongState, match="withdrawn"):
         _note(es, series, "x")
+
+
+def test_nobody_learns_by_a_note_or_a_tip_who_else_was_told_of_a_series(bench: Bench) -> None:
+    """Its owner told two of three agencies; one of them tries the other two."""
+    pt, es, fr = bench[PT], bench[ES], bench[FR]
+    series = pt.series(records(range(3)))
+    for agency in (FR, ES):
+        pt.refer(series, agency=agency)
+    assert bench[HUB]
+    bench.flow()
+    note = links_pb2.Note(series=series, text="x", note_time=timestamp(bench.now))
+    note.handling.CopyFrom(
+        series_pb2.Handling(tlp=3, source="X", information=4, retain_until="2029-01-01")
+    )
+    tip = payload_pb2.TipRelay(
+        series=series,
+        clue_kind="object",
+        clue_text="a lamp",
+        text="seen there",
+        state="new",
+        receive_time=timestamp(bench.now),
+    )
+    for body in (note, tip):
+        answers = []
+        for to in (ES, HUB):
+            body.id = new_id()
+            payload = payload_pb2.Payload()
+            if isinstance(body, payload_pb2.TipRelay):
+                body.clue = new_id()
+                payload.tip.CopyFrom(body)
+            else:
+                payload.note.CopyFrom(body)
+            reply = fr.deliver(fr.seal(payload, to), to)
+            answers.append((reply.reply, reply.reason, reply.text))
+        assert answers[0] == answers[1]
+    assert _texts(es, series) == []
 
 
 def test_who_does_not_share_it_writes_nothing(bench: Bench) -> None:

@@ -1,7 +1,8 @@
 """Notes of other agencies on series that are here, or linked with one that is.
 
-1. Without the series, or a link with it, a note waits for what brings it.
-2. On another agency's series only who shares it with this node may write; its owner always may.
+1. On another agency's series only who shares it with this node may write; its owner always may. A
+   note of anybody else waits, as it does where the series is not here: nobody learns which.
+2. Without the series, or a link with it, a note waits for what brings it.
 3. Policy is asked the sender's question again, and the owner's restrictions of the series hold.
 """
 
@@ -17,7 +18,13 @@ from tieline_server.domain.series import SeriesStatus
 from tieline_server.domain.series_note import SeriesNote
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Handled, Message, NotYet, stated_time
-from tieline_server.services.notes import check_room, check_text, note_question, partners
+from tieline_server.services.notes import (
+    check_room,
+    check_text,
+    note_question,
+    shares,
+    unshared,
+)
 from tieline_server.services.notices import handling_in
 from tieline_server.services.restricting import why_excluded
 
@@ -50,15 +57,15 @@ class IncomingNotes:
                 if why:
                     raise PolicyRefused(f"nothing of it is kept: {why}")
             # 1
+            others = owner not in (node.agency, message.peer)
+            if others and not shares(node, tx, body.series, message.peer):
+                raise NotYet(unshared(message.peer))
+            # 2
             linked = owner == message.peer and bool(tx.same_as.of(body.series))
             if series is None and not linked:
                 raise NotYet("the series of this note is not here yet")
             if series is not None and series.status is SeriesStatus.WITHDRAWN:
                 raise WrongState("the series is withdrawn")
-            # 2
-            others = owner not in (node.agency, message.peer)
-            if others and message.peer not in partners(node, tx, body.series):
-                raise PolicyRefused(f"{message.peer} does not share {body.series} with this agency")
             # 3
             handling = stated if series is None else series.handling
             question = note_question(

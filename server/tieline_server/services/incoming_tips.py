@@ -1,6 +1,7 @@
 """Tips that another agency relays.
 
-1. Both sides hold the series; without it the tip waits for the referral that brings it.
+1. Both sides hold the series; without it the tip waits for the referral that brings it. So does
+   that of who does not share it: nobody learns whether another agency's series is here.
 2. Policy is asked the sender's question again, and the owner's restrictions of the series hold.
 3. The words pass the same check as those of the public here.
 4. The clue comes with its first tip, under its origin's id, and the tip under its own; an id that
@@ -27,6 +28,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.services.clues import check_room
 from tieline_server.services.context import Node
 from tieline_server.services.incoming import Handled, Message, NotYet, stated_time
+from tieline_server.services.notes import shares, unshared
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.tips import parse_state, relay_question
 
@@ -41,7 +43,7 @@ class IncomingTips:
         """A tip of the public on a series that is here too."""
         node, payload, body = self.node, message.payload, message.payload.tip
         check_id(body.clue, "clue")
-        series_owner(body.series)
+        owner = series_owner(body.series)
         node.check_purpose(payload.purpose, payload.case_ref)
         # 3
         tip = self._read(message, body)
@@ -54,6 +56,9 @@ class IncomingTips:
             why = why_excluded(tx, body.series, node.agency)
             if why:
                 raise PolicyRefused(f"it may not be kept here: {why}")
+            others = owner not in (node.agency, message.peer)
+            if others and not shares(node, tx, body.series, message.peer):
+                raise NotYet(unshared(message.peer))
             if series is None:
                 raise NotYet("the series of this tip is not here yet")
             question = relay_question(node, series, message.peer, node.agency, payload.purpose)

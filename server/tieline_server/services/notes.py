@@ -27,6 +27,7 @@ from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.notices import handling_out
 from tieline_server.services.restricting import still
 from tieline_server.services.sending import send
+from tieline_server.services.split_items import led_to
 from tieline_server.services.tips import holders
 from tieline_server.services.views import find_series
 
@@ -144,6 +145,18 @@ def partners(node: Node, tx: Tx, series: str) -> dict[str, str]:
         for agency in sorted(holders(node, tx, one) | asked):
             found.setdefault(agency, part)
     return found
+
+
+def shares(node: Node, tx: Tx, series: str, agency: str) -> bool:
+    """Whether an agency has a series, or one that it was split from, as far as this node knows."""
+    named = (series, *(one.series for one in led_to(tx, series)))
+    return any(agency in partners(node, tx, one) for one in named)
+
+
+def unshared(agency: str) -> str:
+    """What is answered about another agency's series to who does not share it, whether it is here
+    or not: who else was told of it is for its owner to say."""
+    return f"{agency} does not share the series with this agency, or it is not here yet"
 
 
 def note_question(
