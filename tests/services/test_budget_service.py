@@ -351,9 +351,9 @@ def test_a_question_under_way_is_not_asked_a_second_time_for_another_list(
     there = pt.answerer if process == "the same" else Answerer(replace(pt.node))
 
     def beside() -> None:
-        announced = [exchange_pb2.OverlapRequest(header=header), _list(range(10))]
+        first = exchange_pb2.OverlapRequest(header=header)
         with contextlib.suppress(TielineError):
-            told.append(_hits(list(there.answer(ES, announced))))
+            told.append(_hits(list(there.answer(ES, [first, _list(range(10))]))))
 
     def another() -> Iterator[exchange_pb2.OverlapRequest | DigestBatch]:
         yield exchange_pb2.OverlapRequest(header=header)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tieline.v1 import operator_deposits_pb2, operator_pb2, operator_requests_pb2, series_pb2
 from tieline_client.errors import PolicyRefused, WrongState
 from tieline_server.services import uploading
+from tieline_server.services.attachments import Packed, pack_series
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.deciding import Requests
 from tieline_server.services.reconciling import Reconciling
@@ -31,7 +34,7 @@ H2 = {"code": 2, "tlp": 3}
 RED = {"tlp": 5}
 
 
-def _held(bench: Bench, agency: str = PT, **restricted: object) -> str:
+def _held(bench: Bench, restricted: dict[str, int], agency: str = PT) -> str:
     """A series of three items without restrictions, and two of an import that has some."""
     series = bench[agency].series(records(range(3)))
     _import_more(bench[agency], **restricted)
@@ -72,7 +75,7 @@ def _broadcast(node: Running, series: str) -> list[operator_pb2.BroadcastView]:
 def test_who_is_told_the_series_gets_the_stricter_of_both(
     bench: Bench, restricted: dict[str, int]
 ) -> None:
-    handling = _refer(bench, _held(bench, **restricted), ES)
+    handling = _refer(bench, _held(bench, restricted), ES)
     assert (handling.code, handling.tlp) == (restricted.get("code", 0), restricted["tlp"])
     # and so passes it on to nobody without permission
     (came,) = bench[ES].inbox()
@@ -85,7 +88,7 @@ def test_who_is_told_the_series_gets_the_stricter_of_both(
 def test_it_is_not_deposited_before_it_is_permitted(
     bench: Bench, restricted: dict[str, int]
 ) -> None:
-    series, pt = _held(bench, **restricted), bench[PT]
+    series, pt = _held(bench, restricted), bench[PT]
     assert bench[INTERPOL]
     with pytest.raises(PolicyRefused, match="requests ask"):
         _deposit(pt, series)
@@ -123,7 +126,7 @@ def test_what_came_after_a_deposit_is_not_added_to_it(bench: Bench) -> None:
 
 @pytest.mark.parametrize("restricted", [H2, RED], ids=["H2", "RED"])
 def test_the_hub_does_not_broadcast_it(bench: Bench, restricted: dict[str, int]) -> None:
-    series = _held(bench, HUB, **restricted)
+    series = _held(bench, restricted, HUB)
     assert bench[ES]
     with pytest.raises(PolicyRefused):
         _broadcast(bench[HUB], series)
@@ -164,11 +167,10 @@ def test_nothing_leaves_under_less_than_policy_was_asked_about(
     pt = bench[PT]
     series = pt.series(records(range(3)))
     assert bench[INTERPOL]
-    look = uploading.pack_series
 
-    def later(*given: object) -> object:
+    def later(*given: Any) -> Packed | None:
         _import_more(pt, **H2)
-        return look(*given)  # type: ignore[arg-type]
+        return pack_series(*given)
 
     monkeypatch.setattr(uploading, "pack_series", later)
     with pytest.raises(WrongState, match="more restrictions"):
