@@ -147,6 +147,18 @@ def test_what_came_under_more_restrictions_is_not_relayed_under_fewer(bench: Ben
         _broadcast(hub, series)
 
 
+def test_an_import_without_other_word_does_not_raise_the_mark_of_the_series(bench: Bench) -> None:
+    pt, es = bench[PT], bench[ES]
+    green = series_pb2.Handling(code=1, tlp=2, source="B", information=2)
+    (series,) = pt.load(records(range(3)), series="Azul", handling=green).series
+    pt.load(records(range(3, 5)), series="Azul", case_ref="another")
+    pt.refer(series, agency=ES)
+    bench.flow()
+    (came,) = es.inbox()
+    handling = came.series.notice.handling
+    assert (handling.code, handling.tlp) == (1, 2)
+
+
 def test_who_has_the_series_already_has_it_under_more_from_then_on(bench: Bench) -> None:
     pt, es = bench[PT], bench[ES]
     series = pt.series(records(range(3)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tieline_client.handling import Handling, stricter
+from tieline_client.handling import Handling, Tlp, stricter
 from tieline_client.identifiers import series_owner
 
 from tieline_server.domain.ports import Tx
@@ -66,9 +66,10 @@ def held_now(tx: Tx, wanted: Iterable[Pair]) -> dict[Pair, Under]:
 
 def with_items(tx: Tx, series: Series) -> Series:
     """Return a series as it is told with its items: under the highest code and TLP of its own and
-    of every import that holds some of them. Until when it is kept is its own."""
-    handling = series.handling
+    of every import that holds some of them. Until when it is kept is its own, and so is a mark up
+    to AMBER, which imports without other word have and which keeps nothing from any agency."""
+    own = handling = series.handling
     for one in tx.exports.imports_of(series.id):
-        handling = stricter(handling, one.handling)
-    handling = replace(handling, retain_until=series.handling.retain_until)
-    return replace(series, handling=handling)
+        tlp = one.handling.tlp if one.handling.tlp > Tlp.AMBER else own.tlp
+        handling = stricter(handling, replace(one.handling, tlp=tlp))
+    return replace(series, handling=replace(handling, retain_until=own.retain_until))
