@@ -241,6 +241,7 @@ def test_a_tip_is_not_kept_out_by_another_under_its_id_nor_under_that_of_its_clu
     pt, es, fr = bench[PT], bench[ES], bench[FR]
     mine = es.series(records([50]), name="Verde")
     es.refer(mine, agency=FR, country="FR")
+    _step(es, "passed_on", passed_to=FR)  # so that it shares the series with FR
     bench.flow()
     honest = [_tip(series, "sold in Lyon"), _tip(series, "sold in Nice")]
     taken = [
