@@ -58,3 +58,18 @@ class AskedFile:
         self.unmatched, self.unmatched_count = sorted(builder.unmatched), builder.unmatched_count
         if not self.usable:
             raise NothingUsable(self.name, self.rejected, self.rejected_count)
+
+    def why_empty(self, excluded: int, elsewhere: str) -> str:
+        """Say why nothing is left to be sent, of so many ``excluded`` in all; ``elsewhere`` says of
+        the records that could be matched why they stay."""
+        parts = []
+        if self.perceptual_only:
+            parts.append(
+                f"{self.perceptual_only} records hold a perceptual hash only, so add --near"
+            )
+        if left_out := sorted([*self.rejected, *self.unmatched]):
+            count, first = self.rejected_count + self.unmatched_count, left_out[0]
+            parts.append(f"{count} cannot be used; record {first.record}: {first.reason}")
+        if outside := excluded - self.perceptual_only - self.unmatched_count:
+            parts.append(f"{outside} {elsewhere}")
+        return "; ".join(parts)

@@ -282,7 +282,8 @@ def test_perceptual_hashes_alone_are_no_negative_answer(
     ]
     words = (*WHY, "--near") if near else WHY
     result = run("overlap", file, *words)
-    assert result.code == 0
+    assert result.code == (0 if near else 1)
+    assert ("nothing of pdq.txt could be asked" in result.err) is not near
     assert (served.node.only("AskOverlap").records, served.node.only("AskOverlap").excluded) == (
         *(asked, 5 - asked),
     )
@@ -339,8 +340,38 @@ def test_records_of_digests_that_say_nothing_are_excluded_with_that_reason(
     assert (document["unmatched_count"], document["excluded"], document["rejected"]) == (3, 3, [])
 
     file.write_text(f"{empty}\n")
-    served.node.answers["AskOverlap"] = [started(asked=0, excluded=1)]
+    served.node.answers["AskOverlap"] = [
+        started("us-ice", asked=0, excluded=1),
+        end("us-ice", "answered", "nothing was asked"),
+    ]
     assert f"record 1 excluded: {why}" in run("overlap", file, *WHY).out
+
+
+def test_a_question_that_could_ask_nothing_is_no_negative_answer(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    """Whatever kept the records at home: the exit code is that of input of which none is valid."""
+    empty = "d41d8cd98f00b204e9800998ecf8427e"
+    file = tmp_path / "found.txt"
+    file.write_text(f"{empty}\n")
+    answers = [started("us-ice", asked=0, excluded=1), end("us-ice", "answered")]
+    served.node.answers["AskOverlap"] = answers
+    said = "so this says nothing about what others hold: 1 cannot be used; record 1: it has no"
+    for asked in (file, empty):
+        result = run("overlap", asked, *WHY, "--json")
+        assert result.code == 1
+        assert (result.document["asked"], result.document["peers"]) == (0, [])
+        name = "found.txt" if asked is file else empty
+        assert f"error: nothing of {name} could be asked, {said}" in result.err
+
+    file.write_text(f"{SHA1[0]}\n")  # known good here, as the count of the excluded says
+    result = run("overlap", file, *WHY)
+    assert result.code == 1
+    assert "1 are known good here, or in no category that the agency lists" in result.err
+
+    refused = [started("us-ice", asked=0, excluded=1), end("us-ice", "refused", "no agreement")]
+    served.node.answers["AskOverlap"] = refused
+    assert run("overlap", file, *WHY).code == 3
 
 
 @pytest.mark.parametrize(

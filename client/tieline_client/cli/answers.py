@@ -72,6 +72,17 @@ class Answers:
             ],
         }
 
+    def nothing(self, file: AskedFile) -> str:
+        """Say why nothing could be asked; "" when something was."""
+        if self._asked:
+            return ""
+        elsewhere = "are known good here, or in no category that the agency lists"
+        why = file.why_empty(self._excluded, elsewhere)
+        return (
+            f"nothing of {file.name} could be asked, "
+            f"so this says nothing about what others hold: {why}"
+        )
+
     def close(self, file: AskedFile) -> None:
         """Print the last line for people, after the records that cannot be used."""
         _print_left_out(file, "rejected", file.rejected, file.rejected_count)

@@ -35,7 +35,7 @@ from tieline_client.cli.output import Json, emit, run, say
 from tieline_client.cli.peer_ends import End, complain, exit_code
 from tieline_client.cli.unread import say_unread
 from tieline_client.digests import parse
-from tieline_client.errors import InvalidDigest, LimitExceeded, UsageError
+from tieline_client.errors import EXIT_FAILED, InvalidDigest, LimitExceeded, UsageError
 from tieline_client.formats import Record
 from tieline_client.formats.block_reading import open_blocks
 from tieline_client.formats.blocks import gathered
@@ -109,7 +109,8 @@ def overlap(
     In place of a file a single hash may stand: sha1:HEX and the like, or bare digits.
 
     Without --peer or --all, those are asked that policy lists for the purpose. Answers are shown
-    as they come. Exit code 4 when a peer could not be reached, 3 when all refused.
+    as they come. Exit code 4 when a peer could not be reached, 3 when all refused, 1 when nothing
+    of the file could be asked.
 
     Example: tieline overlap found.csv --purpose victim-identification --case 2026-118
     """
@@ -153,7 +154,7 @@ def overlap(
     document = answers.document(asked)
     emit(as_json, document, lambda: answers.close(asked))
     say_perceptual(asked, "asked")
-    _finish(answers.answers)
+    _finish(answers.answers, answers.nothing(asked))
 
 
 def _save_receipts(
@@ -170,9 +171,12 @@ def _save_receipts(
         )
 
 
-def _finish(ends: Mapping[str, End | None]) -> None:
+def _finish(ends: Mapping[str, End | None], nothing: str = "") -> None:
+    """End with the peers' exit code, or with that of input of which ``nothing`` could be asked."""
     complain(ends)
-    if code := exit_code(ends):
+    if nothing:
+        say(f"error: {nothing}")
+    if code := exit_code(ends) or (EXIT_FAILED if nothing else 0):
         raise typer.Exit(code)
 
 

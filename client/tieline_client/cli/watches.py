@@ -11,7 +11,6 @@ import typer
 from tieline.v1 import operator_watches_pb2 as pb
 
 from tieline_client.asked_file import AskedFile
-from tieline_client.asked_list import AskedList
 from tieline_client.asking import AskOptions, build_list
 from tieline_client.cli import views
 from tieline_client.cli.answers import say_perceptual
@@ -168,23 +167,9 @@ def _add_file(
         listed = build_list(terms, asked, options)
     say_perceptual(asked, "watched")
     if not any(listed.counts()):
-        raise InvalidInput(f"nothing is left of {asked.name} to be watched: {_why(asked, listed)}")
+        why = asked.why_empty(listed.excluded, "are in no category that the agency lists")
+        raise InvalidInput(f"nothing is left of {asked.name} to be watched: {why}")
     return [client.add_watch(listed, stated)], sorted([*asked.rejected, *asked.unmatched])
-
-
-def _why(file: AskedFile, listed: AskedList) -> str:
-    """Say why none of a file's records is watched."""
-    outside = listed.excluded - file.perceptual_only - file.unmatched_count
-    left_out = sorted([*file.rejected, *file.unmatched])
-    parts = []
-    if file.perceptual_only:
-        parts.append(f"{file.perceptual_only} records hold a perceptual hash only, so add --near")
-    if left_out:
-        count, first = file.rejected_count + file.unmatched_count, left_out[0]
-        parts.append(f"{count} cannot be used; record {first.record}: {first.reason}")
-    if outside:
-        parts.append(f"{outside} are in no category that the agency lists")
-    return "; ".join(parts)
 
 
 def _add_alerts(
