@@ -47,6 +47,7 @@ from tieline_client.payloads import Audience, Sealer
 from tieline_client.peer_connection import WIRE_VERSION
 from tieline_server.delivery.contacts import Contacts
 from tieline_server.delivery.engine import DeliveryEngine
+from tieline_server.domain.audit_actions import ACTIONS
 from tieline_server.domain.messages import OutMessage
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.series import DutyContact
@@ -401,6 +402,7 @@ class Running:
         self.store.drain()
         records = self.store.read(lambda tx: tx.audit.records(0, 10_000))
         entries = [json.loads(record.leaf) for record in records]
+        assert {one["action"] for one in entries} <= ACTIONS  # composed ones stand in no source
         return [one for one in entries if not action or one["action"] == action]
 
 

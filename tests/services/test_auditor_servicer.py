@@ -75,7 +75,7 @@ def test_every_criterion_reaches_the_search(bench: Bench, auditor: AuditorServic
         return [one.position for one in auditor.SearchEntries(request, NOBODY).entries]
 
     (found,) = positions()
-    others = {"peer": FR, "purpose": PURPOSE}  # what nobody knows is refused
+    others = {"peer": FR, "purpose": PURPOSE, "action": "export"}  # what nobody knows is refused
     for field in ("person", "peer", "purpose", "case_ref", "action", "subject", "siena"):
         assert positions(**{field: others.get(field, "other")}) == [], field
     assert positions(since=timestamp(bench.now + timedelta(seconds=1))) == []

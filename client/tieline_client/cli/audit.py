@@ -26,14 +26,10 @@ from tieline_client.cli.common import HomeOption, ProfileOption, connect
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
-from tieline_client.directory import suggest
 from tieline_client.errors import EXIT_FAILED, UnknownMethod, UsageError
 from tieline_client.limits import AUDIT_FOUND
 from tieline_client.operator_client import OperatorClient
 from tieline_client.receipts import Receipt
-
-_ACTIONS_OF = 20_000
-"""Newest entries that the actions are taken from which stand in a log."""
 
 app = group("The audit log. Callers: auditor.")
 
@@ -229,7 +225,6 @@ def search(
             found, searched, following = _search(client, wanted, limit, start_at)
         except UnknownMethod:
             found, searched, following = _read_all(client, wanted, limit, start_at)
-        hint = _about_action(client, action) if action and not found and not start_at else ""
     document = {
         "entries": found,
         "searched": searched,
@@ -237,8 +232,6 @@ def search(
         "next": following,
     }
     emit(as_json, document, lambda: _render(found))
-    if hint:
-        say(hint)
     if following is not None:
         say(f"more than {limit} entries match; go on with --from {following}, or narrow the search")
 
@@ -274,21 +267,6 @@ def _read_all(client: OperatorClient, wanted: Search, limit: int, start: int) ->
             return found, searched, position
         found.append({"position": position, **entry})
     return found, searched, None
-
-
-def _about_action(client: OperatorClient, action: str) -> str:
-    """Say that no entry at all has an action, with those of the newest ones that sound like it."""
-    newest = max(client.get_audit_head().size - _ACTIONS_OF, 0)
-    try:
-        there = _search(client, Search(action=action), 1, 0)[0]
-    except UnknownMethod:
-        there = _read_all(client, Search(action=action), 1, 0)[0]
-    if there:
-        return ""
-    read = (read_entry(leaf) for _, leaf in client.list_audit_entries(newest))
-    known = {str(entry["action"]) for entry in read if entry.get("action")}
-    kinds = {one.partition(".")[0] for one in known}
-    return f"no entry of this log has the action {action[:64]!r}; {suggest(action, known | kinds)}"
 
 
 def _render(found: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from tieline_client.identifiers import check_id
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain.audit import AuditRecord
+from tieline_server.domain.audit_actions import ACTIONS, KINDS
 from tieline_server.domain.ports import Tx
 from tieline_server.services import asked_lists
 from tieline_server.services.consulting import Consultations
@@ -91,7 +92,8 @@ class Auditing:
         """Return a page of what is looked for; who looked for what is logged before.
 
         Raises UnknownAgency and InvalidInput for an agency or a purpose that is neither in the
-        directory nor in any entry: who left the federation stays there to be found.
+        directory nor in any entry: who left the federation stays there to be found. The same of an
+        action that no node logs.
         """
         self._note("audit.searched", person, start=start, wanted=wanted.document())
         directory = self._node.directory()
@@ -99,6 +101,9 @@ class Auditing:
             self._check_stands(Search(peer=wanted.peer), UnknownAgency, directory.by_agency)
         if start == 0 and wanted.purpose and wanted.purpose not in directory.purposes:
             self._check_stands(Search(purpose=wanted.purpose), InvalidInput, directory.purposes)
+        if start == 0 and wanted.action and wanted.action not in ACTIONS | KINDS:
+            known = ACTIONS if "." in wanted.action else KINDS
+            self._check_stands(Search(action=wanted.action), InvalidInput, known)
         return self._page(wanted, start, limit)
 
     def _check_stands(
@@ -113,8 +118,9 @@ class Auditing:
             at, more = page.next, page.more
         ((name, word),) = wanted.document().items()
         what = {"peer": "agency"}.get(name, name)
+        why = "is none that a node logs" if name == "action" else "is not in the directory"
         raise error(
-            f"{what} {word[:64]!r} is not in the directory and stands in no entry of this log; "
+            f"{what} {word[:64]!r} {why} and stands in no entry of this log; "
             + suggest(word, known)
         )
 
