@@ -396,3 +396,12 @@ def test_a_hub_takes_its_own_word(made: Federation) -> None:
     # The same statement as a file changes nothing more: whoever comes second finds it there.
     tieline("federation", "publish", made.authority, "--home", hub.home).ok()
     made.change("accept", hub.home / "request.json")
+
+
+def test_a_leaf_of_a_revoked_agency_is_refused_for_the_agency(made: Federation, pt: Node) -> None:
+    """No other leaf would help: it is not the certificate that is revoked."""
+    made.change("revoke", "pt-pj")
+    refused = _node("renew", pt, "--import", pt.home / "certs" / "node.pem")
+    assert refused.code == 3
+    assert "node.pem is refused: pt-pj is revoked (directory version" in refused.err
+    assert "ask the authority, which can admit it again" in refused.err

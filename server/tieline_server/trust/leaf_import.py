@@ -27,6 +27,7 @@ from tieline_client.errors import ConfigurationError, RefusedError, TrustError
 from tieline_client.limits import CERTIFICATE_BYTES
 
 from tieline_server.domain.ports import Clock
+from tieline_server.trust.directory_status import revoked_words
 
 _PURPOSES = {Kind.NODE: (Purpose.CALLER, Purpose.SERVER), Kind.OPERATOR: (Purpose.CALLER,)}
 
@@ -55,6 +56,8 @@ def check_node_leaf(
 ) -> LeafIdentity:
     """Checks B and C on a node's leaf; raise ImportRefused that names the check which failed."""
     cas = directory.member(agency).node_cas
+    if revoked := revoked_words(directory, agency):  # check 8 would blame the certificate
+        raise ImportRefused(f"{what} is refused: {revoked}")
     checked = _check(
         der, Kind.NODE, directory.federation, agency, cas, directory.is_revoked, clock, what
     )
