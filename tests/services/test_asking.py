@@ -34,6 +34,7 @@ from tieline_server.services import asked_lists
 from tieline_server.services.asking import Question
 from tieline_server.services.list_secrets import salt_of
 from tieline_server.services.peer_question import Lists, PeerQuestion, PeerResult
+from tieline_server.services.standing import Standings
 
 from tests.services.bench import (
     ABUSE,
@@ -452,13 +453,43 @@ def test_a_full_disk_ends_a_peers_part_of_the_question(
     with monkeypatch.context() as full:
         full.setattr(tempfile, "TemporaryFile", _full_file)
         ends, overlaps = bench[ES].ask(held, PT)
-        assert ends[PT].status in ("refused", "unreachable") and "make room" in ends[PT].reason
+        assert ends[PT].status == "unreachable"  # PT refused nothing; exit code 4, asked again soon
+        assert ends[PT].reason.startswith(f"this node cannot write what {PT} answers: a temporary")
+        assert "make room" in ends[PT].reason
         assert overlaps == {}
         assert [one["detail"]["status"] for one in bench[ES].audit("query.result")] == [  # type: ignore[index]
             ends[PT].status
         ]
     ends, overlaps = bench[ES].ask(held, PT)
     assert ends[PT].status == "answered" and len(overlaps[PT]) == items
+
+
+def test_a_peers_full_disk_is_told_as_the_peers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageUnavailable("the database cannot be used now (disk is full)")
+
+    monkeypatch.setattr(bench[PT].node.store, "note", full)
+    ends, _ = bench[ES].ask(records(range(3)), PT)
+    assert (ends[PT].status, ends[PT].reason) == (
+        "refused",
+        f"{PT}: the database cannot be used now (disk is full)",
+    )
+
+
+def test_what_cannot_be_read_here_is_told_as_this_nodes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageUnavailable("the database cannot be used now (disk I/O error)")
+
+    monkeypatch.setattr(Standings, "check_peer", full)
+    ends, _ = bench[ES].ask(records(range(3)), PT)
+    assert (ends[PT].status, ends[PT].reason) == (
+        "unreachable",
+        f"{PT} was not asked: the database cannot be used now (disk I/O error)",
+    )
 
 
 @pytest.mark.parametrize("peers", [(PT,), (PT, FR)])

@@ -23,6 +23,7 @@ from tieline_client.errors import (
     MalformedMessage,
     RefusedError,
     SignatureRefused,
+    StorageUnavailable,
     TielineError,
     UnknownMethod,
     Unreachable,
@@ -34,7 +35,7 @@ from tieline_client.payloads import Audience, open_payload
 
 from tieline_server.services.context import Node
 from tieline_server.services.list_secrets import salt_of
-from tieline_server.services.spool import Kept
+from tieline_server.services.spool import Kept, NoRoom
 from tieline_server.services.standing import Standings
 
 Lists = Callable[[], Iterable[DigestBatch]]
@@ -126,6 +127,8 @@ class PeerQuestion:
             self._envelope = node.sealer.seal(
                 self._payload, Audience(agency=self._agency), node.clock(), limits.QUERY_LIFE
             )
+        except StorageUnavailable as error:
+            self._envelope = Unreachable(f"{self._agency} was not asked: {error.message}")
         except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
             self._envelope = error
 
@@ -154,6 +157,9 @@ class PeerQuestion:
             self._exchange(result, lists)
         except (Unreachable, DirectoryExpired) as error:
             end.status, end.reason = "unreachable", error.message
+        except NoRoom as error:
+            why = f"this node cannot write what {self._agency} answers: {error.message}"
+            end.status, end.reason = "unreachable", why
         except (RefusedError, LimitExceeded) as error:
             end.status, end.reason = "refused", error.message
             if isinstance(error, BudgetExceeded):

@@ -21,6 +21,10 @@ from tieline_client.digests import DigestKind
 from tieline_client.errors import InvalidInput, StorageUnavailable
 
 
+class NoRoom(StorageUnavailable):
+    """A temporary file of this node cannot be used; what a peer tells of its disk is never this."""
+
+
 class Spool:
     """``size`` bytes of digests, written front to back by one thread, read anywhere by others."""
 
@@ -150,7 +154,7 @@ class Kept:
                 file.close()
 
 
-def _full(error: OSError) -> StorageUnavailable:
-    return StorageUnavailable(
+def _full(error: OSError) -> NoRoom:
+    return NoRoom(
         f"a temporary file cannot be used: {error.strerror or error}; make room in the home"
     )
