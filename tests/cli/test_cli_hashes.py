@@ -204,6 +204,30 @@ def test_categories_for_which_some_records_were_excluded_are_named(
     assert document["unlisted_categories"] == told
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Type", ["category (SCHEME:CODE, what a record shows)", "media_type"]),
+        ("kind", ["category (SCHEME:CODE, what a record shows)", "media_type"]),
+        ("group", ["series", "category (SCHEME:CODE, what a record shows)"]),
+        ("filename", []),
+    ],
+)
+def test_a_column_of_several_meanings_is_told_at_the_end_with_what_to_do(
+    run: Run, served: Served, tmp_path: Path, name: str, meant: list[str]
+) -> None:
+    file = a_list(tmp_path / "own.csv", [f"md5;{name};note", f"{MD5[0]};3;x"])
+    out = run("hashes", "import", file).out
+    told = (
+        f"own.csv: the column {name.lower()!r} was not read; it may be {' or '.join(meant)}. If it "
+        "is, take this import back (`tieline hashes remove IMPORT --reason WORDS`, by an officer), "
+        "rename the column and import the file again"
+    )
+    assert (told in out.splitlines()) is bool(meant)
+    assert ("was not read" in out) is bool(meant)
+    assert "was not read" not in run("hashes", "import", file, "--as", "exclusions").out
+
+
 def test_columns_that_are_not_read_are_said_before_the_import(
     run: Run, served: Served, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, line, run, say
 from tieline_client.cli.tables import show_rows
-from tieline_client.cli.unread import say_unread
+from tieline_client.cli.unread import ambiguous, say_unread
 from tieline_client.errors import (
     EXIT_FAILED,
     FormatError,
@@ -144,6 +144,8 @@ def import_files(
                 documents.append(_done(report, left_out, unread))
                 if left_out:
                     hints.append(_hint(report, left_out))
+                if not options.exclusions:
+                    hints += ambiguous(report.file, unread)
                 if report.node.repeated:
                     say(f"{report.file}: the same counts already; skipped")
                 if not report.usable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from tieline_client.digests import DigestKind
@@ -44,6 +44,12 @@ _MEANS_CATEGORY = re.compile(
     r"(s|id|ids|no|nr|num|number|code|name|value)?"
 )
 """Names, without marks above letters, under which other tools state what a record shows."""
+
+MAY_MEAN: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(("type", "typ", "tipo", "kind", "art", "sort"), ("category", "media_type")),
+    **dict.fromkeys(("group", "set", "collection"), ("series", "category")),
+}
+"""Names that say one column in one tool's tables and another in another's; they are not read."""
 
 
 def is_own_csv(columns: Collection[str]) -> bool:
