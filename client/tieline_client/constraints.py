@@ -56,7 +56,10 @@ def check(message: Message, *, depth: int = 0, size: int | None = None) -> None:
             )
     except _Violation as violation:
         where = "".join([descriptor.name, *reversed(violation.path)])
-        raise violation.error(f"{where}: {violation.why}") from None
+        error = violation.error(f"{where}: {violation.why}")
+        if isinstance(error, MalformedMessage):
+            error.value = violation.value
+        raise error from None
 
 
 def open_nested(data: bytes, kind: type[M], *, depth: int = 0) -> M:
@@ -89,9 +92,14 @@ class _Seen:
 class _Violation(Exception):
     """Carries the reason up to where the path is known; its parts are collected innermost first."""
 
-    def __init__(self, why: str, error: type[InvalidInput] = MalformedMessage) -> None:
+    def __init__(
+        self,
+        why: str,
+        error: type[InvalidInput] = MalformedMessage,
+        value: str | int | None = None,
+    ) -> None:
         super().__init__(why)
-        self.why, self.error = why, error
+        self.why, self.error, self.value = why, error, value
         self.path: list[str] = []
 
     def at(self, part: str) -> _Violation:
@@ -141,7 +149,8 @@ def _walk(message: Message, plan: Plan, depth: int, seen: _Seen) -> None:
 def _check_many(values: Any, many: ManyRule, depth: int, seen: _Seen) -> None:
     """Check 3, and 4 and 5 on the elements."""
     if len(values) > many.items:
-        raise _Violation(f"{len(values)} elements; at most {many.items}").at(f".{many.name}")
+        why = f"{len(values)} elements; at most {many.items}"
+        raise _Violation(why, value=len(values)).at(f".{many.name}")
     if many.plan is not None:
         for index, value in enumerate(values):
             try:
@@ -176,9 +185,11 @@ def _check_texts(
 def _check_text(words: str, rule: TextRule, texts: set[str] | None) -> None:
     """Check 5."""
     if len(words) > rule.chars:
-        raise _Violation(f"{len(words)} characters; at most {rule.chars}").at(f".{rule.name}")
+        why = f"{len(words)} characters; at most {rule.chars}"
+        raise _Violation(why, value=words).at(f".{rule.name}")
     if not words.isprintable() and rule.forbidden.search(words):
-        raise _Violation("holds control characters; take them out").at(f".{rule.name}")
+        why = "holds control characters; take them out"
+        raise _Violation(why, value=words).at(f".{rule.name}")
     if texts is not None:
         texts.add(words)
 

@@ -54,9 +54,13 @@ class InvalidDigest(InvalidInput):
 
 
 class MalformedMessage(InvalidInput):
-    """A message that does not parse, or carries fields beyond the caps."""
+    """A message that does not parse, or carries fields beyond the caps.
+
+    ``value`` is the text at fault, or how many there are of what are too many; it stays here.
+    """
 
     reason = "MALFORMED_MESSAGE"
+    value: str | int | None = None
 
 
 class UnknownMethod(TielineError):

@@ -33,6 +33,7 @@ from tieline_client.errors import (
     EXIT_FAILED,
     FormatError,
     InvalidInput,
+    MalformedMessage,
     TielineError,
     UsageError,
 )
@@ -135,6 +136,8 @@ def import_files(
                 report = _import_one(client, path, found, options)
                 left_out = _left_out(client, report, options)
             except TielineError as error:
+                if isinstance(error, MalformedMessage) and error.value is not None:
+                    raise  # of the options: what a file says is rejected record by record
                 documents.append(_failed(path, found, error, unread))
                 say(f"error: {error.message}")
                 exit_code = max(exit_code, error.exit_code)

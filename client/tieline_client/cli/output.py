@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tieline_client import inert as texts
+from tieline_client.cli.given import in_words
 from tieline_client.errors import EXIT_FAILED, TielineError
 
 P = ParamSpec("P")
@@ -109,7 +110,7 @@ def run(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except TielineError as error:
-            say(f"error: {error.message}")
+            say(f"error: {in_words(error, command, kwargs)}")
             raise typer.Exit(error.exit_code) from error
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
