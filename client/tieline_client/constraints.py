@@ -149,8 +149,8 @@ def _walk(message: Message, plan: Plan, depth: int, seen: _Seen) -> None:
 def _check_many(values: Any, many: ManyRule, depth: int, seen: _Seen) -> None:
     """Check 3, and 4 and 5 on the elements."""
     if len(values) > many.items:
-        why = f"{len(values)} elements; at most {many.items}"
-        raise _Violation(why, value=len(values)).at(f".{many.name}")
+        too_many = f"{len(values)} elements; at most {many.items}"
+        raise _Violation(too_many, value=len(values)).at(f".{many.name}")
     if many.plan is not None:
         for index, value in enumerate(values):
             try:
