@@ -139,6 +139,20 @@ def test_everything_known_of_an_item_goes_out_and_is_logged(bench: Bench, tmp_pa
     }
 
 
+def test_items_that_two_series_share_leave_with_their_categories(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Whoever imports the file would exclude what carries none."""
+    here, there = bench[PT], bench[ES]
+    here.series(records(range(10)), "One")
+    here.series(records(range(5, 15)), "Two")
+    report = _export(here, tmp_path / "two.json", "Two")
+    assert (report.records, report.dropped) == (10, {})
+    read = [one for one in open_records(tmp_path / "two.json") if isinstance(one, Record)]
+    assert [one.votes for one in read] == [(ABUSE,)] * 10
+    assert there.load(read).excluded == 0
+
+
 @pytest.mark.parametrize("file_format", ExportFormat)
 def test_a_file_imported_elsewhere_is_the_same_series(
     bench: Bench, tmp_path: Path, file_format: ExportFormat

@@ -27,6 +27,7 @@ from tieline_server.services.series_work import SeriesWork
 from tieline_server.services.tombstones import reapply
 
 from tests.services.bench import (
+    ABUSE,
     ANA,
     CASE,
     ES,
@@ -95,6 +96,16 @@ def test_a_peer_finds_no_more_what_only_the_removed_import_held(bench: Bench) ->
     series, erased = pt.audit("removal.erased")
     assert (series["subjects"], series["detail"]) == (entry["subjects"], {"series": 1})
     assert (erased["subjects"], erased["detail"]) == ([wrong.import_id], {"holdings": 4})
+
+
+def test_another_cases_items_keep_the_categories_that_its_own_file_states(bench: Bench) -> None:
+    pt = bench[PT]
+    wrong = pt.load(records(range(10)), series="R one", case_ref="R1")
+    (kept,) = pt.load(records(range(5, 15)), series="R two", case_ref="R2").series
+    remove(pt, wrong.import_id)
+    assert Purging(pt.node).run()
+    (count,) = SeriesWork(pt.node).get(kept).votes
+    assert (count.code, count.items) == (ABUSE.code, 10)
 
 
 def test_nothing_of_it_is_left_in_the_database(bench: Bench) -> None:

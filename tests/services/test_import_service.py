@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tieline.v1 import operator_pb2, series_pb2
 from tieline_client import limits
@@ -9,6 +11,7 @@ from tieline_client.columns import of_records
 from tieline_client.errors import InvalidInput
 from tieline_client.formats.record import Record, Vote
 from tieline_client.screening import belongs, without_junk
+from tieline_server.domain.ports import Tx
 from tieline_server.services import importing
 from tieline_server.services.importing import Import, discard, leftovers
 from tieline_server.services.series_work import SeriesWork
@@ -123,6 +126,27 @@ def test_a_file_counts_again_once_something_of_it_was_erased(bench: Bench) -> No
     assert node.store.read(lambda tx: tx.items.stats()).holdings == 5
     third = node.load(records(range(5)), series="Azul", file_digest=b"\x01" * 32)
     assert (third.repeated, third.import_id) == (True, again.import_id)
+
+
+def test_a_file_counts_again_whose_categories_were_not_stored_with_its_import(
+    bench: Bench,
+) -> None:
+    """As nodes kept reports before a vote was stored for every import that states it."""
+    node, given = bench[PT], {"series": "Two", "file_digest": b"\x01" * 32}
+    first = node.load(records(range(5)), **given)
+
+    def forget(tx: Tx) -> None:
+        row = tx.imports.row(first.import_id)
+        assert row is not None
+        key = f"import/{row.fingerprint}"
+        known = json.loads(tx.meta.get(key) or "")
+        del known["votes"]
+        tx.meta.set(key, json.dumps(known))
+
+    node.store.write(forget)
+    again = node.load(records(range(5)), **given)
+    assert (again.items_new, again.items_known, again.repeated) == (0, 5, False)
+    assert node.load(records(range(5)), **given).repeated
 
 
 def test_the_same_file_twice_at_the_same_time_counts_once(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """The same file again: what an import amounted to is kept, so that it need not be sent again.
 
 What was kept stands until something is erased at the node; then the file may have something to add.
+So it may where its import was made before votes were stored for every import that states them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def fingerprint(header: operator_pb2.ImportHeader, handling: Handling) -> str:
 
 def keep(tx: Tx, fingerprint: str, report: operator_pb2.ImportReport) -> None:
     """Keep what an import amounted to, in the transaction that makes it count."""
-    known = {"erasures": tx.items.erasures(), "report": json_format.MessageToDict(report)}
+    known = {
+        "erasures": tx.items.erasures(),
+        "votes": "by import",
+        "report": json_format.MessageToDict(report),
+    }
     tx.meta.set(_key(fingerprint), json.dumps(known))
 
 
@@ -53,7 +58,7 @@ def earlier(tx: Tx, fingerprint: str) -> operator_pb2.ImportReport | None:
     """Return what the same import amounted to, as it would be reported now."""
     found = tx.meta.get(_key(fingerprint))
     known = json.loads(found) if found else None
-    if known is None or known["erasures"] != tx.items.erasures():
+    if known is None or known["erasures"] != tx.items.erasures() or "votes" not in known:
         return None
     report = _report(known)
     report.items_known += report.items_new

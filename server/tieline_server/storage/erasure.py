@@ -30,7 +30,7 @@ from tieline_server.domain.ports import Erased
 from tieline_server.domain.request import SeriesState
 from tieline_server.domain.series import Origin, SeriesStatus
 from tieline_server.storage import exclusions as exclusion_lists
-from tieline_server.storage import tallies
+from tieline_server.storage import tallies, vote_counts
 from tieline_server.storage.clues import erase as erase_clues
 from tieline_server.storage.items import Items
 from tieline_server.storage.operations import erase as erase_from_operations
@@ -298,22 +298,9 @@ class Erasure:
         touched = {row.item for row in whole}
         tallies.add_holdings(self._session, -1, some)
         self._run(delete(holdings).where(some))
-        self._forget_votes(touched, {row.import_no for row in whole})
+        vote_counts.forget(self._session, touched, {row.import_no for row in whole})
         gone = Items(self._session).let_go(touched)
         return Erased(len(whole), gone, more=len(rows) == limit)
-
-    def _forget_votes(self, touched: set[int], import_nos: set[int]) -> None:
-        """Imports that no longer hold an item no longer judge it."""
-        still = exists().where(
-            holdings.c.import_no == votes.c.import_no, holdings.c.item == votes.c.item
-        )
-        self._run(
-            delete(votes).where(
-                votes.c.item.in_(select(self._session.bulk.ids(touched).c.value)),
-                votes.c.import_no.in_(import_nos),
-                ~still,
-            )
-        )
 
     # --- what is past its day ---
 

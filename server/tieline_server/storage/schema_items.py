@@ -150,6 +150,8 @@ votes = Table(
     Index("ix_votes_item", "item"),
     sqlite_with_rowid=False,
 )
+"""A vote stands once for each import that states it: it leaves and is erased with that import."""
+
 exclusions = Table(
     "exclusions",
     metadata,

@@ -10,7 +10,7 @@ from sqlalchemy import Row, and_, bindparam, delete, exists, select, update
 
 from tieline_server.domain.messages import OutState
 from tieline_server.domain.splitting import Split
-from tieline_server.storage import tallies
+from tieline_server.storage import tallies, vote_counts
 from tieline_server.storage.index_changes import record_change
 from tieline_server.storage.items import Items
 from tieline_server.storage.prepared import Prepared
@@ -111,6 +111,7 @@ class Splits:
         tallies.add_holdings(self._session, 1, among)
         touched = {int(row["item"]) for row in rows}
         if into is None:
+            vote_counts.forget(self._session, touched, {int(row["import_no"]) for row in rows})
             Items(self._session).let_go(touched)
             return len(rows)
         self._session.next("generation")

@@ -5,8 +5,8 @@
    (staging_known.py).
 3. Load those items whole, with what is staged by other imports marked as not solid.
 4. Resolve record by record (resolve.py).
-5. Write new items, fills, links, holdings and votes, leaving out what complete imports have
-   (staging_rows.py).
+5. Write new items, fills, links, holdings and votes, leaving out what complete imports of the
+   same case have (staging_rows.py).
 
 Nothing of it counts until the import is complete: every row carries the import's number.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,8 @@ def write(
     )
     for low, high in sorted(resolver.links):
         session.insert_new(item_links, {"import_no": head.no, "low": low, "high": high})
-    new_holdings = list(_holdings(head, held, _already_held(session, head, known)))
+    new_holdings, new_votes = _statements(session, head, held, known, voter)
     put(connection, holdings, HOLDING_COLUMNS, new_holdings)
-    new_votes = _votes(session, head.no, held, known, voter)
     put(connection, votes, ("import_no", "item", "vote_no"), new_votes)
     _tell(session, head, created, new_holdings)
     digests = {COLUMNS[k]: sum(k in item.values for item in created) for k in DigestKind}
@@ -141,72 +140,81 @@ def _within(value: int, most: int) -> int | None:
     return value if 0 <= value <= most else None
 
 
-def _already_held(session: Session, head: Row[Any], known: set[int]) -> set[tuple[int, int]]:
-    """Return (item, series) that this import holds, or a complete one of the same case under the
-    same restrictions and evaluation; the retention that was given first stands."""
-    if not known:
-        return set()
-    same = ("case_ref", "answerable", *_RESTRICTIONS)
-    found = (
-        select(holdings.c.item, holdings.c.series_no)
-        .join(imports, imports.c.no == holdings.c.import_no)
-        .where(
-            holdings.c.item.in_(select(session.bulk.ids(known).c.value)),
-            or_(
-                imports.c.no == head.no,
-                and_(
-                    imports.c.generation.is_not(None),
-                    *(imports.c[name] == getattr(head, name) for name in same),
-                ),
-            ),
-        )
-    )
-    return {(row.item, row.series_no) for row in session.connection.execute(found)}
+def _statements(
+    session: Session, head: Row[Any], held: Sequence[Held], known: set[int], voter: str
+) -> tuple[list[tuple[object, ...]], list[tuple[int, int, int]]]:
+    """Return the holdings and votes that this import adds.
 
-
-def _holdings(
-    head: Row[Any], held: Sequence[Held], seen: set[tuple[int, int]]
-) -> Iterator[tuple[object, ...]]:
-    number = head.no
-    for item, record, series_no in held:
-        key = (item.id, series_no)
-        if key in seen:
-            continue
-        seen.add(key)
-        yield (
-            number,
-            item.id,
-            series_no,
-            record.victim_identified,
-            record.offender_identified,
-            record.distributed,
-            None if record.submissions is None else _within(record.submissions, _INT63),
-            record.baseline,
-        )
-
-
-def _votes(
-    session: Session, import_no: int, held: Sequence[Held], known: set[int], voter: str
-) -> list[tuple[int, int, int]]:
+    A vote belongs to every import that states it, since it leaves and is erased with its import.
+    What imports of the same case hold in the series and judge alike already is not added again.
+    """
+    own = head.no
+    holders, given = _stated_before(session, head, known)
     numbers: dict[tuple[Vote, ...], list[int]] = {(): []}
-    wanted: dict[tuple[int, int], None] = {}
-    for item, record, _ in held:
+    new_holdings: list[tuple[object, ...]] = []
+    new_votes: list[tuple[int, int, int]] = []
+    for item, record, series_no in held:
         if record.votes not in numbers:
             numbers[record.votes] = [vote_number(session, voter, vote) for vote in record.votes]
-        for number in numbers[record.votes]:
-            wanted[(item.id, number)] = None
-    if known:
-        found = (
-            select(votes.c.item, votes.c.vote_no)
-            .join(imports, imports.c.no == votes.c.import_no)
-            .where(
-                votes.c.item.in_(select(session.bulk.ids(known).c.value)),
-                or_(imports.c.no == import_no, imports.c.generation.is_not(None)),
-            )
-        )
-        for row in session.connection.execute(found):
-            wanted.pop((row.item, row.vote_no), None)
-    return [(import_no, item, number) for item, number in wanted]
+        stated = numbers[record.votes]
+        by = holders.setdefault((item.id, series_no), set())
+        if own not in by:
+            if by and all(any((one, item.id, vote) in given for one in by) for vote in stated):
+                continue
+            by.add(own)
+            new_holdings.append(_holding(own, item, record, series_no))
+        for number in stated:
+            vote = (own, item.id, number)
+            if vote not in given:
+                given.add(vote)
+                new_votes.append(vote)
+    return new_holdings, new_votes
+
+
+def _stated_before(
+    session: Session, head: Row[Any], known: set[int]
+) -> tuple[dict[tuple[int, int], set[int]], set[tuple[int, int, int]]]:
+    """Return what this import has stated of known items, or complete ones of the same case under
+    the same restrictions and evaluation (the retention that was given first stands): by which
+    imports (item, series) is held, and votes as (import, item, vote)."""
+    holders: dict[tuple[int, int], set[int]] = {}
+    if not known:
+        return holders, set()
+    same = ("case_ref", "answerable", *_RESTRICTIONS)
+    alike = and_(
+        imports.c.generation.is_not(None),
+        *(imports.c[name] == getattr(head, name) for name in same),
+    )
+    among = select(session.bulk.ids(known).c.value)
+    run = session.connection.execute
+    of_them = or_(imports.c.no == head.no, alike)
+    h, v = holdings.c, votes.c
+    found = (
+        select(h.item, h.series_no, h.import_no)
+        .join(imports, imports.c.no == h.import_no)
+        .where(h.item.in_(among), of_them)
+    )
+    for item, series_no, import_no in run(found):
+        holders.setdefault((item, series_no), set()).add(import_no)
+    voted = (
+        select(v.import_no, v.item, v.vote_no)
+        .join(imports, imports.c.no == v.import_no)
+        .where(v.item.in_(among), of_them)
+    )
+    return holders, {(import_no, item, vote) for import_no, item, vote in run(voted)}
+
+
+def _holding(number: int, item: Item, record: Record, series_no: int) -> tuple[object, ...]:
+    return (
+        number,
+        item.id,
+        series_no,
+        record.victim_identified,
+        record.offender_identified,
+        record.distributed,
+        None if record.submissions is None else _within(record.submissions, _INT63),
+        record.baseline,
+    )
 
 
 def vote_number(session: Session, voter: str, vote: Vote) -> int:

@@ -1,16 +1,19 @@
 """How a series' items were judged, counted by the database: series have up to millions of items.
+A vote is kept for every import that states it, and counts once.
 
 The rule is that of domain/category_votes.py:distribution; a test holds the two together.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import and_, case, distinct, func, select
+from collections.abc import Iterable
+
+from sqlalchemy import and_, case, delete, distinct, exists, func, select
 from tieline_client import limits
 
 from tieline_server.domain.category_votes import VoteCount
 from tieline_server.storage.items import Items
-from tieline_server.storage.schema import imports, vote_kinds, votes
+from tieline_server.storage.schema import holdings, imports, vote_kinds, votes
 from tieline_server.storage.session import Session
 
 
@@ -59,3 +62,17 @@ class VoteCounts:
             VoteCount(scheme, code, items, agencies[scheme, code], int(trusted), int(disputed))
             for scheme, code, items, trusted, disputed in sorted(map(tuple, run(counted)))
         )
+
+
+def forget(session: Session, items: Iterable[int], import_nos: Iterable[int]) -> None:
+    """Erase how imports judged items of which they hold nothing any more."""
+    still = exists().where(
+        holdings.c.import_no == votes.c.import_no, holdings.c.item == votes.c.item
+    )
+    session.connection.execute(
+        delete(votes).where(
+            votes.c.item.in_(select(session.bulk.ids(items).c.value)),
+            votes.c.import_no.in_(import_nos),
+            ~still,
+        )
+    )

@@ -146,7 +146,8 @@ class ImportRepository(Protocol):
         ``series[i]`` is the series id of ``records[i]`` or None. Records that share a digest with
         an item are that item, and fill in digests it lacks; two different SHA-1s (or SHA-256s)
         under one MD5 stay two items, both flagged ``md5_conflict``. A holding that an earlier
-        *complete* import already has (same item, series, case reference) is not added again.
+        *complete* import already has (same item, series, case reference, and no vote that is new
+        there) is not added again; an import that adds it states its votes itself.
         ``voter`` is the agency whose votes the records' votes are.
         """
         ...
