@@ -203,6 +203,19 @@ def test_the_inbox_lists(run: Run, served: Served, words: tuple[str, ...]) -> No
     assert "\x1b" not in run(*words).out
 
 
+@pytest.mark.parametrize(("likely", "expected"), [(("ES", "FR"), "ES FR"), ((), "no country")])
+def test_the_inbox_says_which_referrals_were_corrected(
+    run: Run, served: Served, likely: tuple[str, ...], expected: str
+) -> None:
+    entry = an_entry()
+    entry.referral.corrected = True
+    entry.referral.likely_countries.extend(likely)
+    served.node.answers["ListInbox"] = pb.ListInboxResponse(entries=[entry, an_entry()])
+    shown = run("inbox").out
+    assert shown.count("corrected to") == 1
+    assert f"corrected to {expected}" in shown
+
+
 def _met(reference: str, series: str) -> pb.AlarmView:
     return pb.AlarmView(
         kind="deconfliction", referral=reference, series=series, sender="es-gc", recipient="pt-pj"
@@ -309,6 +322,7 @@ def test_answers_to_a_broadcast(run: Run, served: Served) -> None:
         ("peers", "--purpose", "two words"),
         ("outbox", "--state", "lost"),
         ("series", "nonsense"),
+        ("series", "status", "Case 12", "--to", "closd"),
         ("nonsense",),
         ("watch", "nonsense"),
         ("--nonsense",),
@@ -320,6 +334,7 @@ def test_wrong_usage_is_one_line_and_exit_2(
     result = run(*words)
     assert result.code == 2
     assert len(result.err.strip().splitlines()) == 1
+    assert "Value error" not in result.err, "a library's word"
     assert result.out == ""
     assert served.node.requests == {}
 

@@ -135,6 +135,8 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(error: typer.TyperException) -> int:
     """Say in one line what was wrong with the words, and where their help is."""
+    if isinstance(error, typer.BadParameter):  # its reason may be pydantic's
+        error.message = error.message.removeprefix("Value error, ")
     said = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     if context is not None and (not said or "Usage:" in said):

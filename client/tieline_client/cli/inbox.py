@@ -21,7 +21,14 @@ from tieline_client.cli.common import (
 from tieline_client.cli.groups import group
 from tieline_client.cli.output import Json, emit, run
 from tieline_client.cli.series import Confidence
-from tieline_client.cli.tables import moment, show_alarms, show_entry, show_news, show_rows
+from tieline_client.cli.tables import (
+    corrected,
+    moment,
+    show_alarms,
+    show_entry,
+    show_news,
+    show_rows,
+)
 from tieline_client.errors import UsageError
 from tieline_client.identifiers import check_id
 
@@ -74,6 +81,7 @@ def list_inbox(
                     entry["state"],
                     inside.get("lead", ""),
                     moment(inside.get("created")),
+                    corrected(inside) if entry["referral"] else "",
                 )
             )
         columns = (
@@ -86,6 +94,7 @@ def list_inbox(
             "state",
             "lead",
             "received",
+            "",
         )
         show_rows(columns, rows, "nothing has come in")
         if news:

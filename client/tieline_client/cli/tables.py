@@ -216,14 +216,19 @@ def referral_rows(referrals: Sequence[Shown]) -> None:
             each["country"],
             each["urgency"],
             each["state"],
-            f"corrected to {' '.join(each['likely_countries']) or 'no country'}"
-            if each["corrected"]
-            else each["reason"] or each["note"],
+            corrected(each) or each["reason"] or each["note"],
         )
         for each in referrals
     ]
     columns = ("id", "series", "who", "country", "urgency", "state", "")
     show_rows(columns, rows, "no referrals")
+
+
+def corrected(referral: Shown) -> str:
+    """Return to what a referral was corrected, nothing where it stands."""
+    if not referral["corrected"]:
+        return ""
+    return f"corrected to {' '.join(referral['likely_countries']) or 'no country'}"
 
 
 def show_referral(document: Shown) -> None:
