@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tieline.v1 import operator_pb2, payload_pb2, series_work_pb2
 from tieline_client.errors import InvalidInput, NotFound, WrongState
@@ -22,6 +24,19 @@ def _move(node: Running, series: str, status: str, text: str = "") -> operator_p
 def _history(node: Running, series: str) -> list[tuple[str, str, str, str]]:
     view = SeriesWork(node.node).get(series)
     return [(one.before, one.after, one.agency, one.person) for one in view.history]
+
+
+def test_a_series_is_not_made_for_a_day_that_is_past(bench: Bench) -> None:
+    """As an import and a narrowing are refused; it would be erased within the hour."""
+    node, today = bench[PT], bench.now.date()
+    request = operator_pb2.CreateSeriesRequest(name="Azul")
+    for past in ("2020-01-01", today.isoformat()):
+        request.handling.retain_until = past
+        with pytest.raises(InvalidInput, match="the retention date is past; give a later"):
+            SeriesWork(node.node).create(ANA, request)
+    assert node.store.read(lambda tx: tx.series.find()) == []
+    request.handling.retain_until = (today + timedelta(days=1)).isoformat()
+    assert SeriesWork(node.node).create(ANA, request).notice.name == "Azul"
 
 
 def test_a_life_by_hand_and_by_what_is_done_keeps_who_and_when(bench: Bench) -> None:

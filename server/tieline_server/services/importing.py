@@ -42,7 +42,7 @@ from tieline_server.services.admission import (
     without_junk_digests,
 )
 from tieline_server.services.context import Node, Person, clean
-from tieline_server.services.notices import handling_in
+from tieline_server.services.notices import own_handling
 from tieline_server.services.split_items import settle
 
 _DISCARD_ROWS = 5_000
@@ -87,9 +87,7 @@ class Import:
         self._holders: set[str] = set()
         now = node.clock()
         default = node.defaults.handling(now.date())
-        handling = handling_in(header.handling, default)
-        if handling.retain_until <= now.date():
-            raise InvalidInput("the retention date is past; give a later --retain-until")
+        handling = own_handling(header.handling, default, now.date())
         self.head = ImportHead(
             id=new_id(),
             source=clean(header.source),

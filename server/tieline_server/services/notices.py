@@ -42,10 +42,19 @@ def handling_out(handling: Handling) -> series_pb2.Handling:
     )
 
 
+def own_handling(message: series_pb2.Handling, default: Handling, today: date) -> Handling:
+    """Return under what a person begins to hold something: parts that are not set take the
+    default's. Raises InvalidInput as `handling_in`, and when its last day is past."""
+    handling = handling_in(message, default)
+    if handling.retain_until <= today:
+        raise InvalidInput("the retention date is past; give a later --retain-until")
+    return handling
+
+
 def handling_in(message: series_pb2.Handling, default: Handling | None = None) -> Handling:
     """Return the domain form; raise InvalidInput when a part is missing or unknown.
 
-    With ``default``, parts that are not set take its values (for a person's own import).
+    With ``default``, parts that are not set take its values.
     """
     try:
         until = date.fromisoformat(message.retain_until) if message.retain_until else None

@@ -20,7 +20,7 @@ from tieline_server.domain.series_life import BEFORE_LOCALISED
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.correcting import correct
 from tieline_server.services.likely import standing_countries
-from tieline_server.services.notices import contact_in, handling_in, reference_in
+from tieline_server.services.notices import contact_in, own_handling, reference_in
 from tieline_server.services.series_life import advance, detailed_view
 from tieline_server.services.showing import shown
 from tieline_server.services.views import find_series, series_view
@@ -57,12 +57,13 @@ class SeriesWork:
         name = clean(request.name)
         if not name:
             raise InvalidInput("a series needs a name")
+        default = node.defaults.handling(now.date())
         series = Series(
             id=new_series_id(node.agency),
             name=name,
             status=SeriesStatus.NEW,
             origin=Origin.OWN,
-            handling=handling_in(request.handling, node.defaults.handling(now.date())),
+            handling=own_handling(request.handling, default, now.date()),
             contact=contact_in(request.contact)
             if request.HasField("contact")
             else node.defaults.contact,
