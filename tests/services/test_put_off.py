@@ -140,3 +140,35 @@ def test_items_that_are_not_taken_now_hold_up_no_message_before_or_behind_them(
     (left,) = [one for one in pt.store.read(lambda tx: tx.outbox.find()) if one.settled is None]
     assert left.kind == "referral"
     assert "send those first" in left.reason
+
+
+def test_a_peer_that_answers_fewer_messages_than_came_is_left_alone_for_a_while(
+    bench: Bench,
+) -> None:
+    pt, es = bench[PT], bench[ES]
+    honest, calls = es.receiving.take, []
+
+    def take(
+        peer: str, request: delivery_pb2.DeliverBatchRequest
+    ) -> delivery_pb2.DeliverBatchResponse:
+        calls.append(len(request.messages))
+        answer = honest(peer, request)
+        del answer.replies[1:]
+        return answer
+
+    es.receiving.take = take  # type: ignore[method-assign]
+
+    def work(tx: Tx) -> None:
+        for _ in range(3):
+            send(pt.node, tx, _word(bench), recipient=ES, lane=Urgency.ROUTINE, subject=new_id())
+
+    pt.store.write(work)
+    pt.engine.start()
+    wait_for(
+        "it waits, and says why",
+        lambda: "1 of 3" in pt.store.read(lambda tx: tx.outbox.destination(ES)).last_error,
+    )
+    assert calls == [3]
+    assert len(pt.queued(ES)) == 2, "what was answered is settled"
+    es.receiving.take = honest  # type: ignore[method-assign]
+    bench.flow()

@@ -12,14 +12,15 @@ from typing import cast
 import pytest
 from tieline.v1 import delivery_pb2, doctor_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
-from tieline_client.errors import Quarantined
+from tieline_client.errors import InvalidInput, Quarantined
 from tieline_client.identifiers import new_id
 from tieline_server.domain.messages import OutState, Reply
-from tieline_server.domain.referral import Direction
+from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.standing import Trouble
 from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.referring import Referring
+from tieline_server.services.sending import send
 from tieline_server.services.standing import Standings
 from tieline_server.services.standing_answers import blank_archive
 from tieline_server.services.standing_words import troubles
@@ -432,6 +433,52 @@ def test_what_a_copy_left_behind_took_still_reaches_the_living_node(
     pair.flow()
     assert referral in {one.id for one in es.inbox()}
     assert sum(referral in str(one["subjects"]) for one in pt.audit("message.delivered")) == 1
+
+
+def test_each_answer_of_messages_that_go_one_by_one_is_judged_by_its_own_standing(
+    pair: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first reaches the copy, the second the living node again; they are of two lanes, so that
+    no gap shows."""
+    pt, es = pair[PT], pair[ES]
+    told(pair)
+    pair.flow()
+    before = pair.image(ES)
+    es = pair.resync(ES)
+    contact(pt, ES)
+    elsewhere = tmp_path / "copy"
+    elsewhere.mkdir()
+    copy = Running(replace(pair, folder=elsewhere), ES, before)
+    lines, reached = pt.node.peers, iter([copy])
+
+    def batch(*_: object) -> delivery_pb2.DeliverBatchResponse:
+        raise InvalidInput("one of them is not taken")
+
+    def deliver(agency: str, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
+        pair.nodes[ES] = next(reached, es)
+        try:
+            return honest(agency, request)
+        finally:
+            pair.nodes[ES] = es
+
+    honest = lines.deliver
+    monkeypatch.setattr(lines, "deliver_batch", batch)
+    monkeypatch.setattr(lines, "deliver", deliver)
+
+    def word(lane: Urgency) -> str:
+        payload = payload_pb2.Payload(person="ana", purpose=PURPOSE, case_ref=CASE)
+        payload.referral_step.id, payload.referral_step.referral = new_id(), new_id()
+        return pt.store.write(
+            lambda tx: send(pt.node, tx, payload, recipient=ES, lane=lane, subject=new_id())
+        ).id
+
+    both = word(Urgency.URGENT), word(Urgency.ROUTINE)
+    try:
+        pair.flow()
+    finally:
+        copy.close()
+    for one in both:
+        assert es.store.read(lambda tx, m=one: tx.inbox.get(PT, m)) is not None  # type: ignore[misc]
 
 
 def test_the_doctor_of_nodes_that_are_well(pair: Bench) -> None:

@@ -33,13 +33,20 @@ Word = tuple[delivery_pb2.Standing, Said]
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Answers to messages, in their order, and the standing that they came with: how the peer
+    stands, and what was said to it."""
+
+    answers: Sequence[Answer]
+    word: Word | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handed:
     """The peer's answers to the first messages, and what kept it from answering the rest."""
 
-    answers: Sequence[Answer]
+    parts: Sequence[Part]
     error: TielineError | None = None
-    word: Word | None = None
-    """How the peer stands, and what was said to it."""
 
 
 class Handover:
@@ -71,7 +78,11 @@ class Handover:
             if only_this(error):  # of one of them: which, shows when they go singly
                 return self._one_by_one(drafts)
             return Handed((), error)
-        return Handed(response.replies, word=(response.standing, said))
+        came = Part(response.replies, (response.standing, said))
+        if len(came.answers) < len(drafts):  # asked again at once, it would be asked for ever
+            short = f"{self._agency} answered {len(came.answers)} of {len(drafts)} messages"
+            return Handed([came], TielineError(short))
+        return Handed([came])
 
     def _say(self) -> Said:
         return self._node.store.read(lambda tx: self._standings.mine(tx, self._agency))
@@ -81,8 +92,8 @@ class Handover:
         self._batches = True
 
     def _one_by_one(self, drafts: Sequence[Draft]) -> Handed:
-        answers: list[Answer] = []
-        word: Word | None = None
+        parts: list[Part] = []
+        plain: list[Answer] = []
         for draft in drafts:
             if self._stopping.is_set():
                 break
@@ -92,16 +103,17 @@ class Handover:
                 if STANDING in self._node.peers.abilities(self._agency)[1]:
                     request.standing.CopyFrom(said.standing)
                 answer = self._node.peers.deliver(self._agency, request)
-                answers.append(answer)
+                plain.append(answer)
                 if answer.HasField("standing"):
-                    word = (answer.standing, said)
+                    parts.append(Part(plain, (answer.standing, said)))
+                    plain = []
             except (InvalidInput, RequestIdReused, PolicyRefused) as error:
-                answers.append(answer_of(Reply.REFUSED, error))
+                plain.append(answer_of(Reply.REFUSED, error))
             except TielineError as error:
                 if not only_this(error):
-                    return Handed(answers, error, word)
-                answers.append(answer_of(Reply.RETRY, error))
-        return Handed(answers, word=word)
+                    return Handed([*parts, Part(plain)], error)
+                plain.append(answer_of(Reply.RETRY, error))
+        return Handed([*parts, Part(plain)])
 
     def _request(self, draft: Draft, epoch: str) -> delivery_pb2.DeliverRequest:
         message = draft.message

@@ -198,14 +198,18 @@ class Loop:
 
     def _take(self, drafts: list[Draft], handed: Handed) -> TielineError | None:
         """Settle what was answered; return what keeps the rest from going now."""
-        answered: list[Answered] = []
-        error = handed.error
-        for draft, answer in zip(drafts, handed.answers, strict=False):
-            if reply_of(answer) is Reply.RETRY and answer.reason in _OF_THE_PEER:
-                error = error or TielineError(f"{answer.reason}: {answer.text}")
-                continue
-            answered.append((draft, answer))
-        return self._settle(Batch(), answered, handed.word) or error
+        left, error = iter(drafts), handed.error
+        for part in handed.parts:
+            answered: list[Answered] = []
+            for answer, draft in zip(part.answers, left, strict=False):
+                if reply_of(answer) is Reply.RETRY and answer.reason in _OF_THE_PEER:
+                    error = error or TielineError(f"{answer.reason}: {answer.text}")
+                    continue
+                answered.append((draft, answer))
+            unsound = self._settle(Batch(), answered, part.word)
+            if unsound is not None:
+                return unsound
+        return error
 
     def _settle(
         self, batch: Batch, answered: list[Answered], word: Word | None = None
