@@ -465,6 +465,14 @@ def test_what_people_read_is_logged_once_in_five_minutes(bench: Bench) -> None:
     ]
 
 
+def test_reading_goes_on_being_logged_after_the_clock_was_set_back(bench: Bench) -> None:
+    reads = Consultations(bench[PT].node)
+    reads.note(ANA, "series.read", ("pt-pj/1",))
+    bench.now -= timedelta(days=1)
+    reads.note(ANA, "series.read", ("pt-pj/1",))
+    assert len(bench[PT].audit("series.read")) == 2
+
+
 def test_a_read_that_cannot_be_logged_is_not_shown(bench: Bench) -> None:
     reads = Consultations(bench[PT].node)
     bench[PT].store.close()

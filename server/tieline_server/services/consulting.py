@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tieline_client import limits
@@ -36,7 +36,7 @@ class Consultations:
         now = self._node.clock()
         with self._lock:
             last, repeats = self._seen.get(key, (None, 0))
-            if last is not None and now - last < limits.READ_AGAIN:
+            if last is not None and timedelta(0) <= now - last < limits.READ_AGAIN:
                 self._seen[key] = (last, repeats + 1)
                 return
         again: dict[str, Any] = {"repeated": repeats} if repeats else {}
