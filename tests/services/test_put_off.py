@@ -8,6 +8,7 @@ import pytest
 from tieline.v1 import delivery_pb2, operator_pb2, payload_pb2
 from tieline_client import limits
 from tieline_client.identifiers import new_id
+from tieline_server.delivery.engine import DeliveryEngine
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Urgency
 from tieline_server.services import attachments
@@ -38,8 +39,8 @@ def _word(bench: Bench, state: str = "x") -> payload_pb2.Payload:
     return payload
 
 
-def _lanes(node: Running, bench: Bench) -> list[list[int]]:
-    """The lanes of each batch that a node takes; ten minutes pass with each."""
+def _lanes(node: Running, bench: Bench, minutes: int = 10) -> list[list[int]]:
+    """The lanes of each batch that a node takes; so many minutes pass with each."""
     honest, seen = node.receiving.take, []
 
     def take(
@@ -47,7 +48,7 @@ def _lanes(node: Running, bench: Bench) -> list[list[int]]:
     ) -> delivery_pb2.DeliverBatchResponse:
         seen.append([one.lane for one in request.messages])
         answer = honest(peer, request)
-        bench.now += timedelta(minutes=10)
+        bench.now += timedelta(minutes=minutes)
         return answer
 
     node.receiving.take = take  # type: ignore[method-assign]
@@ -172,3 +173,29 @@ def test_a_peer_that_answers_fewer_messages_than_came_is_left_alone_for_a_while(
     assert len(pt.queued(ES)) == 2, "what was answered is settled"
     es.receiving.take = honest  # type: ignore[method-assign]
     bench.flow()
+
+
+def test_a_clock_that_is_put_right_by_a_day_holds_up_nothing_for_a_day(bench: Bench) -> None:
+    pt, es = bench[PT], bench[ES]
+    seen = _lanes(es, bench, minutes=0)
+
+    def word(lane: Urgency, state: str) -> None:
+        for _ in range(2):  # one alone goes in a call of its own
+            one = _word(bench, state)
+            pt.store.write(
+                lambda tx, p=one: send(pt.node, tx, p, recipient=ES, lane=lane, subject=new_id())  # type: ignore[misc]
+            )
+
+    word(Urgency.IMMEDIATE, "acknowledged")
+    pt.engine.start()
+    wait_for("it is put off", lambda: pt.store.read(lambda tx: tx.outbox.held(ES)))
+    pt.engine.stop()
+    bench.now -= timedelta(days=1)
+    count = len(seen)
+    word(Urgency.ROUTINE, "x")
+    engine = DeliveryEngine(pt.node)
+    engine.start()
+    try:
+        wait_for("it goes again", lambda: any(1 in call for call in seen[count:]))
+    finally:
+        engine.stop()
