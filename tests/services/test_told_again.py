@@ -32,7 +32,7 @@ class _Denying:
         self._rules = rules
 
     def decide(self, question: Any) -> Any:
-        if question.action is Action.BE_TOLD:
+        if question.action in (Action.BE_TOLD, Action.RECEIVE_BROADCAST):
             return Decision(False, (), (), "no referrals this week")
         return self._rules.decide(question)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from uuid import UUID, uuid5
 
 from tieline.v1 import delivery_pb2
 from tieline_client.errors import NotFound
@@ -15,7 +14,7 @@ from tieline_server.delivery.waits import wait_seconds
 from tieline_server.domain.broadcast import BroadcastRecipientState
 from tieline_server.domain.messages import OutState, Reply, Settled
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import ReferralState, ReferralStep
+from tieline_server.domain.referral import handover_step
 from tieline_server.services.context import Node
 from tieline_server.services.legal_basis import message_basis
 
@@ -54,7 +53,9 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
         done.append(Settled(message.id, state, reason[:2000]))
         delivered = state is OutState.DELIVERED
         if message.kind == "referral" and state is not OutState.PARKED:
-            _step(node, tx, agency, message.id, message.subject, delivered=delivered)
+            step = handover_step(message.id, message.subject, agency, now, delivered=delivered)
+            with suppress(NotFound):  # erased meanwhile: that holds up nobody behind it
+                tx.referrals.add_step(step)
         if message.kind == "broadcast" and state is not OutState.PARKED:
             states = BroadcastRecipientState
             told.setdefault(states.DELIVERED if delivered else states.REFUSED, []).append(
@@ -80,17 +81,3 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
         tx.outbox.caught_up(agency)
     else:
         tx.outbox.progressed(agency, len(done), now)
-
-
-def _step(node: Node, tx: Tx, agency: str, message: str, referral: str, *, delivered: bool) -> None:
-    """Delivered again, to a recipient that was restored, it is one step still: it goes by id."""
-    step = ReferralStep(
-        id=message if delivered else str(uuid5(UUID(message), "refused")),
-        referral=referral,
-        state=ReferralState.DELIVERED if delivered else ReferralState.REFUSED,
-        agency=agency,
-        person="",
-        at=node.clock(),
-    )
-    with suppress(NotFound):  # erased meanwhile: that holds up nobody behind it
-        tx.referrals.add_step(step)

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID, uuid5
 
 from tieline_client.errors import WrongState
 
@@ -169,6 +170,21 @@ class Referral:
         own = self.root == self.id and other.root == other.id
         again = other.urgency == self.urgency and other.created > self.created
         return own and again and self.state in _OPEN - {ReferralState.ACCEPTED}
+
+
+def handover_step(
+    message: str, referral: str, agency: str, at: datetime, *, delivered: bool
+) -> ReferralStep:
+    """Return what the recipient's node (``agency``) said of the message with a referral. Said again,
+    where either side was restored, it is one step still: it goes by the message's id."""
+    return ReferralStep(
+        id=message if delivered else str(uuid5(UUID(message), "refused")),
+        referral=referral,
+        state=ReferralState.DELIVERED if delivered else ReferralState.REFUSED,
+        agency=agency,
+        person="",
+        at=at,
+    )
 
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:

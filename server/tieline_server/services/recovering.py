@@ -25,7 +25,7 @@ from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction
 from tieline_server.services.context import Node
 from tieline_server.services.given_back import Told
-from tieline_server.services.redoing import take_effect
+from tieline_server.services.redoing import note_answer, take_effect
 from tieline_server.services.referring import parse_urgency
 
 
@@ -38,6 +38,8 @@ def put_back(node: Node, tx: Tx, peer: str, messages: Sequence[delivery_pb2.Sent
             count += 1
             if told.message.state is OutState.DELIVERED and told.message.envelope:
                 take_effect(node, tx, told)
+            elif (ours := tx.outbox.get(peer, told.message.id)) is not None:
+                note_answer(tx, ours, node.clock())
     return count
 
 
