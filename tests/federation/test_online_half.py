@@ -223,3 +223,36 @@ def test_a_hub_that_burnt_down(hub: Hub, tmp_path: Path) -> None:
 def test_a_life_of_fourteen_days_is_renewed_with_thirteen_left() -> None:
     assert timedelta(days=1) == limits.DIRECTORY_RENEW_AFTER
     assert limits.DIRECTORY_RENEW_AFTER < limits.DIRECTORY_ONLINE_LIFE
+
+
+def test_two_hubs_that_hold_the_keys_come_to_rest(hub: Hub, tmp_path: Path) -> None:
+    """Each version of the one made the other sign a higher one, without end."""
+    home, now = tmp_path / "second", NOW
+    store = DirectoryStore(home)
+    store.trust(hub.scene.federation.folder)
+    hub.scene.federation.publish(NOW, home)
+    second = OnlineHalf(home, store)
+
+    def meet() -> int:
+        """They ask one another, as in each round; return what both have."""
+        for _ in range(2):
+            hub.online.take(store.copy(), now)
+            second.take(hub.store.copy(), now)
+        assert store.current().version == hub.store.current().version
+        return store.current().version
+
+    hub.online.tend(now)
+    second.tend(now)
+    assert meet() == meet()
+    made = _later(6, ICE, endpoints=("10.1.1.3:7443",))
+    hub.hand_in(_later(5, endpoints=("10.1.1.1:7443",)))
+    second.accept("us-ice", made.role, made.own, now)
+    assert meet() == meet()
+    for directory in (hub.store.current(), store.current()):
+        assert directory.member("pt-pj").endpoints == ("10.1.1.1:7443",)
+        assert directory.member("us-ice").endpoints == ("10.1.1.3:7443",)
+    now = NOW + timedelta(days=1, minutes=1)
+    version = meet()
+    assert hub.online.tend(now)
+    assert meet() == version + 1
+    assert not second.tend(now)

@@ -175,8 +175,8 @@ class Referral:
 def handover_step(
     message: str, referral: str, agency: str, at: datetime, *, delivered: bool
 ) -> ReferralStep:
-    """Return what the recipient's node (``agency``) said of the message with a referral. Said again,
-    where either side was restored, it is one step still: it goes by the message's id."""
+    """Return what the recipient's node (``agency``) said of a referral's message. Said again, where
+    either side was restored, it is one step still: it goes by the message's id."""
     return ReferralStep(
         id=message if delivered else str(uuid5(UUID(message), "refused")),
         referral=referral,

@@ -13,7 +13,7 @@ member nor a role nor a key (tuf_online.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -75,13 +75,17 @@ class OnlineHalf:
     def take(self, offered: TufCopy, now: datetime) -> Directory:
         """Merge a version that somebody offers (verified from its own root) into the own one.
 
-        What is bound then is newer than both, so that nobody who saw the other refuses it.
+        What is bound then is newer than both, so that nobody who saw the other refuses it. What is
+        newer in every number and lacks no part is taken as it is: another hub that holds the keys
+        bound it, and would answer each version with a higher one, without end.
         """
         with self._store.changing():
             mine = self._store.copy()
             merged = merging.newest_parts(mine, offered)
             if merged is None and not _overtakes(offered, mine):
                 return self._store.current()
+            if _overtakes(offered, mine, all) and merging.newest_parts(offered, mine) is None:
+                return self._store.adopt(offered, OWN_KEYS, now)
             return self._bind(merged or mine, now, offered)
 
     def accept(self, agency: str, metadata: bytes, own: bytes, now: datetime) -> int:
@@ -181,7 +185,9 @@ class OnlineHalf:
                 )
 
 
-def _overtakes(offered: TufCopy, mine: TufCopy) -> bool:
-    """Whether it has a higher number, so that whoever saw it would refuse ours."""
+def _overtakes(
+    offered: TufCopy, mine: TufCopy, how_many: Callable[[Iterable[bool]], bool] = any
+) -> bool:
+    """Whether it has a higher number, so that whoever saw it would refuse ours; or all of them."""
     numbers = zip(tuf_online.versions(offered), tuf_online.versions(mine), strict=True)
-    return any(theirs > ours for theirs, ours in numbers)
+    return how_many(theirs > ours for theirs, ours in numbers)
