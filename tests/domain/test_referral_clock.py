@@ -66,28 +66,45 @@ def test_order_and_repeats_do_not_matter(steps: list[ReferralStep], random: obje
     assert fold(shuffled) is fold(steps)
 
 
-@given(_any_steps(), _any_steps())
+ORDER = [
+    ReferralState.REFERRED,
+    ReferralState.DELIVERED,
+    ReferralState.ACKNOWLEDGED,
+    ReferralState.ACCEPTED,
+    ReferralState.OUTCOME,
+    ReferralState.WITHDRAWN,
+]
+BESIDE = {
+    ReferralState.REFUSED: ReferralState.DELIVERED,
+    ReferralState.DECLINED: ReferralState.ACCEPTED,
+    ReferralState.PASSED_ON: ReferralState.ACCEPTED,
+}
+
+
+def _rank(steps: list[ReferralStep]) -> int:
+    state = fold(steps)
+    return ORDER.index(BESIDE.get(state, state))
+
+
+def _without_overtaking(steps: list[ReferralStep]) -> list[ReferralStep]:
+    return [one for one in steps if one.state is not ReferralState.OVERTAKEN]
+
+
+@given(_any_steps().map(_without_overtaking), _any_steps().map(_without_overtaking))
 def test_a_state_never_falls_behind_what_is_known_already(
     some: list[ReferralStep], more: list[ReferralStep]
 ) -> None:
-    order = [
-        ReferralState.REFERRED,
-        ReferralState.DELIVERED,
-        ReferralState.ACKNOWLEDGED,
-        ReferralState.ACCEPTED,
-        ReferralState.OUTCOME,
-        ReferralState.WITHDRAWN,
-    ]
-    beside = {
-        ReferralState.REFUSED: ReferralState.DELIVERED,
-        ReferralState.DECLINED: ReferralState.ACCEPTED,
-        ReferralState.PASSED_ON: ReferralState.ACCEPTED,
-    }
+    assert _rank([*some, *more]) >= max(_rank(some), _rank(more))
 
-    def rank(state: ReferralState) -> int:
-        return order.index(beside.get(state, state))
 
-    assert rank(fold([*some, *more])) >= max(rank(fold(some)), rank(fold(more)))
+@given(_any_steps())
+def test_overtaking_withdraws_what_its_recipient_has_not_ended(steps: list[ReferralStep]) -> None:
+    """That it ended it may be heard later: then it is what it was there when it was overtaken."""
+    before = _without_overtaking(steps)
+    assert _rank(steps) >= _rank(before)
+    ended = fold(before) in (ReferralState.DECLINED, ReferralState.PASSED_ON, ReferralState.OUTCOME)
+    overtaken = before != steps and not ended
+    assert fold(steps) is (ReferralState.WITHDRAWN if overtaken else fold(before))
 
 
 @given(_legal_walk(), st.randoms(use_true_random=False))

@@ -198,6 +198,54 @@ def test_what_was_ended_before_stays_as_it_ended(bench: Bench) -> None:
         ]
 
 
+@pytest.mark.parametrize("state", ["declined", "accepted"])
+def test_a_step_that_crosses_with_more_urgency_leaves_both_sides_with_one_view(
+    bench: Bench, state: str
+) -> None:
+    pt, es, series = bench[PT], bench[ES], _likely(bench[PT])
+    pt.refer(series, country="ES", urgency=ROUTINE)
+    bench.flow()
+    bench.offline.add(PT)
+    step = operator_pb2.StepReferralRequest(id=es.inbox()[0].id, state=state, text="x")
+    Referring(es.node).step(ANA, step)
+    bench.now += timedelta(hours=1)
+    pt.refer(series, country="ES", urgency=IMMEDIATE)
+    bench.flow()
+    bench.offline.clear()
+    es.ready(PT)
+    bench.flow()
+    ended = "declined" if state == "declined" else "withdrawn"
+    for node, direction in ((pt, Direction.OUT), (es, Direction.IN)):
+        states = _states(node, series, direction)
+        assert states == [(IMMEDIATE, "delivered"), (ROUTINE, ended)]
+
+
+def test_what_was_refused_overtakes_nothing(bench: Bench) -> None:
+    pt, es, series = bench[PT], bench[ES], _likely(bench[PT])
+    pt.refer(series, country="ES", urgency=ROUTINE)
+    bench.flow()
+    step = operator_pb2.StepReferralRequest(id=es.inbox()[0].id, state="accepted")
+    Referring(es.node).step(ANA, step)
+    bench.flow()
+    es.node.policy = _Denying(es.node.policy)  # type: ignore[assignment]
+    pt.refer(series, country="ES", urgency=IMMEDIATE)
+    bench.flow()
+    assert _states(es, series, Direction.IN) == [(ROUTINE, "accepted")]
+    assert _states(pt, series, Direction.OUT) == [(IMMEDIATE, "refused"), (ROUTINE, "accepted")]
+
+
+def test_the_log_of_both_sides_says_what_was_overtaken_by_what(bench: Bench) -> None:
+    pt, es, series = bench[PT], bench[ES], _likely(bench[PT])
+    (first,) = pt.refer(series, country="ES", urgency=ROUTINE)
+    bench.flow()
+    (second,) = pt.refer(series, country="ES", urgency=IMMEDIATE, case_ref="2026-119")
+    bench.flow()
+    for node, peer in ((pt, ES), (es, PT)):
+        (entry,) = node.audit("referral.overtaken")
+        assert entry["subjects"] == [first.id, second.id, series]
+        assert (entry["peer"], entry["case"], entry["person"]) == (peer, "2026-119", "ana")
+
+
 @pytest.mark.parametrize(("country", "said"), [("ZZ", "no country has"), ("UK", "is GB")])
 def test_a_country_that_there_is_not_is_told_by_nobody(
     bench: Bench, country: str, said: str

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 from tieline.v1 import delivery_pb2
-from tieline_client.errors import NotFound
 
 from tieline_server.delivery.drafts import Draft
 from tieline_server.delivery.waits import wait_seconds
 from tieline_server.domain.broadcast import BroadcastRecipientState
 from tieline_server.domain.messages import OutState, Reply, Settled
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import handover_step
 from tieline_server.services.context import Node
 from tieline_server.services.legal_basis import message_basis
+from tieline_server.services.referring import handed_over
 
 Answered = tuple[Draft, delivery_pb2.DeliverResponse]
 
@@ -53,9 +51,7 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
         done.append(Settled(message.id, state, reason[:2000]))
         delivered = state is OutState.DELIVERED
         if message.kind == "referral" and state is not OutState.PARKED:
-            step = handover_step(message.id, message.subject, agency, now, delivered=delivered)
-            with suppress(NotFound):  # erased meanwhile: that holds up nobody behind it
-                tx.referrals.add_step(step)
+            handed_over(node, tx, message.id, message.subject, agency, delivered=delivered)
         if message.kind == "broadcast" and state is not OutState.PARKED:
             states = BroadcastRecipientState
             told.setdefault(states.DELIVERED if delivered else states.REFUSED, []).append(

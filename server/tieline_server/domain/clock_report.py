@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
-from tieline_server.domain.referral import SEEN, Direction, Referral, ReferralState, ReferralStep
+from tieline_server.domain.referral import (
+    SEEN,
+    Direction,
+    Referral,
+    ReferralState,
+    ReferralStep,
+    fold,
+)
 from tieline_server.domain.series import Assessment
 from tieline_server.domain.targets import Targets, localised_at, standing
 
@@ -62,7 +69,8 @@ def telling(
     Of a referral that was withdrawn, what was done before stays; nothing of it is late.
     """
     kept = list(steps)
-    ended = min((one.at for one in kept if one.state is _S.WITHDRAWN), default=None)
+    ends = {_S.WITHDRAWN} | ({_S.OVERTAKEN} if fold(kept) is _S.WITHDRAWN else set())
+    ended = min((one.at for one in kept if one.state in ends), default=None)
     if ended is not None:
         kept = [one for one in kept if one.at <= ended]
 

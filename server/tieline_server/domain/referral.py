@@ -38,6 +38,12 @@ class ReferralState(enum.StrEnum):
     TOLD_OUTSIDE = "told_outside"
     """A step after which it is passed on: a country that no member serves was told by other means;
     ``text`` is the reference under which."""
+    OVERTAKEN = "overtaken"
+    """A step after which it is withdrawn, unless its recipient has ended it: the same came there
+    again with more urgency."""
+    REPEATED = "repeated"
+    """A step after which it is withdrawn, unless its recipient has accepted or ended it: the same
+    came there again with what its series has had since."""
 
 
 class Urgency(enum.IntEnum):
@@ -74,7 +80,8 @@ _RANK = {
 UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED, ReferralState.REFUSED})
 """States in which no person of the recipient has said a word."""
 
-_OPEN = UNACKNOWLEDGED | {ReferralState.ACKNOWLEDGED, ReferralState.ACCEPTED}
+_UNANSWERED = UNACKNOWLEDGED | {ReferralState.ACKNOWLEDGED}
+_OPEN = _UNANSWERED | {ReferralState.ACCEPTED}
 """States that still wait for the recipient."""
 
 SEEN = frozenset(
@@ -157,19 +164,17 @@ class Referral:
         return self.state not in (ReferralState.WITHDRAWN, ReferralState.REFUSED)
 
     def is_overtaken_by(self, other: Referral) -> bool:
-        """Whether the same was told again, later: with more urgency, or by the owner with what its
-        series has had since, where nobody has accepted it yet."""
+        """Whether the same was told again later, and came: with more urgency, or by the owner with
+        what its series has had since."""
         one, two = (
             (each.series, each.direction, each.sender, each.recipient, each.country)
             for each in (self, other)
         )
-        if one != two or not other.stands:
-            return False
-        if other.urgency < self.urgency:
-            return other.created >= self.created and self.state in _OPEN
+        later = other.created >= self.created and other.urgency < self.urgency
         own = self.root == self.id and other.root == other.id
-        again = other.urgency == self.urgency and other.created > self.created
-        return own and again and self.state in _OPEN - {ReferralState.ACCEPTED}
+        grown = own and other.created > self.created and other.urgency == self.urgency
+        came = other.stands and other.state is not ReferralState.REFERRED
+        return one == two and (later or grown) and came and self.state is not ReferralState.WITHDRAWN
 
 
 def handover_step(
@@ -189,9 +194,14 @@ def handover_step(
 
 def fold(steps: Iterable[ReferralStep]) -> ReferralState:
     """Return the state that a set of steps amounts to; duplicates and order do not matter."""
-    moved = (step for step in steps if step.state in _RANK)
+    taken = list(steps)
+    moved = (step for step in taken if step.state in _RANK)
     best = max(moved, key=lambda s: (_RANK[s.state], s.at, s.state.value, s.id), default=None)
-    return ReferralState.REFERRED if best is None else reached(best.state)
+    state = ReferralState.REFERRED if best is None else reached(best.state)
+    said = {step.state for step in taken}
+    overtaken = state in _OPEN and ReferralState.OVERTAKEN in said
+    repeated = state in _UNANSWERED and ReferralState.REPEATED in said
+    return ReferralState.WITHDRAWN if overtaken or repeated else state
 
 
 def reached(step: ReferralState) -> ReferralState:

@@ -104,7 +104,7 @@ class IncomingReferrals:
                     at=node.clock(),
                 )
             )
-            overtake(tx, referral)
+            overtake(node, tx, referral)
 
         return referral.id, effect
 

@@ -39,7 +39,7 @@ def put_back(node: Node, tx: Tx, peer: str, messages: Sequence[delivery_pb2.Sent
             if told.message.state is OutState.DELIVERED and told.message.envelope:
                 take_effect(node, tx, told)
             elif (ours := tx.outbox.get(peer, told.message.id)) is not None:
-                note_answer(tx, ours, node.clock())
+                note_answer(node, tx, ours)
     return count
 
 

@@ -8,7 +8,6 @@ goes by ids, so nothing happens twice. A kind without a row here did nothing to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from tieline.v1 import payload_pb2
 from tieline_client import limits
@@ -21,13 +20,7 @@ from tieline_server.domain.merging import Alias
 from tieline_server.domain.messages import OutMessage, OutState
 from tieline_server.domain.policy import Disclosure
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.referral import (
-    Direction,
-    Referral,
-    ReferralState,
-    ReferralStep,
-    handover_step,
-)
+from tieline_server.domain.referral import Direction, Referral, ReferralState, ReferralStep
 from tieline_server.domain.request import (
     Request,
     RequestedSeries,
@@ -48,7 +41,7 @@ from tieline_server.services.context import Node
 from tieline_server.services.given_back import Told, series_back
 from tieline_server.services.incoming_outside import telling
 from tieline_server.services.incoming_splits import read_split
-from tieline_server.services.referring import apply_outcome, overtake, parse_urgency
+from tieline_server.services.referring import apply_outcome, handed_over, parse_urgency
 from tieline_server.services.retracting import said_again
 from tieline_server.services.series_life import advance
 from tieline_server.services.split_items import settle
@@ -62,13 +55,13 @@ def take_effect(node: Node, tx: Tx, told: Told) -> None:
         effect(node, tx, told)
 
 
-def note_answer(tx: Tx, message: OutMessage, at: datetime) -> None:
+def note_answer(node: Node, tx: Tx, message: OutMessage) -> None:
     """Note what its recipient answered to a message of ours of which nothing more is left, or which
     it refused: whether it was told."""
     delivered = message.state is OutState.DELIVERED
-    if message.kind == "referral" and tx.referrals.get(message.subject) is not None:
+    if message.kind == "referral":
         about = message.id, message.subject, message.recipient
-        tx.referrals.add_step(handover_step(*about, at, delivered=delivered))
+        handed_over(node, tx, *about, delivered=delivered)
     elif message.kind == "broadcast":
         states = BroadcastRecipientState
         state = states.DELIVERED if delivered else states.REFUSED
@@ -96,7 +89,6 @@ def _referral(node: Node, tx: Tx, told: Told) -> None:
             note=body.note,
         )
         tx.referrals.add(referral)
-        overtake(tx, referral)
         # From now, not from then: what was said meanwhile is still on its way back.
         for alarm in alarms_of(referral, node.clock(), node.defaults.targets):
             tx.alarms.set(alarm)
@@ -104,8 +96,7 @@ def _referral(node: Node, tx: Tx, told: Told) -> None:
         if known is not None and known.status in BEFORE_REFERRED:
             who = {"agency": node.agency, "person": payload.person}
             advance(tx, known, SeriesStatus.REFERRED, at=told.message.created, **who)
-    at = told.message.settled or node.clock()
-    tx.referrals.add_step(handover_step(told.message.id, body.id, peer, at, delivered=True))
+    handed_over(node, tx, told.message.id, body.id, peer, delivered=True)
 
 
 def _referral_step(node: Node, tx: Tx, told: Told) -> None:

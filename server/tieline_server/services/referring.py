@@ -257,24 +257,51 @@ def original_envelope(tx: Tx, referral: Referral) -> envelope_pb2.Envelope:
     raise NotFound("the signed referral is no longer here")
 
 
-def overtake(tx: Tx, referral: Referral) -> None:
+def handed_over(
+    node: Node, tx: Tx, message: str, referral_id: str, agency: str, *, delivered: bool
+) -> None:
+    """Note what the recipient's node said of the message with a referral, where that is still
+    here; one that came ends those that it overtakes."""
+    referral = tx.referrals.get(referral_id)
+    if referral is None:
+        return
+    step = clock.handover_step(message, referral_id, agency, node.clock(), delivered=delivered)
+    tx.referrals.add_step(step)
+    if delivered:
+        overtake(node, tx, referral)
+
+
+def overtake(node: Node, tx: Tx, referral: Referral) -> None:
     """End the referrals that this one overtakes, or this one where it comes late: the same was told
-    again with more urgency, or with more items. Sender and recipient do so by themselves."""
+    again with more urgency, or with more items. The recipient does so once it has both, and so does
+    the sender."""
     same = tx.referrals.find(referral.direction, referral.series)
     for one in same:
-        later = next((other for other in same if one.is_overtaken_by(other)), None)
-        if later is not None:
-            urgency = later.urgency.name.lower()
-            urgent = later.urgency < one.urgency
-            tx.referrals.add_step(
-                ReferralStep(
-                    id=str(uuid5(UUID(later.id), one.id)),
-                    referral=one.id,
-                    state=ReferralState.WITHDRAWN,
-                    agency=later.sender,
+        over = [other for other in same if one.is_overtaken_by(other)]
+        if not over:
+            continue
+        later = min(over, key=lambda other: other.urgency)
+        state, how = ReferralState.OVERTAKEN, f"as {later.urgency.name.lower()}"
+        if later.urgency == one.urgency:
+            state, how = ReferralState.REPEATED, "with what came since"
+        step = ReferralStep(
+            id=str(uuid5(UUID(later.id), one.id)),
+            referral=one.id,
+            state=state,
+            agency=later.sender,
+            person=later.person,
+            at=later.created,
+            text=f"told again {how}",
+        )
+        if tx.referrals.add_step(step):
+            tx.audit.append(
+                node.entry(
+                    f"referral.{step.state.value}",
                     person=later.person,
-                    at=later.created,
-                    text=f"told again {f'as {urgency}' if urgent else 'with what came since'}",
+                    peer=later.recipient if later.sender == node.agency else later.sender,
+                    purpose=later.purpose,
+                    case_ref=later.case_ref,
+                    subjects=(one.id, later.id, one.series),
                 )
             )
 
@@ -297,7 +324,6 @@ def send_referral(
     """
     series = still(tx, series, referral.recipient)
     tx.referrals.add(referral)
-    overtake(tx, referral)
     for alarm in alarms_of(referral, node.clock(), node.defaults.targets):
         tx.alarms.set(alarm)
     assessments = list(tx.series.assessments(series.id))
