@@ -16,15 +16,30 @@ from tieline_server.services.clock import ReferralClock
 from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
+from tieline_server.services.uploading import Uploading
 from tieline_server.services.views import find_series, series_view
 
-from tests.services.bench import ANA, ES, FR, PT, Bench, Running, records
+from tests.services.bench import (
+    ANA,
+    CASE,
+    ES,
+    FR,
+    INTERPOL,
+    PT,
+    PURPOSE,
+    Bench,
+    Running,
+    records,
+)
 
 IMMEDIATE, URGENT, ROUTINE = 1, 2, 3
 
 
+_TAKEN = (Action.BE_TOLD, Action.RECEIVE_BROADCAST, Action.ACCEPT_UPLOAD)
+
+
 class _Denying:
-    """Rules of an agency that takes no referrals this week."""
+    """Rules of an agency that takes nothing this week."""
 
     version = "0" * 64
 
@@ -32,8 +47,8 @@ class _Denying:
         self._rules = rules
 
     def decide(self, question: Any) -> Any:
-        if question.action in (Action.BE_TOLD, Action.RECEIVE_BROADCAST):
-            return Decision(False, (), (), "no referrals this week")
+        if question.action in _TAKEN:
+            return Decision(False, (), (), "nothing this week")
         return self._rules.decide(question)
 
     def highest_disclosure(self, question: Any) -> Any:
@@ -110,6 +125,28 @@ def test_who_refused_a_referral_gets_no_correction_of_it(
     pt, (series, _) = bench[PT], refused
     _assess(pt, series, country="ES", eliminate=True)
     assert pt.queued(ES) == []
+
+
+def test_a_deposit_that_was_refused_can_be_made_again(bench: Bench) -> None:
+    pt, interpol = bench[PT], bench[INTERPOL]
+    series, rules = pt.series(records(range(3))), interpol.node.policy
+    request = operator_pb2.UploadSeriesRequest(
+        series=[series], repository=INTERPOL, purpose=PURPOSE, case_ref=CASE
+    )
+    interpol.node.policy = _Denying(rules)  # type: ignore[assignment]
+    (refused,) = Uploading(pt.node).upload(ANA, request)
+    bench.flow()
+    interpol.node.policy = rules
+    (again,) = Uploading(pt.node).upload(ANA, request)
+    assert (again.unchanged, again.items) == (False, 3)
+    bench.flow()
+    assert interpol.store.read(lambda tx: tx.items.count_of_series(series)) == 3
+    (same,) = Uploading(pt.node).upload(ANA, request)
+    assert (same.id, same.unchanged) == (again.id, True)
+    assert {one.id: one.delivery for one in Uploading(pt.node).find()} == {
+        refused.id: "refused",
+        again.id: "delivered",
+    }
 
 
 # --- more urgent ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tieline_client.identifiers import new_id
 from tieline_client.payloads import timestamp
 
 from tieline_server.domain import upload as states
+from tieline_server.domain.messages import OutState
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.referral import Direction, Urgency
 from tieline_server.domain.request import Use
@@ -100,11 +101,12 @@ class Uploading:
 
     @staticmethod
     def _last(tx: Tx, series: str, repository: str) -> Upload | None:
-        """The latest deposit of a series there that stands."""
+        """The latest deposit of a series there that stands; one that was refused never was."""
         standing = [
             one
             for one in tx.uploads.find(Direction.OUT, series)
             if one.repository == repository and one.state is not UploadState.WITHDRAWN
+            if not _refused(tx, one)
         ]
         return max(standing, key=lambda one: (one.generation, one.id), default=None)
 
@@ -263,6 +265,12 @@ def take_step(
             reference=reference,
         )
     )
+
+
+def _refused(tx: Tx, upload: Upload) -> bool:
+    """Whether the repository's node did not take a deposit."""
+    sent = (one for one in tx.outbox.of_subject(upload.id) if one.kind == "upload")
+    return any(one.state is OutState.REFUSED for one in sent)
 
 
 def _number(node: Node, tx: Tx, series_id: str, given: str) -> str:
