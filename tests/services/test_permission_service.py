@@ -145,6 +145,9 @@ def test_a_withdrawn_series_ends_permissions_given_and_asked(bench: Bench) -> No
     bench.flow()
     assert show(bench[PT], given).state == show(bench[PT], asked).state == "ended"
     assert show(bench[ES], given).state == "ended"
+    for agency in (PT, ES):
+        logged = [one["subjects"][0] for one in bench[agency].audit("permission.ended")]  # type: ignore[index]
+        assert given in logged, "whose grant it was, and who held it"
     with pytest.raises(WrongState):
         decide(bench[PT], asked)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tieline.v1 import operator_pb2, payload_pb2, requests_pb2, series_pb2
@@ -326,6 +326,9 @@ def test_a_withdrawn_series_ends_what_waits_on_it(bench: Bench) -> None:
     assert (got.state, got.reason) == ("ended", "the series was taken back by its owner")
     with pytest.raises(WrongState, match="ended"):
         decide(bench[PT], request)
+    (logged,) = bench[PT].audit("request.ended")
+    assert {request, series} <= set(cast(list[str], logged["subjects"]))
+    assert (logged["peer"], logged["person"]) == (ES, "rui")
 
 
 def test_narrowing_reaches_the_released_copy(bench: Bench) -> None:

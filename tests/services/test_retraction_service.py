@@ -244,6 +244,22 @@ def test_what_is_told_after_a_narrowing_comes_with_it(told: Told) -> None:
         _pass_on(bench, FR, HUB)
 
 
+def test_every_log_names_the_series_that_was_narrowed(told: Told) -> None:
+    bench = told.bench
+    bench[PT].refer(told.series, agency=ES)
+    assert bench[ES]
+    bench.flow()
+    told.retract("narrow", code=1)
+    bench.flow()
+    for agency, action in (
+        (PT, "series.narrowed"),
+        (ES, "retraction.received"),
+        (PT, "purge_receipt.received"),
+    ):
+        (entry,) = bench[agency].audit(action)
+        assert told.series in str(entry["subjects"]), action
+
+
 def test_a_referral_that_comes_after_its_retraction_is_refused(told: Told) -> None:
     bench = told.bench
     bench[PT].refer(told.series, agency=ES)

@@ -45,8 +45,11 @@ def _notice_of(payload: payload_pb2.Payload) -> series_pb2.SeriesNotice | None:
 
 
 def told(payload: payload_pb2.Payload) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the series that a message of ours now told, as a subject, and its numbers in other
+    """Return the series that a message told, or takes back, as a subject, and its numbers in other
     systems: the SIENA number is in the log of both sides (2023/977 Art. 13)."""
+    body = getattr(payload, payload.WhichOneof("body") or "", None)
+    if isinstance(body, payload_pb2.Retraction | payload_pb2.PurgeReceipt):
+        return (body.series,), {}
     notice = _notice_of(payload)
     if notice is None or not notice.id:
         return (), {}

@@ -41,7 +41,9 @@ def end_requests(node: Node, tx: Tx, retraction: Retraction) -> set[str]:
             if everybody or retraction.excludes(request.peer):
                 woken |= _permission(node, tx, retraction, request)
         elif request.state is RequestState.PENDING and everybody:
-            tx.requests.put(replace(request, state=RequestState.ENDED, reason=_WHY))
+            ended = replace(request, state=RequestState.ENDED, reason=_WHY)
+            tx.requests.put(ended)
+            _log(node, tx, retraction, ended)
     return woken
 
 
@@ -65,6 +67,7 @@ def _release(node: Node, tx: Tx, retraction: Retraction, request: Request) -> se
     if request.side is Side.IN and request.state is RequestState.PENDING and not waits:
         ended = replace(request, state=RequestState.ENDED, reason=_WHY, decided=node.clock())
         tx.requests.put(ended)
+        _log(node, tx, retraction, ended)
         answer(node, tx, ended)
         return {request.peer}
     return set()
@@ -74,6 +77,7 @@ def _permission(node: Node, tx: Tx, retraction: Retraction, request: Request) ->
     pending = request.state is RequestState.PENDING
     ended = replace(request, state=RequestState.ENDED, reason=_WHY, envelope=b"")
     tx.requests.put(ended)
+    _log(node, tx, retraction, ended)
     if request.side is Side.IN and pending:
         refused = replace(ended, state=RequestState.REFUSED)
         send(
@@ -84,3 +88,18 @@ def _permission(node: Node, tx: Tx, retraction: Retraction, request: Request) ->
         )
         return {request.peer}
     return set()
+
+
+def _log(node: Node, tx: Tx, retraction: Retraction, ended: Request) -> None:
+    kind = "permission" if ended.kind is RequestKind.PERMISSION else "request"
+    tx.audit.append(
+        node.entry(
+            f"{kind}.ended",
+            person=retraction.person,
+            peer=ended.peer,
+            purpose=ended.purpose,
+            case_ref=ended.case_ref,
+            subjects=(ended.id, retraction.series, retraction.id),
+            reason=_WHY,
+        )
+    )
