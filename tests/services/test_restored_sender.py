@@ -74,7 +74,7 @@ def test_who_refused_after_the_backup_was_not_told(pair: Bench) -> None:
     es, pt = pair[ES], pair[PT]
     es.refer(es.series(records([1])), country="PT")
     before = pair.image(ES)  # it waits
-    pt.node.policy = _Denying(pt.node.policy)  # type: ignore[assignment]
+    pt.node.policy = _Denying(pt.node.policy)
     pair.flow()
     kept = _states(es)
     assert list(kept.values()) == ["refused"]
@@ -89,7 +89,7 @@ def test_a_broadcast_that_was_refused_after_the_backup_is(bench: Bench) -> None:
     )
     (sent,) = Broadcasting(hub.node).broadcast(ANA, request)
     before = bench.image(HUB)
-    es.node.policy = _Denying(es.node.policy)  # type: ignore[assignment]
+    es.node.policy = _Denying(es.node.policy)
     for agency in (PT, FBI):
         assert bench[agency]
     bench.flow()

@@ -133,7 +133,7 @@ def test_a_deposit_that_was_refused_can_be_made_again(bench: Bench) -> None:
     request = operator_pb2.UploadSeriesRequest(
         series=[series], repository=INTERPOL, purpose=PURPOSE, case_ref=CASE
     )
-    interpol.node.policy = _Denying(rules)  # type: ignore[assignment]
+    interpol.node.policy = _Denying(rules)
     (refused,) = Uploading(pt.node).upload(ANA, request)
     bench.flow()
     interpol.node.policy = rules
@@ -264,7 +264,7 @@ def test_what_was_refused_overtakes_nothing(bench: Bench) -> None:
     step = operator_pb2.StepReferralRequest(id=es.inbox()[0].id, state="accepted")
     Referring(es.node).step(ANA, step)
     bench.flow()
-    es.node.policy = _Denying(es.node.policy)  # type: ignore[assignment]
+    es.node.policy = _Denying(es.node.policy)
     pt.refer(series, country="ES", urgency=IMMEDIATE)
     bench.flow()
     assert _states(es, series, Direction.IN) == [(ROUTINE, "accepted")]
