@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import permutations
 from typing import Any
 
@@ -13,6 +13,7 @@ from tieline_client.errors import InvalidInput
 from tieline_server.domain.policy import Action, Decision
 from tieline_server.domain.referral import Direction
 from tieline_server.services.clock import ReferralClock
+from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
 from tieline_server.services.series_work import SeriesWork
@@ -181,6 +182,8 @@ def test_a_referral_with_more_urgency_overtakes_the_earlier_one(
         assert states == [(IMMEDIATE, "delivered"), (ROUTINE, "withdrawn")]
     now = [one for one in es.inbox() if one.referral.state == "delivered"]
     assert [one.referral.urgency for one in now] == [IMMEDIATE]
+    (ended,) = [one for one in Mailbox(pt.node).clock(series) if one.state == "withdrawn"]
+    assert ended.since_time.ToDatetime(UTC) == bench.now
     alarms = es.store.read(lambda tx: tx.alarms.due(bench.now, 10))
     assert [(one.kind, one.referral) for one in alarms] == [("immediate", now[0].referral.id)]
     step = operator_pb2.StepReferralRequest(id=now[0].referral.id, state="accepted")

@@ -77,6 +77,11 @@ _RANK = {
     ReferralState.WITHDRAWN: 5,
 }
 
+_LEADS_TO = {
+    ReferralState.TOLD_OUTSIDE: ReferralState.PASSED_ON,
+    ReferralState.OVERTAKEN: ReferralState.WITHDRAWN,
+}
+
 UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED, ReferralState.REFUSED})
 """States in which no person of the recipient has said a word."""
 
@@ -205,8 +210,9 @@ def fold(steps: Iterable[ReferralStep]) -> ReferralState:
 
 
 def reached(step: ReferralState) -> ReferralState:
-    """Return the state that a step leads to; all but telling outside are named by it."""
-    return ReferralState.PASSED_ON if step is ReferralState.TOLD_OUTSIDE else step
+    """Return the state that a step leads to; all but telling outside and overtaking are named by
+    it."""
+    return _LEADS_TO.get(step, step)
 
 
 def further(step: ReferralStep, first: str) -> ReferralStep:
