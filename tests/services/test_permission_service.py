@@ -29,6 +29,7 @@ from tests.services.bench import (
     records,
 )
 from tests.services.test_release_service import decide, sent, show, waiting, withdraw
+from tests.services.test_standing_service import contact
 
 H2: dict[str, Any] = {"handling": {"code": 2, "tlp": 3, "retain_until": "2028-01-01"}}
 RED: dict[str, Any] = {"handling": {"code": 0, "tlp": 5, "retain_until": "2028-01-01"}}
@@ -150,6 +151,32 @@ def test_a_withdrawn_series_ends_permissions_given_and_asked(bench: Bench) -> No
         assert given in logged, "whose grant it was, and who held it"
     with pytest.raises(WrongState):
         decide(bench[PT], asked)
+
+
+@pytest.mark.parametrize("approve", [True, False])
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_a_provider_that_was_restored_has_decided_what_it_decided(
+    bench: Bench, asked_before: bool, approve: bool
+) -> None:
+    series, _ = told(bench)
+    backup = bench.image(PT)
+    request = ask(bench[ES], series, "pass-on", FR)
+    bench.flow()
+    backup = bench.image(PT) if asked_before else backup
+    decide(bench[PT], request, approve=approve, reason="" if approve else "a witness is at risk")
+    bench.flow()
+    kept = show(bench[PT], request)
+    bench.set_back(PT, backup)
+    pt = bench.resync(PT)
+    contact(pt, ES)
+    contact(bench[ES], PT)
+    bench.flow()
+    assert waiting(pt) == [], "nobody decides it again"
+    again = show(pt, request)
+    assert (again.state, again.decided_by, again.reason, again.expire_time) == (
+        *(kept.state, kept.decided_by, kept.reason),
+        kept.expire_time,
+    )
 
 
 def test_what_no_permission_opens_is_not_even_asked(bench: Bench) -> None:

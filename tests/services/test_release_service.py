@@ -16,6 +16,7 @@ from tieline_server.services.purging import Purging
 from tieline_server.services.retracting import Retracting
 
 from tests.services.bench import CASE, ES, FR, HUB, ICE, PT, PURPOSE, Bench, Running, records
+from tests.services.test_standing_service import contact
 
 RUI = Person("rui", frozenset({"officer"}))
 
@@ -329,6 +330,20 @@ def test_a_withdrawn_series_ends_what_waits_on_it(bench: Bench) -> None:
     (logged,) = bench[PT].audit("request.ended")
     assert {request, series} <= set(cast(list[str], logged["subjects"]))
     assert (logged["peer"], logged["person"]) == (ES, "rui")
+
+
+def test_what_was_refused_before_a_restore_does_not_wait_after_it(bench: Bench) -> None:
+    _, request = asked(bench)
+    backup = bench.image(PT)
+    decide(bench[PT], request, approve=False, reason="a source is at risk")
+    bench.flow()
+    kept = show(bench[PT], request)
+    bench.set_back(PT, backup)
+    pt = bench.resync(PT)
+    contact(pt, ES)
+    bench.flow()
+    assert waiting(pt) == []
+    assert show(pt, request) == kept
 
 
 def test_narrowing_reaches_the_released_copy(bench: Bench) -> None:

@@ -8,6 +8,7 @@ goes by ids, so nothing happens twice. A kind without a row here did nothing to 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tieline.v1 import payload_pb2
 from tieline_client import limits
@@ -281,6 +282,44 @@ def _permission_request(node: Node, tx: Tx, told: Told) -> None:
     tx.requests.add(request, [RequestedSeries(body.series, 0)])
 
 
+def _permission(node: Node, tx: Tx, told: Told) -> None:
+    """What this agency's officer decided of a use that others asked for."""
+    payload, body = told.payload, told.payload.permission
+    request = _undecided(tx, told, body.request, RequestKind.PERMISSION)
+    if request is not None:
+        decided = replace(
+            request,
+            state=RequestState(body.state),
+            decided_by=payload.person,
+            decided=told.message.created,
+            expires=moment(body.expire_time),
+            reason=body.reason,
+        )
+        tx.requests.put(decided)
+
+
+def _request_answer(node: Node, tx: Tx, told: Told) -> None:
+    """That nothing is released. What is, says `_release`; counts have to be released again."""
+    payload, body = told.payload, told.payload.request_answer
+    request = _undecided(tx, told, body.request, RequestKind.RELEASE)
+    if request is None or body.state == RequestState.APPROVED.value:
+        return
+    by, at = payload.person, moment(body.decide_time)
+    state = RequestState(body.state)
+    tx.requests.put(replace(request, state=state, decided_by=by, decided=at, reason=body.reason))
+    waits = [one for one in tx.requests.series_of(request.id) if one.state is SeriesState.WAITING]
+    tx.requests.mark(request.id, [one.series for one in waits], SeriesState.REFUSED)
+
+
+def _undecided(tx: Tx, told: Told, identifier: str, kind: RequestKind) -> Request | None:
+    """Return what a peer asked for, where it is here and waits for a decision."""
+    request = tx.requests.get(identifier)
+    if request is None or request.state is not RequestState.PENDING:
+        return None
+    same = (request.kind, request.side, request.peer) == (kind, Side.IN, told.message.recipient)
+    return request if same else None
+
+
 def _tip(node: Node, tx: Tx, told: Told) -> None:
     """A tip that was relayed, where it is still here."""
     body = told.payload.tip
@@ -329,4 +368,6 @@ _EFFECTS: dict[str, Callable[[Node, Tx, Told], None]] = {
     "tip": _tip,
     "release": _release,
     "permission_request": _permission_request,
+    "permission": _permission,
+    "request_answer": _request_answer,
 }
