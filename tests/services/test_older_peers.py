@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tieline.v1 import operator_links_pb2, operator_pb2, series_work_pb2
+from tieline.v1 import delivery_pb2, operator_links_pb2, operator_pb2, series_work_pb2
 from tieline_client import WIRE_MINOR
 from tieline_client.payload_kinds import unread
 from tieline_client.payloads import kind_of
+from tieline_server.domain.messages import OutState
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
 from tieline_server.services.notes import NoteDesk
@@ -128,3 +129,29 @@ def test_a_peer_whose_version_is_not_known_is_asked(bench: Bench) -> None:
     bench.flow()
     assert seen == ["note"]
     assert not _outbox(es, "parked")
+
+
+def test_what_is_taken_back_while_an_older_peer_is_asked_is_not_kept_for_later(
+    bench: Bench,
+) -> None:
+    pt, es = bench[PT], bench[ES]
+    series = pt.series(records([1]))
+    pt.refer(series, country="ES")
+    (message,) = pt.queued(ES)
+    honest = es.receiving.deliver
+
+    def deliver(peer: str, request: delivery_pb2.DeliverRequest) -> delivery_pb2.DeliverResponse:
+        if kind_of(request.envelope) != "referral":
+            return honest(peer, request)
+        back = operator_pb2.RetractSeriesRequest(series=series, kind="withdraw", reason="x")
+        Retracting(pt.node).retract(ANA, back)
+        return delivery_pb2.DeliverResponse(
+            reply=delivery_pb2.REPLY_UNSUPPORTED, reason="UNKNOWN_METHOD"
+        )
+
+    es.receiving.deliver = deliver  # type: ignore[method-assign]
+    bench.flow()
+    pt.store.write(lambda tx: tx.standings.revive(ES))  # ES is upgraded
+    bench.flow()
+    known = pt.store.read(lambda tx: tx.outbox.get(ES, message.id))
+    assert known is not None and known.state is OutState.CANCELLED

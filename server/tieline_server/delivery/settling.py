@@ -47,6 +47,8 @@ def settle(node: Node, tx: Tx, agency: str, answered: Sequence[Answered]) -> Non
             tx.outbox.hold(agency, message.id, until, why[:500])
             continue
         state = _STATES[reply]
+        if state is OutState.PARKED and not tx.outbox.queued(agency, [message.id]):
+            continue  # taken back meanwhile: there is nothing to be sent later
         reason = f"{answer.reason}: {answer.text}" if answer.reason else ""
         done.append(Settled(message.id, state, reason[:2000]))
         delivered = state is OutState.DELIVERED
