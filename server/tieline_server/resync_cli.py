@@ -18,7 +18,7 @@ from tieline_client.profile import utc_now
 
 from tieline_server.config import Home
 from tieline_server.domain.audit import AuditEntry
-from tieline_server.domain.ports import Store
+from tieline_server.domain.ports import Store, Tx
 
 HomeArgument = Annotated[Path, typer.Argument(help="The node's folder.", show_default=False)]
 
@@ -59,15 +59,17 @@ def resync(
             raise typer.Exit(1)
     from tieline_server.services.standing_answers import begin_new_epoch  # noqa: PLC0415
 
-    with _stopped(place) as store:
-        epoch = begin_new_epoch(store)
+    def log(tx: Tx, epoch: str) -> None:
         entry = AuditEntry(
             action="node.resynchronised",
             at=utc_now(),
             agency=config.agency,
             detail={"epoch": epoch, "user": os.getuid()},
         )
-        store.write(lambda tx: tx.audit.append(entry))
+        tx.audit.append(entry)
+
+    with _stopped(place) as store:
+        epoch = begin_new_epoch(store, log)
         store.drain()
     result = {"agency": config.agency, "home": str(home), "epoch": epoch}
     emit(as_json, result, lambda: line(f"{config.agency} begins a new epoch; start the node now"))

@@ -5,7 +5,7 @@ Begun here, too: a new epoch, by the operator's word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tieline.v1 import delivery_pb2
 from tieline_client import limits
@@ -80,13 +80,20 @@ def _in_messages(
     yield response
 
 
-def begin_new_epoch(store: Store) -> str:
+def begin_new_epoch(store: Store, log: Callable[[Tx, str], None] = lambda _tx, _epoch: None) -> str:
     """Leave all that peers know of this node behind; return the new epoch.
 
     For a node that was restored, or of which several images lived: what peers hold beyond it is
-    replayed and fetched at the next contact with each (delivery/contacts.py).
+    replayed and fetched at the next contact with each (delivery/contacts.py). ``log`` says who
+    wanted it, in the same transaction.
     """
-    return store.write(lambda tx: tx.standings.begin_epoch())
+
+    def work(tx: Tx) -> str:
+        epoch = tx.standings.begin_epoch()
+        log(tx, epoch)
+        return epoch
+
+    return store.write(work)
 
 
 def blank_archive(node: Node) -> int:
