@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tieline_client import limits
-from tieline_client.errors import DirectoryExpired, Unreachable
+from tieline_client.directory import Directory
+from tieline_client.errors import DirectoryExpired, StorageUnavailable, Unreachable
 from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.online_half import OnlineHalf
 from tieline_server.trust.peer_files import Files
@@ -85,6 +86,23 @@ def test_frozen_by_all_it_shows_as_expiry_and_ends_with_the_first_fresh_one(node
     node.peers.there["us-ice"] = Hostile(node.scene.federation.publish(node.now))
     node.refresher.round()
     node.scene.store.current().check_fresh(node.now)
+
+
+def test_a_change_that_could_not_be_logged_is_told_again(node: Node) -> None:
+    """Whoever it revokes is refused by then: the log has to say under which version."""
+    honest = node.refresher.changed
+
+    def full(_directory: Directory) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    node.refresher.changed = full
+    node.peers.there = {"pt-pj": Hostile(node.scene.change())}
+    node.refresher.round()
+    assert node.told == []
+    node.refresher.changed = honest
+    for _ in range(2):
+        node.refresher.look()
+    assert node.told == [node.version]
 
 
 def test_nobody_answers(node: Node) -> None:

@@ -231,7 +231,8 @@ class DirectoryRefresher:
                 return
 
     def note_changes(self) -> None:
-        """Tell of a version that is new, whoever brought it: this process or another."""
+        """Tell of a version that is new, whoever brought it: this process or another. What could
+        not be told, as where the log cannot be written, is told when next looked at."""
         with self._telling:
             current = self._store.current()
             told, self._told = self._told, current
@@ -240,6 +241,9 @@ class DirectoryRefresher:
                 self.changed(current)
             except TielineError as error:
                 _log.warning("directory.change_not_noted", text=error.message)
+                with self._telling:
+                    if self._told is current:
+                        self._told = told
 
     def _run(self) -> None:
         while not self._stopping.is_set():
