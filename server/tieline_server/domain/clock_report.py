@@ -69,7 +69,7 @@ def telling(
     Of a referral that was withdrawn, what was done before stays; nothing of it is late.
     """
     kept = list(steps)
-    ends = {_S.WITHDRAWN} | ({_S.OVERTAKEN} if fold(kept) is _S.WITHDRAWN else set())
+    ends = {_S.WITHDRAWN} | ({_S.OVERTAKEN, _S.REPEATED} if fold(kept) is _S.WITHDRAWN else set())
     ended = min((one.at for one in kept if one.state in ends), default=None)
     if ended is not None:
         kept = [one for one in kept if one.at <= ended]
