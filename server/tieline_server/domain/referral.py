@@ -179,7 +179,8 @@ class Referral:
         own = self.root == self.id and other.root == other.id
         grown = own and other.created > self.created and other.urgency == self.urgency
         came = other.stands and other.state is not ReferralState.REFERRED
-        return one == two and (later or grown) and came and self.state is not ReferralState.WITHDRAWN
+        waits = self.state is not ReferralState.WITHDRAWN
+        return one == two and (later or grown) and came and waits
 
 
 def handover_step(
