@@ -233,9 +233,9 @@ def test_a_disk_without_room_is_noticed_before_a_certificate_is_made(
 ) -> None:
     """A new certificate ends the old one: whoever could not write it down was locked out."""
     out = tmp_path / "new.json"
-    command = [Path(sys.executable).with_name("tieline"), "operator", "add", "ana"]
+    command: list[str | Path] = [Path(sys.executable).with_name("tieline"), "operator", "add"]
     full = subprocess.run(
-        [*command, "--role", "admin", "--out", out, "--profile", served.profile],
+        [*command, "ana", "--role", "admin", "--out", out, "--profile", served.profile],
         capture_output=True,
         text=True,
         check=False,
