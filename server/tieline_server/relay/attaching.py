@@ -184,8 +184,9 @@ class _Stream:
         self.thread = threading.Thread(target=self._run, name=f"attach-{agency}", daemon=True)
 
     def silent(self) -> bool:
-        """Whether a stream has given no sign of life for too long."""
-        return time.monotonic() - self.heard > limits.ATTACH_SILENCE_SECONDS
+        """Whether a stream has given no sign of life for too long. Between two there is none."""
+        quiet = time.monotonic() - self.heard
+        return self._client is not None and quiet > limits.ATTACH_SILENCE_SECONDS
 
     def cut(self, why: str) -> None:
         """Give the stream up; the next is tried after a back-off."""
@@ -207,6 +208,7 @@ class _Stream:
                 try:
                     self._attaching.listen_to(self, client)
                 finally:
+                    self._client = None
                     client.close()
                 self.reason, most = "between two streams", limits.ATTACH_RETRY_MOST_SECONDS
             except UnknownMethod as error:  # only an upgrade changes that
