@@ -192,6 +192,7 @@ def _assert_shows(output: str, expected: str) -> None:
             assert wanted.strip() in lines, f"{wanted!r} is not in\n{output}"
 
 
+@pytest.mark.timeout(3_600)
 def test_every_block_of_the_readme_runs_as_written(machines: Machines) -> None:
     output = ""
     ran: list[str] = []
