@@ -172,3 +172,14 @@ def test_a_list_says_what_of_it_is_held_and_how_to_remove_it(
     assert f"they are of old.csv ({holder.id})" in result.out
     (document,) = run("hashes", "import", file, "--as", "exclusions", "--json").document["files"]
     assert (document["held"], document["held_by"]) == (2, [{"id": holder.id, "file": "old.csv"}])
+
+
+def test_a_retention_day_of_an_exclusion_list_is_not_passed_over_in_silence(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    served.node.answers["Import"] = pb.ImportReport(records=9, items_new=9)
+    command = ("hashes", "import", a_list(tmp_path / "good.txt"), "--retain-until", "2099-01-01")
+    listed = run(*command, "--as", "exclusions", "--json")
+    assert (listed.code, "tieline hashes remove" in listed.err) == (0, True)
+    assert len(listed.document["files"]) == 1
+    assert "retention" not in run(*command).err

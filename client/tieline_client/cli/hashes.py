@@ -122,6 +122,11 @@ def import_files(
     for path in files:
         if not path.exists():
             raise UsageError(f"there is no file {path}; check the path, nothing was imported")
+    if options.exclusions and retain_until:
+        say(
+            "an exclusion list has no retention day, so --retain-until means nothing here: it "
+            "excludes until `tieline hashes remove` takes it back"
+        )
     named = None if file_format == "auto" else FileFormat(file_format)
     documents: list[dict[str, object]] = []
     hints: list[str] = []
