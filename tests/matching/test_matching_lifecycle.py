@@ -56,6 +56,8 @@ class History(RuleBasedStateMachine):
             self.matcher.add(kind, ids, _POOL[kind][[at for _, at in pairs]])
         elif what == "hold":
             self.matcher.hold(ids, self.matcher.holding_numbers([_SETS[at] for _, at in pairs]))
+        elif what == "restate":
+            self.matcher.restate(ids, {kind: (ids, _POOL[kind][[at for _, at in pairs]])})
         else:
             self.matcher.erase(ids)
 
@@ -67,6 +69,10 @@ class History(RuleBasedStateMachine):
             self.model |= {(kind, item, at) for item, at in pairs}
         elif what == "hold":
             self.held |= {item: _SETS[at] for item, at in pairs}
+        elif what == "restate":
+            gone = {item for item, _ in pairs}
+            self.model = {entry for entry in self.model if entry[1] not in gone}
+            self.model |= {(kind, item, at) for item, at in pairs}
         else:
             gone = {item for item, _ in pairs}
             self.held |= dict.fromkeys(gone, ())
@@ -75,6 +81,10 @@ class History(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(DigestKind), pairs=_PAIRS)
     def add(self, kind: DigestKind, pairs: list[tuple[int, int]]) -> None:
         self.change("add", kind, pairs)
+
+    @rule(kind=st.sampled_from(DigestKind), pairs=_PAIRS)
+    def restate(self, kind: DigestKind, pairs: list[tuple[int, int]]) -> None:
+        self.change("restate", kind, pairs)
 
     @rule(ids=st.lists(st.integers(0, 12), min_size=1, max_size=4))
     def erase(self, ids: list[int]) -> None:

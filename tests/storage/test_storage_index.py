@@ -30,6 +30,7 @@ from tests.storage.building import (
     now,
     opened,
     record,
+    sha1,
     stage,
     visible,
 )
@@ -251,3 +252,41 @@ def test_what_is_committed_while_somebody_sees_nothing_new_is_not_missed(
         store.index.refresh()
         assert len(looks) >= 2
         assert store.index.refresh() == store.index.stored()
+
+
+@pytest.mark.parametrize("way", ["discarded", "united"])
+def test_what_stays_held_is_found_at_every_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A question that comes while the index is told of a change finds what is held before and
+    after it."""
+    load(store, [record(1, md5="a"), record(2, sha1="b")], SERIES)
+    key = begin(store, case="another")
+    stage(store, key, [record(md5="a", sha1="b")] if way == "united" else [record(md5="a")])
+    feed: Any = store.index
+    matching = feed.matching
+    missing: list[str] = []
+    asked = [(MD5, md5("a")), (DigestKind.SHA1, sha1("b"))]
+
+    def look_after(name: str) -> None:
+        told = getattr(matching, name)
+
+        def tell(*arguments: Any) -> Any:
+            result = told(*arguments)
+            for kind, value in asked:
+                ids = matching.exact(kind, _row(value)).item_ids
+                if not any(matching.holding_set(n) for n in matching.holdings(ids).tolist()):
+                    missing.append(f"{kind.label} after {name}")
+            return result
+
+        monkeypatch.setattr(matching, name, tell)
+
+    for name in ("add", "erase", "restate", "hold"):
+        look_after(name)
+    if way == "united":
+        complete(store, key)
+    else:
+        discard(store, key)
+    store.index.refresh(wait=True)
+    assert missing == []
+    assert set(answered(store, MD5, [md5("a")]).values()) == {md5("a")}

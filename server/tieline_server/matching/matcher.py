@@ -15,7 +15,7 @@ the next, until a merge takes them in.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -201,6 +201,31 @@ class Matcher(Upkeep):
                 epoch = layers.epoch + 1
                 tombstones = layers.tombstones.with_erased(ids, epoch)
                 self._layers = replace(layers, tombstones=tombstones, epoch=epoch)
+
+    def restate(self, item_ids: I64, digests: Mapping[DigestKind, tuple[I64, U8]]) -> None:
+        """Replace what is known of items by these pairs of item id (n,) and digest (n, width).
+
+        What is not stated again vanishes at once; what is, is found at every moment. Under what
+        items are held is `hold`'s. Raises InvalidDigest.
+        """
+        ids = np.asarray(item_ids, dtype=np.int64)
+        if not len(ids):
+            return
+        for kind, (_, rows) in digests.items():
+            check_digests(kind, rows)
+        stated = [
+            (kind, np.ascontiguousarray(owners, dtype=np.int64), self._mixer.rows(kind, rows))
+            for kind, (owners, rows) in digests.items()
+        ]
+        with self._update:
+            self._touched = time.monotonic()
+            layers = self._layers
+            epoch = layers.epoch + 1
+            tombstones = layers.tombstones.with_erased(ids, epoch)
+            for kind, owners, mixed in stated:  # beside what goes, until the tombstones are seen
+                layers.deltas(kind)[-1].add(mixed, owners, epoch, tombstones)
+            self._layers = replace(layers, tombstones=tombstones, epoch=epoch)
+            self._settle()
 
     def set_applied(self, applied: int) -> None:
         """State that all changes of storage up to ``applied`` have been applied."""

@@ -252,8 +252,6 @@ class IndexFeed:
 
     def _apply(self, session: Session, change: Change) -> None:
         matching = self.matching
-        if change.erased:
-            matching.erase(np.asarray(change.erased, dtype=np.int64))
         if change.fresh is not None and change.held is not None:
             for kind, (ids, rows) in change.fresh.items():
                 matching.add(kind, ids, rows)
@@ -262,9 +260,12 @@ class IndexFeed:
         else:
             for start in range(change.first, change.last + 1, PAGE):
                 index_range(session, matching, start, min(start + PAGE - 1, change.last))
-        touched = sorted({*change.touched, *change.erased})
-        for at in range(0, len(touched), PAGE):
-            index_items(session, self.matching, touched[at : at + PAGE])
+        # Last what is taken out: items that were united into others are held without a gap.
+        grown = sorted({*change.touched} - {*change.erased})
+        for at in range(0, len(grown), PAGE):
+            index_items(session, matching, grown[at : at + PAGE])
+        for at in range(0, len(change.erased), PAGE):
+            index_items(session, matching, change.erased[at : at + PAGE], anew=True)
         if change.import_no:
             index_fills(session, matching, change.import_no)
         matching.set_applied(change.no)
@@ -276,9 +277,7 @@ class IndexFeed:
             item_changes.c.no > self.matching.applied, item_changes.c.erased != b""
         )
         for packed in session.connection.scalars(found):
-            erased = list(unpacked(packed))
-            self.matching.erase(np.asarray(erased, dtype=np.int64))
-            index_items(session, self.matching, erased)
+            index_items(session, self.matching, unpacked(packed), anew=True)
 
     def _rebuild(self) -> None:
         """Make the index anew in pages, each a short read; what changes meanwhile is replayed."""

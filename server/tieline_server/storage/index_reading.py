@@ -98,7 +98,7 @@ def index_fills(session: Session, matching: Matching, import_no: int) -> None:
 
 def _add_fills(matching: Matching, rows: Iterable[Sequence[object]]) -> None:
     for kind, pairs in _by_kind(rows).items():
-        _add(matching, kind, pairs)
+        matching.add(kind, *pair_arrays(kind, pairs))
 
 
 def _by_kind(rows: Iterable[Sequence[object]]) -> dict[DigestKind, list[tuple[int, bytes]]]:
@@ -110,11 +110,6 @@ def _by_kind(rows: Iterable[Sequence[object]]) -> dict[DigestKind, list[tuple[in
     return found
 
 
-def _add(matching: Matching, kind: DigestKind, pairs: Sequence[tuple[int, bytes]]) -> None:
-    if pairs:
-        matching.add(kind, *pair_arrays(kind, pairs))
-
-
 def pair_arrays(kind: DigestKind, pairs: Sequence[tuple[int, bytes]]) -> tuple[Ids, Rows]:
     """Return (id, digest) pairs as ids (n,) and rows (n, width)."""
     ids = np.fromiter((item for item, _ in pairs), dtype=np.int64, count=len(pairs))
@@ -122,19 +117,31 @@ def pair_arrays(kind: DigestKind, pairs: Sequence[tuple[int, bytes]]) -> tuple[I
     return ids, np.frombuffer(packed, dtype=np.uint8).reshape(-1, kind.width)
 
 
-def index_items(session: Session, matching: Matching, ids: Sequence[int]) -> None:
-    """Index what storage says now of these items, under what it holds them now."""
+def index_items(
+    session: Session, matching: Matching, ids: Sequence[int], *, anew: bool = False
+) -> None:
+    """Index what storage says now of these items, under what it holds them now; ``anew``: and
+    nothing else of them."""
     wanted = select(session.bulk.ids(ids).c.value)
     columns = (items.c[COLUMNS[kind]] for kind in DigestKind)
     rows = session.connection.execute(
         select(items.c.id, *columns).where(items.c.id.in_(wanted))
     ).all()
-    for kind, column in zip(DigestKind, range(1, 5), strict=True):
-        _add(matching, kind, [(row[0], row[column]) for row in rows if row[column]])
+    stated: list[Sequence[object]] = [
+        (kind, row[0], row[column])
+        for kind, column in zip(DigestKind, range(1, 5), strict=True)
+        for row in rows
+        if row[column]
+    ]
     fills = select(item_fills.c.kind, item_fills.c.item, item_fills.c.value).where(
         item_fills.c.item.in_(wanted), item_fills.c.import_no.in_(_COMPLETE)
     )
-    _add_fills(matching, session.connection.execute(fills).all())
+    stated += session.connection.execute(fills).all()
+    if anew:
+        pages = {kind: pair_arrays(kind, pairs) for kind, pairs in _by_kind(stated).items()}
+        matching.restate(np.asarray(ids, dtype=np.int64), pages)
+    else:
+        _add_fills(matching, stated)
     held = (
         select(holdings.c.item, holdings.c.import_no, holdings.c.series_no)
         .where(holdings.c.item.in_(wanted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,10 @@ class Matching(Protocol):
 
     def add(self, kind: DigestKind, item_ids: Ids, digests: Rows) -> None: ...
     def erase(self, item_ids: Ids) -> None: ...
+    def restate(self, item_ids: Ids, digests: Mapping[DigestKind, tuple[Ids, Rows]]) -> None:
+        """Replace what is known of items: what is stated again is found at every moment."""
+        ...
+
     def exact(self, kind: DigestKind, digests: Rows) -> ExactHits: ...
     def near(
         self,
