@@ -494,3 +494,18 @@ def test_only_the_owner_says_what_is_split(bench: Bench) -> None:
     assert _items(pt, old) == {0, 1, 2}
     assert said(es, new_series_id(ES)) == ""
     assert _items(pt, old) == {1, 2}
+
+
+def test_what_is_split_off_and_merged_back_was_judged_once(bench: Bench) -> None:
+    pt, fr = bench[PT], bench[FR]
+    series = pt.series(records(range(6)))
+    _assess(pt, series, "ES")
+    made = _split(pt, series, records(range(3))).series.notice.id
+    _assess(pt, made, "FR")
+    request = series_work_pb2.MergeSeriesRequest(series=series, merged=made)
+    Merging(pt.node).merge(ANA, request)
+    pt.refer(series, country="FR")
+    bench.flow()
+    for node in (pt, fr):
+        countries = [one.country for one in _get(node, series).notice.assessments]
+        assert countries == ["ES", "FR"]

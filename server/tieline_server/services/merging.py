@@ -19,7 +19,7 @@ from tieline_client.identifiers import new_id
 
 from tieline_server.domain.merging import Alias, check_merge, status_of_both
 from tieline_server.domain.ports import Tx
-from tieline_server.domain.series import Series, SeriesStatus
+from tieline_server.domain.series import Assessment, Series, SeriesStatus
 from tieline_server.domain.series_life import EventKind, SeriesEvent
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.correcting import correct
@@ -112,6 +112,14 @@ def _bring_together(node: Node, tx: Tx, kept: Series, part: Series, person: Pers
     if part.identified > kept.identified:
         tx.series.set_identified(kept.id, part.identified)
     before = standing_countries(tx, kept.id)
+    # What was copied when the part was split off (splitting.py) is known of the whole already.
+    known = {_word(one, kept.id) for one in tx.series.assessments(kept.id)}
     for judged in tx.series.assessments(part.id):
-        tx.series.add_assessment(replace(judged, id=new_id(), series=kept.id))
+        if judged.clues or _word(judged, kept.id) not in known:
+            tx.series.add_assessment(replace(judged, id=new_id(), series=kept.id))
     return correct(node, tx, kept.id, before, person=person.name)
+
+
+def _word(judged: Assessment, series: str) -> Assessment:
+    """Return what was judged of a series, whatever its id and the clues that it rests on."""
+    return replace(judged, id="", series=series, clues=())
