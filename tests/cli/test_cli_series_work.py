@@ -83,6 +83,14 @@ def test_series_merge_names_the_whole_and_its_part(run: Run, served: Served) -> 
     assert run("series", "merge", "Case 12").code == 2
 
 
+def test_series_show_says_where_the_items_of_anothers_parts_are(run: Run, served: Served) -> None:
+    part = f"es-gc/{new_id()}"
+    for origin, said in (("referral", True), ("own", False)):
+        shown = pb.GetSeriesResponse(series=a_series(parts=[part], origin=origin))
+        served.node.answers["GetSeries"] = shown
+        assert ("not counted here" in run("series", "show", "Case 12").out) is said
+
+
 def test_series_split_sends_the_items_and_shows_both(
     run: Run, served: Served, tmp_path: Path
 ) -> None:

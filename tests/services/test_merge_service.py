@@ -16,7 +16,9 @@ from tieline.v1 import (
 from tieline_client.errors import InvalidInput, NotFound, WrongState
 from tieline_client.identifiers import new_id, new_series_id
 from tieline_client.payloads import timestamp
+from tieline_server.services.broadcasting import Broadcasting
 from tieline_server.services.deciding import Requests
+from tieline_server.services.exporting import Export
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
 from tieline_server.services.referring import Referring
@@ -29,6 +31,7 @@ from tests.services.bench import (
     CASE,
     ES,
     FR,
+    HUB,
     INTERPOL,
     PT,
     PURPOSE,
@@ -171,6 +174,52 @@ def test_a_merge_on_one_side_while_the_other_refers_ends_linked(
     for node in (pt, fr):
         held = node.store.read(lambda tx: tx.series.get(part))
         assert held is None or held.status.value == "withdrawn"
+
+
+def _exported(node: Running, *series: str) -> list[operator_pb2.ExportedSeries]:
+    request = operator_pb2.ExportSeriesRequest(
+        series=series, format="csv", file="a.csv", purpose=PURPOSE, case_ref=CASE
+    )
+    return [one.series for one in Export(node.node, ANA, request).run() if one.HasField("series")]
+
+
+def test_who_was_told_a_part_has_it_under_the_id_it_came_under(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    for series in (kept, part):
+        es.refer(series, country="PT")
+    bench.flow()
+    _merge(es, kept, part)
+    bench.flow()
+    whole, other = _get(pt, kept), _get(pt, part)
+    assert (whole.notice.id, whole.notice.items, list(whole.parts)) == (kept, 3, [part])
+    assert (other.notice.id, other.notice.items, other.part_of) == (part, 5, kept)
+    (only,) = _exported(pt, part)
+    assert (only.series.notice.id, only.records, only.withheld) == (part, 5, 0)
+    # the whole's file says what it lacks, unless the same file has that too
+    (lacks,) = _exported(pt, kept)
+    assert (lacks.records, lacks.withheld) == (3, 5)
+    assert part in lacks.reason
+    assert [(one.records, one.withheld) for one in _exported(pt, kept, part)] == [(3, 0), (5, 0)]
+
+
+def test_a_hub_broadcasts_a_part_that_it_was_told(bench: Bench) -> None:
+    es, hub, pt = bench[ES], bench[HUB], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    for series in (kept, part):
+        es.refer(series, agency=HUB)
+    bench.flow()
+    _merge(es, kept, part)
+    bench.flow()
+    for series in (kept, part):
+        request = operator_pb2.BroadcastSeriesRequest(
+            series=[series], group="desks", purpose=PURPOSE, case_ref=CASE
+        )
+        (view,) = Broadcasting(hub.node).broadcast(ANA, request)
+        assert view.series == series
+    bench.flow()
+    assert (_get(pt, kept).notice.items, _get(pt, part).notice.items) == (3, 5)
+    assert _get(pt, part).part_of == kept
 
 
 def test_a_deposit_after_a_merge_brings_the_items_of_the_part(bench: Bench) -> None:

@@ -85,6 +85,11 @@ def show_series(document: Shown) -> None:
             *("grown_since_told", "split_from", "split_into", "created"),
         ),
     )
+    if document["parts"] and document["origin"] != "own":
+        line(
+            "the items of its parts are not counted here: each part is shown, exported and told"
+            " under the id it came under"
+        )
     rows = [
         (
             " ".join(part for part in (each["country"], each["region"]) if part),

@@ -41,7 +41,7 @@ from tieline_server.services.restricting import exclusion, restriction_of, still
 from tieline_server.services.retracting import accompany
 from tieline_server.services.same_as import claim, link_question
 from tieline_server.services.sending import send, send_group
-from tieline_server.services.views import broadcast_view, find_series, inbox_entry
+from tieline_server.services.views import broadcast_view, find_held, find_series, inbox_entry
 
 _QUESTION = "Who can place this?"
 ACKNOWLEDGE = "acknowledge"
@@ -102,7 +102,7 @@ class Broadcasting:
         node = self._node
 
         def look(tx: Tx) -> tuple[Series, Held | None, Restriction]:
-            series = with_items(tx, find_series(tx, name))
+            series = with_items(tx, find_held(tx, name))
             permission = held(node, tx, series.id, Use.BROADCAST, (), purpose)
             return series, permission, restriction_of(tx, series.id)
 

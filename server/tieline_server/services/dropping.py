@@ -29,7 +29,7 @@ from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.permissions import forward_question, held, hint
 from tieline_server.services.restricting import still
 from tieline_server.services.series_life import advance
-from tieline_server.services.views import find_series, upload_view
+from tieline_server.services.views import find_held, upload_view
 
 _SAID = UUID("6f1d8a52-6a43-5c8e-9b53-0c1f6f0f7a10")
 """Namespace of what files of repositories say."""
@@ -71,7 +71,7 @@ class Drops:
         self, tx: Tx, person: Person, one: pb.DroppedSeries, request: pb.RecordDropRequest
     ) -> operator_pb2.UploadView:
         node, to = self._node, request.repository
-        series = still(tx, find_series(tx, one.series), to)
+        series = still(tx, find_held(tx, one.series), to)
         drop = clean(request.drop)
         for known in tx.uploads.find(Direction.OUT, series.id):
             if known.repository == to and drop_of(tx, known) == drop:
@@ -149,7 +149,7 @@ class Drops:
     def _take(self, tx: Tx, person: Person, repository: str, said: pb.SeriesAnswer) -> int:
         if said.held > said.deposited:
             raise InvalidInput("more items are held than were dropped")
-        series = find_series(tx, said.series)
+        series = find_held(tx, said.series)
         if series.status is SeriesStatus.WITHDRAWN:
             return 0
         dropped = [

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -31,14 +31,14 @@ from tieline_server.domain.policy import Action
 from tieline_server.domain.ports import Tx
 from tieline_server.domain.ports.exports import ExportRow
 from tieline_server.domain.request import Use
-from tieline_server.domain.series import Series
+from tieline_server.domain.series import Origin, Series
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.deposit_reports import is_repository
 from tieline_server.services.deposit_reports import views as deposit_views
 from tieline_server.services.legal_basis import legal_basis
 from tieline_server.services.permissions import held, hint
 from tieline_server.services.restricting import still
-from tieline_server.services.views import find_series, series_view
+from tieline_server.services.views import find_held, series_view
 
 FORMATS = frozenset({"vics", "icse", "case", "csv"})
 
@@ -79,8 +79,21 @@ class Export:
         self._digest = hashlib.sha256()
 
     def _all(self, tx: Tx, names: list[str]) -> list[_Leaving]:
-        found = {series.id: series for series in (find_series(tx, name) for name in names)}
-        return [self._decide(tx, series) for series in found.values()]  # 1
+        found = {series.id: series for series in (find_held(tx, name) for name in names)}
+        return [self._lacking(tx, self._decide(tx, one), found) for one in found.values()]  # 1
+
+    @staticmethod
+    def _lacking(tx: Tx, one: _Leaving, found: Container[str]) -> _Leaving:
+        """Say what the file lacks of a whole: another agency's parts leave under their own ids."""
+        if one.series.origin is Origin.OWN:
+            return one
+        parts = [part for part in one.view.parts if part not in found]
+        held = {part: items for part in parts if (items := tx.items.count_of_series(part))}
+        if not held:
+            return one
+        why = f"part of it, and exported under the id it came under: {', '.join(held)}"
+        reason = "; ".join(filter(None, [one.reason, why]))[: limits.FREE_TEXT_CHARS]
+        return replace(one, withheld=one.withheld + sum(held.values()), reason=reason)
 
     def _decide(self, tx: Tx, series: Series) -> _Leaving:
         series = still(tx, series, *self._readers())

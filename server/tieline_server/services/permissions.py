@@ -39,7 +39,7 @@ from tieline_server.domain.series import Series, SeriesStatus
 from tieline_server.services.context import Node, Person, clean
 from tieline_server.services.incoming import Message
 from tieline_server.services.sending import send
-from tieline_server.services.views import find_series
+from tieline_server.services.views import find_held
 
 
 def forward_question(
@@ -98,7 +98,7 @@ class Permissions:
         now = node.clock()
 
         def work(tx: Tx) -> Request:
-            series = find_series(tx, asked.series)
+            series = find_held(tx, asked.series)
             if series.status is SeriesStatus.WITHDRAWN:
                 raise WrongState("the series is withdrawn")
             own = series.owner == node.agency

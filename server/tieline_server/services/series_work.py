@@ -23,7 +23,7 @@ from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import contact_in, own_handling, reference_in
 from tieline_server.services.series_life import advance, detailed_view
 from tieline_server.services.showing import shown
-from tieline_server.services.views import find_series, series_view
+from tieline_server.services.views import find_held, find_series, series_view
 
 
 class SeriesWork:
@@ -47,7 +47,7 @@ class SeriesWork:
 
     def get(self, name_or_id: str) -> operator_pb2.SeriesView:
         """One series; raises NotFound."""
-        return self._node.store.read(lambda tx: shown(self._node, tx, find_series(tx, name_or_id)))
+        return self._node.store.read(lambda tx: shown(self._node, tx, find_held(tx, name_or_id)))
 
     def create(
         self, person: Person, request: operator_pb2.CreateSeriesRequest

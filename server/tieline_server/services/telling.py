@@ -43,7 +43,7 @@ from tieline_server.services.referring import (
 )
 from tieline_server.services.restricting import why_excluded
 from tieline_server.services.series_life import advance
-from tieline_server.services.views import find_series, referral_view
+from tieline_server.services.views import find_held, referral_view
 from tieline_server.services.vital_interests import (
     confirm,
     endangered,
@@ -96,7 +96,7 @@ class Telling:
         node = self._node
         node.check_purpose(request.purpose, request.case_ref)
         parse_urgency(request.urgency)
-        series = node.store.read(lambda tx: with_items(tx, find_series(tx, request.series)))
+        series = node.store.read(lambda tx: with_items(tx, find_held(tx, request.series)))
         if series.status is SeriesStatus.WITHDRAWN:
             raise InvalidInput("the series is withdrawn; it is not referred")
         source = None if series.owner == node.agency else self._source(series)
@@ -175,7 +175,7 @@ class Telling:
                     woken.update(take_step(node, tx, source.referral, step, person))
                 woken.update(announce(node, tx, new))
                 views.append(referral_view(tx, new))
-            now = find_series(tx, series.id)
+            now = find_held(tx, series.id)
             if now.status in BEFORE_REFERRED:
                 who = {"agency": node.agency, "person": person.name}
                 advance(tx, now, SeriesStatus.REFERRED, at=node.clock(), **who)
@@ -234,7 +234,7 @@ class Telling:
         transaction. Raises as `refer`.
         """
         node, terms = self._node, request.terms
-        series = node.store.read(lambda tx: with_items(tx, find_series(tx, terms["series"])))
+        series = node.store.read(lambda tx: with_items(tx, find_held(tx, terms["series"])))
         source = None if series.owner == node.agency else self._source(series)
         address = _Address(request.peer, terms["country"], "")
         question = self._may_be_told(series, address, request.purpose)

@@ -33,7 +33,7 @@ from tieline_server.services.permissions import Held, forward_question, held, hi
 from tieline_server.services.restricting import still
 from tieline_server.services.retracting import accompany
 from tieline_server.services.sending import send
-from tieline_server.services.views import find_series, upload_view
+from tieline_server.services.views import find_held, upload_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Uploading:
         node = self._node
         series, last, generation = node.store.read(
             lambda tx: (
-                (found := with_items(tx, find_series(tx, name))),
+                (found := with_items(tx, find_held(tx, name))),
                 self._last(tx, found.id, request.repository),
                 tx.items.generation(),
             )

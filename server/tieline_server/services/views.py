@@ -42,6 +42,15 @@ def find_series(tx: Tx, name_or_id: str) -> Series:
     return series if current == series.id else tx.series.get(current) or series
 
 
+def find_held(tx: Tx, name_or_id: str) -> Series:
+    """As `find_series`, but what another agency made part of its series is found as itself: its
+    items stay under the id, and the terms, that they came under (ADR 29)."""
+    series = tx.series.get(name_or_id)
+    if series is not None and series.origin is not Origin.OWN:
+        return series
+    return find_series(tx, name_or_id)
+
+
 def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     """A series with its assessments, as its own people see it."""
     assessments = list(tx.series.assessments(series.id))
