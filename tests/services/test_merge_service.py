@@ -21,6 +21,7 @@ from tieline_server.services.deciding import Requests
 from tieline_server.services.exporting import Export
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
+from tieline_server.services.purging import Purging
 from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
@@ -220,6 +221,45 @@ def test_a_hub_broadcasts_a_part_that_it_was_told(bench: Bench) -> None:
     bench.flow()
     assert (_get(pt, kept).notice.items, _get(pt, part).notice.items) == (3, 5)
     assert _get(pt, part).part_of == kept
+
+
+def test_who_withdraws_a_whole_sees_who_was_told_its_parts(bench: Bench) -> None:
+    es, icse = bench[ES], bench[INTERPOL]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    request = operator_pb2.UploadSeriesRequest(
+        series=[part], repository=INTERPOL, purpose=PURPOSE, case_ref=CASE
+    )
+    Uploading(es.node).upload(ANA, request)
+    bench.flow()
+    _merge(es, kept, part)
+    bench.flow()
+    withdraw = operator_pb2.RetractSeriesRequest(series=kept, kind="withdraw", reason="court")
+    view = Retracting(es.node).retract(ANA, withdraw)
+    assert [(one.agency, one.state) for one in view.retraction.recipients] == [(INTERPOL, "queued")]
+    bench.flow()
+    assert Purging(icse.node).run()
+    bench.flow()
+    (told,) = _get(es, kept).retraction.recipients
+    assert (told.agency, told.state, told.erased) == (INTERPOL, "confirmed", True)
+
+
+def test_who_was_told_whole_and_part_is_as_far_as_the_slower_of_both(bench: Bench) -> None:
+    es, pt = bench[ES], bench[PT]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    for series in (kept, part):
+        es.refer(series, country="PT")
+    bench.flow()
+    _merge(es, kept, part)
+    bench.flow()
+    withdraw = operator_pb2.RetractSeriesRequest(series=kept, kind="withdraw", reason="court")
+    Retracting(es.node).retract(ANA, withdraw)
+    bench.flow()
+    (told,) = _get(es, kept).retraction.recipients
+    assert (told.agency, told.state) == (PT, "delivered")
+    assert Purging(pt.node).run()
+    bench.flow()
+    (told,) = _get(es, kept).retraction.recipients
+    assert (told.agency, told.state, told.erased) == (PT, "confirmed", True)
 
 
 def test_a_deposit_after_a_merge_brings_the_items_of_the_part(bench: Bench) -> None:

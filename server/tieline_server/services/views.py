@@ -13,7 +13,7 @@ from tieline_client.payloads import timestamp
 from tieline_server.domain.broadcast import Broadcast, BroadcastAnswer, slowest
 from tieline_server.domain.lead import lead_of
 from tieline_server.domain.messages import Destination, OutMessage, OutState
-from tieline_server.domain.ports import Tx
+from tieline_server.domain.ports import RetractionRecipient, Tx
 from tieline_server.domain.referral import (
     Direction,
     Outcome,
@@ -23,11 +23,16 @@ from tieline_server.domain.referral import (
     correction,
     is_corrected,
 )
-from tieline_server.domain.retraction import Retraction, recipient_state
+from tieline_server.domain.retraction import RecipientState, recipient_state
 from tieline_server.domain.series import Origin, Series, SeriesStatus
 from tieline_server.domain.upload import Upload
 from tieline_server.services.likely import standing_countries
 from tieline_server.services.notices import series_out
+
+_SLOWEST_FIRST = (
+    *(RecipientState.REFUSED, RecipientState.QUEUED),
+    *(RecipientState.DELIVERED, RecipientState.CONFIRMED),
+)
 
 
 def find_series(tx: Tx, name_or_id: str) -> Series:
@@ -62,7 +67,6 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
     splits = [
         one for one in tx.splits.making(series.id) if tx.aliases.current(one.series) != series.id
     ]
-    retractions = tx.retractions.of_series(series.id) if series.origin is Origin.OWN else []
     return operator_pb2.SeriesView(
         notice=series_out(series, assessments, items, with_name=True),
         origin=series.origin.value,
@@ -75,7 +79,7 @@ def series_view(tx: Tx, series: Series) -> operator_pb2.SeriesView:
         split_from=splits[0].series if splits else "",
         split_into=sorted(into - set(family)),
         untold_countries=_untold(tx, series, family, likely),
-        retraction=_retraction_view(tx, retractions[-1]) if retractions else None,
+        retraction=_retraction_view(tx, family) if series.origin is Origin.OWN else None,
     )
 
 
@@ -97,11 +101,12 @@ def told_countries(tx: Tx, family: Iterable[str]) -> set[str]:
     }
 
 
-def _outside(tx: Tx, series: str) -> list[operator_clock_pb2.OutsideView]:
+def _outside(tx: Tx, family: Iterable[str]) -> list[operator_clock_pb2.OutsideView]:
     """Whom no message of a retraction reaches: the countries that were told by other means."""
     told = {
         (one.country, step.agency, step.text): step.at
-        for one in tx.referrals.find(series=series)
+        for part in family
+        for one in tx.referrals.find(series=part)
         for step in tx.referrals.steps(one.id)
         if step.state is ReferralState.TOLD_OUTSIDE
     }
@@ -113,30 +118,46 @@ def _outside(tx: Tx, series: str) -> list[operator_clock_pb2.OutsideView]:
     ]
 
 
-def _retraction_view(tx: Tx, retraction: Retraction) -> operator_pb2.RetractionView:
-    """An own retraction with everybody who was told."""
+def _retraction_view(tx: Tx, family: Sequence[str]) -> operator_pb2.RetractionView | None:
+    """The latest retraction of an own series with everybody who was told, the series or a part of
+    it: what takes back the whole takes back each part under its own id."""
+    said = [all_of_it[-1] for part in family if (all_of_it := tx.retractions.of_series(part))]
+    if not said:
+        return None
+    latest = max(said, key=lambda one: one.at)
     view = operator_pb2.RetractionView(
-        id=retraction.id,
-        kind=retraction.kind.value,
-        reason=retraction.reason,
-        limited=retraction.limited,
-        only=sorted(retraction.only),
-        retract_time=timestamp(retraction.at),
-        outside=_outside(tx, retraction.series),
+        id=latest.id,
+        kind=latest.kind.value,
+        reason=latest.reason,
+        limited=latest.limited,
+        only=sorted(latest.only),
+        retract_time=timestamp(latest.at),
+        outside=_outside(tx, family),
     )
-    for one in tx.retractions.recipients(retraction):
-        state = recipient_state(one.sent, confirmed=one.confirmed is not None)
-        shown = view.recipients.add(
-            agency=one.agency,
-            via=one.via,
-            state=state.value,
-            erased=one.erased,
-            reason="" if one.confirmed else one.reason,
-        )
-        at = one.confirmed or one.sent_at
-        if at is not None:
-            shown.state_time.CopyFrom(timestamp(at))
+    told: dict[str, list[RetractionRecipient]] = {}
+    for one in said:
+        for recipient in tx.retractions.recipients(one):
+            told.setdefault(recipient.agency, []).append(recipient)
+    view.recipients.extend(_recipient_view(each) for _, each in sorted(told.items()))
     return view
+
+
+def _recipient_view(told: Sequence[RetractionRecipient]) -> operator_pb2.RetractionRecipient:
+    """How far one agency is with all that it was told: as far as the slowest."""
+    states = [recipient_state(one.sent, confirmed=one.confirmed is not None) for one in told]
+    state = min(states, key=_SLOWEST_FIRST.index)
+    one = told[states.index(state)]
+    shown = operator_pb2.RetractionRecipient(
+        agency=one.agency,
+        via=one.via,
+        state=state.value,
+        erased=state is RecipientState.CONFIRMED and any(each.erased for each in told),
+        reason="" if one.confirmed else one.reason,
+    )
+    at = one.confirmed or one.sent_at
+    if at is not None:
+        shown.state_time.CopyFrom(timestamp(at))
+    return shown
 
 
 def outcome_out(outcome: Outcome) -> payload_pb2.Outcome:
