@@ -44,7 +44,7 @@ from tests.services.bench import (
 from tests.services.test_standing_service import contact
 
 
-def _split(
+def split(
     node: Running, series: str, items: Iterable[Record], name: str = "Outra"
 ) -> operator_pb2.SplitSeriesResponse:
     request = series_work_pb2.SplitSeriesRequest(series=series, name=name, text="another child")
@@ -114,7 +114,7 @@ def test_the_items_and_the_own_judgements_are_the_new_series(bench: Bench) -> No
     old = es.series(records(range(6)), "Azul")
     _assess(es, old, "PT")
     es.refer(old)
-    done = _split(es, "Azul", records(range(2)))
+    done = split(es, "Azul", records(range(2)))
     made = done.series.notice.id
     assert (done.moved, list(done.told)) == (2, [PT])
     assert (_items(es, old), _items(es, made)) == ({2, 3, 4, 5}, {0, 1})
@@ -148,7 +148,7 @@ def test_what_others_judged_stays_with_the_old_one(bench: Bench) -> None:
     )
     judged.made_time.CopyFrom(timestamp(bench.now))
     es.store.write(lambda tx: tx.series.add_assessment(assessment_in(judged)))
-    made = _split(es, old, records(range(2))).series
+    made = split(es, old, records(range(2))).series
     assert not made.notice.assessments
     assert [one.agency for one in _get(es, old).notice.assessments] == [PT]
     assert pt.agency == PT
@@ -157,7 +157,7 @@ def test_what_others_judged_stays_with_the_old_one(bench: Bench) -> None:
 def test_hits_name_the_series_that_an_item_is_of(bench: Bench) -> None:
     es, pt = bench[ES], bench[PT]
     old = es.series(records(range(4)))
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     es.store.index.refresh(wait=True)
     ends, overlaps = pt.ask(records(range(4)), ES, purpose="deconfliction")
     assert ends[ES].status == "answered" and len(overlaps[ES]) == 4
@@ -179,7 +179,7 @@ def test_every_order_ends_with_each_item_in_its_series(
     made = ""
     for act in order:
         if act == "split":
-            made = _split(es, old, records(range(2))).series.notice.id
+            made = split(es, old, records(range(2))).series.notice.id
         elif act == "pass on":
             _pass_on(pt, FR)
         else:
@@ -212,7 +212,7 @@ def test_withdrawing_the_new_series_leaves_the_old_one(bench: Bench) -> None:
     bench.flow()
     _pass_on(pt, FR)
     bench.flow()
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     bench.flow()
     _retract(es, made)
     _purged(bench, PT, FR)
@@ -232,12 +232,55 @@ def test_what_comes_late_of_a_withdrawn_split_is_not_kept_under_the_old_id(bench
     old = es.series(records(range(6)))
     bench.offline.add(PT)
     es.refer(old, agency=PT)
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     _retract(es, made)
     bench.offline.clear()
     _purged(bench, PT)
     assert _items(pt, old) == {2, 3, 4, 5}
     assert _raw(pt, [one.md5 for one in records(range(2)) if one.md5]) == []
+
+
+@pytest.mark.parametrize("how", ["withdraw", "narrow"])
+def test_who_is_told_late_hears_nothing_of_a_half_that_it_may_not_have(
+    bench: Bench, how: str
+) -> None:
+    """Neither its notice, with case and contact, nor as somebody who was told of it."""
+    es, pt, fr = bench[ES], bench[PT], bench[FR]
+    old = es.series(records(range(6)), "Azul")
+    es.refer(old, agency=PT)
+    bench.flow()
+    made = split(es, old, records(range(2))).series.notice.id
+    _retract(es, made, **({"kind": how, "limited": True, "only": [PT]} if how == "narrow" else {}))
+    _purged(bench, PT)
+    es.refer(old, agency=FR)
+    outbox = Mailbox(es.node).outbox(operator_pb2.ListOutboxRequest())
+    sent = [one for one in outbox.entries if one.recipient == FR]
+    assert [one.kind for one in sent] == ["referral"]
+    _purged(bench, PT, FR)
+    assert [one.agency for one in _get(es, made).retraction.recipients] == [PT]
+    assert set(_all(fr)) == {old} and _items(fr, old) == {2, 3, 4, 5}
+    assert _items(pt, made) == ({0, 1} if how == "narrow" else set())
+
+
+def test_what_comes_another_way_of_a_withdrawn_half_is_followed_by_its_word(bench: Bench) -> None:
+    """Passed on before the split, it reaches somebody whom the owner told of the rest alone."""
+    es, pt, fr = bench[ES], bench[PT], bench[FR]
+    old = es.series(records(range(6)))
+    es.refer(old, agency=PT)
+    bench.flow()
+    bench.offline.add(FR)
+    _pass_on(pt, FR)
+    made = split(es, old, records(range(2))).series.notice.id
+    _retract(es, made)
+    es.refer(old, agency=FR)
+    bench.flow()
+    bench.offline.clear()
+    _purged(bench, FR, PT)
+    _purged(bench, FR, PT)
+    assert _items(fr, old) == {2, 3, 4, 5}
+    for node in (pt, fr):
+        assert _raw(node, [one.md5 for one in records(range(2)) if one.md5]) == [], node.agency
+    assert {one.agency: one.via for one in _get(es, made).retraction.recipients} == {PT: "", FR: PT}
 
 
 def test_a_receipt_waits_for_what_is_still_to_go(bench: Bench) -> None:
@@ -248,7 +291,7 @@ def test_a_receipt_waits_for_what_is_still_to_go(bench: Bench) -> None:
     bench.flow()
     bench.offline.add(FR)
     _pass_on(pt, FR)
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     _retract(es, made)
     bench.flow()
     assert not Purging(pt.node).run()
@@ -276,8 +319,8 @@ def test_a_split_of_a_split_and_of_a_merged_part(bench: Bench) -> None:
     Merging(es.node).merge(ANA, merged)
     es.refer(old, agency=PT)
     bench.flow()
-    first = _split(es, "Azul", records([0, 1, 4, 5]), "Um").series.notice.id
-    second = _split(es, "Um", records([1, 5]), "Dois").series.notice.id
+    first = split(es, "Azul", records([0, 1, 4, 5]), "Um").series.notice.id
+    second = split(es, "Um", records([1, 5]), "Dois").series.notice.id
     bench.flow()
     assert _items(es, old) == {2, 3, 6, 7}
     assert (_items(es, first), _items(es, second)) == ({0, 4}, {1, 5})
@@ -290,7 +333,7 @@ def test_what_is_imported_again_under_the_old_name_goes_where_it_was_split_to(
 ) -> None:
     es = bench[ES]
     old = es.series(records(range(4)), "Azul")
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     es.load(records(range(5)), series="Azul", case_ref="2026-99")
     assert (_items(es, old), _items(es, made)) == ({2, 3, 4}, {0, 1})
 
@@ -308,7 +351,7 @@ def test_a_deposit_is_split_where_it_is(bench: Bench) -> None:
         return view
 
     deposit(old)
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     bench.flow()
     assert (_items(icse, old), _items(icse, made)) == ({2, 3}, {0, 1})
     assert deposit(made).items == 2
@@ -325,7 +368,7 @@ def test_a_narrowed_series_splits_into_a_narrowed_one(bench: Bench) -> None:
     bench.flow()
     _retract(es, old, kind="narrow", limited=True, only=[PT], reason="x")
     _purged(bench, FR)
-    done = _split(es, old, records(range(2)))
+    done = split(es, old, records(range(2)))
     made = done.series.notice.id
     assert list(done.told) == [PT]
     bench.flow()
@@ -341,7 +384,7 @@ def test_a_peer_of_before_keeps_both_until_it_reads_splits(bench: Bench) -> None
     es.refer(old, agency=PT)
     contact(es, PT)
     bench.flow()
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     _retract(es, made)
     bench.flow()
     # it would say that nothing is left of a series that it does not know, and holds the items
@@ -366,7 +409,7 @@ def test_withdrawing_the_old_series_takes_all_from_a_peer_of_before(bench: Bench
     es.refer(old, agency=PT)
     contact(es, PT)
     bench.flow()
-    _split(es, old, records(range(2)))
+    split(es, old, records(range(2)))
     _retract(es, old)
     _purged(bench, PT)
     assert _raw(pt, [one.md5 for one in records(range(6)) if one.md5]) == []
@@ -378,8 +421,8 @@ def test_a_backup_from_before_the_split_does_not_bring_items_back(bench: Bench) 
     es.refer(old, agency=PT)
     bench.flow()
     before, made_at = bench.image(PT), bench.now
-    first = _split(es, old, records(range(3)), "Um").series.notice.id
-    made = _split(es, first, records(range(2)), "Dois").series.notice.id
+    first = split(es, old, records(range(3)), "Um").series.notice.id
+    made = split(es, first, records(range(2)), "Dois").series.notice.id
     bench.flow()
     _retract(es, made)
     _purged(bench, PT)
@@ -397,7 +440,7 @@ def test_a_restored_owner_has_its_splits_back(bench: Bench) -> None:
     es.refer(old, agency=PT)
     bench.flow()
     before = bench.image(ES)
-    made = _split(es, old, records(range(2))).series.notice.id
+    made = split(es, old, records(range(2))).series.notice.id
     bench.flow()
     bench.set_back(ES, before)
     es = bench.resync(ES)
@@ -415,22 +458,22 @@ def test_what_is_not_split(bench: Bench) -> None:
     es.refer(old, agency=PT)
     bench.flow()
     with pytest.raises(InvalidInput, match=r"2 of 3 listed items are not in .*record 2, 3"):
-        _split(es, old, records([0, 20, 21]))
+        split(es, old, records([0, 20, 21]))
     with pytest.raises(InvalidInput, match="all 4 items"):
-        _split(es, old, records(range(4)))
+        split(es, old, records(range(4)))
     with pytest.raises(InvalidInput, match="names no item"):
-        _split(es, old, [])
+        split(es, old, [])
     with pytest.raises(InvalidInput, match="choose another name"):
-        _split(es, old, records([0]), "Azul")
+        split(es, old, records([0]), "Azul")
     with pytest.raises(InvalidInput, match="needs a name"):
-        _split(es, old, records([0]), " ")
+        split(es, old, records([0]), " ")
     with pytest.raises(NotFound):
-        _split(es, "Roxo", records([0]))
+        split(es, "Roxo", records([0]))
     with pytest.raises(InvalidInput, match="only its owner"):
-        _split(pt, old, records([0]))
+        split(pt, old, records([0]))
     _retract(es, old)
     with pytest.raises(WrongState, match="withdrawn"):
-        _split(es, old, records([0]))
+        split(es, old, records([0]))
     assert es.audit("series.split") == [] and not es.store.read(lambda tx: tx.splits.of(old))
     assert list(_all(es)) == [old]
 
@@ -443,8 +486,8 @@ def test_an_md5_that_two_items_share_names_neither(bench: Bench) -> None:
     es.refer(old, agency=PT)
     bench.flow()
     with pytest.raises(InvalidInput, match="1 of 1 listed items share"):
-        _split(es, old, [record(1, kinds="md5")])
-    made = _split(es, old, [record(1)]).series.notice.id
+        split(es, old, [record(1, kinds="md5")])
+    made = split(es, old, [record(1)]).series.notice.id
     bench.flow()
     for node in (es, pt):
         held = node.store.read(lambda tx: tx.items.of_series(made, after=0, limit=9))
@@ -461,12 +504,12 @@ def test_a_failure_at_the_commit_leaves_nothing(bench: Bench) -> None:
         "BEGIN SELECT RAISE(FAIL, 'disk full'); END",
     )
     with pytest.raises(TielineError):
-        _split(es, old, records(range(2)))
+        split(es, old, records(range(2)))
     assert _items(es, old) == {0, 1, 2, 3}
     assert list(_all(es)) == [old]
     assert not es.store.read(lambda tx: tx.splits.of(old)) and es.audit("series.split") == []
     _run_sql(es, "DROP TRIGGER full")
-    assert _split(es, old, records(range(2))).moved == 2
+    assert split(es, old, records(range(2))).moved == 2
 
 
 def test_only_the_owner_says_what_is_split(bench: Bench) -> None:

@@ -4,7 +4,8 @@
    each of them, the owner's envelope inside. It goes in the lane of retractions, before everything
    else, so that a retraction of either series finds each item under its own.
 2. Whoever is told the old series later is told its splits as well: the same items may come to it
-   another way, under the old id.
+   another way, under the old id. Not of what it may not have, as it was withdrawn: no item of that
+   goes to it from here, and who sends one another way sends this word after it.
 
 What it means to items that are held here: split_items.py.
 """
@@ -61,8 +62,8 @@ def holders(node: Node, tx: Tx, series: str) -> set[str]:
 
 
 def split_along(node: Node, tx: Tx, series: str, *agencies: str) -> list[str]:
-    """Tell the splits of a series to those who are told items of it now; return the series that
-    they made."""
+    """Tell the splits of a series to those who are told items of it now, of what they may have;
+    return the series that they made."""
     splits = tx.splits.of(series)
     if not splits:
         return []
@@ -71,5 +72,5 @@ def split_along(node: Node, tx: Tx, series: str, *agencies: str) -> list[str]:
         split.made
         for split in splits
         for agency in sorted(told)
-        if tell_split(node, tx, split, agency)
+        if not why_excluded(tx, split.made, agency) and tell_split(node, tx, split, agency)
     ]
