@@ -18,6 +18,7 @@ from tieline_server.services.purging import Purging
 
 from tests.services.bench import ANA, CASE, ES, HUB, PT, Bench, record, records
 from tests.services.test_budget_service import _header, _hits, _in_two, _send
+from tests.services.test_split_service import split
 
 
 def test_what_another_process_erased_before_the_look_up_is_not_told(
@@ -43,6 +44,31 @@ def test_what_another_process_erased_before_the_look_up_is_not_told(
     with pytest.raises(WrongState, match="erased"):
         _send(pt, header, range(4))
     assert erased and not pt.audit("query.disclosed")
+
+
+def test_a_series_split_while_a_peer_answers_is_asked_for_once_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pt, es = bench[PT], bench[ES]
+    series = pt.series(records(range(4), kinds="sha1"))
+    exact = pt.matching.exact
+    splits: list[str] = []
+
+    def split_first(kind, rows):  # type: ignore[no-untyped-def]
+        if len(splits) < changes:
+            splits.append(f"Outra {len(splits)}")
+            split(pt, series, records([len(splits)], kinds="sha1"), splits[-1])
+        return exact(kind, rows)
+
+    monkeypatch.setattr(pt.matching, "exact", split_first)
+    changes = 1
+    ends, overlaps = es.ask(records(range(4), kinds="sha1"), PT)
+    assert splits and (ends[PT].status, len(overlaps[PT])) == ("answered", 4)
+    assert len(pt.audit("query.answered")) == 1
+    changes = 3
+    ends, overlaps = es.ask(records(range(4), kinds="sha1"), PT)
+    assert (ends[PT].status, overlaps) == ("unreachable", {}), "it refused nothing"
+    assert ends[PT].reason.endswith("while the question was answered; ask again")
 
 
 def test_an_index_found_damaged_in_the_middle_gives_no_receipt(

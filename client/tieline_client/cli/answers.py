@@ -167,7 +167,8 @@ def series_document(value: SharedSeries) -> Document:
 def _print(answer: PeerAnswer) -> None:
     more = f"; {answer.reason}" if answer.status == "answered" and answer.reason else ""
     if not len(answer.matches):
-        line(f"{answer.agency}: {answer.status}, no overlaps{more}")
+        nothing = ", no overlaps" if answer.status == "answered" else ""
+        line(f"{answer.agency}: {answer.status}{nothing}{more}")
         return
     rows = [
         (

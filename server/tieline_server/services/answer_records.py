@@ -37,7 +37,10 @@ class AnswerRecords:
         ``reserved``: the question's id stands in storage."""
         payload = answer.payload
         if answer.waiting_items and tx.erasures() != answer.erasures:
-            raise WrongState("holdings were erased while the question was answered; ask again")
+            raise WrongState(
+                "holdings were erased, moved or restricted while the question was answered;"
+                " ask again"
+            )
         if self._node.matching.life != answer.life:
             raise WrongState(
                 "the index was dropped or made anew while the question was answered; ask again"

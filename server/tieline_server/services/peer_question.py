@@ -3,7 +3,9 @@
 1. A series is named once, and before the hits that name it.
 2. Hits fit the list that was asked (hit_columns.py).
 3. The receipt is the peer's, for this request, this header and this answer.
-4. What does not hold makes the peer refused, and none of its hits is shown.
+4. What does not hold makes the peer refused, and none of its hits is shown. Where what it holds
+   changed while it answered (answer_records.py) it is asked once more, under the same header, which
+   is charged once; where it changed again it has not been reached, since it refused nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from tieline_client.errors import (
     TielineError,
     UnknownMethod,
     Unreachable,
+    WrongState,
 )
 from tieline_client.hit_columns import check_hits, names_known
 from tieline_client.identifiers import check_id
@@ -154,7 +157,13 @@ class PeerQuestion:
         end = operator_pb2.PeerEnd(agency=self._agency)
         result = PeerResult(end, Kept(self._node.scratch))
         try:
-            self._exchange(result, lists)
+            try:
+                self._exchange(result, lists)
+            except WrongState:
+                result.overlaps = 0
+                result.kept.clear()
+                self._seen, self._sent = _Seen(), None
+                self._exchange(result, lists)
         except (Unreachable, DirectoryExpired) as error:
             end.status, end.reason = "unreachable", error.message
         except NoRoom as error:
@@ -166,7 +175,8 @@ class PeerQuestion:
                 self._node.budgets_heard.refused(self._agency, error, self._node.clock())
         except TielineError as error:
             about = "" if error.message.startswith(self._agency) else f"{self._agency}: "
-            end.status, end.reason = "refused", f"{about}{error.message}"
+            end.status = "unreachable" if isinstance(error, WrongState) else "refused"
+            end.reason = f"{about}{error.message}"
         except Exception as error:  # noqa: BLE001 - one peer's failure is that peer's answer
             end.CopyFrom(self.failed(error).end)
         if end.status in ("unreachable", "refused"):
