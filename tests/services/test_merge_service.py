@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 from tieline.v1 import (
     envelope_pb2,
+    operator_deposits_pb2,
     operator_pb2,
     operator_requests_pb2,
     payload_pb2,
@@ -22,6 +23,7 @@ from tieline_server.services.exporting import Export
 from tieline_server.services.inbox import Mailbox
 from tieline_server.services.merging import Merging
 from tieline_server.services.purging import Purging
+from tieline_server.services.reconciling import Reconciling
 from tieline_server.services.referring import Referring
 from tieline_server.services.retracting import Retracting
 from tieline_server.services.series_work import SeriesWork
@@ -221,6 +223,32 @@ def test_a_hub_broadcasts_a_part_that_it_was_told(bench: Bench) -> None:
     bench.flow()
     assert (_get(pt, kept).notice.items, _get(pt, part).notice.items) == (3, 5)
     assert _get(pt, part).part_of == kept
+
+
+def test_a_part_makes_no_bigger_what_is_told_on_or_deposited_under_another_id(
+    bench: Bench,
+) -> None:
+    """Whoever was told both has told the whole already, and has its deposits of both compared."""
+    es, hub, pt, icse = bench[ES], bench[HUB], bench[PT], bench[INTERPOL]
+    kept, part = es.series(records(range(3)), "Azul"), es.series(records(range(2, 7)), "Verde")
+    for series in (kept, part):
+        es.refer(series, agency=HUB)
+    bench.flow()
+    hub.refer(kept, agency=PT)
+    why = {"repository": INTERPOL, "purpose": PURPOSE, "case_ref": CASE}
+    deposit = operator_pb2.UploadSeriesRequest(series=[kept, part], **why)
+    Uploading(hub.node).upload(ANA, deposit)
+    bench.flow()
+    _merge(es, kept, part)
+    bench.flow()
+    (again,) = hub.refer(kept, agency=PT)
+    assert "already" in again.reason
+    deposited = Uploading(hub.node).upload(ANA, deposit)
+    assert [(one.series, one.unchanged) for one in deposited] == [(kept, True), (part, True)]
+    request = operator_deposits_pb2.ReconcileDepositsRequest(**why)
+    rows = [one.row for one in Reconciling(hub.node, ANA, request).run()]
+    assert {row.series: (row.deposited, row.held) for row in rows} == {kept: (3, 3), part: (5, 5)}
+    assert (pt.agency, icse.agency) == (PT, INTERPOL)
 
 
 def test_who_withdraws_a_whole_sees_who_was_told_its_parts(bench: Bench) -> None:

@@ -13,9 +13,12 @@ def grew_since(tx: Tx, series: str, at: datetime) -> bool:
 
 
 def grew_by_a_merge(tx: Tx, series: str, at: datetime) -> bool:
-    """Whether another series, with items, became part of it since."""
+    """Whether another series, with items, became part of it since, by this node's own word."""
     parts = (tx.aliases.get(part) for part in tx.aliases.family(series)[1:])
     return any(
-        one is not None and one.at >= at and tx.items.count_of_series(one.merged) > 0
+        one is not None
+        and not one.envelope
+        and one.at >= at
+        and tx.items.count_of_series(one.merged) > 0
         for one in parts
     )

@@ -34,7 +34,7 @@ from tieline_server.services.dropping import drop_of
 from tieline_server.services.held_under import with_items
 from tieline_server.services.peer_round import Announced, PeerRound, Terms, choose_peers
 from tieline_server.services.permissions import forward_question, held
-from tieline_server.services.views import upload_view
+from tieline_server.services.views import find_held, upload_view
 
 _DELIVERED = ("", "delivered", "applied")
 _WORDS = 400
@@ -73,10 +73,9 @@ class Reconciling:
             stands = upload.state is not UploadState.WITHDRAWN
             if upload.repository != self._to or not stands or drop_of(tx, upload):
                 continue
-            series = tx.series.get(tx.aliases.current(upload.series))
-            if series is not None:
-                one = found.setdefault(series.id, _Deposited(with_items(tx, series), []))
-                one.uploads.append(upload)
+            if tx.series.get(upload.series) is not None:
+                series = with_items(tx, find_held(tx, upload.series))
+                found.setdefault(series.id, _Deposited(series, [])).uploads.append(upload)
         return [found[series] for series in sorted(found)]
 
     def _row(self, one: _Deposited) -> pb.DepositRow:
