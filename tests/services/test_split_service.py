@@ -543,7 +543,7 @@ def test_what_is_split_off_and_merged_back_was_judged_once(bench: Bench) -> None
     pt, fr = bench[PT], bench[FR]
     series = pt.series(records(range(6)))
     _assess(pt, series, "ES")
-    made = _split(pt, series, records(range(3))).series.notice.id
+    made = split(pt, series, records(range(3))).series.notice.id
     _assess(pt, made, "FR")
     request = series_work_pb2.MergeSeriesRequest(series=series, merged=made)
     Merging(pt.node).merge(ANA, request)

@@ -119,9 +119,7 @@ def import_files(
             restriction=restriction,
         ),
     )
-    for path in files:
-        if not path.exists():
-            raise UsageError(f"there is no file {path}; check the path, nothing was imported")
+    _check_there(files)
     if options.exclusions and retain_until:
         say(
             "an exclusion list has no retention day, so --retain-until means nothing here: it "
@@ -162,6 +160,12 @@ def import_files(
     emit(as_json, {"files": documents}, lambda: _render(documents, hints))
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _check_there(files: list[Path]) -> None:
+    for path in files:
+        if not path.exists():
+            raise UsageError(f"there is no file {path}; check the path, nothing was imported")
 
 
 def _import_one(
