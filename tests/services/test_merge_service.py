@@ -117,7 +117,7 @@ def test_a_part_does_not_name_a_whole_that_is_under_more(bench: Bench, narrowed:
     bench.flow()
     _merge(pt, whole, part)
     bench.flow()
-    assert _get(icse, part).notice.id == whole
+    assert _get(icse, part).part_of == whole
     if narrowed:  # the word on the part is still on its way
         limit = payload_pb2.Retraction(id=new_id(), series=whole, kind="narrow", limited=True)
         limit.only.extend([INTERPOL, FR])
