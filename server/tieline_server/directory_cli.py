@@ -58,7 +58,9 @@ def import_directory(
 
     The node may run. What is older than its own copy, or not signed as it must be, is refused.
     """
+    from tieline_server.trust import own_keys  # noqa: PLC0415 - heavy
     from tieline_server.trust.bundle import bring_in  # noqa: PLC0415 - heavy
+    from tieline_server.trust.directory_store import DirectoryStore  # noqa: PLC0415 - heavy
 
     if len(words) not in (1, 2):
         raise UsageError("name the home and one file: tieline node directory import HOME FILE")
@@ -68,12 +70,15 @@ def import_directory(
     Home(path).check()
     now = utc_now()
     before, directory = bring_in(path, words[-1], now)
+    apart = own_keys.look(path, Home(path).config().agency, DirectoryStore(path), now)
     result = {
         "version": directory.version,
         "before": before,
         "expires": directory.expires.isoformat(),
         "expired": directory.expires <= now,
     }
+    if apart is not None:
+        say(f"attention: {apart.text}; {apart.advice}")
     if directory.expires <= now:
         say("this directory has expired too: let the authority publish a newer one")
 

@@ -14,6 +14,7 @@ from tieline_client.profile import utc_now
 
 from tieline_server import at_rest, own_database
 from tieline_server.config import Home
+from tieline_server.trust import own_keys
 from tieline_server.trust.directory_store import DirectoryStore
 
 _NEEDED = ("node", "signing")
@@ -106,8 +107,11 @@ def _database(home: Home) -> Iterator[Finding]:
 
 def _directory(home: Home) -> Iterator[Finding]:
     try:
-        directory = DirectoryStore(home.path).current()
-        directory.check_fresh(utc_now())
+        store, now = DirectoryStore(home.path), utc_now()
+        apart = own_keys.look(home.path, home.config().agency, store, now)
+        if apart is not None:
+            yield apart
+        store.current().check_fresh(now)
     except TielineError as error:
         yield Finding(
             "directory", State.FAILED, error.message, "join, or get a fresh copy to this node"

@@ -53,7 +53,7 @@ from tieline_server.trust.peer_pool import PeerPool
 from tieline_server.wiring import process
 from tieline_server.wiring.beginnings import erase_leftovers, greet_peers
 from tieline_server.wiring.clock import utc_now
-from tieline_server.wiring.directory import directory_changed
+from tieline_server.wiring.directory import directory_changed, log_keys
 from tieline_server.wiring.erasing import Eraser
 from tieline_server.wiring.heartbeat import Heartbeat, process_id, process_name
 from tieline_server.wiring.housekeeping import Housekeeper, jobs
@@ -101,6 +101,7 @@ class RunningNode:
         parts.relaying.start()
         parts.refresher.start()
         greet_peers(parts, parts.others())
+        log_keys(parts)
         self._eraser.start()
         self._housekeeper.start()
         erase_leftovers(parts, left)

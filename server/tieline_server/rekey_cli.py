@@ -136,11 +136,14 @@ def _document(done: HandedIn) -> dict[str, object]:
         "request": str(done.authority.file) if done.authority else None,
         "command": done.authority.command if done.authority else None,
         "fingerprint": done.authority.fingerprint if done.authority else None,
+        "trouble": done.trouble,
     }
 
 
 def _tell(done: HandedIn) -> None:
-    if done.version is not None:
+    if done.trouble:
+        say(f"attention: {done.trouble}")
+    elif done.version is not None:
         line(f"the directory holds what was stated, version {done.version}")
     if done.waits:
         say(f"signed and kept, not in the directory yet: {done.waits}")

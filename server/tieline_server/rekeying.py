@@ -23,7 +23,7 @@ from tieline_client.tls import Identity, to_pem
 
 from tieline_server.config import Home, NodeConfig
 from tieline_server.operator_ca import make_ready
-from tieline_server.trust import files, request, statements
+from tieline_server.trust import files, own_keys, request, statements
 from tieline_server.trust.certificate_requests import node_request
 from tieline_server.trust.directory_refresh import DirectoryRefresher
 from tieline_server.trust.directory_store import DirectoryStore
@@ -57,6 +57,8 @@ class HandedIn:
     """What the authority can take while nobody has; only it can admit a new directory key."""
     to_sign: Path | None = None
     """The request for a leaf, to be signed by the next CA, whose key is elsewhere."""
+    trouble: str | None = None
+    """How the directory and the keys in this home part, and what to do."""
 
 
 class Rekeying:
@@ -77,8 +79,11 @@ class Rekeying:
     ) -> HandedIn:
         """Begin to roll over these: ca, operator-ca, signing, directory.
 
-        ``certificate`` is that of a next CA whose key is elsewhere.
+        ``certificate`` is that of a next CA whose key is elsewhere. Raises WrongState where what is
+        stated is not what this home has: a next key would stand beside keys that are elsewhere.
         """
+        if set(what) - {"directory"} and self.rollover.own_keys().unlisted(self.own.stated(), now):
+            raise WrongState(self._trouble(now) or "the directory lists other keys than are here")
         pem = None
         if certificate is not None:
             pem = self._next_ca(certificate, Kind.NODE if "ca" in what else Kind.OPERATOR, now)
@@ -156,7 +161,13 @@ class Rekeying:
         if written is not None and written.command == "accept" and not waits:
             written = None  # it was taken
         version = None if waits else self.store.current().version
-        return HandedIn(under_way, version, "nobody has taken it yet" if waits else None, written)
+        return HandedIn(
+            under_way,
+            version,
+            "nobody has taken it yet" if waits else None,
+            written,
+            trouble=self._trouble(now),
+        )
 
     def revoke(self, serial: int, now: datetime) -> HandedIn:
         """Revoke a certificate of the own CAs. Raises RefusedError for the leaf in use."""
@@ -199,7 +210,15 @@ class Rekeying:
     def _member_key(self) -> str:
         return self.store.current().member(self.config.agency).directory_key
 
+    def _trouble(self, now: datetime) -> str | None:
+        found = own_keys.look(self.home.path, self.config.agency, self.store, now)
+        return f"{found.text}; {found.advice}" if found is not None else None
+
     def _change(self, edit: Callable[[OwnStatement], OwnStatement], now: datetime) -> HandedIn:
+        done = self._changed(edit, now)
+        return replace(done, trouble=self._trouble(now))
+
+    def _changed(self, edit: Callable[[OwnStatement], OwnStatement], now: datetime) -> HandedIn:
         signed = self.own.change(edit, now)
         under_way = tuple(self.rollover.under_way())
         written = self._write_request(now)
@@ -277,8 +296,11 @@ class Rekeying:
         return self.home.node_request
 
     def _profiles(self) -> None:
-        """Let the profiles in this home know both node CAs, while there are two."""
-        cas = self.own.stated().node_cas
+        """Let the profiles in this home know both node CAs, while there are two.
+
+        Those of the home, one of which issued the leaf in use: stated may be others.
+        """
+        cas = self.rollover.own_keys().node_cas
         for path in sorted(self.home.operators.glob("*.json")):
             profile = Profile.load(path)
             pem = to_pem(cas).decode()

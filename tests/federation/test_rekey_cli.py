@@ -29,6 +29,7 @@ from tieline_server.trust.authority import (
 )
 from tieline_server.trust.ca_keys import ca_fingerprint
 from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.own_statement import OwnStatements
 
 from tests.e2e.federation import Federation, Node, Result, tieline
 
@@ -405,3 +406,156 @@ def test_a_leaf_of_a_revoked_agency_is_refused_for_the_agency(made: Federation, 
     assert refused.code == 3
     assert "node.pem is refused: pt-pj is revoked (directory version" in refused.err
     assert "ask the authority, which can admit it again" in refused.err
+
+
+def _kept(pt: Node) -> Path:
+    """A copy of the home, as a backup would have it."""
+    return Path(shutil.copytree(pt.home, pt.home.with_name("kept")))
+
+
+def _brought_back(made: Federation, pt: Node, kept: Path) -> None:
+    """What a restore leaves once the directory of now is imported."""
+    shutil.rmtree(pt.home)
+    kept.rename(pt.home)
+    brought = tieline("node", "directory", "import", pt.home, made.authority / "public").ok()
+    assert "does not list the node CA and" in brought.err
+
+
+def _changed_over(made: Federation, pt: Node, kept_when_begun: bool = False) -> Path:
+    """Roll everything but the directory key over; return a copy of the home of before the end."""
+    kept = _kept(pt) if not kept_when_begun else None
+    _accept(made, pt, _node("rekey", pt, "--ca", "--signing", "--operator-ca").ok().json)
+    kept = kept or _kept(pt)
+    _accept(made, pt, _node("rekey", pt, "--finish", "--leave-behind").ok().json)
+    assert _node("rekey", pt).ok().json["trouble"] is None
+    return kept
+
+
+def _keys_found(pt: Node) -> list[tuple[str, str]]:
+    looked = tieline("doctor", "--home", pt.home, "--json").json["findings"]
+    return [
+        (one["state"], one["text"])
+        for one in looked
+        if one["check"] == "keys" and one["text"].startswith("the directory ")
+    ]
+
+
+def _told(word: str, pt: Node) -> Result:
+    done = tieline("node", word, pt.home).ok()
+    assert "holds what was stated" not in done.out
+    return done
+
+
+def test_a_home_of_before_a_roll_over_says_that_nobody_lets_it_in(
+    made: Federation, pt: Node
+) -> None:
+    _brought_back(made, pt, _changed_over(made, pt))
+    for word in ("rekey", "restate"):
+        told = _told(word, pt).err
+        assert "does not list the node CA and operator CA and signing key in use" in told
+        assert f"node rekey {pt.home} --finish" in told
+    assert [state for state, _ in _keys_found(pt)] == ["failed"]
+    # To begin another roll-over would state keys that are nowhere, beside new ones.
+    profile = pt.profile.read_bytes()
+    refused = _node("rekey", pt, "--ca")
+    assert refused.code == 1 and "--finish" in refused.err
+    assert _node("rekey", pt).ok().json["under_way"] == []
+    assert pt.profile.read_bytes() == profile
+
+
+def test_a_home_of_before_a_roll_over_states_what_it_has(made: Federation, pt: Node) -> None:
+    signing = _listed(pt).signing_keys[0].keyid
+    _brought_back(made, pt, _changed_over(made, pt))
+    done = _node("rekey", pt, "--finish").ok().json
+    assert "to the authority" in done["trouble"]
+    assert Profile.load(pt.profile).node_ca.encode() == _ca(pt)
+    _accept(made, pt, done)
+    assert _node("rekey", pt).ok().json["trouble"] is None and _keys_found(pt) == []
+    in_use = [one.keyid for one in _listed(pt).signing_keys if one.not_after is None]
+    assert in_use == [signing]
+    (ca,) = _listed(pt).node_cas
+    assert ca == x509.load_pem_x509_certificate(_ca(pt)).public_bytes(Encoding.DER)
+
+
+def test_a_home_of_amid_a_roll_over_takes_the_next_keys_up(made: Federation, pt: Node) -> None:
+    kept = _changed_over(made, pt, kept_when_begun=True)
+    _brought_back(made, pt, kept)
+    assert [state for state, _ in _keys_found(pt)] == ["failed"]
+    done = _node("rekey", pt, "--finish", "--leave-behind").ok().json
+    assert done["trouble"] is None and done["under_way"] == []
+    assert _keys_found(pt) == []
+
+
+def test_a_finish_that_was_cut_off_before_its_statement_is_told(
+    made: Federation, pt: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _accept(made, pt, _node("rekey", pt, "--ca", "--signing", "--operator-ca").ok().json)
+
+    def cut(*_: object) -> None:
+        raise OSError("power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OwnStatements, "change", cut)
+        assert _node("rekey", pt, "--finish").code == 1
+    told = _told("rekey", pt)
+    assert "nothing" in told.out
+    assert "still lists what is no longer here: node CA and operator CA and" in told.err
+    assert f"node rekey {pt.home} --finish" in told.err
+    assert [state for state, _ in _keys_found(pt)] == ["warning"]
+    done = _node("rekey", pt, "--finish").ok().json
+    assert done["trouble"] is None  # it waits, and says so
+    _accept(made, pt, done)
+    assert len(_listed(pt).node_cas) == 1 and _keys_found(pt) == []
+
+
+def test_a_running_node_says_that_nobody_lets_it_in(made: Federation, pt: Node) -> None:
+    _brought_back(made, pt, _changed_over(made, pt))
+    pt.start()
+    try:
+        warnings = tieline("node", "status", pt.home, "--json").ok().json["warnings"]
+        assert any("does not list the node CA and" in one for one in warnings)
+        states = [state for state, _ in _keys_found(pt)]
+        assert states == ["failed", "failed"]  # of the home, and of the node
+        assert "keys.apart" in pt.log.read_text()
+    finally:
+        pt.stop()
+    made.change("accept", _node("rekey", pt, "--finish").ok().json["request"])
+    _fetch(made, pt)
+    pt.start()
+    try:
+        warnings = tieline("node", "status", pt.home, "--json").ok().json["warnings"]
+        assert not any("not list" in one or "no longer here" in one for one in warnings)
+        assert "keys.apart" not in pt.log.read_text()
+    finally:
+        pt.stop()
+
+
+def test_a_restore_says_how_the_keys_stand(made: Federation, pt: Node) -> None:
+    secret = made.root / "passphrase"
+    secret.write_text("seven violet herons\n")
+    secret.chmod(0o600)
+    kept = _changed_over(made, pt)
+    tieline("node", "directory", "import", kept, made.authority / "public").ok()
+    file = made.root / "backup"
+    words = (file, "--passphrase-file", secret, "--json")
+    tieline("node", "backup", kept, *words).ok()
+    done = tieline("node", "restore", made.root / "back", *words).ok().json
+    assert "does not list the node CA and" in done["trouble"]
+    assert "node directory import" in done["next"][0]
+
+
+def test_a_home_of_before_all_its_keys_were_changed_is_admitted_anew(
+    made: Federation, pt: Node
+) -> None:
+    kept = _kept(pt)
+    done = _node("rekey", pt, "--ca", "--signing", "--operator-ca", "--directory").ok().json
+    _admit(made, done).ok()
+    _fetch(made, pt)
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    _brought_back(made, pt, kept)
+    refused = _node("rekey", pt, "--finish")
+    assert refused.code != 0 and "node rekey HOME --directory" in refused.err
+    _admit(made, _node("rekey", pt, "--directory").ok().json).ok()
+    _fetch(made, pt)
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _node("rekey", pt).ok().json["trouble"] is None and _keys_found(pt) == []

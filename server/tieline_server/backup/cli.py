@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from tieline_client import keys
-from tieline_client.cli.output import Json, emit, err, line, run, time_text
+from tieline_client.cli.output import Json, emit, err, line, run, say, time_text
 from tieline_client.errors import UsageError
 from tieline_client.inert import inert
 from tieline_client.limits import BACKUP_LIFE
@@ -108,6 +108,7 @@ def restore(
             home, file, passphrase, now, _steps, expired_anyway=expired_anyway
         )
     header, revived = restored.header, restored.revived
+    apart = None if revived is None else _keys_apart(home, now)
     following = [] if revived is None else _next(home, header.created)
     result = {
         "home": None if revived is None else home,
@@ -121,6 +122,7 @@ def restore(
         "audit": {"entries": header.audit_entries, "root": header.audit_root},
         "epoch": None if revived is None else revived.epoch,
         "tombstones": None if revived is None else revived.tombstones,
+        "trouble": apart,
         "next": following,
     }
 
@@ -129,14 +131,29 @@ def restore(
         line(f"checked: {restored.checked}; audit log of {header.audit_entries:,} entries agrees")
         if revived is not None:
             line(f"restored to {home}; erased again: {revived.tombstones}")
+            if apart:
+                say(f"attention: {apart}")
             for number, step in enumerate(following, start=1):
                 line(f"{number}. {step}")
 
     emit(as_json, result, show)
 
 
+def _keys_apart(home: Path, now: datetime) -> str | None:
+    """Say how the directory that was in the backup and the home's keys part."""
+    from tieline_server.trust import own_keys  # noqa: PLC0415 - heavy
+    from tieline_server.trust.directory_store import DirectoryStore  # noqa: PLC0415 - heavy
+
+    store = DirectoryStore(home)
+    found = own_keys.look(home, Home(home).config().agency, store, now) if store.joined else None
+    return f"{found.text}; {found.advice}" if found is not None else None
+
+
 def _next(home: Path, created: object) -> list[str]:
     return [
+        f"if a key was rolled over since {created}, no peer lets this node in: bring a directory "
+        f"of now with `tieline node directory import {home} FILE`, then `tieline node rekey "
+        f"{home}` says what to do",
         f"make sure that the old node of this agency never runs again, then run "
         f"`tieline node serve {home}`",
         "peers notice the new epoch at the next contact and send again what came in since; "

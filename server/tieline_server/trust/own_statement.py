@@ -208,7 +208,8 @@ class OwnStatements:
                     return key
         raise ConfigurationError(
             f"{self._keys} does not hold the directory key of {self._agency}; bring directory.key "
-            "back for this change, or have a new request.json admitted"
+            "back for this change, or have a new request.json admitted (`tieline node rekey HOME "
+            "--directory` writes it)"
         )
 
     def _copy(self) -> TufCopy:

@@ -34,7 +34,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from tieline_client import keys, limits
 from tieline_client.certificates import Kind
@@ -47,6 +46,7 @@ from tieline_server.trust.authority import (
     issue_node_leaf,
     load_agency_authority,
 )
+from tieline_server.trust.own_keys import OwnKeys, issued, read
 from tieline_server.trust.statements import OwnStatement
 
 
@@ -78,6 +78,10 @@ class Rollover:
             if self._key(name, upcoming=True).exists():
                 found.append(name)
         return found
+
+    def own_keys(self) -> OwnKeys:
+        """Return what the home has, for a comparison with what is listed of it."""
+        return read(self.keys_folder, self.certs)
 
     # --- begin ---
 
@@ -134,12 +138,8 @@ class Rollover:
         public = keys.public_der(key)
         if any(one.keyid == keys.keyid(public) for one in stated.signing_keys):
             return stated
-        listed = SigningKey(
-            keyid=keys.keyid(public),
-            public=base64.b64encode(public).decode(),
-            not_before=now.replace(microsecond=0),
-        )
-        return stated.model_copy(update={"signing_keys": (*stated.signing_keys, listed)})
+        listed = (*stated.signing_keys, _listed_from(public, now))
+        return stated.model_copy(update={"signing_keys": listed})
 
     def begin_directory(self) -> keys.PrivateKey:
         """Make the next directory key, if there is none; the authority admits it."""
@@ -234,22 +234,25 @@ class Rollover:
 
     def _leaf_of_next(self) -> bool:
         leaf = x509.load_pem_x509_certificate((self.certs / "node.pem").read_bytes())
-        upcoming = x509.load_der_x509_certificate(_der(self._ca(upcoming=True)))
-        try:
-            leaf.verify_directly_issued_by(upcoming)
-        except (ValueError, TypeError, InvalidSignature):
-            return False
-        return True
+        return issued(leaf, _der(self._ca(upcoming=True)))
 
     def finished(self, stated: OwnStatement, now: datetime) -> OwnStatement:
-        """Return the statement with the present keys alone, but for what old signatures need."""
+        """Return the statement with the present keys alone, but for what old signatures need.
+
+        A signing key that a backup brought back is in use again, whatever was stated since.
+        """
         ca, operator_ca = (_der(self._ca(kind, upcoming=False)) for kind in Kind)
-        signing = keys.keyid(self._load(self._key("signing", upcoming=False)))
+        present = keys.public_der(self._load(self._key("signing", upcoming=False)))
+        signing = keys.keyid(present)
         end = now.replace(microsecond=0)
         kept = []
+        if all(one.keyid != signing for one in stated.signing_keys):
+            kept.append(_listed_from(present, now))
         for one in stated.signing_keys:
             key = one
-            if key.keyid != signing and key.not_after is None:
+            if key.keyid == signing:
+                key = key.model_copy(update={"not_after": None})
+            elif key.not_after is None:
                 key = key.model_copy(update={"not_after": max(end, _after(key.not_before))})
             if not _forgotten(key, now):
                 kept.append(key)
@@ -268,6 +271,14 @@ class Rollover:
 
     def _load(self, path: Path) -> keys.PrivateKey:
         return keys.load(path, keys.passphrase_from_environment())
+
+
+def _listed_from(public: bytes, now: datetime) -> SigningKey:
+    return SigningKey(
+        keyid=keys.keyid(public),
+        public=base64.b64encode(public).decode(),
+        not_before=now.replace(microsecond=0),
+    )
 
 
 def _after(moment: datetime) -> datetime:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import structlog
 from tieline_client.directory import Directory
+from tieline_client.findings import Finding
 
+from tieline_server.trust import own_keys
 from tieline_server.trust.directory_status import revoked_words
 from tieline_server.wiring.beginnings import greet_peers
 from tieline_server.wiring.clock import utc_now
@@ -23,6 +25,7 @@ def directory_changed(parts: Parts, directory: Directory) -> None:
     review(parts)
     if why := revoked_words(directory, parts.config.agency):
         _log.warning("agency.revoked", text=why)
+    log_keys(parts)
     confirmed = parts.directory.confirmed
     entry = parts.node.entry(
         "directory.changed",
@@ -31,6 +34,23 @@ def directory_changed(parts: Parts, directory: Directory) -> None:
     )
     parts.store.write(lambda tx: tx.audit.append(entry))
     greet_peers(parts, parts.others() if parts.online.held else parts.peers.connected())
+
+
+def keys_apart(parts: Parts) -> Finding | None:
+    """Say how the directory and the keys of this home part; None where they agree."""
+    return own_keys.look(
+        parts.home.path,
+        parts.config.agency,
+        parts.directory,
+        utc_now(),
+        parts.identity.signing_key,
+    )
+
+
+def log_keys(parts: Parts) -> None:
+    """Log it where they part: whoever starts the node, or brings a directory in, is to know."""
+    if (found := keys_apart(parts)) is not None:
+        _log.warning("keys.apart", text=f"{found.text}; {found.advice}")
 
 
 def review(parts: Parts) -> None:

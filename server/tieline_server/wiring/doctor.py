@@ -28,6 +28,7 @@ from tieline_server.policy.loading import default_folder
 from tieline_server.services.standing_words import Held, held
 from tieline_server.trust.directory_status import revoked_words
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.directory import keys_apart
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
 
@@ -103,6 +104,8 @@ class Doctor:
             yield Finding("expiry", State.WARNING, problem, "then it renews itself")
 
     def _keys(self) -> Iterator[Finding]:
+        if (apart := keys_apart(self._parts)) is not None:
+            yield apart
         warning = at_rest.plain_keys_warning(self._parts.home)
         if warning:
             what, _, advice = warning.partition("; ")

@@ -24,6 +24,7 @@ from tieline_server.services.standing_words import troubles
 from tieline_server.services.witness_words import witness_troubles
 from tieline_server.trust.directory_status import revoked_words, standing
 from tieline_server.wiring.clock import utc_now
+from tieline_server.wiring.directory import keys_apart
 from tieline_server.wiring.endings import endings
 from tieline_server.wiring.parts import Parts
 
@@ -82,6 +83,8 @@ class NodeStatus:
         store = self._parts.store
         if warning := revoked_words(directory, self._parts.config.agency):
             yield warning
+        if (apart := keys_apart(self._parts)) is not None:
+            yield f"{apart.text}; {apart.advice}"[:500]
         if warning := at_rest.plain_keys_warning(self._parts.home):
             yield warning[:500]
         if self._parts.identity.problem:
