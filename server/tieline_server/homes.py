@@ -32,7 +32,7 @@ from tieline_server.renewing import renew
 from tieline_server.trust import files, request
 from tieline_server.trust.authority import authority_certificate
 from tieline_server.trust.ca_keys import load_own_authority
-from tieline_server.trust.directory_store import DirectoryStore
+from tieline_server.trust.directory_store import DirectoryOlder, DirectoryStore
 from tieline_server.trust.offered_ca import check_offered_authority
 from tieline_server.trust.statements import AgencyStatement, OwnStatement
 from tieline_server.trust.token_key import TokenKey, TokenUri
@@ -140,12 +140,14 @@ def _signing_key(key: keys.PrivateKey, now: datetime) -> SigningKey:
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What a join amounts to. ``profile`` is None when the first operator has one already, or gets
-    one later; ``to_sign`` are requests for CAs whose keys are elsewhere."""
+    one later; ``to_sign`` are requests for CAs whose keys are elsewhere; ``older`` says in what the
+    folder is older than the directory that this home has and keeps, or is None."""
 
     directory: Directory
     root_fingerprint: str
     profile: Path | None
     to_sign: tuple[Path, ...]
+    older: str | None
 
 
 def join(
@@ -165,7 +167,11 @@ def join(
     home = Home(path)
     config = home.config()
     store = DirectoryStore(path)
-    directory = store.trust(source, may_be_older=bool(hub))
+    older = None
+    try:
+        directory = store.trust(source)
+    except DirectoryOlder as error:  # a hub binds versions of its own
+        directory, older = store.current(), error.message
     passphrase = keys.passphrase_from_environment()
     node_ca, operator_ca = (
         load_own_authority(
@@ -212,4 +218,5 @@ def join(
         store.root_fingerprint(),
         profile,
         tuple(one for one in asked if one is not None and one.exists()),
+        older,
     )

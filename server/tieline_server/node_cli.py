@@ -209,6 +209,8 @@ def join(
     os.umask(0o077)
     joined = join_home(home, federation, utc_now(), operator_certificate, hub)
     directory = joined.directory
+    if joined.older:
+        say(f"{joined.older}; this home keeps its own")
     result = {
         "federation": directory.federation,
         "version": directory.version,

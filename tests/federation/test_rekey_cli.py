@@ -508,6 +508,20 @@ def test_a_finish_that_was_cut_off_before_its_statement_is_told(
     assert len(_listed(pt).node_cas) == 1 and _keys_found(pt) == []
 
 
+def test_joining_again_from_an_older_folder_keeps_the_newer_directory(
+    made: Federation, pt: Node
+) -> None:
+    """As with a hub, which binds versions of its own: the first operator's profile is made anew."""
+    older = Path(shutil.copytree(made.authority / "public", made.root / "older"))
+    _accept(made, pt, _node("revoke", pt, "5f3a").ok().json)
+    version = DirectoryStore(pt.home).current().version
+    pt.profile.unlink()
+    joined = tieline("node", "join", pt.home, "--federation", older, "--json").ok()
+    assert "is older than version" in joined.err and "keeps its own" in joined.err
+    assert joined.json["version"] == version and pt.profile.exists()
+    assert DirectoryStore(pt.home).current().is_revoked("pt-pj", 0x5F3A)
+
+
 def test_a_running_node_says_that_nobody_lets_it_in(made: Federation, pt: Node) -> None:
     _brought_back(made, pt, _changed_over(made, pt))
     pt.start()

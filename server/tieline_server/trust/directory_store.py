@@ -54,14 +54,6 @@ def check_not_older(read: Reader, offered: bytes, known: TufCopy, where: str) ->
         )
 
 
-def _is_older(read: Reader, known: TufCopy, where: str) -> bool:
-    try:
-        check_not_older(read, read(TIMESTAMP) or b"", known, where)
-    except DirectoryOlder:
-        return True
-    return False
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -114,12 +106,11 @@ class DirectoryStore:
         """Return the SHA-256 of the initial root (64 hex digits), or raise DirectoryError."""
         return hashlib.sha256(tuf_folder.read_root(self.folder)).hexdigest()
 
-    def trust(self, source: Path, *, may_be_older: bool = False) -> Directory:
+    def trust(self, source: Path) -> Directory:
         """Trust the root in ``source`` (an authority's folder or its public part) and copy it all.
 
-        With ``may_be_older`` a home that has a newer copy already keeps that. Raises DirectoryError
-        when the files do not verify or are older, or when this home trusts another federation's
-        root already.
+        Raises DirectoryOlder when this home has a newer copy, which stands; DirectoryError when
+        the files do not verify, or when this home trusts another federation's root already.
         """
         public = tuf_folder.public_part(source.resolve())
         with self.changing():
@@ -130,8 +121,8 @@ class DirectoryStore:
                     "join this one from a new home"
                 )
             known, read = self._known(), tuf_copy.folder_reader(public)
-            if may_be_older and known is not None and _is_older(read, known, str(public)):
-                return self.current()
+            if known is not None:
+                check_not_older(read, read(TIMESTAMP) or b"", known, str(public))
             copy = tuf_copy.verify(read, root, known, str(public))
             directory = self._keep(copy, known, self._clock())
             files.write_atomic(self.folder / _SOURCE, os.fsencode(public), mode=0o600)
