@@ -134,6 +134,44 @@ def encrypt(home: Home, old: bytes | None, new: bytes) -> int:
     return len(made)
 
 
+def sweep(home: Home) -> None:
+    """Remove halves of files with keys that a killed change left. The node must be stopped."""
+    from tieline_server.trust import files  # noqa: PLC0415
+
+    files.sweep(home.keys, home.certs, home.operators)
+
+
+def cut_off(home: Home) -> str:
+    """Return what to do where the passphrase opens some of the private keys and not others.
+
+    Keys are opened one by one, which takes a while: ask when one did not open. "" where that is
+    not the matter.
+    """
+    passphrase = keys.passphrase_from_environment()
+    opened = set()
+    for path in private_key_files(home):
+        try:
+            pem = str(_profile(path)["key"]).encode() if path.suffix == ".json" else _read(path)
+            if keys.is_encrypted(pem):
+                opened.add(_opens(path, pem, passphrase))
+        except ConfigurationError:
+            continue
+    if opened != {True, False}:
+        return ""
+    return (
+        "it opens others: if a change of the passphrase was cut off, run `tieline node passphrase "
+        f"{home.path}` again with the same new one, and with the old one as the present one"
+    )
+
+
+def _opens(path: Path, pem: bytes, passphrase: bytes | None) -> bool:
+    try:
+        keys.parse(pem, passphrase, str(path))
+    except ConfigurationError:
+        return False
+    return True
+
+
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

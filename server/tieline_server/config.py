@@ -75,6 +75,14 @@ def _word(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _default_handling(text: str) -> None:
+    if parse_handling_code(text) is HandlingCode.H3:
+        raise InvalidInput(
+            "H3 needs its restriction in words, which no setting holds: take H0, H1 or H2 here and "
+            "give H3 with the import (`--handling H3 --restriction TEXT`)"
+        )
+
+
 Units = Annotated[int, Field(ge=0, le=POLICY_NUMBER_MOST)]
 """Asked records; a perceptual hash counts ten."""
 
@@ -143,7 +151,7 @@ class NodeConfig(BaseSettings):
     """The duty contact that travels with series."""
     categories: tuple[tuple[str, str], ...] = CATEGORIES
     """(scheme, code) pairs that are held and asked abroad; everything else is excluded."""
-    handling: Annotated[str, _word(parse_handling_code)] = HandlingCode.H0.name
+    handling: Annotated[str, _word(_default_handling)] = HandlingCode.H0.name
     tlp: Annotated[str, _word(Tlp.parse)] = "AMBER"
     source: Annotated[str, Field(pattern="^[ABCX]$")] = "X"
     information: Annotated[int, Field(ge=1, le=4)] = 4

@@ -301,7 +301,12 @@ def running(path: Path) -> Iterator[RunningNode]:
     with ExitStack() as held:
         held.enter_context(process.only_one(home))
         sweep(home.path, BACKUP_PREFIX)
-        node = RunningNode(home, config, held)
+        try:
+            node = RunningNode(home, config, held)
+        except ConfigurationError as error:
+            if why := at_rest.cut_off(home):
+                raise ConfigurationError(f"{error.message}; {why}") from None
+            raise
         node.start()
         try:
             yield node

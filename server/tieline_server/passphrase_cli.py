@@ -46,6 +46,7 @@ def passphrase(
             "take a longer one"
         )
     with only_one(place):
+        at_rest.sweep(place)
         count = at_rest.encrypt(place, old, chosen)
     say(
         f"from now on {keys.PASSPHRASE_VARIABLE} must name a file with it, or systemd give the "

@@ -12,6 +12,7 @@ from tieline_client.directory import parse_serial
 from tieline_client.errors import InvalidInput, UsageError
 from tieline_client.profile import utc_now
 
+from tieline_server import at_rest
 from tieline_server.config import Home
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def rekey(
     work, now = Rekeying(home), utc_now()
     if finish:
         with only_one(work.home):
+            at_rest.sweep(work.home)
             done = work.finish(now, leave_behind=leave_behind)
     elif what:
         done = work.begin(what, now, certificate)

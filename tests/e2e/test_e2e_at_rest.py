@@ -178,7 +178,17 @@ def test_the_passphrase_is_changed_and_plain_keys_are_encrypted(
     first = sorted(before)[0]
     key = keys.load(first, SECRET.encode())
     first.write_bytes(keys.to_pem(key, NEXT.encode()))
+    left = home.keys / ".new-half"
+    left.write_bytes(b"half a file")
+    left.chmod(0o600)
+    for known in ("first", "next"):  # neither opens all of them
+        monkeypatch.setenv(keys.PASSPHRASE_VARIABLE, str(secrets / known))
+        unopened = tieline_process("node", "serve", copy.home)
+        assert unopened.code == 1 and "with the same new one" in unopened.err, unopened.err
+        assert f"tieline node passphrase {copy.home}" in unopened.err
+    monkeypatch.setenv(keys.PASSPHRASE_VARIABLE, str(secrets / "first"))
     change(secrets / "next").ok()
+    assert not left.exists()
     for path in home.keys.glob("*.key"):
         keys.load(path, NEXT.encode())
     assert keys.public_der(keys.load(first, NEXT.encode())) == keys.public_der(key)

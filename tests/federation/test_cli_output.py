@@ -43,6 +43,8 @@ def fail(kind: Annotated[str, typer.Argument()]) -> None:
         "refused": RefusedError("refused"),
         "unreachable": Unreachable("away"),
         "file": FileNotFoundError(2, "No such file or directory", "/nowhere"),
+        "full": OSError(28, "No space left on device"),
+        "full-file": OSError(28, "No space left on device", "/home/x"),
         "bug": RuntimeError("the password is hunter2"),
     }
     raise errors[kind]
@@ -92,6 +94,8 @@ def test_people_get_a_line_and_programs_one_document() -> None:
         ("refused", 3, "error: refused"),
         ("unreachable", 4, "error: away"),
         ("file", 1, "error: /nowhere: No such file or directory"),
+        ("full", 1, "error: No space left on device; make room and run it again"),
+        ("full-file", 1, "error: /home/x: No space left on device; make room and run it again"),
     ],
 )
 def test_an_error_is_one_line_and_its_exit_code(kind: str, exit_code: int, line: str) -> None:

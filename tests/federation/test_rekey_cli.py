@@ -249,7 +249,10 @@ def test_a_finish_that_was_cut_off_is_done_again(made: Federation, pt: Node) -> 
     for name in ("node-ca.pem", "node-ca.next.pem"):
         path = pt.home / "certs" / name
         path.write_bytes(saved[path])
+    left = pt.home / "certs" / ".new-half"
+    left.write_bytes(b"half a file")
     _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert not left.exists()
     assert _ca(pt) == saved[pt.home / "certs" / "node-ca.next.pem"]
     assert _node("renew", pt).ok().json["serial"]
 

@@ -144,6 +144,7 @@ def test_a_url_that_takes_no_password(tmp_path: Path, url: str, says: str) -> No
     ("field", "value"),
     [
         ("handling", "H9"),
+        ("handling", "H3"),
         ("tlp", "PURPLE"),
         ("source", "D"),
         ("information", 5),

@@ -15,6 +15,7 @@ so that no escape sequence in a name reaches a terminal (threats.md 22).
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -115,8 +116,10 @@ def run(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            say(f"error:{where}: {error.strerror or error}")
+            where = f"{error.filename}: " if error.filename else ""
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "; make room and run it again" if full else ""
+            say(f"error: {where}{error.strerror or error}{advice}")
             raise typer.Exit(EXIT_FAILED) from error
         except Exception as error:
             if os.environ.get("TIELINE_DEBUG"):

@@ -11,14 +11,24 @@ from pathlib import Path
 
 from tieline_client.errors import HomeInUse
 
+_UNFINISHED = ".new-"
+
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write ``data`` to ``path``: temporary file, fsync, rename, fsync of the folder.
 
-    Folders on the way are made. Durable on return.
+    Folders on the way are made. Durable on return. An OSError names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        _write(path, data, mode)
+    except OSError as error:
+        error.filename = os.fspath(path)  # of a failed write the system names none
+        raise
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -31,6 +41,13 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             Path(name).unlink()
         raise
     sync_folder(path.parent)
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what killed processes had begun to write; nobody else may be writing there."""
+    for folder in folders:
+        for path in folder.glob(f"{_UNFINISHED}*"):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
