@@ -123,6 +123,10 @@ SITES: dict[str, str] = {
     "server/tieline_server/trust/ceremony.py:read": "proposals",
     "server/tieline_server/trust/node_identity.py:NodeIdentity._load_leaf": OWN
     + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/own_keys.py:_cas": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/own_keys.py:read": OWN + "HOME/certs, mode 0600",
+    "server/tieline_server/trust/own_keys.py:issued": OWN
+    + "what this agency itself stated, as the directory holds it",
     "server/tieline_server/trust/request.py:Request.to_json": OWN + "what was just built",
     "server/tieline_server/trust/request.py:assemble": OWN + "what was just built",
     "server/tieline_server/trust/request.py:read_role": "requests",
