@@ -413,7 +413,8 @@ def test_a_leaf_of_a_revoked_agency_is_refused_for_the_agency(made: Federation, 
 
 def _kept(pt: Node) -> Path:
     """A copy of the home, as a backup would have it."""
-    return Path(shutil.copytree(pt.home, pt.home.with_name("kept")))
+    beside = len(list(pt.home.parent.glob("kept-*")))
+    return Path(shutil.copytree(pt.home, pt.home.with_name(f"kept-{beside}")))
 
 
 def _brought_back(made: Federation, pt: Node, kept: Path) -> None:
@@ -576,3 +577,19 @@ def test_a_home_of_before_all_its_keys_were_changed_is_admitted_anew(
     _fetch(made, pt)
     _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
     assert _node("rekey", pt).ok().json["trouble"] is None and _keys_found(pt) == []
+
+
+def test_a_home_of_amid_a_roll_over_before_the_last_one_goes_on_with_it(
+    made: Federation, pt: Node
+) -> None:
+    kept = _changed_over(made, pt, kept_when_begun=True)
+    _changed_over(made, pt)
+    _brought_back(made, pt, kept)
+    again = _node("rekey", pt, "--finish").ok().json  # neither its present nor its next are listed
+    assert again["under_way"] == ["ca", "operator-ca", "signing"]
+    refused = _node("rekey", pt, "--finish")
+    assert refused.code == 1 and "does not list the next" in refused.err
+    _accept(made, pt, again)
+    assert (len(_listed(pt).node_cas), _keys_found(pt)) == (2, [])
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert (len(_listed(pt).node_cas), _keys_found(pt)) == (1, [])

@@ -146,6 +146,15 @@ class Rollover:
         path = self._key("directory", upcoming=True)
         return self._load(path) if path.exists() else self._make(path)
 
+    def begun_again(self, stated: OwnStatement, now: datetime) -> OwnStatement:
+        """Return the statement with the keys of this home alone, present and next."""
+        under_way, stated = self.under_way(), self.finished(stated, now)
+        if "ca" in under_way:
+            stated = self.begin_ca(stated, now)
+        if "operator-ca" in under_way:
+            stated = self.begin_operator_ca(stated, now)
+        return self.begin_signing(stated, now) if "signing" in under_way else stated
+
     # --- finish ---
 
     def check_listed(self, held: OwnStatement, directory_key: str) -> None:
