@@ -294,7 +294,8 @@ def resealed(bench: Bench, **change: object) -> str:
     envelope = bench[ES].seal(payload, FR)
     assert isinstance(envelope, envelope_pb2.Envelope)
     answer = bench[ES].deliver(envelope, FR)
-    assert bench[FR].inbox() == []
+    # the honest one may come meanwhile
+    assert referral.id not in [one.referral.id for one in bench[FR].inbox()]
     return answer.reason
 
 

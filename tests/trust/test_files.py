@@ -20,7 +20,7 @@ def test_what_could_not_be_written_is_named(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as refused:
         files.write_atomic(path, b"new")
     assert refused.value.filename == str(path)
