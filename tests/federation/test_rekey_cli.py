@@ -593,3 +593,18 @@ def test_a_home_of_amid_a_roll_over_before_the_last_one_goes_on_with_it(
     assert (len(_listed(pt).node_cas), _keys_found(pt)) == (2, [])
     _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
     assert (len(_listed(pt).node_cas), _keys_found(pt)) == (1, [])
+
+
+def test_a_home_of_before_another_operator_ca_is_refused_by_nobody(
+    made: Federation, pt: Node
+) -> None:
+    kept = _kept(pt)
+    _accept(made, pt, _node("rekey", pt, "--operator-ca").ok().json)
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    shutil.rmtree(pt.home)
+    kept.rename(pt.home)
+    _fetch(made, pt)
+    ((state, text),) = _keys_found(pt)
+    assert state == "warning" and "the operator CA in use here: " in text
+    _accept(made, pt, _node("rekey", pt, "--finish").ok().json)
+    assert _keys_found(pt) == []

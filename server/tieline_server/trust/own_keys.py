@@ -51,7 +51,7 @@ class OwnKeys:
     """Key ids; empty where the keys could not be opened, and then nothing is said of them."""
 
     def unlisted(self, listed: Listed, now: datetime) -> list[str]:
-        """Name what the node uses and others would refuse."""
+        """Name what the node uses and is not listed."""
         found = []
         if not self._leaf_listed(listed.node_cas):
             found.append("node CA")
@@ -111,12 +111,13 @@ def finding(
     unlisted = own.unlisted(member, now)
     if unlisted:
         waits = not own.unlisted(stated, now)
+        refused = unlisted != ["operator CA"]  # people come to their own node alone
         return Finding(
             "keys",
-            State.FAILED,
+            State.FAILED if refused else State.WARNING,
             f"the directory (version {directory.version}) does not list the "
-            f"{' and '.join(unlisted)} in use here, and other nodes refuse it: this home is of "
-            "before a roll-over that was finished",
+            f"{' and '.join(unlisted)} in use here{', and other nodes refuse it' * refused}: "
+            "this home is of before a roll-over that was finished",
             f"give {home / 'request.json'} to the authority (`tieline federation accept`)"
             if waits
             else f"{finish}, which states what is here; or restore a backup of after it",
