@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,12 @@ settings.load_profile("shared")
 # thousand modules anew: a second of CPU apiece.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A suite begun in the background, or under nohup, has these ignored and would hand that on: then
+# no command of the tests ends by them. A handler is not handed on; the suite itself goes on.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 _FIRST = ("docs/test_readme_commands.py", "storage/test_storage_scrubbing.py", "e2e/", "faults/")
 """Files that take longest: begun last, they would leave the other workers idle."""

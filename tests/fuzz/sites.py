@@ -66,6 +66,8 @@ SITES: dict[str, str] = {
     "server/tieline_server/rpc/identity.py:_version_of": "certificates",
     "server/tieline_server/services/accepting.py:_heard": _DATABASE,
     "server/tieline_server/services/witness_words.py:stated": "checkpoints",
+    "server/tieline_server/own_database.py:agency_of": _DATABASE,
+    "server/tieline_server/storage/series.py:SeriesRows._limits": _DATABASE,
     "server/tieline_server/storage/series.py:_assessment": _DATABASE,
     "server/tieline_server/services/processes.py:_read": _DATABASE,
     "server/tieline_server/services/applying.py:Applying._renewed": "signed payloads",
