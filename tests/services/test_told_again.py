@@ -339,6 +339,8 @@ def test_what_came_since_a_referral_is_told_by_telling_again(
     assert _items(es, series) == _items(pt, series) == 7
     for node, direction in ((pt, Direction.OUT), (es, Direction.IN)):
         assert _states(node, series, direction) == [(urgency, "delivered"), (urgency, "withdrawn")]
+    (ended,) = [one for one in Mailbox(pt.node).clock(series) if one.state == "withdrawn"]
+    assert ended.since_time.ToDatetime(UTC) == bench.now
     assert list(_shown(pt, series).grown_since_told) == []
     (view,) = pt.refer(series, country="ES", urgency=urgency)
     assert view.reason.endswith("nothing was sent now")

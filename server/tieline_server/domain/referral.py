@@ -80,6 +80,7 @@ _RANK = {
 _LEADS_TO = {
     ReferralState.TOLD_OUTSIDE: ReferralState.PASSED_ON,
     ReferralState.OVERTAKEN: ReferralState.WITHDRAWN,
+    ReferralState.REPEATED: ReferralState.WITHDRAWN,
 }
 
 UNACKNOWLEDGED = frozenset({ReferralState.REFERRED, ReferralState.DELIVERED, ReferralState.REFUSED})
